@@ -1,0 +1,144 @@
+"""A network as a function of its weights: ``f(w, x)``, over `torch.func.functional_call`.
+
+The user's module is copied once and never changed: not its weights, buffers, train/eval flag or device. Weights that
+are frozen (``requires_grad=False``) stay constants of the function. A weight used in several places is one weight.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
+from novacula.core.params import Params, detach
+
+
+@dataclass(frozen=True, eq=False)
+class Forward:
+    """The function ``f(w, x)`` that a module computes.
+
+    Args:
+        module: Any `nn.Module` that maps ``(N, …)`` to ``(N, C)``. It is deep-copied.
+
+    Attributes:
+        frozen: Names of the parameters held constant because they do not require a gradient.
+
+    Raises:
+        InputError: If the module has no trainable parameter, or a BatchNorm layer in train mode (its output for one
+            example would depend on the others, so that no per-example likelihood exists).
+
+    Example:
+        >>> f = Forward(nn.Linear(3, 2))
+        >>> f(f.params(), torch.zeros(5, 3)).shape
+        torch.Size([5, 2])
+    """
+
+    module: nn.Module
+    frozen: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.module, nn.Module):
+            raise InputError("an nn.Module", f"a {type(self.module).__name__}", "pass the network itself, not its output")
+        module = copy.deepcopy(self.module)
+        trainable = [name for name, w in module.named_parameters() if w.requires_grad]
+        if not trainable:
+            n_frozen = sum(1 for _ in module.parameters())
+            raise InputError(
+                "a network with trainable parameters",
+                f"{type(module).__name__} with {n_frozen} parameters, all frozen" if n_frozen else "one without parameters",
+                "call requires_grad_(True) on the parameters to learn, or pass another network",
+            )
+        for name, layer in module.named_modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training:
+                raise InputError(
+                    "BatchNorm layers in eval mode",
+                    f"layer {name or type(layer).__name__!r} in train mode, whose output mixes the examples of a batch",
+                    "call network.eval() (statistics stay as they are), or use GroupNorm or LayerNorm",
+                )
+        frozen = tuple(name for name, w in module.named_parameters() if not w.requires_grad)
+        if frozen:
+            warnings.warn(f"parameters held constant (requires_grad=False): {', '.join(frozen)}", NovaculaWarning, stacklevel=3)
+        object.__setattr__(self, "module", module)
+        object.__setattr__(self, "frozen", frozen)
+
+    def params(self) -> Params:
+        """The module's trainable weights, as they came.
+
+        Returns:
+            Detached clones, one per distinct parameter (tied weights appear once, under their first name).
+        """
+        return detach({name: w for name, w in self.module.named_parameters() if name not in self.frozen})
+
+    def __call__(self, params: Params, x: Tensor) -> Tensor:
+        """Evaluate the network.
+
+        Args:
+            params: Weights by name.
+            x: Inputs of shape ``(N, …)``.
+
+        Returns:
+            Outputs ``f`` of shape ``(N, C)``.
+        """
+        return functional_call(self.module, params, (x,))
+
+    def average(self, params: Params, xs: Tensor) -> Tensor:
+        """Average the outputs over transformed copies of each input: ``f̄(x) = 1/S Σ_s f(w, x_s)``.
+
+        Args:
+            params: Weights by name.
+            xs: Inputs of shape ``(N, S, …)``.
+
+        Returns:
+            Averaged outputs of shape ``(N, C)``.
+        """
+        n, s = xs.shape[:2]
+        f = self(params, xs.flatten(0, 1))
+        return f if s == 1 else f.unflatten(0, (n, s)).mean(1)
+
+    def check(self, x: Tensor) -> int:
+        """Try the network on a few inputs, and refuse what no likelihood could use.
+
+        Args:
+            x: A few inputs, shape ``(N, …)``.
+
+        Returns:
+            The number of outputs C.
+
+        Raises:
+            InputError: If the network fails on ``x``, does not return an ``(N, C)`` tensor, or gives different outputs
+                for the same input (dropout in train mode, sampling).
+            NonFiniteError: If it returns NaN or infinite values.
+        """
+        params = self.params()
+        devices = [x.device] if x.device.type == "cuda" else []
+        # The module may use the global generator; forking it leaves the caller's stream untouched.
+        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+            try:
+                first, second = self(params, x), self(params, x)
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                raise InputError(
+                    f"a network that accepts inputs of shape {tuple(x.shape)} and dtype {x.dtype}",
+                    f"{type(error).__name__}: {error}",
+                    "check the first layer's size and the data's shape (images are N×channels×height×width)",
+                ) from error
+        if not isinstance(first, Tensor) or first.ndim != 2 or first.shape[0] != x.shape[0]:
+            shape = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
+            raise InputError(
+                f"network outputs of shape ({x.shape[0]}, C)", str(shape), "end the network with a Flatten or a Linear layer"
+            )
+        if not torch.isfinite(first).all():
+            raise NonFiniteError(
+                "finite network outputs", "NaN or infinity on the first inputs", "check the initialisation and the inputs' scale"
+            )
+        if not torch.equal(first, second):
+            raise InputError(
+                "a deterministic network",
+                "two calls with the same input that differ",
+                "call network.eval() (dropout in train mode is random), or remove the sampling",
+            )
+        return first.shape[1]

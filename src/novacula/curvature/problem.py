@@ -1,0 +1,109 @@
+"""What a curvature needs to know, and what it gives back.
+
+All structures approximate the generalised Gauss–Newton matrix of the negative log-likelihood at one point ``w``,
+
+    H = Σ_n J_nᵀ L_n L_nᵀ J_n,        J_n = ∂f̄(w, x_n)/∂w  (C, P),   L_n L_nᵀ = −E ∂² log p(y|f)/∂f²  (C, C),
+
+where ``f̄`` averages the outputs over the S transformed copies of an input. For the likelihoods of exponential families
+H is the Fisher information. The matrix is symmetric and positive semi-definite by construction.
+
+References:
+    New insights and perspectives on the natural gradient method. J. Martens, 2020. arXiv:1412.1193.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from novacula.core.forward import Forward
+from novacula.core.params import Params
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A network, a point and the data, as the curvature sees them.
+
+    Args:
+        forward: The network as a function.
+        params: The point ``w``; detached.
+        batches: Called anew for every pass over the data; yields ``(xs, y)`` with ``xs`` of shape ``(B, S, …)`` and must
+            yield the same values every time. ``xs`` may carry a graph to invariance extents.
+        factor: Maps outputs and labels ``(f (B, C), y)`` to ``L`` of shape ``(B, C, K)``. May carry a graph to the
+            likelihood's parameters.
+        size: The number of examples that one pass yields.
+        scale: H is multiplied by this (``N/M`` for a subset of M out of N examples).
+        differentiable: Whether results must carry gradients to whatever ``batches`` and ``factor`` depend on. When
+            false, nothing is recorded.
+    """
+
+    forward: Forward
+    params: Params
+    batches: Callable[[], Iterator[tuple[Tensor, Tensor]]]
+    factor: Callable[[Tensor, Tensor], Tensor]
+    size: int
+    scale: float = 1.0
+    differentiable: bool = False
+
+
+class LogDet(NamedTuple):
+    """A log-determinant and the standard error of its estimate (0 where it is computed, not estimated)."""
+
+    value: Tensor
+    stderr: float
+
+
+class Covariance(Protocol):
+    """``(scale·H + Λ)⁻¹``, the covariance of a Gaussian over weights."""
+
+    def sample(self, n: int, rng: torch.Generator) -> Params:
+        """Draw ``n`` zero-mean deviations; tensors of shape ``(n, *shape)`` for the parameters covered."""
+        ...
+
+    def solve(self, v: Params) -> Params:
+        """Apply the covariance to one vector."""
+        ...
+
+    def variance(self, xs: Tensor) -> Tensor:
+        """``J Σ Jᵀ`` of the averaged outputs at inputs ``xs (B, S, …)``; shape ``(B, C, C)``."""
+        ...
+
+
+class Curvature(Protocol):
+    """An approximation of H. ``precision`` is the prior's, by parameter name, each broadcastable to its parameter.
+
+    Attributes:
+        structure: The structure's name, e.g. ``"kron"``.
+        names: The parameters that are covered.
+        fallback: Parameters not covered by the structure's own approximation, with what was used instead.
+        warnings: Reservations a reader must know.
+    """
+
+    @property
+    def structure(self) -> str: ...  # noqa: D102
+    @property
+    def names(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def fallback(self) -> dict[str, str]: ...  # noqa: D102
+    @property
+    def warnings(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    def log_det(self, precision: Params, *, scale: float | Tensor = 1.0) -> LogDet:
+        """``log |scale·H + Λ| − log |Λ|`` over the covered parameters; differentiable in all it depends on."""
+        ...
+
+    def covariance(self, precision: Params, *, scale: float = 1.0) -> Covariance:
+        """Factorise ``scale·H + Λ`` once, for sampling, solving and predicting; carries no gradient."""
+        ...
+
+    def diagonal(self) -> Params:
+        """The diagonal of H, by parameter."""
+        ...
+
+    def dense(self) -> Tensor:
+        """H as a dense ``(P, P)`` matrix in the order of ``names`` (small networks: tests and self-checks)."""
+        ...

@@ -1,0 +1,45 @@
+"""What every random transformation of inputs provides."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Invariance(Protocol):
+    """A distribution over transformations of inputs, ``x' = T(x; noise, eta)``, differentiable in ``eta``.
+
+    The network's outputs are averaged over it, ``f̄(x) = E f(T(x))``: the function is invariant as far as the extents
+    ``eta`` reach. ``eta = 0`` is the identity; ``eta = 1`` the whole group where the group is compact (±180°).
+    The signs of symmetric extents do not matter.
+
+    Implementations are frozen dataclasses (``eq=False``). ``learnable`` names the fields to learn.
+
+    Attributes:
+        eta: Extents, shape ``(K,)``.
+        names: A name for each extent.
+    """
+
+    learnable: tuple[str, ...]
+    eta: Tensor
+
+    @property
+    def names(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    def noise(self, n: int, x: Tensor, rng: torch.Generator) -> Tensor:
+        """Draw the randomness of ``n`` transformations of inputs like ``x (N, …)``: a tensor with leading axis ``n``."""
+        ...
+
+    def __call__(self, x: Tensor, noise: Tensor) -> Tensor:
+        """Transform ``x (n, …)`` by ``noise (n, …)``, one draw for each input; differentiable in ``eta``."""
+        ...
+
+    def project(self, eta: Tensor) -> Tensor:
+        """The nearest admissible extents (for instance rotation at most ±180°)."""
+        ...
+
+    def describe(self) -> dict[str, float]:
+        """The extents in the field's units, for people: ``rotation_degrees``, ``translation_x`` …."""
+        ...
