@@ -1,0 +1,114 @@
+"""`Estimate`: a number that says what kind of number it is, how sure it is, and what it assumes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+from novacula.core.errors import InputError
+
+Kind = Literal["exact", "estimate", "lower bound", "upper bound"]
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A log evidence (or another log-quantity) with its error and its provenance.
+
+    Args:
+        value: A scalar tensor, in nats; may carry gradients to hyperparameters.
+        stderr: Standard error of the estimate from the randomness it used; 0 where it used none.
+        kind: Whether the value is exact, an estimate, or a bound.
+        estimator: The estimator and its settings, e.g. ``"Laplace(kron)"``. Values of different estimators are not
+            comparable: their biases differ.
+        n: The number of examples the value speaks of.
+        fingerprint: The data's content fingerprint.
+        loss: The loss's name (``"categorical"``, …).
+        temperature: The posterior temperature at which the value was computed.
+        assumptions: What must hold for the value to mean what it says.
+        warnings: Reservations found while computing it.
+        parts: The terms that sum to the value, by name, for people.
+        unit: Always ``"nat"``.
+    """
+
+    value: Tensor
+    stderr: float
+    kind: Kind
+    estimator: str
+    n: int
+    fingerprint: str
+    loss: str
+    temperature: float = 1.0
+    assumptions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    parts: dict[str, float] = field(default_factory=dict)
+    unit: Literal["nat"] = "nat"
+
+    @property
+    def per_example(self) -> float:
+        """The value divided by the number of examples, in nats."""
+        return float(self.value.detach()) / self.n
+
+    def __float__(self) -> float:
+        return float(self.value.detach())
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        """The log Bayes factor of two models on the same data.
+
+        Args:
+            other: An estimate by the same estimator, of the same data, loss and temperature.
+
+        Returns:
+            The difference, with the errors added in quadrature.
+
+        Raises:
+            InputError: If the two are not comparable; the message names what differs.
+        """
+        for name, hint in (
+            ("estimator", "score both models with the same estimator and settings"),
+            ("fingerprint", "score both models on the same data"),
+            ("loss", "evidences of different losses have different units; use one likelihood"),
+            ("temperature", "partition functions at different temperatures do not compare; use one temperature"),
+        ):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise InputError(f"two estimates with the same {name}", f"{mine!r} and {theirs!r}", hint)
+        return Estimate(
+            value=self.value - other.value,
+            stderr=math.hypot(self.stderr, other.stderr),
+            kind="exact" if self.kind == other.kind == "exact" else "estimate",
+            estimator=self.estimator,
+            n=self.n,
+            fingerprint=self.fingerprint,
+            loss=self.loss,
+            temperature=self.temperature,
+            assumptions=tuple(dict.fromkeys(self.assumptions + other.assumptions)),
+            warnings=tuple(dict.fromkeys(self.warnings + other.warnings)),
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """The estimate as plain JSON values.
+
+        Returns:
+            All fields, the value as a float, and ``per_example``.
+        """
+        return {
+            "value": float(self),
+            "stderr": self.stderr,
+            "kind": self.kind,
+            "estimator": self.estimator,
+            "per_example": self.per_example,
+            "n": self.n,
+            "unit": self.unit,
+            "loss": self.loss,
+            "temperature": self.temperature,
+            "fingerprint": self.fingerprint,
+            "assumptions": list(self.assumptions),
+            "warnings": list(self.warnings),
+            "parts": dict(self.parts),
+        }
+
+    def __repr__(self) -> str:
+        return f"Estimate({float(self):.6g} ± {self.stderr:.2g} nat, {self.kind}, {self.estimator}, N={self.n})"

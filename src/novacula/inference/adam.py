@@ -1,0 +1,100 @@
+"""Adam as a pure function of its state, over dictionaries of tensors.
+
+References:
+    Adam: a method for stochastic optimization. D. P. Kingma, J. Ba, 2015. arXiv:1412.6980.
+    Super-convergence: very fast training of neural networks using large learning rates. L. N. Smith, N. Topin, 2018.
+    arXiv:1708.07120 (the one-cycle schedule).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from novacula.core.params import Params
+
+
+@dataclass(frozen=True, eq=False)
+class AdamState:
+    """First and second moments, and the number of steps taken."""
+
+    m: Params
+    v: Params
+    count: int
+
+
+def adam_init(params: Params) -> AdamState:
+    """Zero moments.
+
+    Args:
+        params: The tensors to optimise.
+
+    Returns:
+        The first state.
+    """
+    return AdamState({k: torch.zeros_like(w) for k, w in params.items()}, {k: torch.zeros_like(w) for k, w in params.items()}, 0)
+
+
+def adam_step(
+    params: Params,
+    grads: dict[str, Tensor],
+    state: AdamState,
+    lr: float,
+    *,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+) -> tuple[Params, AdamState]:
+    """One Adam step, ``w − lr · m̂ / (√v̂ + eps)``.
+
+    Args:
+        params: Tensors before the step; they are not changed.
+        grads: Gradients of the loss to minimise.
+        state: Moments before the step.
+        lr: The learning rate.
+        beta1: Decay of the first moment.
+        beta2: Decay of the second moment.
+        eps: Keeps the division finite.
+
+    Returns:
+        Tensors and state after the step.
+    """
+    names, count = list(params), state.count + 1
+    w, g = [params[k] for k in names], [grads[k] for k in names]
+    m = torch._foreach_lerp([state.m[k] for k in names], g, 1 - beta1)
+    v = torch._foreach_mul([state.v[k] for k in names], beta2)
+    torch._foreach_addcmul_(v, g, g, value=1 - beta2)
+    denominator = torch._foreach_sqrt(v)
+    torch._foreach_div_(denominator, math.sqrt(1 - beta2**count))
+    torch._foreach_add_(denominator, eps)
+    new = torch._foreach_addcdiv(w, m, denominator, value=-lr / (1 - beta1**count))
+    return (
+        dict(zip(names, new, strict=True)),
+        AdamState(dict(zip(names, m, strict=True)), dict(zip(names, v, strict=True)), count),
+    )
+
+
+def one_cycle(progress: float, *, warmup: float = 0.25, start: float = 0.04, end: float = 1e-4) -> float:
+    """The one-cycle factor: cosine from ``start`` up to 1 at ``warmup``, and down to ``end``.
+
+    Args:
+        progress: The fraction of the run that is done, in [0, 1].
+        warmup: Where the peak lies.
+        start: The factor at the start.
+        end: The factor at the end.
+
+    Returns:
+        A factor for the peak learning rate.
+
+    Example:
+        >>> [round(one_cycle(p), 4) for p in (0.0, 0.25, 1.0)]
+        [0.04, 1.0, 0.0001]
+    """
+    if progress < warmup:
+        low, high, t = start, 1.0, progress / warmup
+    else:
+        low, high, t = 1.0, end, (progress - warmup) / (1 - warmup)
+    return low + (high - low) * (1 - math.cos(math.pi * t)) / 2

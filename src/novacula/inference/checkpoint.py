@@ -1,0 +1,141 @@
+"""Saving a running inference: one safetensors file holds the state's tensors and, as metadata, everything else.
+
+The file is replaced atomically at the end of an epoch, so that a killed process loses at most the current epoch. All
+randomness is a function of (seed, step), so a resumed run ends bit-identical to an unbroken one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from novacula.core.atomic import write_bytes
+from novacula.core.errors import InputError
+
+T = TypeVar("T")
+VERSION = 1
+
+
+def pack(value: object, prefix: str = "state") -> tuple[dict[str, Tensor], dict[str, object]]:
+    """Take a state apart.
+
+    Args:
+        value: A dataclass, dictionary, tuple, tensor or plain number; nested at will. Dataclass fields with metadata
+            ``{"checkpoint": False}`` are left out.
+        prefix: The name of the root.
+
+    Returns:
+        Its tensors and its plain values, by path.
+    """
+    if isinstance(value, Tensor):
+        return {prefix: value.detach().contiguous()}, {}
+    if dataclasses.is_dataclass(value):
+        items = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.metadata.get("checkpoint", True)]
+    elif isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, tuple):
+        items = list(enumerate(value))
+    else:
+        return {}, {prefix: value}
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, object] = {}
+    for name, item in items:
+        t, p = pack(item, f"{prefix}/{name}")
+        tensors |= t
+        plain |= p
+    return tensors, plain
+
+
+def unpack(template: T, tensors: dict[str, Tensor], plain: dict[str, object], prefix: str = "state") -> T:
+    """Put a state together again.
+
+    Args:
+        template: A state of the same structure (from ``method.init``); fields that were left out are taken from it.
+        tensors: Tensors by path.
+        plain: Plain values by path.
+        prefix: The name of the root.
+
+    Returns:
+        The saved state.
+    """
+    value: Any = template
+    if isinstance(value, Tensor):
+        return tensors[prefix].clone()  # type: ignore[return-value]
+    if dataclasses.is_dataclass(value):
+        fields = [f.name for f in dataclasses.fields(value) if f.metadata.get("checkpoint", True)]
+        restored = {name: unpack(getattr(value, name), tensors, plain, f"{prefix}/{name}") for name in fields}
+        return dataclasses.replace(value, **restored)  # type: ignore[type-var]
+    if isinstance(value, dict):
+        return {k: unpack(v, tensors, plain, f"{prefix}/{k}") for k, v in value.items()}  # type: ignore[return-value]
+    if isinstance(value, tuple):
+        return tuple(unpack(v, tensors, plain, f"{prefix}/{i}") for i, v in enumerate(value))  # type: ignore[return-value]
+    return plain[prefix]  # type: ignore[return-value]
+
+
+def save_checkpoint(path: Path, state: object, *, step: int, history: list[dict[str, float]], run_key: str) -> None:
+    """Write a checkpoint atomically.
+
+    Args:
+        path: The file.
+        state: The method's state.
+        step: Steps taken.
+        history: The history so far.
+        run_key: Identifies method, data and seed, so that another run's checkpoint is refused.
+    """
+    tensors, plain = pack(state)
+    meta = {"version": VERSION, "step": step, "history": history, "plain": plain, "run_key": run_key}
+    write_bytes(path, save(tensors, metadata={"novacula": json.dumps(meta)}))
+
+
+def load_checkpoint(path: Path, template: T, *, run_key: str) -> tuple[T, int, list[dict[str, float]]]:
+    """Read a checkpoint.
+
+    Args:
+        path: The file.
+        template: A state of the same structure.
+        run_key: What the checkpoint must have been written for.
+
+    Returns:
+        State, steps taken, history.
+
+    Raises:
+        InputError: If the file cannot be read, or belongs to a run with other settings, data or seed.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = json.loads(file.metadata()["novacula"])
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118  (not a dict)
+    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise InputError(
+            "a readable checkpoint", f"{path}: {error}", "delete the run folder and start again without --resume"
+        ) from error
+    if meta["version"] != VERSION or meta["run_key"] != run_key:
+        raise InputError(
+            "a checkpoint of the same run",
+            f"{path}, written with other settings, data, seed or version",
+            "resume with the options of the first run, or choose another --output folder",
+        )
+    try:
+        return unpack(template, tensors, meta["plain"]), meta["step"], meta["history"]
+    except KeyError as error:
+        raise InputError("a checkpoint of the same network", f"{path}: no entry {error}", "use the same --net") from error
+
+
+def clone_state(state: T) -> T:
+    """A deep copy of a state's tensors.
+
+    Args:
+        state: A state.
+
+    Returns:
+        The same state in memory of its own.
+    """
+    tensors, plain = pack(state)
+    return unpack(state, {k: torch.clone(v) for k, v in tensors.items()}, plain)

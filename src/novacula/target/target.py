@@ -1,0 +1,235 @@
+"""The target: network, prior, likelihood, invariance and temperature, as one log-density over weights.
+
+    log p_T(w | D) = 1/T [ Σ_n log p(y_n | f̄(w, x_n)) + log p(w | prior) ] + const,    f̄(w, x) = 1/S Σ_s f(w, T_s x).
+
+The target owns the scale: a minibatch stands for the full sum over N examples. Temperature T means tempering of the
+whole posterior and nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from novacula.core.data import Data
+from novacula.core.errors import InputError
+from novacula.core.forward import Forward
+from novacula.core.params import Params
+from novacula.core.rng import generator
+from novacula.curvature.problem import Problem
+from novacula.invariances.base import Invariance
+from novacula.likelihoods import Categorical
+from novacula.likelihoods.base import Likelihood
+from novacula.priors import Gaussian
+from novacula.priors.base import Prior
+
+_COMPONENTS = ("prior", "likelihood", "invariance")
+
+
+@dataclass(frozen=True)
+class Copies:
+    """How many transformed copies S of an input are averaged.
+
+    Args:
+        train: In a training step.
+        evidence: When the evidence or a curvature is computed.
+        predict: When predicting.
+    """
+
+    train: int = 4
+    evidence: int = 8
+    predict: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("train", "evidence", "predict"):
+            if getattr(self, name) < 1:
+                raise InputError("at least one transformed copy", f"{name}={getattr(self, name)}", "use 1 or more")
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A network with its prior, likelihood, invariance and temperature.
+
+    Args:
+        network: Any `nn.Module` from ``(N, …)`` to ``(N, C)``. It is copied and never changed.
+        likelihood: ``p(y | f)``.
+        prior: ``p(w)``; bound to the network's weights.
+        invariance: A random transformation of inputs, averaged over in the outputs; None for none.
+        temperature: T > 0; 1 is the Bayes posterior.
+        copies: How many transformed copies are averaged when training, scoring and predicting.
+        forward: The network as a function; made from ``network`` when absent.
+
+    Raises:
+        InputError: If the temperature is not positive, or the network cannot be used (see `Forward`).
+
+    Example:
+        >>> target = Target(nn.Linear(3, 2))
+        >>> sorted(target.learnable())
+        ['prior.log_precision']
+    """
+
+    network: nn.Module
+    likelihood: Likelihood = field(default_factory=Categorical)
+    prior: Prior = field(default_factory=Gaussian)
+    invariance: Invariance | None = None
+    temperature: float = 1.0
+    copies: Copies = field(default_factory=Copies)
+    forward: Forward = None  # type: ignore[assignment]  # filled in below, kept by dataclasses.replace
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise InputError("a temperature above zero", str(self.temperature), "use temperature=1.0 for the Bayes posterior")
+        if self.forward is None:
+            object.__setattr__(self, "forward", Forward(self.network))
+        object.__setattr__(self, "prior", self.prior.bind(self.forward.params()))
+
+    def params(self) -> Params:
+        """The network's weights as they came.
+
+        Returns:
+            Detached copies of the trainable weights.
+        """
+        return self.forward.params()
+
+    # ------------------------------------------------------------------ what can be learned
+
+    def learnable(self) -> dict[str, Tensor]:
+        """The tensors that the evidence can learn, by name.
+
+        Returns:
+            ``{"prior.log_precision": …, "likelihood.log_sigma": …, "invariance.eta": …}``, where present.
+        """
+        found: dict[str, Tensor] = {}
+        for part in _COMPONENTS:
+            component = getattr(self, part)
+            if component is not None:
+                found |= {f"{part}.{name}": getattr(component, name) for name in component.learnable}
+        return found
+
+    def with_learnable(self, values: dict[str, Tensor]) -> Target:
+        """The same target with other values of its learnable tensors.
+
+        Args:
+            values: New tensors under names that `learnable` gives; others are kept.
+
+        Returns:
+            A new target that shares the network.
+        """
+        changes: dict[str, dict[str, Tensor]] = {}
+        for key, value in values.items():
+            part, name = key.split(".", 1)
+            changes.setdefault(part, {})[name] = value
+        return dataclasses.replace(self, **{p: dataclasses.replace(getattr(self, p), **c) for p, c in changes.items()})
+
+    # ------------------------------------------------------------------ densities
+
+    def warp(self, x: Tensor, copies: int, rng: torch.Generator) -> Tensor:
+        """Transformed copies of the inputs.
+
+        Args:
+            x: Inputs, shape ``(N, …)``.
+            copies: S; without an invariance one copy is enough and S = 1 is used.
+            rng: Randomness of the transformations.
+
+        Returns:
+            Shape ``(N, S, …)``; differentiable in the invariance's extents.
+        """
+        if self.invariance is None:
+            return x.unsqueeze(1)
+        n = x.shape[0]
+        repeated = x.repeat_interleave(copies, 0) if copies > 1 else x
+        return self.invariance(repeated, self.invariance.noise(n * copies, x, rng)).unflatten(0, (n, copies))
+
+    def outputs(self, params: Params, x: Tensor, copies: int, rng: torch.Generator) -> Tensor:
+        """Network outputs averaged over the invariance.
+
+        Args:
+            params: Weights.
+            x: Inputs, shape ``(N, …)``.
+            copies: S.
+            rng: Randomness of the transformations.
+
+        Returns:
+            ``f̄``, shape ``(N, C)``.
+        """
+        return self.forward.average(params, self.warp(x, copies, rng))
+
+    def log_likelihood(self, params: Params, x: Tensor, y: Tensor, copies: int, rng: torch.Generator) -> Tensor:
+        """Log-likelihood of each example.
+
+        Args:
+            params: Weights.
+            x: Inputs, shape ``(N, …)``.
+            y: Labels.
+            copies: S.
+            rng: Randomness of the transformations.
+
+        Returns:
+            Shape ``(N,)``, in nats.
+        """
+        return self.likelihood.log_prob(self.outputs(params, x, copies, rng), y)
+
+    def log_density(self, params: Params, x: Tensor, y: Tensor, total: int, rng: torch.Generator) -> Tensor:
+        """The tempered, unnormalised log-posterior, estimated from a batch that stands for all ``total`` examples.
+
+        Args:
+            params: Weights.
+            x: Inputs of a batch.
+            y: Labels of the batch.
+            total: N.
+            rng: Randomness of the transformations.
+
+        Returns:
+            A scalar, in nats.
+        """
+        fit = self.log_likelihood(params, x, y, self.copies.train, rng).mean() * total
+        return (fit + self.prior.log_prob(params)) / self.temperature
+
+    # ------------------------------------------------------------------ curvature
+
+    def problem(
+        self,
+        params: Params,
+        data: Data,
+        *,
+        seed: int,
+        chunk: int | None = None,
+        copies: int | None = None,
+        total: int | None = None,
+        differentiable: bool = False,
+    ) -> Problem:
+        """The curvature problem of this target at ``params``.
+
+        Args:
+            params: The point.
+            data: The examples.
+            seed: Seed of the transformations: the same seed gives the same copies in every pass.
+            chunk: Examples per batch; by default about 1,000 transformed inputs.
+            copies: S; by default ``self.copies.evidence``.
+            total: N when ``data`` is a subset that stands for more examples.
+            differentiable: Whether the result must carry gradients to the target's tensors.
+
+        Returns:
+            A `Problem`.
+        """
+        s = 1 if self.invariance is None else copies or self.copies.evidence
+        size = chunk or max(1, 1024 // s)
+
+        def batches() -> Iterator[tuple[Tensor, Tensor]]:
+            for start in range(0, data.n, size):
+                rng = generator(seed, "warp", start)
+                yield self.warp(data.x[start : start + size], s, rng), data.y[start : start + size]
+
+        return Problem(
+            forward=self.forward,
+            params={k: w.detach() for k, w in params.items()},
+            batches=batches,
+            factor=self.likelihood.factor,
+            size=data.n,
+            scale=(total or data.n) / data.n,
+            differentiable=differentiable,
+        )
