@@ -236,7 +236,7 @@ _OUT = torch.tensor([0.1, -0.3], dtype=torch.float64)
 ZOO: list[Case] = [
     Case("mlp", lambda: nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)), (5,), 3),
     Case("mlp_regression", lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), (3,), 2, gaussian(_OUT)),
-    Case("mlp_multilabel", lambda: nn.Sequential(nn.Linear(3, 4), nn.ELU(), nn.Linear(4, 2, False)), (3,), 2, bernoulli),
+    Case("mlp_multilabel", lambda: nn.Sequential(nn.Linear(3, 4), nn.ELU(), nn.Linear(4, 2)), (3,), 2, bernoulli),
     Case("mlp_rank_one", lambda: nn.Sequential(nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 3)), (3,), 3, rank_one),
     Case("linear_only", lambda: nn.Linear(4, 3), (4,), 3),
     Case("linear_shared", lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Flatten(), nn.Linear(20, 2)), (5, 3), 2),
