@@ -1,0 +1,369 @@
+"""Per-example gradients of any network in plain autograd: look at what its linear and convolution layers do.
+
+A forward hook on every `nn.Linear`, `nn.Conv1d` and `nn.Conv2d` records what goes in and what comes out (`Site`). One
+backward pass of ``Σ_n <v_n, f̄(x_n)>`` to the recorded outputs then gives every example's own gradient,
+
+    ∂<v_n, f̄(x_n)>/∂W = Σ_sites Σ_t b_nt a_ntᵀ,
+
+with t over the positions, the transformed copies and the calls of the layer, so that repeated layers and weights
+tied between layers are covered. There is no vmap in this: the results can be differentiated in any tensor that
+``xs``, ``v`` or the weights depend on.
+
+Whether a parameter is covered is *measured* (`cover`), never inferred from the kind of the layer. Weights that are also
+used elsewhere (``F.linear`` with another layer's weight, a tied `nn.Embedding`, attention's packed projections), inputs
+whose first axis is not the examples, wrapped or overridden layers: each makes the captured gradient differ from
+the true one, and the parameter is then named ``uncovered``. `fallback_jacobian` serves these.
+
+Example:
+    >>> from torch import nn
+    >>> net = Forward(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)))
+    >>> xs = torch.ones(5, 1, 3)
+    >>> coverage = cover(net, net.params(), xs)
+    >>> coverage.uncovered
+    ('1.weight', '1.bias')
+    >>> captured = capture(coverage, net.params(), xs)
+    >>> per_example_gradients(captured, torch.ones(5, 2))["0.weight"].shape
+    torch.Size([5, 4, 3])
+
+References:
+    Efficient per-example gradient computations. I. Goodfellow, 2015. arXiv:1510.01799.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import jacrev, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from novacula.core.forward import Forward
+from novacula.core.params import Params
+from novacula.core.rng import generator
+from novacula.curvature.sites import Layer, Site
+
+
+@dataclass(frozen=True, eq=False)
+class Coverage:
+    """What `cover` found out about a network.
+
+    Args:
+        forward: The network.
+        covered: Parameters whose per-example gradients the sites give.
+        uncovered: The others.
+        copies: Whether layers' inputs and outputs must be copied, because the network changes them in place.
+        vmaps: Whether `torch.func.vmap` gives the right Jacobian of the uncovered ones.
+    """
+
+    forward: Forward
+    covered: tuple[str, ...]
+    uncovered: tuple[str, ...]
+    copies: bool
+    vmaps: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """One recorded forward pass.
+
+    Args:
+        outputs: Averaged outputs ``f̄ (B, C)``, with their graph.
+        sites: The calls of covered weights and biases, in the order of the calls.
+        covered: The parameters that `per_example_gradients` returns.
+        params: The weights.
+    """
+
+    outputs: Tensor
+    sites: tuple[Site, ...]
+    covered: tuple[str, ...]
+    params: Params
+
+
+def capture(coverage: Coverage, params: Params, xs: Tensor) -> Captured:
+    """Run the network once and record its sites.
+
+    Gradient recording is switched on inside. Where nothing before a layer needs a gradient, the graph starts at that
+    layer's output; detach ``xs`` when no gradient through the inputs is wanted.
+
+    Args:
+        coverage: From `cover`.
+        params: The weights.
+        xs: Inputs ``(B, S, …)``.
+
+    Returns:
+        The record.
+
+    Raises:
+        RuntimeError: If a layer that was covered when `cover` looked is now called with other than the examples on its
+            first axis (a network that routes examples by their values).
+    """
+    captured, _ = _record(coverage.forward, params, xs, frozenset(coverage.covered), copies=coverage.copies)
+    for site in captured.sites:
+        if not site.regular:
+            raise RuntimeError(
+                f"layer {site.layer!r} was called with {site.output.shape[0]} rows for {site.examples} examples of"
+                f" {site.copies} copies; its rows followed the examples when its coverage was checked"
+            )
+    return captured
+
+
+def output_gradients(captured: Captured, v: Tensor, *, create_graph: bool = False) -> list[Tensor]:
+    """Backward to the sites: the gradient of ``Σ_n <v_n, f̄_n>`` with respect to each site's output.
+
+    Args:
+        captured: From `capture`; can be used again.
+        v: Cotangents ``(B, C)``.
+        create_graph: Whether the result can be differentiated.
+
+    Returns:
+        One tensor a site, shaped like its output; zeros where the outputs do not depend on it.
+    """
+    nodes = [site.output for site in captured.sites]
+    if not nodes or not captured.outputs.requires_grad:
+        return [torch.zeros_like(node) for node in nodes]
+    return list(
+        torch.autograd.grad(
+            captured.outputs,
+            nodes,
+            grad_outputs=v,
+            retain_graph=True,
+            create_graph=create_graph,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+    )
+
+
+def per_example_gradients(captured: Captured, v: Tensor, *, create_graph: bool = False) -> Params:
+    """Each example's own gradient of ``<v_n, f̄(x_n)>`` with respect to the covered parameters.
+
+    Args:
+        captured: From `capture`; can be used again.
+        v: Cotangents ``(B, C)``, or K for each example, ``(B, C, K)``.
+        create_graph: Whether the result can be differentiated, in whatever ``xs``, ``v`` or the weights depend on.
+
+    Returns:
+        Tensors ``(B, *shape)``, or ``(B, K, *shape)`` for K cotangents; the Jacobian for the K = C unit vectors.
+    """
+    if v.ndim == 3:
+        columns = [per_example_gradients(captured, c, create_graph=create_graph) for c in v.unbind(-1)]
+        return {name: torch.stack([c[name] for c in columns], 1) for name in captured.covered}
+    with torch.set_grad_enabled(create_graph):
+        total: Params = {}
+        for site, gradient in zip(
+            captured.sites, output_gradients(captured, v, create_graph=create_graph), strict=True
+        ):
+            b = site.cotangents(gradient).transpose(1, 2).flatten(2, 3)
+            if site.weight is not None:
+                a = site.inputs().transpose(1, 2).flatten(2, 3)
+                g = (b.transpose(-1, -2) @ a).reshape(b.shape[0], *captured.params[site.weight].shape)
+                total[site.weight] = total[site.weight] + g if site.weight in total else g
+            if site.bias is not None:
+                g = b.sum(2).flatten(1)
+                total[site.bias] = total[site.bias] + g if site.bias in total else g
+    return {name: total[name] for name in captured.covered}
+
+
+def fallback_jacobian(
+    coverage: Coverage, params: Params, xs: Tensor, names: Sequence[str], *, create_graph: bool = False, chunk: int = 32
+) -> Params:
+    """Per-example Jacobians with respect to some parameters of any kind.
+
+    `torch.func.vmap` where it works, otherwise a loop over examples and outputs (recurrent networks).
+
+    Args:
+        coverage: From `cover`.
+        params: All weights.
+        xs: Inputs ``(B, S, …)``.
+        names: The parameters to differentiate in.
+        create_graph: Whether the result can be differentiated in whatever ``xs`` and the weights depend on.
+        chunk: How many examples vmap takes at once.
+
+    Returns:
+        Tensors ``(B, C, *shape)``.
+    """
+    if not names:
+        return {}
+    with torch.set_grad_enabled(create_graph), sdpa_kernel(SDPBackend.MATH):
+        run = _jacobian_by_vmap if coverage.vmaps else _jacobian_by_loop
+        return run(coverage.forward, params, xs, tuple(names), create_graph, chunk)
+
+
+def cover(forward: Forward, params: Params, xs: Tensor) -> Coverage:
+    """Find out which parameters the sites cover, by comparison with each example's true gradient.
+
+    At weights near ``params`` (so that a zero-initialised head hides nothing), in float64 where the network allows it,
+    the captured gradients of two rows of a batch are compared with those of autograd on each of the examples alone.
+
+    Args:
+        forward: The network.
+        params: The weights.
+        xs: A batch of inputs ``(B, S, …)``; up to three examples are used, and a single one is doubled.
+
+    Returns:
+        The coverage. A parameter whose true gradient vanishes for both examples shows nothing, and counts as uncovered.
+    """
+    xs = xs.detach()[:3]
+    xs = torch.cat([xs, xs]) if len(xs) == 1 else xs
+    rng = generator(0, "coverage")
+    point = {}
+    for name, w in params.items():
+        w = w.detach()
+        noise = torch.randn(w.shape, generator=rng, dtype=torch.float64).to(w)
+        point[name] = w + (0.1 * w.square().mean().sqrt() + 0.01) * noise
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        try:
+            return _compare(forward, params, *_double(forward, point, xs), rng)
+        except (RuntimeError, TypeError):  # The network insists on a dtype.
+            return _compare(forward, params, point, xs, rng)
+
+
+def _double(forward: Forward, point: Params, xs: Tensor) -> tuple[Params, Tensor]:
+    # Weights, frozen weights and buffers, and the inputs, in float64.
+    state = {**dict(forward.module.named_parameters()), **dict(forward.module.named_buffers()), **point}
+    double = {k: t.detach().double() if t.is_floating_point() else t.detach() for k, t in state.items()}
+    return double, xs.double() if xs.is_floating_point() else xs
+
+
+def _compare(forward: Forward, params: Params, point: Params, xs: Tensor, rng: torch.Generator) -> Coverage:
+    names = tuple(params)
+    leaves = {name: point[name].detach().requires_grad_() for name in names}
+    truth: list[Params] = []
+    v = torch.empty(0)
+    for n in range(2):
+        f = forward.average({**point, **leaves}, xs[n : n + 1])
+        if n == 0:
+            v = torch.randn((len(xs), f.shape[1]), generator=rng, dtype=torch.float64).to(f)
+        grads = torch.autograd.grad(
+            (f[0] * v[n]).sum(), list(leaves.values()), allow_unused=True, materialize_grads=True, retain_graph=False
+        )
+        truth.append(dict(zip(names, grads, strict=True)))
+    tolerance = torch.finfo(v.dtype).eps ** 0.5
+
+    def agrees(found: Params, name: str) -> bool:
+        errors = [float((found[name][n] - truth[n][name]).norm()) for n in range(2)]
+        sizes = [float(truth[n][name].norm()) for n in range(2)]
+        return max(sizes) > 0 and all(e <= tolerance * s for e, s in zip(errors, sizes, strict=True))
+
+    found, copies = _try_capture(forward, point, xs, v, frozenset(names))
+    covered = tuple(name for name in names if name in found and agrees(found, name))
+    uncovered = tuple(name for name in names if name not in covered)
+    coverage = Coverage(forward, covered, uncovered, copies, vmaps=True)
+    return replace(coverage, vmaps=_vmap_agrees(coverage, point, xs, v, truth, agrees))
+
+
+def _vmap_agrees(
+    coverage: Coverage, point: Params, xs: Tensor, v: Tensor, truth: list[Params], agrees: Callable[[Params, str], bool]
+) -> bool:
+    # Whether vmap runs, without warnings, and gives the true gradients of the uncovered parameters.
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # vmap warns where it falls back to a slow loop of its own.
+            jacobian = fallback_jacobian(coverage, point, xs, coverage.uncovered)
+    except (RuntimeError, NotImplementedError, ValueError, UserWarning):
+        return False
+    products = {name: torch.einsum("bc,bc...->b...", v, j) for name, j in jacobian.items()}
+    zero = {name for name in products if not any(bool(t[name].any()) for t in truth)}
+    return all(not bool(p[:2].any()) if name in zero else agrees(products, name) for name, p in products.items())
+
+
+def _try_capture(forward: Forward, point: Params, xs: Tensor, v: Tensor, names: frozenset[str]) -> tuple[Params, bool]:
+    # Captured gradients of every candidate, and whether copies were needed because the network works in place.
+    for copies in (False, True):
+        try:
+            captured, intact = _record(forward, point, xs, names, copies=copies)
+            if not intact:
+                continue
+            irregular = {n for site in captured.sites if not site.regular for n in (site.weight, site.bias)}
+            sites = tuple(site for site in captured.sites if site.regular)
+            seen = {n for site in sites for n in (site.weight, site.bias) if n is not None} - irregular
+            captured = replace(captured, sites=sites, covered=tuple(name for name in point if name in seen))
+            return per_example_gradients(captured, v), copies
+        except RuntimeError:  # In-place work on a leaf; with copies it runs, or nothing is covered.
+            continue
+    return {}, False
+
+
+def _record(
+    forward: Forward, params: Params, xs: Tensor, names: frozenset[str], *, copies: bool
+) -> tuple[Captured, bool]:
+    # Run the network under hooks; also says whether everything recorded is still as it was.
+    aliases = _first_names(forward.module)
+    sites: list[Site] = []
+    versions: list[tuple[int, int]] = []
+
+    def hook(layer: str, module: Layer) -> Callable[..., Tensor | None]:
+        weight, bias = (
+            name if name in names else None
+            for name in (aliases.get(f"{layer}.{k}" if layer else k) for k in ("weight", "bias"))
+        )
+
+        def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
+            if weight is None and bias is None:
+                return None
+            x = args[0] if args else kwargs["input"]
+            # Starting the graph here keeps weights out of it: backward computes no weight gradients.
+            node = output if output.requires_grad else output.detach().requires_grad_()
+            x = x.clone() if copies else x
+            sites.append(Site(layer, weight, bias, module, x, node, xs.shape[0], xs.shape[1]))
+            versions.append((x._version, node._version))
+            return node.clone() if copies else node
+
+        return record
+
+    with ExitStack() as stack:
+        stack.enter_context(torch.enable_grad())
+        # The other attention kernels have no second derivative.
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        for layer, module in forward.module.named_modules():
+            if isinstance(module, Layer):
+                handle = module.register_forward_hook(hook(layer, module), prepend=True, with_kwargs=True)
+                stack.callback(handle.remove)
+        outputs = forward.average(params, xs)
+    intact = all((s.input._version, s.output._version) == v for s, v in zip(sites, versions, strict=True))
+    return Captured(outputs, tuple(sites), tuple(n for n in params if n in names), params), intact
+
+
+def _first_names(module: nn.Module) -> dict[str, str]:
+    # Each name of a parameter → its first name, under which a tied weight is known.
+    first: dict[int, str] = {}
+    names: dict[str, str] = {}
+    for name, w in module.named_parameters(remove_duplicate=False):
+        names[name] = first.setdefault(id(w), name)
+    return names
+
+
+def _jacobian_by_vmap(
+    forward: Forward, params: Params, xs: Tensor, names: tuple[str, ...], create_graph: bool, chunk: int
+) -> Params:
+    def one(some: Params, x: Tensor) -> Tensor:
+        return forward.average({**params, **some}, x.unsqueeze(0))[0]
+
+    some = {name: params[name] for name in names}
+    xs = xs if create_graph else xs.detach()
+    return vmap(jacrev(one), in_dims=(None, 0), chunk_size=chunk)(some, xs)
+
+
+def _jacobian_by_loop(
+    forward: Forward, params: Params, xs: Tensor, names: tuple[str, ...], create_graph: bool, chunk: int
+) -> Params:
+    del chunk
+    some = {n: p if p.requires_grad else p.detach().requires_grad_() for n, p in params.items() if n in names}
+    leaves = [some[name] for name in names]
+    rows: list[Params] = []
+    with torch.enable_grad():
+        for n in range(xs.shape[0]):
+            f = forward.average({**params, **some}, (xs if create_graph else xs.detach())[n : n + 1])[0]
+            columns = [
+                torch.autograd.grad(
+                    fc, leaves, retain_graph=True, create_graph=create_graph, allow_unused=True, materialize_grads=True
+                )
+                for fc in f
+            ]
+            rows.append({name: torch.stack(c) for name, c in zip(names, zip(*columns, strict=True), strict=True)})
+    return {name: torch.stack([row[name] for row in rows]) for name in names}

@@ -1,0 +1,131 @@
+"""Where a network multiplies by a weight: one `Site` for every call of a linear or convolution layer.
+
+Both kinds of layer are the same product. With ``a_t (I,)`` the inputs that a position ``t`` sees (the features of a
+token, the unfolded patch of a pixel) and ``W (O, I)`` the weight as a matrix, the output at the position is
+``W a_t + bias``. The gradient of anything with respect to W is then ``Σ_t b_t a_tᵀ``, where ``b_t (O,)`` is its
+gradient with respect to the output at ``t``. Grouped convolutions are G such products side by side.
+
+References:
+    A Kronecker-factored approximate Fisher matrix for convolution layers. R. Grosse and J. Martens, 2016.
+    arXiv:1602.01407.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Layer: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """One call of one layer, with the tensors that went in and came out.
+
+    Args:
+        layer: The layer's name in the network.
+        weight: The weight's name among the parameters (its first name where it is tied); None where it is no parameter.
+        bias: The same for the bias.
+        module: The layer.
+        input: What the layer was given.
+        output: What it returned; a node of the graph that leads to the network's outputs.
+        examples: B, the number of examples.
+        copies: S, the number of transformed copies of each.
+    """
+
+    layer: str
+    weight: str | None
+    bias: str | None
+    module: Layer
+    input: Tensor
+    output: Tensor
+    examples: int
+    copies: int
+
+    @property
+    def regular(self) -> bool:
+        """Whether the call's first axis can be the examples' (otherwise the site has no per-example form)."""
+        ndim = self.output.ndim
+        shaped = ndim >= 2 if isinstance(self.module, nn.Linear) else ndim == len(self.module.kernel_size) + 2
+        return shaped and self.output.shape[0] % (self.examples * self.copies) == 0
+
+    def inputs(self, *, average: bool = False) -> Tensor:
+        """What each position sees.
+
+        Args:
+            average: Whether to average over the copies (which commutes with unfolding, and is cheaper before it).
+
+        Returns:
+            ``a`` of shape ``(B, S, G, T, I)``, with one copy where they are averaged.
+        """
+        x = self._group(self.input)
+        if average and self.copies > 1:
+            x = x.mean(1, keepdim=True)
+        b, s, m = x.shape[:3]
+        if isinstance(self.module, nn.Linear):
+            return x.reshape(b, s, 1, -1, x.shape[-1])
+        groups = self.module.groups
+        patches = unfold(x.flatten(0, 2), self.module).unflatten(1, (groups, -1))
+        patches = patches.unflatten(0, (b, s, m)).movedim(2, -2)
+        return patches.flatten(-2).transpose(-1, -2)
+
+    def cotangents(self, gradient: Tensor, *, total: bool = False) -> Tensor:
+        """Gradients with respect to the output, position by position.
+
+        Args:
+            gradient: A gradient of the shape of `output`.
+            total: Whether to sum over the copies.
+
+        Returns:
+            ``b`` of shape ``(B, S, G, T, O)``, with one copy where they are summed.
+        """
+        g = self._group(gradient)
+        if total and self.copies > 1:
+            g = g.sum(1, keepdim=True)
+        b, s = g.shape[:2]
+        if isinstance(self.module, nn.Linear):
+            return g.reshape(b, s, 1, -1, g.shape[-1])
+        g = g.flatten(4).unflatten(3, (self.module.groups, -1)).movedim(2, -2)
+        return g.flatten(-2).transpose(-1, -2)
+
+    def _group(self, x: Tensor) -> Tensor:
+        # The first axis holds examples, copies and perhaps more: frames of a video, tokens of a flattened sequence.
+        return x.unflatten(0, (self.examples, self.copies, -1))
+
+
+def unfold(x: Tensor, layer: nn.Conv1d | nn.Conv2d) -> Tensor:
+    """The patches that a convolution multiplies by its weight.
+
+    Args:
+        x: Inputs of shape ``(N, channels, *size)``.
+        layer: The convolution, for kernel, stride, padding (any mode) and dilation.
+
+    Returns:
+        Patches of shape ``(N, channels · kernel, T)``, channels outermost as in ``weight.flatten(1)``.
+    """
+    x = F.pad(x, _padding(layer), mode=_MODES[layer.padding_mode])
+    kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
+    for axis, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True), start=2):
+        # A view: windows of the dilated kernel's span, then every d-th element of each.
+        x = x.unfold(axis, d * (k - 1) + 1, s)[..., ::d]
+    spatial = len(kernel)
+    order = [0, 1, *range(2 + spatial, 2 + 2 * spatial), *range(2, 2 + spatial)]
+    return x.permute(order).flatten(1, 1 + spatial).flatten(2)
+
+
+_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
+
+
+def _padding(layer: nn.Conv1d | nn.Conv2d) -> list[int]:
+    # As F.pad takes it: last axis first, left and right.
+    if layer.padding == "valid":
+        return [0, 0] * len(layer.kernel_size)
+    if layer.padding == "same":
+        totals = [d * (k - 1) for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
+        pairs = [(t // 2, t - t // 2) for t in totals]
+    else:
+        pairs = [(int(p), int(p)) for p in layer.padding]
+    return [side for pair in reversed(pairs) for side in pair]
