@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol, Self, TypeAlias
 
 import torch
 from torch import Tensor
+
+Task: TypeAlias = Literal["classification", "multilabel", "regression", "other"]
 
 
 class Likelihood(Protocol):
@@ -15,15 +17,23 @@ class Likelihood(Protocol):
     class attribute ``learnable``; `dataclasses.replace` gives a copy with other values.
 
     Attributes:
-        task: What ``y`` is.
+        learnable: Names of the fields that can be learned.
         normalised: Whether ``exp(log_prob)`` integrates to one over ``y`` (false for Gibbs likelihoods).
+        task: What ``y`` is.
         loss: The loss's name; evidences of different losses are never compared.
     """
 
-    learnable: tuple[str, ...]
-    task: Literal["classification", "multilabel", "regression", "other"]
-    normalised: bool
-    loss: str
+    learnable: ClassVar[tuple[str, ...]]
+    normalised: ClassVar[bool]
+
+    @property
+    def task(self) -> Task: ...  # noqa: D102
+    @property
+    def loss(self) -> str: ...  # noqa: D102
+
+    def bind(self, outputs: int) -> Self:
+        """The likelihood for this many outputs: one scale per output where asked. Binding twice changes nothing."""
+        ...
 
     def log_prob(self, f: Tensor, y: Tensor) -> Tensor:
         """Log-density of each example, shape ``(N,)``, in nats."""
@@ -34,7 +44,7 @@ class Likelihood(Protocol):
         ...
 
     def sample(self, f: Tensor, rng: torch.Generator) -> Tensor:
-        """Draw ``y (N, …) ~ p(y | f)``."""
+        """Draw ``y (N, …) ~ p(y | f)``; carries no gradient."""
         ...
 
     def mean(self, f: Tensor) -> Tensor:
@@ -45,6 +55,9 @@ class Likelihood(Protocol):
         """How many network outputs C the labels need; raises `InputError` for labels that do not fit."""
         ...
 
-    def validate(self, y: Tensor, outputs: int) -> Tensor:
-        """Labels in the dtype and shape that `log_prob` takes, or an `InputError` that names the first bad row."""
+    def validate(self, y: Tensor, outputs: int, *, training: bool = True) -> Tensor:
+        """Labels in the dtype and shape that `log_prob` takes, or an `InputError` that names the first bad row.
+
+        ``training=False`` waives what only a training set must have: at least two rows, at least two classes.
+        """
         ...

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
 
 from novacula.core.params import Params
 
-Self_ = TypeVar("Self_", bound="Prior")
-
 
 class Prior(Protocol):
-    """``p(w)``, independent between weights given its scales.
+    """``p(w)``, a proper density, independent between weights given its scales.
 
     Implementations are frozen dataclasses (``eq=False``). Fields that can be learned are tensors and are named in the
     class attribute ``learnable``; `dataclasses.replace` gives a copy with other values.
 
     Attributes:
-        normalised: Whether the prior is a proper density.
+        learnable: Names of the fields that can be learned.
     """
 
-    learnable: tuple[str, ...]
+    learnable: ClassVar[tuple[str, ...]]
 
-    def bind(self: Self_, params: Params) -> Self_:
+    def bind(self, params: Params) -> Self:
         """The prior for these weights: one scale per tensor where that is asked for. Binding twice changes nothing."""
         ...
 
@@ -40,5 +38,9 @@ class Prior(Protocol):
         ...
 
     def sample(self, params: Params, n: int, rng: torch.Generator) -> Params:
-        """Draw ``n`` weights shaped like ``params``; tensors of shape ``(n, *shape)``."""
+        """Draw ``n`` weights shaped like ``params``; tensors of shape ``(n, *shape)`` that carry no gradient."""
+        ...
+
+    def describe(self, params: Params) -> dict[str, float]:
+        """The precision of each tensor as a number, for people; a geometric mean where it differs between weights."""
         ...

@@ -1,0 +1,152 @@
+"""Classification: one of C classes, with softmax probabilities.
+
+The Fisher information of the softmax is ``diag(p) − p pᵀ``. Its square root is written down rather than computed,
+``L = diag(√p) − p √pᵀ``, with ``√p = exp(½ log p)``, so that values and gradients stay finite however saturated the
+probabilities are; the off-diagonal ``−p √pᵀ`` carries the information that ``1 − p`` rounds away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from numbers import Integral
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from novacula.core.errors import InputError
+from novacula.likelihoods import checks
+
+
+@dataclass(frozen=True, eq=False)
+class Categorical:
+    """``p(y = c | f) = softmax(f)_c`` for labels ``y (N,)`` in ``0..C-1``.
+
+    Args:
+        classes: The number of classes C; by default, one more than the largest label.
+
+    Raises:
+        InputError: If ``classes`` is not a whole number of at least 2.
+
+    Example:
+        >>> Categorical().log_prob(torch.zeros(2, 4), torch.tensor([0, 3]))
+        tensor([-1.3863, -1.3863])
+    """
+
+    classes: int | None = None
+
+    learnable: ClassVar[tuple[str, ...]] = ()
+    normalised: ClassVar[bool] = True
+    task: Literal["classification"] = field(default="classification", init=False, repr=False)
+    loss: str = field(default="cross_entropy", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.classes is not None and (not isinstance(self.classes, Integral) or self.classes < 2):
+            raise InputError(
+                "classes as a whole number of at least 2", repr(self.classes), "pass the number of classes, or None"
+            )
+
+    def bind(self, outputs: int) -> Self:
+        """There is nothing to expand.
+
+        Args:
+            outputs: The number of outputs C.
+
+        Returns:
+            This likelihood.
+        """
+        return self
+
+    def log_prob(self, f: Tensor, y: Tensor) -> Tensor:
+        """``log softmax(f)_y``.
+
+        Args:
+            f: Logits, shape ``(N, C)``.
+            y: Labels, shape ``(N,)``, whole numbers.
+
+        Returns:
+            Log-probabilities in nats, shape ``(N,)``.
+
+        Raises:
+            InputError: If the shapes do not pair up.
+        """
+        checks.matched(f, y, f.shape[:1])
+        return f.log_softmax(-1).gather(-1, y.long()[:, None])[:, 0]
+
+    def factor(self, f: Tensor, y: Tensor) -> Tensor:
+        """``L = diag(√p) − p √pᵀ``, so that ``L Lᵀ = diag(p) − p pᵀ``, which is also the Hessian of ``−log p``.
+
+        Args:
+            f: Logits, shape ``(N, C)``.
+            y: Labels; the Fisher information does not depend on them.
+
+        Returns:
+            A tensor of shape ``(N, C, C)``, differentiable in ``f``, finite with its gradients at any finite ``f``.
+        """
+        log_p = f.log_softmax(-1)
+        root = (0.5 * log_p).exp()
+        return torch.diag_embed(root) - log_p.exp()[:, :, None] * root[:, None, :]
+
+    @torch.no_grad()
+    def sample(self, f: Tensor, rng: torch.Generator) -> Tensor:
+        """Draw a class for each row, by inverting the distribution function in float64.
+
+        Args:
+            f: Logits, shape ``(N, C)``.
+            rng: The source of randomness.
+
+        Returns:
+            Labels of shape ``(N,)``, int64.
+        """
+        cdf = f.double().softmax(-1).cumsum(-1)
+        u = torch.rand(f.shape[0], 1, generator=rng, device=rng.device, dtype=torch.float64).to(f.device)
+        return (cdf <= u).sum(-1).clamp(max=f.shape[1] - 1)
+
+    def mean(self, f: Tensor) -> Tensor:
+        """Class probabilities.
+
+        Args:
+            f: Logits, shape ``(N, C)``.
+
+        Returns:
+            ``softmax(f)``, shape ``(N, C)``.
+        """
+        return f.softmax(-1)
+
+    def outputs(self, y: Tensor) -> int:
+        """One output for each class.
+
+        Args:
+            y: Training labels, shape ``(N,)``.
+
+        Returns:
+            ``classes``, or one more than the largest label.
+
+        Raises:
+            InputError: If a label is no class, or fewer than two classes are present.
+        """
+        whole = checks.classes(y, self.classes, training=True)
+        return self.classes if self.classes is not None else int(whole.max()) + 1
+
+    def validate(self, y: Tensor, outputs: int, *, training: bool = True) -> Tensor:
+        """Labels as int64.
+
+        Args:
+            y: Labels of shape ``(N,)`` or ``(N, 1)``; whole numbers of any dtype.
+            outputs: The network's number of outputs.
+            training: Whether at least two rows and two classes must be present.
+
+        Returns:
+            Labels of shape ``(N,)``, int64.
+
+        Raises:
+            InputError: If the number of outputs is not the number of classes, or a label does not fit.
+        """
+        wanted = max(outputs, 2) if self.classes is None else self.classes
+        if outputs != wanted:
+            raise InputError(
+                f"a network with {wanted} outputs" if self.classes else "a network with at least two outputs",
+                f"{outputs}",
+                "give the last layer one output for each class (Bernoulli() takes a single output for two classes)",
+            )
+        return checks.classes(y, outputs, training=training)

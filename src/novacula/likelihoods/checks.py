@@ -1,0 +1,181 @@
+"""Checks of labels, shared by the likelihoods: each names the first bad row, counted from 0."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+from novacula.core.errors import InputError
+
+
+def matched(f: Tensor, y: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse outputs and labels whose shapes would broadcast instead of pair up.
+
+    Args:
+        f: Network outputs.
+        y: Labels.
+        shape: The shape that ``y`` must have for this ``f``.
+
+    Raises:
+        InputError: If ``f`` is not a matrix or ``y`` has another shape.
+    """
+    if f.ndim != 2 or tuple(y.shape) != shape:
+        raise InputError(
+            f"outputs of shape (N, C) with labels of shape {shape if f.ndim == 2 else '(N, …)'}",
+            f"outputs {tuple(f.shape)} and labels {tuple(y.shape)}",
+            "pass the labels through likelihood.validate(y, outputs) first",
+        )
+
+
+def rows(y: Tensor, *, at_least: int) -> None:
+    """Refuse labels without enough rows.
+
+    Args:
+        y: Labels, first axis N.
+        at_least: The smallest N that will do.
+
+    Raises:
+        InputError: If ``y`` is not a tensor with a first axis of at least that length, or is complex.
+    """
+    if not isinstance(y, Tensor):
+        raise InputError("labels as a tensor", f"a {type(y).__name__}", "call torch.as_tensor(y)")
+    if y.ndim == 0 or y.is_complex():
+        raise InputError(
+            "real labels with one row per example",
+            f"shape {tuple(y.shape)}, {y.dtype}",
+            "pass one label for each input",
+        )
+    if y.shape[0] < at_least:
+        n = y.shape[0]
+        raise InputError(
+            f"labels with at least {at_least} row{'s' * (at_least > 1)}",
+            f"{n or 'no'} row{'s' * (n != 1)}",
+            "check the file, the column and the filter that selected the rows",
+        )
+
+
+def first(bad: Tensor) -> tuple[int, str]:
+    """The first bad row, and how many follow it.
+
+    Args:
+        bad: A mask of shape ``(N,)`` with at least one true entry.
+
+    Returns:
+        The row, and a phrase such as ``" (and 3 more rows)"`` or nothing.
+    """
+    where = bad.nonzero()[:, 0]
+    more = len(where) - 1
+    return int(where[0]), f" (and {more} more row{'s' * (more > 1)})" if more else ""
+
+
+def classes(y: Tensor, outputs: int | None, *, training: bool) -> Tensor:
+    """Class labels as whole numbers.
+
+    Args:
+        y: Labels of shape ``(N,)`` or ``(N, 1)``, of any real dtype.
+        outputs: The number of classes C, or None to take it as ``max(y) + 1``.
+        training: Whether at least two rows and two classes must be present.
+
+    Returns:
+        Labels of shape ``(N,)``, int64.
+
+    Raises:
+        InputError: If there are too few rows, if the shape is another, if a label is not a whole number or is outside
+            ``0..C-1``, or if all labels are one class.
+    """
+    rows(y, at_least=1)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        raise InputError(
+            "class labels of shape (N,)",
+            f"shape {tuple(y.shape)}",
+            "call y.argmax(1) on one-hot labels, or use Bernoulli() for several labels an example",
+        )
+    if y.is_floating_point():
+        bad = ~torch.isfinite(y) | (y != y.round())
+        if bad.any():
+            row, more = first(bad)
+            raise InputError(
+                "class labels that are whole numbers",
+                f"label {y[row].item():g} in row {row}{more}",
+                "encode the classes as 0, 1, 2, …, or use Normal() if the target is a measurement",
+            )
+    whole = y.long()
+    top = outputs if outputs is not None else max(int(whole.max()) + 1, 2)
+    bad = (whole < 0) | (whole >= top)
+    if bad.any():
+        row, more = first(bad)
+        value = y[row].item()
+        raise InputError(
+            f"labels in 0..{top - 1}" if outputs is not None else "labels counted from 0",
+            f"label {value:g} in row {row}{more}",
+            f"give the network {int(whole.max()) + 1} outputs, or fix the row"
+            if value >= top
+            else "encode the classes as 0, 1, 2, …",
+        )
+    if training:
+        rows(y, at_least=2)
+        if bool((whole == whole[0]).all()):
+            raise InputError(
+                "at least two classes",
+                f"{len(whole)} rows, all of class {int(whole[0])}",
+                "check that the rows are not sorted and cut off, and that the right column holds the labels",
+            )
+    return whole
+
+
+def targets(y: Tensor, *, training: bool) -> Tensor:
+    """Real targets, one column for each output.
+
+    Args:
+        y: Targets of shape ``(N,)`` or ``(N, D)``, of any real dtype.
+        training: Whether at least two rows must be present.
+
+    Returns:
+        Targets of shape ``(N, D)``; floating dtypes are kept, others become the default dtype.
+
+    Raises:
+        InputError: If there are too few rows or no columns, if the shape is another, or if a target is NaN or infinite.
+    """
+    rows(y, at_least=2 if training else 1)
+    if y.ndim == 1:
+        y = y[:, None]
+    if y.ndim != 2 or y.shape[1] == 0:
+        raise InputError(
+            "targets of shape (N,) or (N, D)", f"shape {tuple(y.shape)}", "flatten each example's target: y.flatten(1)"
+        )
+    y = y if y.is_floating_point() else y.to(torch.get_default_dtype())
+    bad = ~torch.isfinite(y)
+    if bad.any():
+        row, more = first(bad.any(1))
+        column = int(bad[row].nonzero()[0, 0])
+        raise InputError(
+            "finite targets",
+            f"{y[row, column].item()} in row {row}, column {column}{more}",
+            "drop or impute the rows with missing targets",
+        )
+    return y
+
+
+def log_positive(name: str, value: float) -> Tensor:
+    """The logarithm of a positive number, as a tensor that can be learned.
+
+    Args:
+        name: The number's name, for the error.
+        value: The number.
+
+    Returns:
+        A 0-dim tensor; float64, the precision that a Python float has.
+
+    Raises:
+        InputError: If the value is not a positive finite number.
+    """
+    if not isinstance(value, Real) or not 0 < float(value) < math.inf:
+        raise InputError(
+            f"{name} as a positive number", repr(value), f"pass a float, or a tensor of logarithms as log_{name}"
+        )
+    return torch.tensor(math.log(float(value)), dtype=torch.float64)

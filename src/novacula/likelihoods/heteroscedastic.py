@@ -1,0 +1,153 @@
+"""Regression where the network says how noisy each target is.
+
+References:
+    Estimating the mean and variance of the target probability distribution. D. A. Nix, A. S. Weigend, 1994.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from novacula.core.errors import InputError
+from novacula.likelihoods import checks
+
+
+@dataclass(frozen=True, eq=False)
+class HeteroscedasticNormal:
+    """``p(y | f) = Π_d N(y_d; μ_d, σ_d²)`` with ``f = (μ_1 … μ_D, log σ_1 … log σ_D)``, so ``C = 2D``.
+
+    All means come first, then all log standard deviations (natural logarithm).
+
+    Example:
+        >>> f = torch.tensor([[1.0, 0.0]])  # mean 1, log sigma 0
+        >>> HeteroscedasticNormal().log_prob(f, torch.tensor([[1.0]]))
+        tensor([-0.9189])
+    """
+
+    learnable: ClassVar[tuple[str, ...]] = ()
+    normalised: ClassVar[bool] = True
+    task: Literal["regression"] = field(default="regression", init=False, repr=False)
+    loss: str = field(default="heteroscedastic_normal", init=False, repr=False)
+
+    def bind(self, outputs: int) -> Self:
+        """There is nothing to expand.
+
+        Args:
+            outputs: The number of outputs C.
+
+        Returns:
+            This likelihood.
+        """
+        return self
+
+    def log_prob(self, f: Tensor, y: Tensor) -> Tensor:
+        """``Σ_d −½ ((y_d − μ_d)/σ_d)² − log σ_d − ½ log 2π``.
+
+        Args:
+            f: Means and log standard deviations, shape ``(N, 2D)``.
+            y: Targets, shape ``(N, D)``.
+
+        Returns:
+            Log-densities in nats, shape ``(N,)``.
+
+        Raises:
+            InputError: If the shapes do not pair up.
+        """
+        checks.matched(f, y, (f.shape[0], f.shape[-1] // 2))
+        mu, log_sigma = _halves(f)
+        z = (y.to(f.dtype) - mu) * (-log_sigma).exp()
+        return (-0.5 * z.square() - log_sigma - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def factor(self, f: Tensor, y: Tensor) -> Tensor:
+        """``L = diag(1/σ_1 … 1/σ_D, √2 … √2)``: the Fisher information of ``(μ, log σ)`` is ``diag(1/σ², 2)``.
+
+        The Hessian of ``−log p`` depends on ``y`` and need not be positive; its expectation over ``y`` is this.
+
+        Args:
+            f: Means and log standard deviations, shape ``(N, 2D)``.
+            y: Targets; the Fisher information does not depend on them.
+
+        Returns:
+            A tensor of shape ``(N, 2D, 2D)``, differentiable in ``f``.
+        """
+        _, log_sigma = _halves(f)
+        return torch.diag_embed(torch.cat([(-log_sigma).exp(), torch.full_like(log_sigma, math.sqrt(2.0))], -1))
+
+    @torch.no_grad()
+    def sample(self, f: Tensor, rng: torch.Generator) -> Tensor:
+        """Draw ``μ + σ ε``.
+
+        Args:
+            f: Means and log standard deviations, shape ``(N, 2D)``.
+            rng: The source of randomness.
+
+        Returns:
+            Targets of shape ``(N, D)``.
+        """
+        mu, log_sigma = _halves(f)
+        return mu + log_sigma.exp() * torch.randn(mu.shape, generator=rng, device=rng.device, dtype=f.dtype).to(
+            f.device
+        )
+
+    def mean(self, f: Tensor) -> Tensor:
+        """The means.
+
+        Args:
+            f: Means and log standard deviations, shape ``(N, 2D)``.
+
+        Returns:
+            The first D columns.
+        """
+        return _halves(f)[0]
+
+    def outputs(self, y: Tensor) -> int:
+        """Two outputs for each target.
+
+        Args:
+            y: Training targets, shape ``(N,)`` or ``(N, D)``.
+
+        Returns:
+            2D.
+
+        Raises:
+            InputError: If a target is NaN or infinite, or fewer than two rows are present.
+        """
+        return 2 * checks.targets(y, training=True).shape[1]
+
+    def validate(self, y: Tensor, outputs: int, *, training: bool = True) -> Tensor:
+        """Targets as floats.
+
+        Args:
+            y: Targets of shape ``(N,)`` or ``(N, D)``.
+            outputs: The network's number of outputs.
+            training: Whether at least two rows must be present.
+
+        Returns:
+            Targets of shape ``(N, D)``; floating dtypes are kept, others become the default dtype.
+
+        Raises:
+            InputError: If a target is NaN or infinite (row and column are named), or there are not two outputs for
+                each.
+        """
+        y = checks.targets(y, training=training)
+        if outputs != 2 * y.shape[1]:
+            raise InputError(
+                f"a network with {2 * y.shape[1]} outputs (means, then log standard deviations)",
+                f"{outputs}",
+                "double the last layer, or use Normal() for noise of one size",
+            )
+        return y
+
+
+def _halves(f: Tensor) -> tuple[Tensor, Tensor]:
+    if f.shape[-1] % 2:
+        raise InputError(
+            "an even number of outputs (means, then log standard deviations)", f"{f.shape[-1]}", "double the last layer"
+        )
+    half = f.shape[-1] // 2
+    return f[..., :half], f[..., half:]

@@ -1,0 +1,136 @@
+"""The 0-1 loss, for counting: which functions fit the labels exactly.
+
+``exp(log_prob)`` is 1 for a right answer and ``1/e`` for a wrong one; tempered to β → ∞ it is the indicator of a
+perfect fit. It is piecewise constant in the outputs, so nothing that needs a gradient or a curvature can use it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from novacula.core.errors import InputError
+from novacula.likelihoods import checks
+
+
+@dataclass(frozen=True, eq=False)
+class ZeroOne:
+    """``log_prob = −[argmax f ≠ y]`` for labels ``y (N,)`` in ``0..C-1``; not normalised.
+
+    Ties go to the lowest class.
+
+    Example:
+        >>> ZeroOne().log_prob(torch.eye(2), torch.tensor([0, 0]))
+        tensor([ 0., -1.])
+    """
+
+    learnable: ClassVar[tuple[str, ...]] = ()
+    normalised: ClassVar[bool] = False
+    task: Literal["classification"] = field(default="classification", init=False, repr=False)
+    loss: str = field(default="zero_one", init=False, repr=False)
+
+    def bind(self, outputs: int) -> Self:
+        """There is nothing to expand.
+
+        Args:
+            outputs: The number of outputs C.
+
+        Returns:
+            This likelihood.
+        """
+        return self
+
+    def log_prob(self, f: Tensor, y: Tensor) -> Tensor:
+        """Minus the number of errors in each row.
+
+        Args:
+            f: Scores, shape ``(N, C)``.
+            y: Labels, shape ``(N,)``.
+
+        Returns:
+            0 where the largest score is the label's, −1 elsewhere, NaN where a score is NaN; shape ``(N,)``.
+
+        Raises:
+            InputError: If the shapes do not pair up.
+        """
+        checks.matched(f, y, f.shape[:1])
+        right = (f.argmax(-1) == y).to(f.dtype)
+        # argmax hides a NaN behind an ordinary class; a failed network must not count as a wrong answer.
+        return torch.where(f.isnan().any(-1), torch.full_like(right, torch.nan), right - 1)
+
+    def factor(self, f: Tensor, y: Tensor) -> Tensor:
+        """The 0-1 loss has no curvature.
+
+        Args:
+            f: Scores.
+            y: Labels.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError(
+            "a likelihood with a curvature",
+            "the 0-1 loss, which is flat almost everywhere",
+            "use Categorical() for gradients and Laplace evidence, or a sampling evidence with ZeroOne()",
+        )
+
+    def sample(self, f: Tensor, rng: torch.Generator) -> Tensor:
+        """The 0-1 loss is no distribution over labels.
+
+        Args:
+            f: Scores.
+            rng: The source of randomness.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError(
+            "a likelihood that can be sampled", "the 0-1 loss, which has no sampling distribution", "use Categorical()"
+        )
+
+    def mean(self, f: Tensor) -> Tensor:
+        """The decision, as a one-hot row.
+
+        Args:
+            f: Scores, shape ``(N, C)``.
+
+        Returns:
+            A tensor of 0 and 1 in the dtype of ``f``, shape ``(N, C)``.
+        """
+        return one_hot(f.argmax(-1), f.shape[1]).to(f.dtype)
+
+    def outputs(self, y: Tensor) -> int:
+        """One output for each class.
+
+        Args:
+            y: Training labels, shape ``(N,)``.
+
+        Returns:
+            One more than the largest label.
+
+        Raises:
+            InputError: If a label is no class, or fewer than two classes are present.
+        """
+        return int(checks.classes(y, None, training=True).max()) + 1
+
+    def validate(self, y: Tensor, outputs: int, *, training: bool = True) -> Tensor:
+        """Labels as int64.
+
+        Args:
+            y: Labels of shape ``(N,)`` or ``(N, 1)``; whole numbers of any dtype.
+            outputs: The network's number of outputs.
+            training: Whether at least two rows and two classes must be present.
+
+        Returns:
+            Labels of shape ``(N,)``, int64.
+
+        Raises:
+            InputError: If the network has fewer than two outputs, or a label does not fit.
+        """
+        if outputs < 2:
+            raise InputError("a network with at least two outputs", f"{outputs}", "give it one output for each class")
+        return checks.classes(y, outputs, training=training)

@@ -1,0 +1,153 @@
+"""The fan-in scaled Gaussian prior, under which wide networks have a limit.
+
+With ``w ~ N(0, σ_w²/fan_in)`` each unit's input has a variance that does not depend on the width of the layer before:
+the prior over functions converges to a Gaussian process as widths grow, and σ_w, σ_b mean the same for every network.
+
+References:
+    Bayesian Learning for Neural Networks. R. M. Neal, 1996.
+    Deep neural networks as Gaussian processes. J. Lee, Y. Bahri, R. Novak, S. S. Schoenholz, J. Pennington,
+        J. Sohl-Dickstein, 2018. arXiv:1711.00165.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from novacula.core.errors import InputError
+from novacula.core.params import Params
+from novacula.priors import scales
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class FanIn:
+    """``w ~ N(0, σ_w²/fan_in)`` for tensors with two axes or more, ``N(0, σ_b²)`` for vectors and scalars.
+
+    ``fan_in = numel / shape[0]``: the columns of a linear layer's weight, channels × kernel size of a convolution's.
+    Three cases differ from what feeds a unit: a transposed convolution stores ``(in, out, …)``, so this counts the
+    outputs; an embedding ``(V, D)`` counts D, though one row alone is ever read; scales of normalisation layers are
+    vectors, and so are drawn around 0, not 1.
+
+    Args:
+        sigma_w: σ_w, without unit.
+        sigma_b: σ_b, without unit.
+        log_scales: Instead of both: ``(log σ_w, log σ_b)`` as a tensor of shape ``(2,)``, which may require a gradient.
+        names: The tensors that the prior is bound to; set by `bind`.
+
+    Attributes:
+        log_scales: The learnable tensor.
+
+    Raises:
+        InputError: If a value is not positive, both kinds are given, or the tensor's shape is another.
+
+    Example:
+        >>> w = {"weight": torch.zeros(3, 8), "bias": torch.zeros(3)}
+        >>> FanIn(sigma_w=2.0).describe(w)["weight"]
+        2.0
+    """
+
+    log_scales: Tensor
+    names: tuple[str, ...] = ()
+
+    learnable: ClassVar[tuple[str, ...]] = ("log_scales",)
+
+    def __init__(
+        self,
+        sigma_w: float = 1.0,
+        sigma_b: float = 1.0,
+        log_scales: Tensor | None = None,
+        names: tuple[str, ...] = (),
+    ) -> None:
+        if log_scales is None:
+            log_scales = torch.stack(
+                [scales.log_scale(k, v, 1.0, None, "all") for k, v in (("sigma_w", sigma_w), ("sigma_b", sigma_b))]
+            )
+        elif (sigma_w, sigma_b) != (1.0, 1.0):
+            raise InputError("either sigma_w and sigma_b or log_scales", "both", "pass log_scales alone")
+        if not isinstance(log_scales, Tensor) or log_scales.shape != (2,) or not log_scales.is_floating_point():
+            got = (
+                f"shape {tuple(log_scales.shape)}, {log_scales.dtype}"
+                if isinstance(log_scales, Tensor)
+                else repr(log_scales)
+            )
+            raise InputError("log_scales as a floating tensor of shape (2,)", got, "pass (log sigma_w, log sigma_b)")
+        object.__setattr__(self, "log_scales", log_scales)
+        object.__setattr__(self, "names", tuple(names))
+
+    def bind(self, params: Params) -> Self:
+        """The prior for these weights.
+
+        Args:
+            params: All the weights of the network.
+
+        Returns:
+            A prior with the user's own ``log_scales`` if that requires a gradient, else with a leaf of its own. A bound
+            prior returns itself.
+
+        Raises:
+            InputError: If it is bound to other weights.
+        """
+        if self.names:
+            scales.bound(self.log_scales, self.names, "all", params)
+            return self
+        log = self.log_scales if self.log_scales.requires_grad else self.log_scales.detach().clone()
+        return replace(self, log_scales=log, names=tuple(params))
+
+    def log_prob(self, params: Params) -> Tensor:
+        """``Σ_t ½ n_t (log λ_t − log 2π) − ½ λ_t ‖w_t‖²`` with ``λ_t = fan_in/σ_w²`` or ``1/σ_b²``.
+
+        Args:
+            params: Weights, all of them or some.
+
+        Returns:
+            A scalar in nats.
+        """
+        return scales.normal_log_prob(self._log_precision(params), params)
+
+    def precision(self, params: Params) -> Params:
+        """λ by tensor.
+
+        Args:
+            params: Weights, all of them or some.
+
+        Returns:
+            0-dim tensors in the weights' dtypes, with the graph of ``log_scales``.
+        """
+        logs = self._log_precision(params)
+        return {k: logs[k].exp().to(w.dtype) for k, w in params.items()}
+
+    @torch.no_grad()
+    def sample(self, params: Params, n: int, rng: torch.Generator) -> Params:
+        """Draw weights.
+
+        Args:
+            params: Weights that give names, shapes and dtypes.
+            n: The number of draws.
+            rng: The source of randomness.
+
+        Returns:
+            Tensors of shape ``(n, *shape)``.
+        """
+        return scales.normal_sample(self._log_precision(params), params, n, rng)
+
+    def describe(self, params: Params) -> dict[str, float]:
+        """λ by tensor.
+
+        Args:
+            params: Weights.
+
+        Returns:
+            Numbers by name.
+        """
+        return scales.geometric_mean(self.precision(params))
+
+    def _log_precision(self, params: Params) -> Params:
+        log_w, log_b = self.log_scales.unbind()
+        return {
+            k: (math.log(max(w.numel(), 1) / max(w.shape[0], 1)) - 2 * log_w if w.ndim > 1 else -2 * log_b).to(w.device)
+            for k, w in params.items()
+        }

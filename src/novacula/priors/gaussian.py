@@ -1,0 +1,134 @@
+"""The Gaussian prior, isotropic or with one precision for each tensor of weights.
+
+Its negative log-density is weight decay; its precisions are what `learn` finds in the place of guessed decays.
+
+References:
+    Bayesian interpolation. D. J. C. MacKay, 1992. Neural Computation 4(3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from novacula.core.params import Params
+from novacula.priors import scales
+from novacula.priors.scales import Per
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Gaussian:
+    """``w_i ~ N(0, 1/λ_t)`` for every weight i of tensor t.
+
+    Args:
+        precision: λ, the same for all at the start.
+        log_precision: Instead of ``precision``: its natural logarithm as a tensor of shape ``()`` or ``(T,)``, which
+            may require a gradient.
+        per: ``"tensor"`` for one precision for each of the T tensors of weights (`bind` expands a shared one);
+            ``"all"`` for the isotropic prior, one precision for all.
+        names: The tensors that the entries of ``log_precision`` belong to; set by `bind`.
+
+    Attributes:
+        log_precision: The learnable tensor.
+
+    Raises:
+        InputError: If a value is not positive, or both are given, or the tensor's shape does not fit ``per``.
+
+    Example:
+        >>> w = {"weight": torch.zeros(3, 2), "bias": torch.zeros(3)}
+        >>> Gaussian(precision=4.0).bind(w).precision(w)["bias"]
+        tensor(4.)
+    """
+
+    log_precision: Tensor
+    per: Per = "tensor"
+    names: tuple[str, ...] = ()
+
+    learnable: ClassVar[tuple[str, ...]] = ("log_precision",)
+
+    def __init__(
+        self,
+        precision: float = 1.0,
+        log_precision: Tensor | None = None,
+        per: Per = "tensor",
+        names: tuple[str, ...] = (),
+    ) -> None:
+        object.__setattr__(self, "log_precision", scales.log_scale("precision", precision, 1.0, log_precision, per))
+        object.__setattr__(self, "per", per)
+        object.__setattr__(self, "names", tuple(names))
+
+    def bind(self, params: Params) -> Self:
+        """The prior for these weights.
+
+        Args:
+            params: All the weights of the network.
+
+        Returns:
+            A prior with ``log_precision`` of shape ``(T,)`` (``()`` for ``per="all"``). If the user's tensor requires a
+            gradient, gradients reach it; otherwise the bound prior has a leaf of its own. A bound prior returns itself.
+
+        Raises:
+            InputError: If it is bound to other weights, or has another number of precisions than there are tensors.
+        """
+        log = scales.bound(self.log_precision, self.names, self.per, params)
+        return self if log is None else replace(self, log_precision=log, names=tuple(params))
+
+    def log_prob(self, params: Params) -> Tensor:
+        """``Σ_t ½ n_t (log λ_t − log 2π) − ½ λ_t ‖w_t‖²``.
+
+        Args:
+            params: Weights, all of them or some.
+
+        Returns:
+            A scalar in nats.
+
+        Raises:
+            InputError: If a tensor has no precision.
+        """
+        return scales.normal_log_prob(scales.by_tensor(self.log_precision, self.names, params), params)
+
+    def precision(self, params: Params) -> Params:
+        """λ by tensor.
+
+        Args:
+            params: Weights, all of them or some.
+
+        Returns:
+            0-dim tensors in the weights' dtypes, with the graph of ``log_precision``.
+
+        Raises:
+            InputError: If a tensor has no precision.
+        """
+        logs = scales.by_tensor(self.log_precision, self.names, params)
+        return {k: logs[k].exp().to(w.dtype) for k, w in params.items()}
+
+    @torch.no_grad()
+    def sample(self, params: Params, n: int, rng: torch.Generator) -> Params:
+        """Draw weights.
+
+        Args:
+            params: Weights that give names, shapes and dtypes.
+            n: The number of draws.
+            rng: The source of randomness.
+
+        Returns:
+            Tensors of shape ``(n, *shape)``.
+
+        Raises:
+            InputError: If a tensor has no precision.
+        """
+        return scales.normal_sample(scales.by_tensor(self.log_precision, self.names, params), params, n, rng)
+
+    def describe(self, params: Params) -> dict[str, float]:
+        """λ by tensor.
+
+        Args:
+            params: Weights.
+
+        Returns:
+            Numbers by name.
+        """
+        return scales.geometric_mean(self.precision(params))

@@ -1,0 +1,180 @@
+"""Scales of priors: made from a number, bound to weights, looked up by name.
+
+A scale is learned through its logarithm, one for all weights (shape ``()``) or an entry for each of the T tensors
+(shape ``(T,)``). Binding fixes which entry is whose, so that a subset of the weights, or another order, finds its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from novacula.core.errors import InputError
+from novacula.core.params import Params
+
+Per: TypeAlias = Literal["tensor", "all"]
+
+
+def log_scale(name: str, value: float, default: float, log: Tensor | None, per: str) -> Tensor:
+    """The tensor to learn, from a number or from the user's own tensor.
+
+    Args:
+        name: The scale's name, for errors.
+        value: The scale as a number.
+        default: The value that means "not given".
+        log: The user's tensor of logarithms, or None.
+        per: ``"tensor"`` or ``"all"``.
+
+    Returns:
+        ``log`` itself, or a new 0-dim float64 tensor (the precision that a Python float has).
+
+    Raises:
+        InputError: If both are given, the number is not positive and finite, the tensor is not floating or not of shape
+            ``()`` or ``(T,)``, or ``per`` is something else.
+    """
+    if per not in {"tensor", "all"}:
+        raise InputError("per as 'tensor' or 'all'", repr(per), "use per='tensor' for one scale a tensor")
+    if log is None:
+        if not isinstance(value, Real) or not 0 < float(value) < math.inf:
+            raise InputError(
+                f"{name} as a positive number", repr(value), f"pass a float, or a tensor of logarithms as log_{name}"
+            )
+        return torch.tensor(math.log(float(value)), dtype=torch.float64)
+    if value != default:
+        raise InputError(f"either {name} or log_{name}", "both", f"pass log_{name} alone")
+    if not isinstance(log, Tensor) or not log.is_floating_point() or log.ndim > (0 if per == "all" else 1):
+        got = f"shape {tuple(log.shape)}, {log.dtype}" if isinstance(log, Tensor) else repr(log)
+        shape = "()" if per == "all" else "() or (T,)"
+        raise InputError(f"log_{name} as a floating tensor of shape {shape}", got, "pass torch.tensor(0.0)")
+    return log
+
+
+def bound(log: Tensor, names: tuple[str, ...], per: Per, params: Params) -> Tensor | None:
+    """The scales for these weights.
+
+    Args:
+        log: Logarithms of shape ``()`` or ``(T,)``.
+        names: The tensors that the prior is bound to; empty if it is not.
+        per: Whether to expand to one entry for each tensor.
+        params: The weights to bind to.
+
+    Returns:
+        None if already bound to these weights. Otherwise the logarithms: in the user's graph, or the user's very
+        tensor, if that requires a gradient; else a copy that is a leaf of its own.
+
+    Raises:
+        InputError: If the prior is bound to other weights, or has another number of scales than there are tensors.
+    """
+    if names:
+        if names != tuple(params):
+            other = sorted(set(names) ^ set(params)) or ["the order"]
+            raise InputError(
+                f"the {len(names)} tensors that the prior is bound to",
+                f"{len(params)} tensors that differ in {', '.join(other[:3])}",
+                "make a new prior for another network",
+            )
+        return None
+    if log.ndim == 1 and len(log) != len(params):
+        raise InputError(
+            f"one scale for each of the {len(params)} tensors of weights",
+            f"{len(log)} scales",
+            f"give one for each of: {', '.join(params)}",
+        )
+    wide = log.expand(len(params)) if per == "tensor" and log.ndim == 0 else log
+    return wide if wide.requires_grad else wide.detach().clone()
+
+
+def by_tensor(log: Tensor, names: Sequence[str], params: Params) -> Params:
+    """Each tensor's log scale.
+
+    Args:
+        log: Logarithms of shape ``()`` or ``(T,)``.
+        names: The tensors that the entries belong to; if empty, those of ``params`` in their order.
+        params: Weights, perhaps only some of them.
+
+    Returns:
+        0-dim tensors on the weights' devices, in the dtype of ``log`` and with its graph.
+
+    Raises:
+        InputError: If a tensor has no entry.
+    """
+    if log.ndim == 0:
+        return {k: log.to(w.device) for k, w in params.items()}
+    if not names and len(log) != len(params):
+        raise InputError(
+            f"{len(log)} tensors of weights, one for each scale",
+            f"{len(params)}",
+            "call prior.bind(params) with all weights",
+        )
+    place = {k: i for i, k in enumerate(names or params)}
+    for k in params:
+        if k not in place:
+            raise InputError(
+                f"weights among those that the prior is bound to ({', '.join(place)})", repr(k), "bind a new prior"
+            )
+    return {k: log[place[k]].to(w.device) for k, w in params.items()}
+
+
+def normal_log_prob(log_precision: Params, params: Params) -> Tensor:
+    """``Σ_t ½ n_t (log λ_t − log 2π) − ½ λ_t ‖w_t‖²``.
+
+    Args:
+        log_precision: ``log λ_t`` by tensor, 0-dim.
+        params: Weights.
+
+    Returns:
+        A scalar in nats.
+    """
+    terms = []
+    for k, w in params.items():
+        log = log_precision[k]
+        terms.append(0.5 * (w.numel() * (log - math.log(2 * math.pi)) - log.exp() * w.square().sum()))
+    return total(terms)
+
+
+def normal_sample(log_precision: Params, params: Params, n: int, rng: torch.Generator) -> Params:
+    """Draw from zero-mean Gaussians.
+
+    Args:
+        log_precision: ``log λ_t`` by tensor, 0-dim.
+        params: Weights that give names, shapes, dtypes and devices.
+        n: The number of draws.
+        rng: The source of randomness, perhaps on another device.
+
+    Returns:
+        Tensors of shape ``(n, *shape)``.
+    """
+    draws = {}
+    for k, w in params.items():
+        noise = torch.randn(n, *w.shape, generator=rng, device=rng.device, dtype=w.dtype).to(w.device)
+        draws[k] = (-0.5 * log_precision[k]).exp().to(w.dtype) * noise
+    return draws
+
+
+def geometric_mean(precision: Params) -> dict[str, float]:
+    """One number for each tensor.
+
+    Args:
+        precision: Positive tensors.
+
+    Returns:
+        Their geometric means.
+    """
+    return {k: float(v.detach().double().log().mean().exp()) for k, v in precision.items()}
+
+
+def total(terms: list[Tensor]) -> Tensor:
+    """Add scalars in the widest of their dtypes.
+
+    Args:
+        terms: 0-dim tensors, one for each tensor of weights.
+
+    Returns:
+        Their sum.
+    """
+    return torch.stack([t.to(terms[0].device) for t in terms]).sum() if terms else torch.zeros(())
