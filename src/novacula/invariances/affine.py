@@ -1,0 +1,156 @@
+"""Affine transformations of images by six generators, each with an extent of its own.
+
+A random map ``p' = A p + t`` moves the content of an image, with u the noise (one number a generator, in [−1, 1]):
+
+    A = R(π η_r u_r) · exp(η_s u_s) · exp [[d, h], [h, −d]],   d = η_d u_d,  h = η_h u_h,   t = (η_x u_x, η_y u_y).
+
+This is the polar form: rotation R, scale, and a symmetric part that stretches along the axes (d) or the diagonals (h).
+The six extents are orthogonal to first order, so none can stand in for another; the exponential of a sum of generators
+would mix them. The matrices are in pixels, so that a rotation is one for any aspect ratio, and t in units of half the
+width and half the height.
+
+References:
+    Learning invariant weights in neural networks. T. van der Ouderaa, M. van der Wilk, 2022. arXiv:2202.12439.
+    Invariance learning in deep neural networks with differentiable Laplace approximations. A. Immer, T. van der
+    Ouderaa, G. Rätsch, V. Fortuin, M. van der Wilk, 2022. arXiv:2202.10638.
+    Learning invariances in neural networks from training data (Augerino). G. Benton, M. Finzi, P. Izmailov,
+    A. G. Wilson, 2020. arXiv:2010.11882.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from novacula.invariances import checks
+from novacula.invariances.noise import DISTRIBUTIONS, Distribution, symmetric, working_dtype
+from novacula.invariances.warp import PADDINGS, Padding, affine_warp, rotation, symmetric_exp
+
+AffineName = Literal["rotation", "translation_x", "translation_y", "scale", "stretch", "shear"]
+AFFINE_NAMES: tuple[AffineName, ...] = ("rotation", "translation_x", "translation_y", "scale", "stretch", "shear")
+_DESCRIBE = {
+    "rotation": ("rotation_degrees", 180.0),
+    "translation_x": ("translation_x", 0.5),
+    "translation_y": ("translation_y", 0.5),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """Random affine maps of images ``(n, C, H, W)``.
+
+    Positive directions, for ``u > 0`` and a positive extent: rotation turns the content counter-clockwise as seen,
+    translation_x moves it right and translation_y down, scale enlarges it, stretch widens and flattens it, shear
+    pulls it along the diagonal from top left to bottom right. The noise is symmetric, so the
+    signs of extents do not matter.
+
+    Args:
+        eta: Extents, shape ``(K,)``, in the order of ``only``. Rotation: 1 is ±180°. Translations: 1 is ± half the
+            width or height. Scale, stretch, shear: logarithms of factors.
+        only: Which generators move; the others are held at the identity.
+        distribution: ``"uniform"`` within ± the extent, or ``"gaussian"`` with the same standard deviation, extent/√3.
+        padding: What lies outside the image.
+        init: Where every extent starts when ``eta`` is absent.
+
+    Raises:
+        InputError: If an argument is not as described.
+
+    Example:
+        >>> turn = Affine(eta=torch.tensor([1.0]), only=("rotation",))
+        >>> turn.describe()
+        {'rotation_degrees': 180.0}
+        >>> x = torch.rand(5, 1, 8, 6)
+        >>> noise = turn.noise(5, x, torch.Generator().manual_seed(0))
+        >>> turn(x, noise).shape
+        torch.Size([5, 1, 8, 6])
+    """
+
+    eta: Tensor = None  # type: ignore[assignment]  # filled in below
+    only: tuple[AffineName, ...] = AFFINE_NAMES
+    distribution: Distribution = "uniform"
+    padding: Padding = "zeros"
+    init: float = 0.1
+    learnable: ClassVar[tuple[str, ...]] = ("eta",)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "only", checks.choose(self.only, AFFINE_NAMES))
+        checks.option("distribution", self.distribution, DISTRIBUTIONS)
+        checks.option("padding", self.padding, PADDINGS)
+        object.__setattr__(self, "eta", checks.extents(self.eta, [self.init] * len(self.only), self.only))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The chosen generators, one for each extent."""
+        return self.only
+
+    def noise(self, n: int, x: Tensor, rng: torch.Generator) -> Tensor:
+        """Draw the randomness of ``n`` maps.
+
+        Args:
+            n: How many.
+            x: Images ``(N, C, H, W)``; the copies of one image (n = N·S, side by side) are spread evenly.
+            rng: The generator.
+
+        Returns:
+            ``u`` of shape ``(n, K)``.
+        """
+        checks.images(x)
+        return symmetric(n, (len(self.only),), x, rng, self.distribution)
+
+    def __call__(self, x: Tensor, noise: Tensor) -> Tensor:
+        """Move the content of each image.
+
+        Args:
+            x: Images, shape ``(n, C, H, W)``.
+            noise: Shape ``(n, K)``.
+
+        Returns:
+            Images of the same shape, differentiable in ``eta``.
+        """
+        checks.images(x)
+        checks.noise(noise, (x.shape[0], len(self.only)))
+        dtype = working_dtype(x)
+        values = noise.to(x.device, dtype) * self.eta.to(x.device, dtype)
+        return affine_warp(x, *self._maps(values), self.padding)
+
+    def project(self, eta: Tensor) -> Tensor:
+        """Limit the rotation to ±180°.
+
+        Args:
+            eta: Extents, shape ``(K,)``.
+
+        Returns:
+            The nearest admissible extents.
+        """
+        turns = torch.tensor([name == "rotation" for name in self.only], device=eta.device)
+        return torch.where(turns, eta.clamp(-1, 1), eta)
+
+    def describe(self) -> dict[str, float]:
+        """The extents for people.
+
+        Returns:
+            Those that were chosen of ``rotation_degrees``, ``translation_x`` and ``translation_y`` as fractions of the
+            width and height, and ``scale``, ``stretch`` and ``shear`` as log factors. All are half-ranges (±), or √3
+            standard deviations of a Gaussian.
+        """
+        units = [_DESCRIBE.get(name, (name, 1.0)) for name in self.only]
+        return {
+            key: factor * value for (key, factor), value in zip(units, self.eta.detach().abs().tolist(), strict=True)
+        }
+
+    def _maps(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        # A⁻¹ (n, 2, 2) and t (n, 2) for the generators' values η u (n, K); those not chosen cost nothing.
+        part: dict[AffineName, Tensor] = dict(zip(self.only, values.unbind(1), strict=True))
+        zero = values.new_zeros(values.shape[0])
+        inverse = torch.eye(2, dtype=values.dtype, device=values.device).expand(values.shape[0], 2, 2)
+        if "rotation" in part:
+            inverse = rotation(-math.pi * part["rotation"])
+        if "stretch" in part or "shear" in part:
+            inverse = symmetric_exp(-part.get("stretch", zero), -part.get("shear", zero)) @ inverse
+        if "scale" in part:
+            inverse = part["scale"].neg().exp()[:, None, None] * inverse
+        return inverse, torch.stack([part.get("translation_x", zero), part.get("translation_y", zero)], -1)

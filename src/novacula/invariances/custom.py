@@ -1,0 +1,129 @@
+"""Any differentiable function of ``(x, noise, eta)`` as an invariance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from novacula.core.errors import InputError
+from novacula.invariances import checks
+from novacula.invariances.noise import DISTRIBUTIONS, Distribution, symmetric, working_dtype
+
+
+@dataclass(frozen=True, eq=False)
+class Custom:
+    """A random transformation of the user's own.
+
+    Args:
+        function: ``T(x, noise, eta)``, given inputs ``(n, …)``, noise ``(n, *noise_shape)`` and extents ``(K,)``;
+            returns the transformed inputs with the same leading axis, differentiable in ``eta``. ``eta = 0`` should be the identity
+            and the transformation of one input must not depend on the others.
+        eta: Extents, shape ``(K,)``.
+        noise_shape: The shape of one draw of noise; by default ``(K,)``, one number for each extent.
+        names: A name for each extent; by default ``eta_0, eta_1, …``.
+        distribution: Noise ``"uniform"`` in [−1, 1], or ``"gaussian"`` with the same standard deviation, 1/√3.
+        limits: The smallest and the largest admissible extent.
+
+    Raises:
+        InputError: If an argument is not as described.
+
+    Example:
+        >>> gain = Custom(lambda x, u, eta: x * (eta * u).exp(), eta=torch.tensor([0.5]), names=("gain",))
+        >>> gain.describe()
+        {'gain': 0.5}
+        >>> gain(torch.ones(2, 3), torch.zeros(2, 1))
+        tensor([[1., 1., 1.],
+                [1., 1., 1.]])
+    """
+
+    function: Callable[[Tensor, Tensor, Tensor], Tensor]
+    eta: Tensor
+    noise_shape: tuple[int, ...] | None = None
+    names: tuple[str, ...] = ()
+    distribution: Distribution = "uniform"
+    limits: tuple[float, float] = (-math.inf, math.inf)
+    learnable: ClassVar[tuple[str, ...]] = ("eta",)
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise InputError(
+                "a function of (x, noise, eta)", f"a {type(self.function).__name__}", "pass the function itself"
+            )
+        checks.option("distribution", self.distribution, DISTRIBUTIONS)
+        size = self.eta.numel() if isinstance(self.eta, Tensor) else 1
+        if isinstance(self.names, str) or len(set(self.names)) < len(self.names):
+            raise InputError(
+                "names as a tuple of different strings", repr(self.names), 'write names=("first", "second")'
+            )
+        names = tuple(self.names) or tuple(f"eta_{k}" for k in range(size))
+        shape = (size,) if self.noise_shape is None else tuple(self.noise_shape)
+        if not self.limits[0] <= self.limits[1]:
+            raise InputError("limits (smallest, largest)", str(self.limits), "swap them, or leave them out")
+        object.__setattr__(self, "eta", checks.extents(self.eta, [], names))
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "noise_shape", shape)
+
+    def noise(self, n: int, x: Tensor, rng: torch.Generator) -> Tensor:
+        """Draw the randomness of ``n`` transformations.
+
+        Args:
+            n: How many.
+            x: Inputs ``(N, …)``; the copies of one input (n = N·S, side by side) are spread evenly.
+            rng: The generator.
+
+        Returns:
+            Shape ``(n, *noise_shape)``.
+        """
+        return symmetric(n, self._shape, x, rng, self.distribution)
+
+    def __call__(self, x: Tensor, noise: Tensor) -> Tensor:
+        """Apply the function.
+
+        Args:
+            x: Inputs, shape ``(n, …)``.
+            noise: Shape ``(n, *noise_shape)``.
+
+        Returns:
+            What the function returned.
+
+        Raises:
+            InputError: If that is not a tensor with one entry for each input.
+        """
+        checks.noise(noise, (x.shape[0], *self._shape))
+        dtype = working_dtype(x)
+        out = self.function(x, noise.to(x.device, dtype), self.eta.to(x.device, dtype))
+        if not isinstance(out, Tensor) or out.shape[:1] != x.shape[:1]:
+            raise InputError(
+                f"the function to return {x.shape[0]} transformed inputs",
+                f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}",
+                "return a tensor whose leading axis is that of x",
+            )
+        return out
+
+    def project(self, eta: Tensor) -> Tensor:
+        """Limit the extents.
+
+        Args:
+            eta: Shape ``(K,)``.
+
+        Returns:
+            ``eta`` within ``limits``.
+        """
+        return eta.clamp(*self.limits)
+
+    def describe(self) -> dict[str, float]:
+        """The extents by name.
+
+        Returns:
+            Names and values, as they are.
+        """
+        return dict(zip(self.names, self.eta.detach().tolist(), strict=True))
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return self.noise_shape or ()

@@ -1,0 +1,126 @@
+"""Horizontal flips with a learned probability.
+
+The average over a flip with probability p is ``f̄ = (1 − p) f(x) + p f(x̃)`` with x̃ the mirror image, and
+``∂f̄/∂p = f(x̃) − f(x)``. A transformed input is one of the two, so it cannot carry this derivative. It can carry an
+estimate: along the straight line from x to x̃,
+
+    f(x̃) − f(x) = ∫₀¹ ∇f(x + tΔ)·Δ dt,      Δ = x̃ − x,
+
+and the gradients that back-propagation meets, at x or at x̃, are the two ends of the trapezoid rule for that integral.
+So the drawn copy carries p with a weight, ``x' = x + Δ·(b + c_b (p − stop(p)))`` with b ~ Bernoulli(p) and
+``c_b = 1/(2 P(b))``. (With c = 1 this is the usual straight-through estimator, whose ends are weighted by 1 − p and p
+instead of ½ and ½.)
+
+**Bias.** Values are exact. The gradient in p is exact for outputs that are linear or quadratic in the input, and for
+others biased by the trapezoid rule's error, ``−φ'''/12`` with ``φ(t) = f(x + tΔ)`` for some t: it is an estimate that
+usually has the right sign, not a derivative. It is independent of p, so it never vanishes because p happens to be near
+a special value. Below p = 0.05, where mirrored copies are too rare, their weight is held and the rest goes to x, which
+ends at the one-sided, first-order rule at p = 0.
+
+References:
+    Estimating or propagating gradients through stochastic neurons for conditional computation. Y. Bengio, N. Léonard,
+    A. Courville, 2013. arXiv:1308.3432.
+    Bridging discrete and backpropagation: straight-through and beyond. L. Liu, C. Dong, X. Liu, B. Yu, J. Gao, 2023.
+    arXiv:2304.08612.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from novacula.invariances import checks
+from novacula.invariances.noise import unit, working_dtype
+
+_RARE = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Flip:
+    """Mirror images ``(n, C, H, W)`` left to right with probability p.
+
+    Args:
+        eta: The probability p in [0, 1/2], shape ``(1,)``: 0 is the identity, 1/2 the whole group. Values outside act
+            as the nearest one inside.
+        init: Where p starts when ``eta`` is absent.
+
+    Raises:
+        InputError: If ``eta`` is not a finite floating-point tensor of shape ``(1,)``.
+
+    Example:
+        >>> Flip(eta=torch.tensor([0.5])).describe()
+        {'flip_probability': 0.5}
+    """
+
+    eta: Tensor = None  # type: ignore[assignment]  # filled in below
+    init: float = 0.25
+    learnable: ClassVar[tuple[str, ...]] = ("eta",)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "eta", checks.extents(self.eta, [self.init], self.names))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """``("flip",)``."""
+        return ("flip",)
+
+    def noise(self, n: int, x: Tensor, rng: torch.Generator) -> Tensor:
+        """Draw the randomness of ``n`` flips.
+
+        Args:
+            n: How many.
+            x: Images ``(N, C, H, W)``; of the S copies of one image (n = N·S, side by side) S·p are mirrored, rounded
+                up or down at random.
+            rng: The generator.
+
+        Returns:
+            Uniform numbers in [0, 1), shape ``(n, 1)``; those below p mean a flip.
+        """
+        checks.images(x)
+        return unit(n, (1,), x, rng)
+
+    def __call__(self, x: Tensor, noise: Tensor) -> Tensor:
+        """Mirror the images whose noise is below p.
+
+        Args:
+            x: Images, shape ``(n, C, H, W)``.
+            noise: Shape ``(n, 1)``.
+
+        Returns:
+            Images of the same shape. Values are exact; the gradient in ``eta`` is biased, see the module's text.
+        """
+        checks.images(x)
+        checks.noise(noise, (x.shape[0], 1))
+        eta = self.eta.to(x.device, working_dtype(x))
+        p = self.project(eta.detach())
+        flipped = noise.to(x.device, p.dtype) < p
+        mirror = x.flip(-1)
+        out = torch.where(flipped[..., None, None], mirror, x)
+        if not eta.requires_grad:
+            return out
+        c_flipped = 0.5 / p.clamp(min=_RARE)
+        weight = torch.where(flipped, c_flipped, (1 - p * c_flipped) / (1 - p))
+        carrier = (weight * (eta - eta.detach()))[..., None, None]
+        return out + (mirror - x) * carrier.to(x.dtype)
+
+    def project(self, eta: Tensor) -> Tensor:
+        """Limit p to [0, 1/2].
+
+        Args:
+            eta: Shape ``(1,)``.
+
+        Returns:
+            The nearest admissible probability.
+        """
+        return eta.clamp(0, 0.5)
+
+    def describe(self) -> dict[str, float]:
+        """The probability of a flip.
+
+        Returns:
+            ``{"flip_probability": p}``.
+        """
+        return {"flip_probability": self.project(self.eta.detach()).item()}
