@@ -1,7 +1,8 @@
 """Per-example gradients of any network in plain autograd: look at what its linear and convolution layers do.
 
-A forward hook on every `nn.Linear`, `nn.Conv1d` and `nn.Conv2d` records what goes in and what comes out (`Site`). One
-backward pass of ``Σ_n <v_n, f̄(x_n)>`` to the recorded outputs then gives every example's own gradient,
+A forward hook on every linear, convolution (`nn.Conv1d`, `nn.Conv2d`) and normalisation layer records what goes in and
+what comes out (`Site`). One backward pass of ``Σ_n <v_n, f̄(x_n)>`` to the recorded outputs then gives every example's
+own gradient,
 
     ∂<v_n, f̄(x_n)>/∂W = Σ_sites Σ_t b_nt a_ntᵀ,
 
@@ -16,11 +17,11 @@ the true one, and the parameter is then named ``uncovered``. `fallback_jacobian`
 
 Example:
     >>> from torch import nn
-    >>> net = Forward(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)))
+    >>> net = Forward(nn.Sequential(nn.Linear(3, 4), nn.PReLU(4), nn.Linear(4, 2)))
     >>> xs = torch.ones(5, 1, 3)
     >>> coverage = cover(net, net.params(), xs)
     >>> coverage.uncovered
-    ('1.weight', '1.bias')
+    ('1.weight',)
     >>> captured = capture(coverage, net.params(), xs)
     >>> per_example_gradients(captured, torch.ones(5, 2))["0.weight"].shape
     torch.Size([5, 4, 3])
@@ -58,6 +59,8 @@ class Coverage:
         uncovered: The others.
         copies: Whether layers' inputs and outputs must be copied, because the network changes them in place.
         vmaps: Whether `torch.func.vmap` gives the right Jacobian of the uncovered ones.
+        anchor: A number that requires a gradient and never gets one; graphs that would start at a layer start here,
+            so that all batches' graphs start from the same tensors.
     """
 
     forward: Forward
@@ -65,6 +68,7 @@ class Coverage:
     uncovered: tuple[str, ...]
     copies: bool
     vmaps: bool
+    anchor: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +106,7 @@ def capture(coverage: Coverage, params: Params, xs: Tensor) -> Captured:
         RuntimeError: If a layer that was covered when `cover` looked is now called with other than the examples on its
             first axis (a network that routes examples by their values).
     """
-    captured, _ = _record(coverage.forward, params, xs, frozenset(coverage.covered), copies=coverage.copies)
+    captured, _ = _record(coverage.forward, params, xs, coverage.anchor, frozenset(coverage.covered), coverage.copies)
     for site in captured.sites:
         if not site.regular:
             raise RuntimeError(
@@ -150,23 +154,16 @@ def per_example_gradients(captured: Captured, v: Tensor, *, create_graph: bool =
     Returns:
         Tensors ``(B, *shape)``, or ``(B, K, *shape)`` for K cotangents; the Jacobian for the K = C unit vectors.
     """
-    if v.ndim == 3:
-        columns = [per_example_gradients(captured, c, create_graph=create_graph) for c in v.unbind(-1)]
-        return {name: torch.stack([c[name] for c in columns], 1) for name in captured.covered}
+    columns = v.unbind(-1) if v.ndim == 3 else (v,)
+    found = [output_gradients(captured, column, create_graph=create_graph) for column in columns]
+    total: Params = {}
     with torch.set_grad_enabled(create_graph):
-        total: Params = {}
-        for site, gradient in zip(
-            captured.sites, output_gradients(captured, v, create_graph=create_graph), strict=True
-        ):
-            b = site.cotangents(gradient).transpose(1, 2).flatten(2, 3)
-            if site.weight is not None:
-                a = site.inputs().transpose(1, 2).flatten(2, 3)
-                g = (b.transpose(-1, -2) @ a).reshape(b.shape[0], *captured.params[site.weight].shape)
-                total[site.weight] = total[site.weight] + g if site.weight in total else g
-            if site.bias is not None:
-                g = b.sum(2).flatten(1)
-                total[site.bias] = total[site.bias] + g if site.bias in total else g
-    return {name: total[name] for name in captured.covered}
+        for site, *gradients in zip(captured.sites, *found, strict=True):
+            for name, compute in ((site.weight, site.weight_gradients), (site.bias, site.bias_gradients)):
+                if name in captured.covered:
+                    g = compute(gradients)
+                    total[name] = total[name] + g if name in total else g
+    return {name: total[name] if v.ndim == 3 else total[name].squeeze(1) for name in captured.covered}
 
 
 def fallback_jacobian(
@@ -250,10 +247,11 @@ def _compare(forward: Forward, params: Params, point: Params, xs: Tensor, rng: t
         sizes = [float(truth[n][name].norm()) for n in range(2)]
         return max(sizes) > 0 and all(e <= tolerance * s for e, s in zip(errors, sizes, strict=True))
 
-    found, copies = _try_capture(forward, point, xs, v, frozenset(names))
+    anchor = torch.zeros((), requires_grad=True, device=v.device)
+    found, copies = _try_capture(forward, point, xs, v, anchor, frozenset(names))
     covered = tuple(name for name in names if name in found and agrees(found, name))
     uncovered = tuple(name for name in names if name not in covered)
-    coverage = Coverage(forward, covered, uncovered, copies, vmaps=True)
+    coverage = Coverage(forward, covered, uncovered, copies, vmaps=True, anchor=anchor)
     return replace(coverage, vmaps=_vmap_agrees(coverage, point, xs, v, truth, agrees))
 
 
@@ -272,11 +270,13 @@ def _vmap_agrees(
     return all(not bool(p[:2].any()) if name in zero else agrees(products, name) for name, p in products.items())
 
 
-def _try_capture(forward: Forward, point: Params, xs: Tensor, v: Tensor, names: frozenset[str]) -> tuple[Params, bool]:
+def _try_capture(
+    forward: Forward, point: Params, xs: Tensor, v: Tensor, anchor: Tensor, names: frozenset[str]
+) -> tuple[Params, bool]:
     # Captured gradients of every candidate, and whether copies were needed because the network works in place.
     for copies in (False, True):
         try:
-            captured, intact = _record(forward, point, xs, names, copies=copies)
+            captured, intact = _record(forward, point, xs, anchor, names, copies)
             if not intact:
                 continue
             irregular = {n for site in captured.sites if not site.regular for n in (site.weight, site.bias)}
@@ -290,7 +290,7 @@ def _try_capture(forward: Forward, point: Params, xs: Tensor, v: Tensor, names: 
 
 
 def _record(
-    forward: Forward, params: Params, xs: Tensor, names: frozenset[str], *, copies: bool
+    forward: Forward, params: Params, xs: Tensor, anchor: Tensor, names: frozenset[str], copies: bool
 ) -> tuple[Captured, bool]:
     # Run the network under hooks; also says whether everything recorded is still as it was.
     aliases = _first_names(forward.module)
@@ -308,9 +308,10 @@ def _record(
                 return None
             x = args[0] if args else kwargs["input"]
             # Starting the graph here keeps weights out of it: backward computes no weight gradients.
-            node = output if output.requires_grad else output.detach().requires_grad_()
+            node = output if output.requires_grad else _Start.apply(anchor, output)
             x = x.clone() if copies else x
-            sites.append(Site(layer, weight, bias, module, x, node, xs.shape[0], xs.shape[1]))
+            buffers = dict(module.named_buffers(recurse=False))
+            sites.append(Site(layer, weight, bias, module, buffers, x, node, xs.shape[0], xs.shape[1]))
             versions.append((x._version, node._version))
             return node.clone() if copies else node
 
@@ -327,6 +328,18 @@ def _record(
         outputs = forward.average(params, xs)
     intact = all((s.input._version, s.output._version) == v for s, v in zip(sites, versions, strict=True))
     return Captured(outputs, tuple(sites), tuple(n for n in params if n in names), params), intact
+
+
+class _Start(torch.autograd.Function):
+    """The identity, as a place where a graph starts."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[None, None]:
+        return None, None
 
 
 def _first_names(module: nn.Module) -> dict[str, str]:

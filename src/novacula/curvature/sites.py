@@ -1,9 +1,10 @@
-"""Where a network multiplies by a weight: one `Site` for every call of a linear or convolution layer.
+"""Where a network multiplies by a weight: one `Site` for every call of a linear, convolution or normalisation layer.
 
-Both kinds of layer are the same product. With ``a_t (I,)`` the inputs that a position ``t`` sees (the features of a
-token, the unfolded patch of a pixel) and ``W (O, I)`` the weight as a matrix, the output at the position is
-``W a_t + bias``. The gradient of anything with respect to W is then ``Σ_t b_t a_tᵀ``, where ``b_t (O,)`` is its
-gradient with respect to the output at ``t``. Grouped convolutions are G such products side by side.
+Linear and convolution layers are the same product. With ``a_t (I,)`` the inputs that a position ``t`` sees (the
+features of a token, the unfolded patch of a pixel) and ``W (O, I)`` the weight as a matrix, the output at the position
+is ``W a_t + bias``. The gradient of anything with respect to W is then ``Σ_t b_t a_tᵀ``, where ``b_t (O,)`` is its
+gradient with respect to the output at ``t``. Grouped convolutions are G such products side by side. Normalisation
+layers scale, ``w ⊙ x̂_t + bias``, and their gradient is ``Σ_t b_t ⊙ x̂_t``.
 
 References:
     A Kronecker-factored approximate Fisher matrix for convolution layers. R. Grosse and J. Martens, 2016.
@@ -12,13 +13,21 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
-Layer: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d
+from novacula.core.params import Params
+
+Product: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d
+Channelwise: TypeAlias = nn.GroupNorm | nn.modules.batchnorm._NormBase
+Scale: TypeAlias = Channelwise | nn.LayerNorm | nn.RMSNorm
+Layer: TypeAlias = Product | Scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +39,7 @@ class Site:
         weight: The weight's name among the parameters (its first name where it is tied); None where it is no parameter.
         bias: The same for the bias.
         module: The layer.
+        buffers: The layer's buffers during the call.
         input: What the layer was given.
         output: What it returned; a node of the graph that leads to the network's outputs.
         examples: B, the number of examples.
@@ -40,20 +50,26 @@ class Site:
     weight: str | None
     bias: str | None
     module: Layer
+    buffers: Params
     input: Tensor
     output: Tensor
     examples: int
     copies: int
 
     @property
+    def product(self) -> bool:
+        """Whether the layer multiplies by a matrix (rather than scaling)."""
+        return isinstance(self.module, Product)
+
+    @property
     def regular(self) -> bool:
         """Whether the call's first axis can be the examples' (otherwise the site has no per-example form)."""
-        ndim = self.output.ndim
-        shaped = ndim >= 2 if isinstance(self.module, nn.Linear) else ndim == len(self.module.kernel_size) + 2
+        convolution = isinstance(self.module, nn.Conv1d | nn.Conv2d)
+        shaped = self.output.ndim == self.module.weight.ndim if convolution else self.output.ndim >= 2
         return shaped and self.output.shape[0] % (self.examples * self.copies) == 0
 
     def inputs(self, *, average: bool = False) -> Tensor:
-        """What each position sees.
+        """What each position of a linear or convolution layer sees.
 
         Args:
             average: Whether to average over the copies (which commutes with unfolding, and is cheaper before it).
@@ -65,15 +81,14 @@ class Site:
         if average and self.copies > 1:
             x = x.mean(1, keepdim=True)
         b, s, m = x.shape[:3]
-        if isinstance(self.module, nn.Linear):
+        if not isinstance(self.module, nn.Conv1d | nn.Conv2d):
             return x.reshape(b, s, 1, -1, x.shape[-1])
-        groups = self.module.groups
-        patches = unfold(x.flatten(0, 2), self.module).unflatten(1, (groups, -1))
+        patches = unfold(x.flatten(0, 2), self.module).unflatten(1, (self.module.groups, -1))
         patches = patches.unflatten(0, (b, s, m)).movedim(2, -2)
         return patches.flatten(-2).transpose(-1, -2)
 
     def cotangents(self, gradient: Tensor, *, total: bool = False) -> Tensor:
-        """Gradients with respect to the output, position by position.
+        """Gradients with respect to the output of a linear or convolution layer, position by position.
 
         Args:
             gradient: A gradient of the shape of `output`.
@@ -86,14 +101,70 @@ class Site:
         if total and self.copies > 1:
             g = g.sum(1, keepdim=True)
         b, s = g.shape[:2]
-        if isinstance(self.module, nn.Linear):
+        if not isinstance(self.module, nn.Conv1d | nn.Conv2d):
             return g.reshape(b, s, 1, -1, g.shape[-1])
         g = g.flatten(4).unflatten(3, (self.module.groups, -1)).movedim(2, -2)
         return g.flatten(-2).transpose(-1, -2)
 
+    def weight_gradients(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Per-example gradients with respect to the weight.
+
+        Args:
+            gradients: K gradients of the shape of `output`.
+
+        Returns:
+            Shape ``(B, K, *weight.shape)``.
+        """
+        shape = self.module.weight.shape
+        if not self.product:
+            x = functional_call(self.module, {**self.buffers, **self._unit()}, (self.input,))
+            return torch.stack([self._positions(g * x).sum(1) for g in gradients], 1)
+        a = merge(self.inputs())
+        b = torch.stack([merge(self.cotangents(g)).transpose(-1, -2) for g in gradients], 2)  # (B, G, K, O, T)
+        products = b.flatten(2, 3) @ a
+        return products.unflatten(2, b.shape[2:4]).transpose(1, 2).reshape(b.shape[0], b.shape[2], *shape)
+
+    def bias_gradients(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Per-example gradients with respect to the bias.
+
+        Args:
+            gradients: K gradients of the shape of `output`.
+
+        Returns:
+            Shape ``(B, K, *bias.shape)``.
+        """
+        return torch.stack([self._positions(g).sum(1) for g in gradients], 1)
+
     def _group(self, x: Tensor) -> Tensor:
         # The first axis holds examples, copies and perhaps more: frames of a video, tokens of a flattened sequence.
         return x.unflatten(0, (self.examples, self.copies, -1))
+
+    def _positions(self, x: Tensor) -> Tensor:
+        # (B, positions, *shape of the bias): channels come second in images, features last in tables and sequences.
+        x = x.unflatten(0, (self.examples, -1))
+        if isinstance(self.module, nn.Linear):
+            return x.reshape(self.examples, -1, x.shape[-1])
+        if isinstance(self.module, nn.LayerNorm | nn.RMSNorm):
+            return x.reshape(self.examples, -1, *self.module.normalized_shape)
+        return x.movedim(2, -1).reshape(self.examples, -1, x.shape[2])
+
+    def _unit(self) -> Params:
+        # Weight one and bias zero: the layer then returns what it would scale.
+        named = self.module.named_parameters(recurse=False)
+        units = {"weight": torch.ones_like, "bias": torch.zeros_like}
+        return {name: units[name](w, dtype=self.input.dtype) for name, w in named if name in units}
+
+
+def merge(positions: Tensor) -> Tensor:
+    """Treat the copies as further positions.
+
+    Args:
+        positions: Shape ``(B, S, G, T, ·)``.
+
+    Returns:
+        Shape ``(B, G, S · T, ·)``.
+    """
+    return positions.squeeze(1) if positions.shape[1] == 1 else positions.transpose(1, 2).flatten(2, 3)
 
 
 def unfold(x: Tensor, layer: nn.Conv1d | nn.Conv2d) -> Tensor:
