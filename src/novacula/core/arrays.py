@@ -1,0 +1,238 @@
+"""From what people have (arrays, tensors, lists, frames) to tensors of finite numbers.
+
+Every refusal names the row, and the column, or the channel and pixel. Rows are counted from 0.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from novacula.core.errors import InputError, NovaculaWarning
+
+
+def to_tensor(x: Any, what: str) -> Tensor:
+    """A tensor of numbers or booleans.
+
+    Args:
+        x: Tensor (its memory is shared), array (copied), nested lists, list of tensors, or pandas object.
+        what: "inputs" or "labels", for messages.
+
+    Returns:
+        A tensor with at least two rows, in the dtype that came (wide unsigned integers become int64).
+
+    Raises:
+        InputError: If it does not hold real numbers, has missing values or fewer than two rows.
+    """
+    columns = frame_columns(x)
+    t = x.detach() if isinstance(x, Tensor) else _from_numpy(_to_numpy(x, what, columns), what)
+    if t.ndim == 0:
+        raise InputError(
+            f"{what} with one row per example", f"a single value of type {type(x).__name__}", "pass an array"
+        )
+    if t.is_complex():
+        raise InputError(f"real {what}", f"dtype {t.dtype}", "pass the real and imaginary parts as two features")
+    check_rows(len(t), what)
+    return t
+
+
+def check_rows(n: int, what: str) -> None:
+    """Refuse fewer than two rows.
+
+    Args:
+        n: The number of rows.
+        what: "inputs" or "labels", for the message.
+
+    Raises:
+        InputError: If ``n < 2``.
+    """
+    if n < 2:
+        got = "one row" if n == 1 else "no rows"
+        raise InputError(f"{what} with at least two rows", got, "check the file and the filter that selected the rows")
+
+
+def check_finite(t: Tensor, what: str, columns: Sequence[str] = ()) -> None:
+    """Refuse NaN and infinity.
+
+    Args:
+        t: Values of shape ``(N, …)``.
+        what: "inputs" or "labels", for the message.
+        columns: Names of the columns of a table.
+
+    Raises:
+        InputError: Naming the first bad row and its column, or its channel and pixel.
+    """
+    if not t.is_floating_point() or bool(torch.isfinite(t).all()):
+        return
+    bad = (~torch.isfinite(t)).nonzero()
+    rows = len(torch.unique(bad[:, 0]))
+    value = t[tuple(bad[0])].item()
+    name = "NaN" if value != value else "infinity" if value > 0 else "minus infinity"
+    others = f" (and in {rows - 1} more row{'s' * (rows > 2)})" if rows > 1 else ""
+    raise InputError(
+        f"finite {what}", f"{name} in {place(bad[0].tolist(), columns)}{others}", "drop or impute these rows"
+    )
+
+
+def check_rounding(before: Tensor, after: Tensor, what: str, columns: Sequence[str] = ()) -> None:
+    """Refuse overflow, and warn of columns whose spread is lost in a narrower float.
+
+    Args:
+        before: Finite values as they came, shape ``(N, …)``.
+        after: The same values in another dtype.
+        what: "inputs" or "labels", for messages.
+        columns: Names of the columns of a table.
+
+    Raises:
+        InputError: If a value became infinite.
+    """
+    if before.dtype == after.dtype or before.dtype == torch.bool or after.dtype == torch.float64:
+        return
+    over = (~torch.isfinite(after)).nonzero()
+    if len(over):
+        where = over[0].tolist()
+        raise InputError(
+            f"{what} within the range of {after.dtype}",
+            f"{before[tuple(where)].item():g} in {place(where, columns)}",
+            "rescale the column, or pass dtype=torch.float64",
+        )
+    if before.ndim > 2 or before.dtype.itemsize < 4:
+        return
+    exact, rounded = (t.double().reshape(len(t), -1) for t in (before, after))
+    error, spread = (exact - rounded).abs().amax(0), exact.std(0, correction=0)
+    varies = exact.amax(0) > exact.amin(0)  # a constant column's computed deviation may be a rounding error above 0
+    lost = (varies & (error > 1e-3 * spread)).nonzero()[:, 0].tolist()
+    if lost:
+        named = ", ".join(repr(columns[i]) if columns else str(i) for i in lost[:5])
+        warnings.warn(
+            f"{what} in column {named}{' …' * (len(lost) > 5)} vary by less than {after.dtype} resolves at their size: "
+            "subtract an offset, or pass dtype=torch.float64",
+            NovaculaWarning,
+            stacklevel=4,
+        )
+
+
+def place(index: Sequence[int], columns: Sequence[str] = ()) -> str:
+    """Say where an entry is.
+
+    Args:
+        index: Its index.
+        columns: Names of the columns of a table.
+
+    Returns:
+        A phrase.
+
+    Example:
+        >>> place([3, 1], ["age", "height"]), place([3, 0, 5, 6])
+        ("row 3, column 1 ('height')", 'row 3, channel 0, pixel (5, 6)')
+    """
+    row, *rest = index
+    if not rest:
+        return f"row {row}" + (f", column {columns[0]!r}" if len(columns) == 1 else "")
+    if len(rest) == 1:
+        return f"row {row}, column {rest[0]}" + (f" ({columns[rest[0]]!r})" if columns else "")
+    channel, *pixel = rest
+    return f"row {row}, channel {channel}, " + (f"pixel {tuple(pixel)}" if len(pixel) > 1 else f"position {pixel[0]}")
+
+
+def frame_columns(x: Any) -> tuple[str, ...]:
+    """Column names of a pandas object; nothing for anything else.
+
+    Args:
+        x: Any object. A pandas object can exist only if pandas has been imported, so it is not imported here.
+
+    Returns:
+        The names.
+    """
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(x, pandas.DataFrame):
+        return tuple(map(str, x.columns))
+    if pandas is not None and isinstance(x, pandas.Series) and x.name is not None:
+        return (str(x.name),)
+    return ()
+
+
+def _to_numpy(x: Any, what: str, columns: Sequence[str]) -> np.ndarray:
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(x, pandas.DataFrame):
+        parts = [_series_to_numpy(column, what, (str(name),)) for name, column in x.items()]
+        return np.stack(parts, axis=1) if parts else np.empty((len(x), 0))
+    if pandas is not None and isinstance(x, pandas.Series):
+        return _series_to_numpy(x, what, columns)
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        where = place([int(i) for i in np.argwhere(np.ma.getmaskarray(x))[0]], columns)
+        raise InputError(f"finite {what}", f"a masked value in {where}", "drop or impute these rows")
+    try:
+        if isinstance(x, Sequence) and len(x) > 0 and isinstance(x[0], Tensor):
+            x = torch.stack([torch.as_tensor(item) for item in x]).detach().cpu().numpy()
+        a = np.asarray(x)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"{what} as an array with rows of equal length", f"a {type(x).__name__}: {error}", "pad or cut the rows"
+        ) from error
+    return _numbers(a, what, columns)
+
+
+def _series_to_numpy(column: Any, what: str, columns: Sequence[str]) -> np.ndarray:
+    missing = column.isna().to_numpy()
+    if missing.any():
+        where = place([int(missing.argmax())], columns)
+        raise InputError(f"finite {what}", f"a missing value in {where}", "drop or impute these rows")
+    # Nullable and Arrow-backed columns become plain arrays by way of Python's own numbers.
+    a = column.to_numpy() if isinstance(column.dtype, np.dtype) else np.asarray(column.tolist())
+    return _numbers(a, what, columns)
+
+
+# The array, if it holds numbers; an object array of numbers becomes a plain one.
+def _numbers(a: np.ndarray, what: str, columns: Sequence[str]) -> np.ndarray:
+    if a.dtype.kind in "biufc":
+        return a
+    if a.ndim == 0:
+        raise InputError(f"{what} as an array", f"an object of type {type(a.item()).__name__}", "call its toarray()")
+    bad = next((i for i in np.ndindex(a.shape) if not _is_number(a[i])), None)
+    if a.dtype.kind == "O" and bad is None and a.size:
+        try:
+            return np.asarray(a.tolist(), dtype=np.float64 if any(isinstance(v, float) for v in a.flat) else None)
+        except (OverflowError, ValueError) as error:
+            raise InputError(f"{what} that fit 64 bits", str(error), "rescale them") from error
+    if a.size == 0:
+        check_rows(len(a), what)
+        raise InputError(
+            f"numbers as {what}", f"an empty array of dtype {a.dtype}", "check which columns were selected"
+        )
+    bad = bad or (0,) * a.ndim
+    where = place(bad, columns)
+    if a[bad] is None:
+        raise InputError(f"finite {what}", f"a missing value (None) in {where}", "drop or impute these rows")
+    raise InputError(
+        f"numbers as {what}",
+        f"{type(a[bad]).__name__} {str(a[bad])!r} in {where} (dtype {a.dtype})",
+        "encode categories as numbers (novacula.load does it for files) and dates as durations",
+    )
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, (str, bytes)):
+        try:
+            float(value)
+        except ValueError:
+            return False
+        return True
+    return isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating))
+
+
+def _from_numpy(a: np.ndarray, what: str) -> Tensor:
+    if a.dtype.kind == "u" and a.dtype.itemsize > 1:
+        if a.size and int(a.max()) >= 2**63:
+            raise InputError(f"{what} that fit 64 bits", f"{int(a.max())}", "rescale them")
+        a = a.astype(np.int64)
+    if a.dtype.kind == "f" and a.dtype.itemsize > 8:
+        a = a.astype(np.float64)
+    # A copy: the array stays its owner's, and may be read-only, of negative stride or of foreign byte order.
+    return torch.from_numpy(np.array(a, dtype=a.dtype.newbyteorder("="), order="C", copy=True))
