@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Real
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from novacula.core.errors import InputError
 
 
-def matched(f: Tensor, y: Tensor, shape: tuple[int, ...]) -> None:
+def matched(f: Tensor, y: Tensor, shape: Sequence[int]) -> None:
     """Refuse outputs and labels whose shapes would broadcast instead of pair up.
 
     Args:
@@ -22,9 +23,9 @@ def matched(f: Tensor, y: Tensor, shape: tuple[int, ...]) -> None:
     Raises:
         InputError: If ``f`` is not a matrix or ``y`` has another shape.
     """
-    if f.ndim != 2 or tuple(y.shape) != shape:
+    if f.ndim != 2 or tuple(y.shape) != tuple(shape):
         raise InputError(
-            f"outputs of shape (N, C) with labels of shape {shape if f.ndim == 2 else '(N, …)'}",
+            f"outputs of shape (N, C) with labels of shape {tuple(shape) if f.ndim == 2 else '(N, …)'}",
             f"outputs {tuple(f.shape)} and labels {tuple(y.shape)}",
             "pass the labels through likelihood.validate(y, outputs) first",
         )
