@@ -1,0 +1,199 @@
+"""`EmpiricalBayes`: weights by MAP, and the prior by gradient on the evidence, in the same run.
+
+Every ``every`` weight steps, the evidence is estimated at the current weights and its gradient moves the hyperparameters:
+prior precisions, noise, invariance extents. The weights then go on under the prior that was found. The hyper learning
+rate is annealed to zero, so that the extents settle. Signs of extents carry no meaning; admissible ranges are kept by
+projection.
+
+References:
+    Scalable marginal likelihood estimation for model selection in deep learning. A. Immer, M. Bauer, V. Fortuin,
+    G. Rätsch, M. E. Khan, 2021. arXiv:2104.04975.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from novacula.core.data import Data
+from novacula.core.errors import NonFiniteError
+from novacula.core.params import Params
+from novacula.core.results import Estimate
+from novacula.core.rng import split
+from novacula.evidence.ntk_subset import NTKSubset
+from novacula.inference.adam import AdamState, adam_init, adam_step
+from novacula.inference.map import MAP, MAPState
+from novacula.inference.method import Batch, Info, Point
+from novacula.target import Target
+
+ETA = "invariance.eta"
+
+
+@dataclass(frozen=True, eq=False)
+class EmpiricalBayesState:
+    """Weights, hyperparameters, and the state of both optimisers."""
+
+    weights: MAPState
+    hyper: dict[str, Tensor]
+    adam: AdamState
+    evidence: float
+    hyper_seconds: float
+    data: Data = field(metadata={"checkpoint": False})
+
+
+@dataclass(frozen=True)
+class EmpiricalBayes:
+    """Learn the target's prior, noise and invariance while its weights train.
+
+    Args:
+        optimiser: Trains the weights.
+        estimator: Any evidence estimator whose value carries gradients.
+        every: Weight steps between two hyper-steps.
+        lr: Learning rate of Adam for the hyperparameters, at the start.
+        lr_eta: The same for the invariance's extents.
+        hold: The fraction of the run after which the hyper learning rates fall, on a cosine, to zero.
+        learn: Which of ``"prior"``, ``"likelihood"``, ``"invariance"`` to learn.
+    """
+
+    optimiser: MAP = field(default_factory=MAP)
+    estimator: Callable[..., Estimate] = field(default_factory=NTKSubset)
+    every: int = 12
+    lr: float = 0.05
+    lr_eta: float = 0.05
+    hold: float = 0.5
+    learn: tuple[str, ...] = ("prior", "likelihood", "invariance")
+
+    def init(self, target: Target, data: Data, rng: torch.Generator) -> EmpiricalBayesState:
+        """Start at the network's weights and the target's hyperparameters.
+
+        Args:
+            target: The target.
+            data: The training data.
+            rng: Passed on.
+
+        Returns:
+            The first state.
+        """
+        hyper = {k: v.detach().clone() for k, v in target.learnable().items() if k.split(".")[0] in self.learn}
+        return EmpiricalBayesState(self.optimiser.init(target, data, rng), hyper, adam_init(hyper), math.nan, 0.0, data)
+
+    def step(
+        self, target: Target, state: EmpiricalBayesState, batch: Batch, rng: torch.Generator
+    ) -> tuple[EmpiricalBayesState, Info]:
+        """One weight step and, when it is due, one hyper-step.
+
+        Args:
+            target: The target with its first hyperparameters.
+            state: The state before.
+            batch: A minibatch.
+            rng: Randomness of this step.
+
+        Returns:
+            The state after; loss, evidence per example and hyperparameters.
+        """
+        current = target.with_learnable(state.hyper)
+        weights, info = self.optimiser.step(current, state.weights, batch, rng)
+        hyper, adam, evidence, seconds = state.hyper, state.adam, state.evidence, state.hyper_seconds
+        if hyper and (batch.step + 1) % self.every == 0:
+            began = time.perf_counter()
+            hyper, adam, value = self._hyper_step(target, weights.params, state, batch, rng)
+            # One estimate is noisy; the history follows a running mean of it.
+            evidence = value if math.isnan(evidence) else 0.8 * evidence + 0.2 * value
+            seconds += time.perf_counter() - began
+        state = EmpiricalBayesState(weights, hyper, adam, evidence, seconds, state.data)
+        return state, Info(info.loss, {"evidence": evidence, **describe_hyper(target, hyper)})
+
+    def _hyper_step(
+        self, target: Target, params: Params, state: EmpiricalBayesState, batch: Batch, rng: torch.Generator
+    ) -> tuple[dict[str, Tensor], AdamState, float]:
+        """Ascend the evidence by one step of Adam; returns hyperparameters, optimiser state and evidence per example."""
+        leaves = {k: v.detach().requires_grad_() for k, v in state.hyper.items()}
+        estimate = self.estimator(target.with_learnable(leaves), state.data, params, seed=split(rng))
+        grads = torch.autograd.grad(estimate.value, list(leaves.values()), allow_unused=True)
+        scaled = {
+            k: torch.zeros_like(v) if g is None else -g / batch.total for (k, v), g in zip(leaves.items(), grads, strict=True)
+        }
+        for name, g in scaled.items():
+            if not torch.isfinite(g).all():
+                raise NonFiniteError(
+                    f"a finite gradient of the evidence in {name}",
+                    f"NaN or infinity at step {batch.step + 1}",
+                    "lower the hyper learning rate, or start from less extreme hyperparameters",
+                )
+        factor = hyper_factor(batch.progress, self.hold)
+        groups = {k: self.lr_eta if k == ETA else self.lr for k in state.hyper}
+        # Adam is equivariant to the scale of its step, so one call with unit rate serves both groups.
+        moved, adam = adam_step(state.hyper, scaled, state.adam, 1.0)
+        hyper = {k: v + factor * groups[k] * (moved[k] - v) for k, v in state.hyper.items()}
+        if ETA in hyper and target.invariance is not None:
+            hyper[ETA] = target.invariance.project(hyper[ETA])
+        return hyper, adam, estimate.per_example
+
+    def posterior(self, target: Target, state: EmpiricalBayesState) -> Point:
+        """The weights found.
+
+        Args:
+            target: Not used.
+            state: The last state.
+
+        Returns:
+            A posterior of one point.
+        """
+        return Point(state.weights.params)
+
+
+def hyper_factor(progress: float, hold: float) -> float:
+    """1 until ``hold``, then a cosine to 0.
+
+    Args:
+        progress: The fraction of the run that is done.
+        hold: Where the fall begins.
+
+    Returns:
+        A factor for the hyper learning rates.
+    """
+    if progress < hold:
+        return 1.0
+    return (1 + math.cos(math.pi * (progress - hold) / (1 - hold))) / 2
+
+
+def describe_hyper(target: Target, hyper: dict[str, Tensor]) -> dict[str, float]:
+    """Hyperparameters as flat numbers for the history.
+
+    Args:
+        target: Names the entries.
+        hyper: Values by name.
+
+    Returns:
+        ``extent/<name>`` (absolute values), ``log_precision/<tensor>`` and other entries by name and position.
+    """
+    found: dict[str, float] = {}
+    for key, value in hyper.items():
+        values = value.detach().flatten().tolist()
+        if key == ETA and target.invariance is not None:
+            found |= {f"extent/{n}": abs(v) for n, v in zip(target.invariance.names, values, strict=True)}
+        elif key == "prior.log_precision" and len(values) > 1:
+            found |= {f"log_precision/{n}": v for n, v in zip(target.forward.params(), values, strict=True)}
+        else:
+            name = key.split(".", 1)[1]
+            found |= {name if len(values) == 1 else f"{name}/{i}": v for i, v in enumerate(values)}
+    return found
+
+
+def learned(target: Target, state: Any) -> Target:
+    """The target with the hyperparameters that a run has found.
+
+    Args:
+        target: The target the run began with.
+        state: The run's last state.
+
+    Returns:
+        A new target.
+    """
+    return target.with_learnable(state.hyper)

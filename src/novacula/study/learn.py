@@ -1,0 +1,232 @@
+"""`learn`: a network's prior and invariances from its training data alone (empirical Bayes).
+
+One run trains the weights and, by gradient on the log evidence, the prior's precisions, the noise and the extents of the
+invariance. Afterwards the evidence is scored, and a predictive is chosen; no validation data are used for anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings as python_warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+from novacula.core.data import Data
+from novacula.core.errors import NovaculaWarning
+from novacula.core.params import Params, count
+from novacula.core.results import Estimate
+from novacula.core.rng import derive
+from novacula.evidence import Laplace
+from novacula.inference import MAP
+from novacula.inference.loop import Progress, run
+from novacula.inference.method import Point
+from novacula.prediction import Choice, choose
+from novacula.study.empirical_bayes import EmpiricalBayes, learned
+from novacula.target import Target
+
+# Beyond these sizes the default score is Kronecker-factored, and its curvature that of a random subset.
+_EXACT_SIZE = 1_500
+_SUBSET = 1_000
+
+
+@dataclass(frozen=True, eq=False)
+class LearnResult:
+    """What `learn` found.
+
+    Args:
+        target: The target with its learned prior, likelihood and invariance.
+        evidence: The final log evidence of the training data.
+        choice: The predictive that was chosen on the training data, with the scores it was chosen by.
+        params: The trained weights.
+        history: One record an epoch.
+        data: The training data.
+        seed: The run's seed.
+        settings: The run's options.
+        seconds: ``total`` (training, scoring and choosing), ``train``, and ``hyper`` (the hyper-steps).
+        warnings: Reservations a reader must know.
+    """
+
+    target: Target
+    evidence: Estimate
+    choice: Choice
+    params: Params
+    history: list[dict[str, float]]
+    data: Data
+    seed: int
+    settings: dict[str, Any]
+    seconds: dict[str, float]
+    warnings: tuple[str, ...]
+
+    @property
+    def posterior(self) -> Any:
+        """The chosen posterior over weights; `novacula.predict` takes it."""
+        return self.choice.posterior
+
+    @property
+    def point(self) -> Point:
+        """The plain point estimate."""
+        return Point(self.params, target=self.target)
+
+    def save(self, folder: str | Path, **options: Any) -> dict[str, Any]:
+        """Write the run folder (see `novacula.study.saving.save`).
+
+        Args:
+            folder: Where to.
+            options: ``test``, ``standardiser``, ``command``.
+
+        Returns:
+            What ``run.json`` holds.
+        """
+        from novacula.study.saving import save  # saving reads LearnResult
+
+        return save(self, Path(folder), **options)
+
+
+def learn(
+    target: Target,
+    data: Data,
+    *,
+    epochs: int = 24,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    seed: int = 0,
+    method: EmpiricalBayes | None = None,
+    evidence: Callable[..., Estimate] | None = None,
+    structures: tuple[str, ...] | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> LearnResult:
+    """Learn weights, prior, noise and invariance of a target from training data alone.
+
+    Args:
+        target: The model to begin with.
+        data: The training data.
+        epochs: Passes over the data.
+        batch_size: Examples a step; by default 50, or less for fewer than 1,600 examples.
+        lr: Peak learning rate of the weights; by default 4e-3.
+        seed: Seed of everything random.
+        method: Hyper-step settings; by default an `NTKSubset` estimate about 16 times an epoch.
+        evidence: The estimator of the final score; by default `Laplace`, exact for small problems, else Kronecker-factored.
+        structures: Curvature structures that the choice of the predictive considers.
+        checkpoint: A file to keep the run resumable.
+        resume: Whether to continue from it.
+        progress: Called after every epoch.
+
+    Returns:
+        What was learned.
+
+    Raises:
+        InputError: If network, data and likelihood do not fit together.
+
+    Example:
+        >>> import novacula as nv
+        >>> data = nv.load("digits").subset(range(200))
+        >>> net = nv.networks.make("mlp", data.x.shape[1:], 10, seed=0)
+        >>> fit = nv.learn(nv.Target(net, invariance=nv.Affine(only=("rotation",))), data, epochs=1)
+        >>> fit.evidence.kind
+        'estimate'
+    """
+    began = time.perf_counter()
+    outputs = target.forward.check(data.x[: min(data.n, 8)])
+    data = data.with_values(data.x, target.likelihood.validate(data.y, outputs))
+    batch_size = batch_size or default_batch_size(data.n)
+    if method is None:
+        steps_per_epoch = -(-data.n // batch_size)
+        method = EmpiricalBayes(optimiser=MAP(lr=lr or 4e-3), every=max(1, steps_per_epoch // 13))
+    elif lr is not None:
+        method = dataclasses.replace(method, optimiser=dataclasses.replace(method.optimiser, lr=lr))
+
+    outcome = run(
+        method,
+        target,
+        data,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        checkpoint=checkpoint,
+        resume=resume,
+        progress=progress,
+    )
+    trained = time.perf_counter()
+    fitted, params = learned(target, outcome.state), outcome.state.weights.params
+    fitted = fitted.with_learnable({k: v.detach() for k, v in fitted.learnable().items()})
+    estimator = evidence or default_evidence(fitted, data, outputs)
+    score = estimator(fitted, data, params, seed=derive(seed, "score"))
+    scored = time.perf_counter()
+    options = {} if structures is None else {"structures": structures}
+    with python_warnings.catch_warnings(record=True) as caught:
+        python_warnings.simplefilter("always", NovaculaWarning)
+        choice = choose(fitted, params, data, seed=derive(seed, "choose"), **options)
+    found = [str(w.message) for w in caught if issubclass(w.category, NovaculaWarning)]
+    ended = time.perf_counter()
+    return LearnResult(
+        target=fitted,
+        evidence=score,
+        choice=choice,
+        params=params,
+        history=outcome.history,
+        data=data,
+        seed=seed,
+        settings={
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "method": repr(method),
+            "copies": dataclasses.asdict(target.copies),
+            "evidence": repr(estimator),
+        },
+        seconds={
+            "total": ended - began,
+            "train": trained - began,
+            "hyper": outcome.state.hyper_seconds,
+            "score": scored - trained,
+            "choose": ended - scored,
+        },
+        warnings=tuple(dict.fromkeys([*_doubts(fitted), *choice.warnings, *found, *score.warnings])),
+    )
+
+
+def default_batch_size(n: int) -> int:
+    """A batch size that leaves at least 32 steps an epoch where the data allow it.
+
+    Args:
+        n: The number of examples.
+
+    Returns:
+        Between 8 and 50.
+    """
+    return max(8, min(50, n // 32))
+
+
+def default_evidence(target: Target, data: Data, outputs: int) -> Laplace:
+    """The estimator that scores a run by default.
+
+    Args:
+        target: The learned target.
+        data: The training data.
+        outputs: C.
+
+    Returns:
+        `Laplace` with the exact GGN where one side of the Jacobian is small, else Kronecker-factored.
+    """
+    size = min(count(target.params()), data.n * outputs)
+    return Laplace(
+        structure="exact" if size <= _EXACT_SIZE else "kron", repeats=2, subset=_SUBSET if data.n > _SUBSET * 2 else None
+    )
+
+
+def _doubts(target: Target) -> list[str]:
+    """Reservations that follow from the model itself."""
+    kinks = {type(m).__name__ for m in target.forward.module.modules() if type(m).__name__ in {"ReLU", "LeakyReLU", "ReLU6", "Hardtanh"}}
+    if kinks:
+        return [
+            f"{', '.join(sorted(kinks))}: Jacobians jump at kinks, so gradients of the evidence miss part of its change "
+            "(smooth activations such as GELU or tanh do not have this bias)"
+        ]
+    return []
+
+
