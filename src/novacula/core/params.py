@@ -64,7 +64,7 @@ def unflatten(vector: Tensor, like: Mapping[str, Tensor]) -> Params:
             f"a vector of {count(like)} weights", f"shape {tuple(vector.shape)}", "flatten weights of the same network"
         )
     parts = vector.split([w.numel() for w in like.values()], dim=-1)
-    return {k: p.reshape(*vector.shape[:-1], *w.shape) for (k, w), p in zip(like.items(), parts, strict=True)}
+    return {k: p.reshape((*vector.shape[:-1], *w.shape)) for (k, w), p in zip(like.items(), parts, strict=True)}
 
 
 def stack(points: Sequence[Mapping[str, Tensor]]) -> Params:
