@@ -315,3 +315,16 @@ def unit_factor(f: Tensor, y: Tensor) -> Tensor:
         Identity matrices ``(B, C, C)``.
     """
     return torch.eye(f.shape[1], dtype=f.dtype, device=f.device).expand(len(f), -1, -1)
+
+
+def jacobian(made: Plan, xs: Tensor) -> Tensor:
+    """The Jacobian of the averaged outputs.
+
+    Args:
+        made: The plan.
+        xs: Inputs ``(B, S, …)``.
+
+    Returns:
+        ``∂f̄/∂w (B, C, P)``, flat in the order of the plan's names.
+    """
+    return rows(made, xs, torch.empty(0), factor=unit_factor)
