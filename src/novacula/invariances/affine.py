@@ -115,7 +115,9 @@ class Affine:
         checks.noise(noise, (x.shape[0], len(self.only)))
         dtype = working_dtype(x)
         values = noise.to(x.device, dtype) * self.eta.to(x.device, dtype)
-        return affine_warp(x, *self._maps(values), self.padding)
+        # Autocast would round positions to 8 bits.
+        with torch.autocast(x.device.type, enabled=False):
+            return affine_warp(x, *self._maps(values), self.padding)
 
     def project(self, eta: Tensor) -> Tensor:
         """Limit the rotation to ±180°.

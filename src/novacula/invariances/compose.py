@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections import Counter
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar, cast
 
 import torch
@@ -118,7 +119,9 @@ class Compose:
         return {key: v for ks, d in zip(keys, described, strict=True) for key, v in zip(ks, d.values(), strict=True)}
 
     def _split(self, eta: Tensor) -> tuple[Tensor, ...]:
-        return eta.split([len(part.names) for part in self.parts])
+        # Not `Tensor.split`: its views may not outlive an optimiser's step in place.
+        ends = [0, *accumulate(len(part.names) for part in self.parts)]
+        return tuple(eta[start:end] for start, end in pairwise(ends))
 
     def _unique(self, names: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
         seen = Counter(name for part in names for name in part)

@@ -21,8 +21,8 @@ class Custom:
 
     Args:
         function: ``T(x, noise, eta)``, given inputs ``(n, …)``, noise ``(n, *noise_shape)`` and extents ``(K,)``;
-            returns the transformed inputs with the same leading axis, differentiable in ``eta``. ``eta = 0`` should be the identity
-            and the transformation of one input must not depend on the others.
+            returns the transformed inputs with the same leading axis, differentiable in ``eta``. ``eta = 0`` should be
+            the identity, and the transformation of one input must not depend on the others.
         eta: Extents, shape ``(K,)``.
         noise_shape: The shape of one draw of noise; by default ``(K,)``, one number for each extent.
         names: A name for each extent; by default ``eta_0, eta_1, …``.
@@ -89,7 +89,7 @@ class Custom:
             noise: Shape ``(n, *noise_shape)``.
 
         Returns:
-            What the function returned.
+            What the function returned, in the dtype of ``x``.
 
         Raises:
             InputError: If that is not a tensor with one entry for each input.
@@ -103,7 +103,7 @@ class Custom:
                 f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}",
                 "return a tensor whose leading axis is that of x",
             )
-        return out
+        return out.to(x.dtype)
 
     def project(self, eta: Tensor) -> Tensor:
         """Limit the extents.

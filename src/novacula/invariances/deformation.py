@@ -39,7 +39,7 @@ class Deformation:
     Args:
         amplitude: Where the amplitude starts when ``eta`` is absent: the displacement's standard deviation along each
             axis, as a fraction of the image's width.
-        smoothness: Where the smoothness starts when ``eta`` is absent: the kernel's width ℓ, as a fraction of the image's.
+        smoothness: Where the smoothness starts when ``eta`` is absent: the kernel's width ℓ over the image's.
         eta: ``(amplitude, log smoothness)``, shape ``(2,)``. Amplitude 0 is the identity, at any smoothness.
         grid: Points of the coarse grid along the width; along the height as many as keep its spacing.
         padding: What lies outside the image.

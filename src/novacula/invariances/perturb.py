@@ -37,7 +37,8 @@ class Perturbation:
 
     Args:
         kind: ``"rotate"``: by an angle uniform within ± amount degrees. ``"translate"``: by shifts uniform within ±
-            amount of the width, and independently of the height. ``"scale"``: shrunk by a factor uniform in [amount, 1].
+            amount of the width, and independently of the height. ``"scale"``: shrunk by a factor uniform in
+            [amount, 1].
         amount: Degrees in [0, 180], a fraction in [0, 1], or a smallest factor in (0, 1].
 
     Raises:
@@ -61,7 +62,7 @@ class Perturbation:
         object.__setattr__(self, "amount", amount)
 
     def __str__(self) -> str:
-        return f"{self.kind}={self.amount:g}"
+        return f"{self.kind}={repr(self.amount).removesuffix('.0')}"
 
 
 def parse(text: str) -> Perturbation:
@@ -109,9 +110,18 @@ def perturb(x: Tensor, perturbations: Sequence[Perturbation], seed: int) -> Tens
     checks.images(x)
     if not perturbations:
         return x.clone()
-    n, (height, width) = x.shape[0], x.shape[-2:]
-    dtype = working_dtype(x)
-    # Shifts are kept in pixels, in which maps compose whatever the aspect ratio.
+    with torch.autocast(x.device.type, enabled=False), torch.autocast("cpu", enabled=False):
+        inverse, shift = _draw(x, perturbations, seed)
+        size = max(1, _CHUNK // math.prod(x.shape[-2:]))
+        pieces = zip(x.split(size), inverse.split(size), shift.split(size), strict=True)
+        return torch.cat([affine_warp(*piece) for piece in pieces])
+
+
+def _draw(x: Tensor, perturbations: Sequence[Perturbation], seed: int) -> tuple[Tensor, Tensor]:
+    # One map p' = A p + t for each image: A⁻¹ (N, 2, 2), and t (N, 2) in units of half the sides.
+    # Drawn in double precision, so that a seed means the same in every dtype. Shifts are kept in pixels, in which maps
+    # compose whatever the aspect ratio.
+    n, (height, width), dtype = x.shape[0], x.shape[-2:], torch.float64
     matrix, shift = torch.eye(2, dtype=dtype).expand(n, 2, 2), torch.zeros(n, 2, dtype=dtype)
     half = torch.tensor([width / 2, height / 2], dtype=dtype)
     for k, p in enumerate(perturbations):
@@ -124,7 +134,4 @@ def perturb(x: Tensor, perturbations: Sequence[Perturbation], seed: int) -> Tens
         else:
             step = (p.amount + (1 - p.amount) * u[:, 0])[:, None, None] * torch.eye(2, dtype=dtype)
         matrix, shift = step @ matrix, (step @ shift.unsqueeze(-1)).squeeze(-1)
-    inverse, shift = torch.linalg.inv(matrix).to(x.device), (shift / half).to(x.device)
-    size = max(1, _CHUNK // (height * width))
-    pieces = zip(x.split(size), inverse.split(size), shift.split(size), strict=True)
-    return torch.cat([affine_warp(*piece) for piece in pieces])
+    return torch.linalg.inv(matrix).to(x.device, working_dtype(x)), (shift / half).to(x.device, working_dtype(x))

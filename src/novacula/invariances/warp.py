@@ -61,6 +61,8 @@ def symmetric_exp(d: Tensor, h: Tensor) -> Tensor:
 def affine_warp(x: Tensor, inverse: Tensor, shift: Tensor, padding: Padding = "zeros") -> Tensor:
     """Move the content of each image by ``p' = A p + t``.
 
+    To be called outside autocast, which would round positions to 8 bits.
+
     Args:
         x: Images, shape ``(n, C, H, W)``.
         inverse: ``A⁻¹``, shape ``(n, 2, 2)``.
@@ -75,9 +77,8 @@ def affine_warp(x: Tensor, inverse: Tensor, shift: Tensor, padding: Padding = "z
     linear = inverse * aspect
     theta = torch.cat([linear, -(linear @ shift.unsqueeze(-1))], -1)
     # One matrix product makes all grids, and its backward pass is one too: several times faster on a CPU than
-    # affine_grid, whose batched product has an inner dimension of 3. Autocast would round positions to 8 bits.
-    with torch.autocast(x.device.type, enabled=False):
-        grid = (theta.flatten(1) @ _basis(theta, height, width)).view(-1, height, width, 2)
+    # affine_grid, whose batched product has an inner dimension of 3.
+    grid = (theta.flatten(1) @ _basis(theta, height, width)).view(-1, height, width, 2)
     return sample(x, grid, padding)
 
 
