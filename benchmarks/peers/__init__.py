@@ -1,0 +1,1 @@
+"""Drivers that run other people's learners of priors and invariances on the tasks of our own benchmarks."""
