@@ -163,6 +163,11 @@ def per_example_gradients(captured: Captured, v: Tensor, *, create_graph: bool =
                 if name in captured.covered:
                     g = compute(gradients)
                     total[name] = total[name] + g if name in total else g
+        for name in captured.covered:
+            if name not in total:  # The layer was not called for these inputs.
+                total[name] = torch.zeros_like(captured.params[name]).expand(
+                    len(v), len(columns), *captured.params[name].shape
+                )
     return {name: total[name] if v.ndim == 3 else total[name].squeeze(1) for name in captured.covered}
 
 

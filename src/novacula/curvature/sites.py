@@ -24,7 +24,8 @@ from torch.nn import functional as F
 
 from novacula.core.params import Params
 
-Product: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d
+Convolution: TypeAlias = nn.Conv1d | nn.Conv2d
+Product: TypeAlias = nn.Linear | Convolution
 Channelwise: TypeAlias = nn.GroupNorm | nn.modules.batchnorm._NormBase
 Scale: TypeAlias = Channelwise | nn.LayerNorm | nn.RMSNorm
 Layer: TypeAlias = Product | Scale
@@ -62,9 +63,15 @@ class Site:
         return isinstance(self.module, Product)
 
     @property
+    def factors(self) -> tuple[int, int, int]:
+        """The shape ``(G, O, I)`` of the weight as G matrices."""
+        rows, groups = self.module.weight.shape[0], self.module.groups if isinstance(self.module, Convolution) else 1
+        return groups, rows // groups, self.module.weight.numel() // rows
+
+    @property
     def regular(self) -> bool:
         """Whether the call's first axis can be the examples' (otherwise the site has no per-example form)."""
-        convolution = isinstance(self.module, nn.Conv1d | nn.Conv2d)
+        convolution = isinstance(self.module, Convolution)
         shaped = self.output.ndim == self.module.weight.ndim if convolution else self.output.ndim >= 2
         return shaped and self.output.shape[0] % (self.examples * self.copies) == 0
 
@@ -81,7 +88,7 @@ class Site:
         if average and self.copies > 1:
             x = x.mean(1, keepdim=True)
         b, s, m = x.shape[:3]
-        if not isinstance(self.module, nn.Conv1d | nn.Conv2d):
+        if not isinstance(self.module, Convolution):
             return x.reshape(b, s, 1, -1, x.shape[-1])
         patches = unfold(x.flatten(0, 2), self.module).unflatten(1, (self.module.groups, -1))
         patches = patches.unflatten(0, (b, s, m)).movedim(2, -2)
@@ -101,7 +108,7 @@ class Site:
         if total and self.copies > 1:
             g = g.sum(1, keepdim=True)
         b, s = g.shape[:2]
-        if not isinstance(self.module, nn.Conv1d | nn.Conv2d):
+        if not isinstance(self.module, Convolution):
             return g.reshape(b, s, 1, -1, g.shape[-1])
         g = g.flatten(4).unflatten(3, (self.module.groups, -1)).movedim(2, -2)
         return g.flatten(-2).transpose(-1, -2)
@@ -167,7 +174,7 @@ def merge(positions: Tensor) -> Tensor:
     return positions.squeeze(1) if positions.shape[1] == 1 else positions.transpose(1, 2).flatten(2, 3)
 
 
-def unfold(x: Tensor, layer: nn.Conv1d | nn.Conv2d) -> Tensor:
+def unfold(x: Tensor, layer: Convolution) -> Tensor:
     """The patches that a convolution multiplies by its weight.
 
     Args:
@@ -190,7 +197,7 @@ def unfold(x: Tensor, layer: nn.Conv1d | nn.Conv2d) -> Tensor:
 _MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
 
 
-def _padding(layer: nn.Conv1d | nn.Conv2d) -> list[int]:
+def _padding(layer: Convolution) -> list[int]:
     # As F.pad takes it: last axis first, left and right.
     if layer.padding == "valid":
         return [0, 0] * len(layer.kernel_size)
