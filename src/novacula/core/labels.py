@@ -29,9 +29,9 @@ class Labels(NamedTuple):
 def as_labels(y: Any, *, x: Tensor, task: Task | None = None, classes: Sequence[str] | None = None) -> Labels:
     """Labels as a tensor, with the task they pose.
 
-    The guess: strings, booleans and whole numbers ``(N,)`` or ``(N, 1)`` are classes; whole numbers 0 and 1 in several
-    columns are multilabel; everything else is regression. Whole numbers with more than 100 distinct values that belong
-    to a table ``(N, D)`` are measurements, and so regression.
+    The guess: strings, booleans and whole numbers ``(N,)`` or ``(N, 1)`` are classes, as is all that comes with class
+    names; whole numbers 0 and 1 in several columns are multilabel; everything else is regression. Whole numbers with
+    more than 100 distinct values that belong to a table ``(N, D)`` are measurements, and so regression.
 
     Args:
         y: Labels of shape ``(N,)`` or ``(N, D)``.
@@ -60,14 +60,14 @@ def as_labels(y: Any, *, x: Tensor, task: Task | None = None, classes: Sequence[
     if t.ndim > 2 or t.numel() == 0:
         raise InputError("labels of shape (N,) or (N, D)", f"shape {tuple(t.shape)}", "flatten each example's label")
     check_finite(t, "labels", columns)
-    task = task or _guess(t, x)
+    task = task or _guess(t, x, names)
     if task == "classification":
         return Labels(_whole(t, names).to(x.device), task, names)
     if task == "multilabel":
         _check_binary(t, names)
     out = t.to(x.dtype if x.is_floating_point() else torch.get_default_dtype())
     check_rounding(t, out, "labels", columns)
-    return Labels(out.reshape(len(t), -1).contiguous().to(x.device), task, names)
+    return Labels(out.reshape(len(t), -1).contiguous().to(x.device), task, names if task == "multilabel" else ())
 
 
 # The labels as strings, if they are strings; a missing one among them is refused.
@@ -100,7 +100,9 @@ def _encode(strings: list[str], names: tuple[str, ...]) -> Tensor:
     return torch.tensor([index[v] for v in strings])
 
 
-def _guess(t: Tensor, x: Tensor) -> Task:
+def _guess(t: Tensor, x: Tensor, names: tuple[str, ...]) -> Task:
+    if names and (t.ndim == 1 or t.shape[1] == 1):
+        return "classification"
     if t.is_floating_point():
         return "regression"
     if t.ndim == 2 and t.shape[1] > 1:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from novacula.core.data import Data
@@ -138,6 +139,11 @@ def load_splits(
 
 
 def _make(table: Table, path: object, *, classes: Any, columns: Any, options: dict[str, Any]) -> Data:
+    # Names found beside the arrays may be those of something else (scikit-learn's target_names of a regression).
+    if isinstance(table.y, np.ndarray) and table.y.dtype.kind == "f":
+        classes = None
+    if columns is not None and np.shape(table.x)[1:] != (len(columns),):
+        columns = None
     try:
         return Data(table.x, table.y, classes=classes, columns=columns, **options)
     except InputError as error:

@@ -153,6 +153,9 @@ class _Archive:
             raise InputError(
                 "arrays of inputs and labels", f"a single value in {key} or {label} of {self.path}", "check them"
             )
+        if len(x) != len(y):
+            got = f"{len(x)} in {key} and {len(y)} in {label} of {self.path}"
+            raise InputError("as many labels as inputs", got, "write them anew from the same rows")
         return Table(_image_axes(x, key), y)
 
     def _names(self, *keys: str) -> tuple[str, ...] | None:

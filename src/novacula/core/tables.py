@@ -59,9 +59,13 @@ def from_columns(columns: Mapping[str, np.ndarray], target: str | int | Sequence
     chosen = choose_target(list(columns), target, where)
     blocks, names = [], []
     for name, values in columns.items():
+        if values.dtype.kind not in "biufUS":
+            got = f"{values.dtype} in column {name!r} of {where}"
+            raise InputError("columns of numbers or text", got, "drop the column, or convert it to numbers")
         if name in chosen:
             continue
         if values.dtype.kind in "US":
+            values = values.astype(np.str_)
             levels, codes = np.unique(values, return_inverse=True)
             if len(levels) > MAX_CATEGORIES:
                 shown = ", ".join(map(repr, levels[:3].tolist()))
