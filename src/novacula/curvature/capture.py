@@ -33,20 +33,28 @@ References:
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import jacrev, vmap
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from novacula.core.forward import Forward
 from novacula.core.params import Params
 from novacula.core.rng import generator
-from novacula.curvature.sites import Layer, Site
+from novacula.curvature.fallback import jacobian_by_loop, jacobian_by_vmap
+from novacula.curvature.recording import Captured, record
+
+__all__ = [
+    "Captured",
+    "Coverage",
+    "capture",
+    "cover",
+    "fallback_jacobian",
+    "output_gradients",
+    "per_example_gradients",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,23 +79,6 @@ class Coverage:
     anchor: Tensor
 
 
-@dataclass(frozen=True, eq=False)
-class Captured:
-    """One recorded forward pass.
-
-    Args:
-        outputs: Averaged outputs ``f̄ (B, C)``, with their graph.
-        sites: The calls of covered weights and biases, in the order of the calls.
-        covered: The parameters that `per_example_gradients` returns.
-        params: The weights.
-    """
-
-    outputs: Tensor
-    sites: tuple[Site, ...]
-    covered: tuple[str, ...]
-    params: Params
-
-
 def capture(coverage: Coverage, params: Params, xs: Tensor) -> Captured:
     """Run the network once and record its sites.
 
@@ -104,9 +95,12 @@ def capture(coverage: Coverage, params: Params, xs: Tensor) -> Captured:
 
     Raises:
         RuntimeError: If a layer that was covered when `cover` looked is now called with other than the examples on its
-            first axis (a network that routes examples by their values).
+            first axis (a network that routes examples by their values), or what it sees is now changed in place.
     """
-    captured, _ = _record(coverage.forward, params, xs, coverage.anchor, frozenset(coverage.covered), coverage.copies)
+    names = frozenset(coverage.covered)
+    captured, intact = record(coverage.forward, params, xs, coverage.anchor, names, coverage.copies)
+    if not intact:
+        raise RuntimeError("the network changes in place what it left alone when its coverage was checked")
     for site in captured.sites:
         if not site.regular:
             raise RuntimeError(
@@ -127,20 +121,16 @@ def output_gradients(captured: Captured, v: Tensor, *, create_graph: bool = Fals
     Returns:
         One tensor a site, shaped like its output; zeros where the outputs do not depend on it.
     """
-    nodes = [site.output for site in captured.sites]
-    if not nodes or not captured.outputs.requires_grad:
-        return [torch.zeros_like(node) for node in nodes]
-    return list(
-        torch.autograd.grad(
-            captured.outputs,
-            nodes,
-            grad_outputs=v,
-            retain_graph=True,
-            create_graph=create_graph,
-            allow_unused=True,
-            materialize_grads=True,
+    nodes = [site.output for site in captured.sites if site.output.requires_grad]  # not those under torch.no_grad()
+    found: Iterator[Tensor | None] = iter(())
+    if nodes and captured.outputs.requires_grad:
+        found = iter(
+            torch.autograd.grad(
+                captured.outputs, nodes, v, retain_graph=True, create_graph=create_graph, allow_unused=True
+            )
         )
-    )
+    gradients = [next(found, None) if site.output.requires_grad else None for site in captured.sites]
+    return [torch.zeros_like(s.output) if g is None else g for s, g in zip(captured.sites, gradients, strict=True)]
 
 
 def per_example_gradients(captured: Captured, v: Tensor, *, create_graph: bool = False) -> Params:
@@ -191,9 +181,9 @@ def fallback_jacobian(
     """
     if not names:
         return {}
-    with torch.set_grad_enabled(create_graph), sdpa_kernel(SDPBackend.MATH):
-        run = _jacobian_by_vmap if coverage.vmaps else _jacobian_by_loop
-        return run(coverage.forward, params, xs, tuple(names), create_graph, chunk)
+    if coverage.vmaps:
+        return jacobian_by_vmap(coverage.forward, params, xs, names, create_graph=create_graph, chunk=chunk)
+    return jacobian_by_loop(coverage.forward, params, xs, names, create_graph=create_graph)
 
 
 def cover(forward: Forward, params: Params, xs: Tensor) -> Coverage:
@@ -221,7 +211,7 @@ def cover(forward: Forward, params: Params, xs: Tensor) -> Coverage:
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         try:
             return _compare(forward, params, *_double(forward, point, xs), rng)
-        except (RuntimeError, TypeError):  # The network insists on a dtype.
+        except (RuntimeError, TypeError, ValueError):  # The network insists on a dtype.
             return _compare(forward, params, point, xs, rng)
 
 
@@ -281,7 +271,7 @@ def _try_capture(
     # Captured gradients of every candidate, and whether copies were needed because the network works in place.
     for copies in (False, True):
         try:
-            captured, intact = _record(forward, point, xs, anchor, names, copies)
+            captured, intact = record(forward, point, xs, anchor, names, copies)
             if not intact:
                 continue
             irregular = {n for site in captured.sites if not site.regular for n in (site.weight, site.bias)}
@@ -292,96 +282,3 @@ def _try_capture(
         except RuntimeError:  # In-place work on a leaf; with copies it runs, or nothing is covered.
             continue
     return {}, False
-
-
-def _record(
-    forward: Forward, params: Params, xs: Tensor, anchor: Tensor, names: frozenset[str], copies: bool
-) -> tuple[Captured, bool]:
-    # Run the network under hooks; also says whether everything recorded is still as it was.
-    aliases = _first_names(forward.module)
-    sites: list[Site] = []
-    versions: list[tuple[int, int]] = []
-
-    def hook(layer: str, module: Layer) -> Callable[..., Tensor | None]:
-        weight, bias = (
-            name if name in names else None
-            for name in (aliases.get(f"{layer}.{k}" if layer else k) for k in ("weight", "bias"))
-        )
-
-        def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
-            if weight is None and bias is None:
-                return None
-            x = args[0] if args else kwargs["input"]
-            # Starting the graph here keeps weights out of it: backward computes no weight gradients.
-            node = output if output.requires_grad else _Start.apply(anchor, output)
-            x = x.clone() if copies else x
-            buffers = dict(module.named_buffers(recurse=False))
-            sites.append(Site(layer, weight, bias, module, buffers, x, node, xs.shape[0], xs.shape[1]))
-            versions.append((x._version, node._version))
-            return node.clone() if copies else node
-
-        return record
-
-    with ExitStack() as stack:
-        stack.enter_context(torch.enable_grad())
-        # The other attention kernels have no second derivative.
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        for layer, module in forward.module.named_modules():
-            if isinstance(module, Layer):
-                handle = module.register_forward_hook(hook(layer, module), prepend=True, with_kwargs=True)
-                stack.callback(handle.remove)
-        outputs = forward.average(params, xs)
-    intact = all((s.input._version, s.output._version) == v for s, v in zip(sites, versions, strict=True))
-    return Captured(outputs, tuple(sites), tuple(n for n in params if n in names), params), intact
-
-
-class _Start(torch.autograd.Function):
-    """The identity, as a place where a graph starts."""
-
-    @staticmethod
-    def forward(ctx: Any, anchor: Tensor, x: Tensor) -> Tensor:
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[None, None]:
-        return None, None
-
-
-def _first_names(module: nn.Module) -> dict[str, str]:
-    # Each name of a parameter → its first name, under which a tied weight is known.
-    first: dict[int, str] = {}
-    names: dict[str, str] = {}
-    for name, w in module.named_parameters(remove_duplicate=False):
-        names[name] = first.setdefault(id(w), name)
-    return names
-
-
-def _jacobian_by_vmap(
-    forward: Forward, params: Params, xs: Tensor, names: tuple[str, ...], create_graph: bool, chunk: int
-) -> Params:
-    def one(some: Params, x: Tensor) -> Tensor:
-        return forward.average({**params, **some}, x.unsqueeze(0))[0]
-
-    some = {name: params[name] for name in names}
-    xs = xs if create_graph else xs.detach()
-    return vmap(jacrev(one), in_dims=(None, 0), chunk_size=chunk)(some, xs)
-
-
-def _jacobian_by_loop(
-    forward: Forward, params: Params, xs: Tensor, names: tuple[str, ...], create_graph: bool, chunk: int
-) -> Params:
-    del chunk
-    some = {n: p if p.requires_grad else p.detach().requires_grad_() for n, p in params.items() if n in names}
-    leaves = [some[name] for name in names]
-    rows: list[Params] = []
-    with torch.enable_grad():
-        for n in range(xs.shape[0]):
-            f = forward.average({**params, **some}, (xs if create_graph else xs.detach())[n : n + 1])[0]
-            columns = [
-                torch.autograd.grad(
-                    fc, leaves, retain_graph=True, create_graph=create_graph, allow_unused=True, materialize_grads=True
-                )
-                for fc in f
-            ]
-            rows.append({name: torch.stack(c) for name, c in zip(names, zip(*columns, strict=True), strict=True)})
-    return {name: torch.stack([row[name] for row in rows]) for name in names}
