@@ -1,0 +1,219 @@
+"""What all figures share: the palette, the canvas, and the way from matplotlib to an inline SVG that fits the page.
+
+Figures are drawn in the light palette. On the way out every palette colour becomes a CSS variable with that colour as
+its fallback, so one drawing serves light and dark pages. Text stays text, in the page's own font, and identifiers are
+prefixed by the figure's name, since all figures share one document. No date, no random identifier: the same results
+give the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, MUTED, RULE, PAPER = "#1d1c1a", "#66625b", "#dcd8cf", "#fbfaf8"
+ACCENT, SECOND, FAINT = "#21618c", "#b0532a", "#cfe0ec"
+_VARIABLES = {
+    INK: "ink",
+    MUTED: "muted",
+    RULE: "rule",
+    PAPER: "paper",
+    ACCENT: "accent",
+    SECOND: "second",
+    FAINT: "faint",
+}
+# Rasters cannot follow the page's theme; this tone reads on both.
+RASTER = "#3f86b5"
+MANY_MARKS = 1_000
+"""Above this many marks a figure's points are drawn as a raster."""
+
+WIDTH = 420
+"""The width of a figure in CSS pixels: one column of the page, or a phone."""
+
+_STYLE = {
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "font.family": "DejaVu Sans",
+    "font.size": 12,
+    "axes.labelsize": 11.5,
+    "axes.titlesize": 11.5,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "xtick.labelsize": 11.5,
+    "ytick.labelsize": 11.5,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "axes.edgecolor": RULE,
+    "axes.linewidth": 1.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "grid.color": RULE,
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "axes.unicode_minus": True,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "novacula",
+    "svg.image_inline": True,
+    "path.simplify": True,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A finished figure.
+
+    Args:
+        name: Its identifier in the page.
+        title: Its heading.
+        svg: The drawing, as an inline ``<svg>`` element.
+        alt: What it shows, for those who cannot see it.
+        caption: How to read it.
+        wide: Whether it needs the page's full width.
+    """
+
+    name: str
+    title: str
+    svg: str
+    alt: str
+    caption: str
+    wide: bool = False
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Matplotlib's defaults with the house style on top, whatever the user's own settings are."""
+    with matplotlib.style.context(["default", _STYLE]):
+        yield
+
+
+def canvas(height: float, width: float = WIDTH) -> Figure:
+    """An empty figure measured in CSS pixels, without pyplot and its global state.
+
+    Args:
+        height: Height in CSS pixels.
+        width: Width in CSS pixels.
+
+    Returns:
+        The figure.
+    """
+    return Figure(figsize=(width / 72, height / 72), dpi=72)
+
+
+def panel(
+    figure: Figure, *, left: float = 48, right: float = 12, bottom: float = 40, top: float = 12, **options: object
+) -> Axes:
+    """Axes with margins in CSS pixels.
+
+    Args:
+        figure: The figure.
+        left: Left margin.
+        right: Right margin.
+        bottom: Bottom margin.
+        top: Top margin.
+        options: Passed on to ``add_axes``.
+
+    Returns:
+        The axes.
+    """
+    width, height = figure.get_size_inches() * 72
+    box = (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
+    return figure.add_axes(box, **options)  # type: ignore[arg-type]
+
+
+def svg(figure: Figure, name: str, alt: str) -> str:
+    """Turn a figure into an inline ``<svg>`` element.
+
+    Args:
+        figure: The figure, drawn within `style`.
+        name: The prefix of its identifiers.
+        alt: Its text alternative.
+
+    Returns:
+        Markup without prolog, metadata, dates or fonts.
+    """
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", dpi=216, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'(xlink:href|href)="#([^"]+)"', rf'\1="#{name}-\2"', text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
+    text = re.sub(r"font: ([^;\"']*?px)[^;\"]*", r"font-size: \1", text)
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var(--{variable}, {colour})")
+    width, height = (round(v * 72) for v in figure.get_size_inches())
+    head = f'<svg role="img" aria-label="{_attribute(alt)}" width="{width}" height="{height}"'
+    text = re.sub(r'<svg\b[^>]*?(viewBox="[^"]*")[^>]*>', rf"{head} \1>", text, count=1)
+    return text.replace("xlink:href", "href").strip() + "\n"
+
+
+def direct_labels(axes: Axes, ends: list[tuple[float, str, str]], *, x: float, gap: float) -> None:
+    """Write labels beside the ends of lines, moved apart so that none overlap.
+
+    Args:
+        axes: The axes.
+        ends: For each line its height at the end, its label and its colour.
+        x: Where the labels start, in data units.
+        gap: The smallest distance between two labels, in data units.
+    """
+    placed = spread([y for y, _, _ in ends], gap)
+    floor = axes.get_ylim()[0]
+    for i in sorted(range(len(placed)), key=placed.__getitem__):
+        placed[i] = max(placed[i], floor)
+        floor = placed[i] + gap
+    for (_, label, colour), y in zip(ends, placed, strict=True):
+        axes.annotate(
+            label, (x, y), (6, 0), textcoords="offset points", va="center", color=colour, annotation_clip=False
+        )
+
+
+def spread(heights: list[float], gap: float) -> list[float]:
+    """Move numbers apart until neighbours are at least ``gap`` apart, each cluster keeping its centre.
+
+    Args:
+        heights: The numbers.
+        gap: The smallest distance.
+
+    Returns:
+        New numbers, in the order of the old.
+
+    Example:
+        >>> spread([0.0, 0.0, 5.0], 1.0)
+        [-0.5, 0.5, 5.0]
+    """
+    clusters: list[tuple[float, list[int]]] = []  # centre, members from low to high
+    for i in sorted(range(len(heights)), key=lambda k: (heights[k], k)):
+        centre, members = heights[i], [i]
+        while (
+            clusters and centre - gap * (len(members) - 1) / 2 < clusters[-1][0] + gap * (len(clusters[-1][1]) + 1) / 2
+        ):
+            lower = clusters.pop()
+            n = len(lower[1]) + len(members)
+            centre = (lower[0] * len(lower[1]) + centre * len(members)) / n
+            members = lower[1] + members
+        clusters.append((centre, members))
+    placed = [0.0] * len(heights)
+    for centre, members in clusters:
+        for rank, i in enumerate(members):
+            placed[i] = centre + gap * (rank - (len(members) - 1) / 2)
+    return placed
+
+
+def _attribute(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

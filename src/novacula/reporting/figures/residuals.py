@@ -1,0 +1,93 @@
+"""Residuals of a regression, with the intervals that were predicted for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+
+from novacula.reporting.figures.base import (
+    ACCENT,
+    INK,
+    MANY_MARKS,
+    MUTED,
+    RASTER,
+    SECOND,
+    Picture,
+    canvas,
+    panel,
+    style,
+    svg,
+)
+from novacula.reporting.numbers import significant
+from novacula.reporting.statistics import Z95, coverage
+
+_MOST = 4  # columns of a target that are shown
+
+
+def residuals(
+    mean: np.ndarray, y: np.ndarray, sd: np.ndarray | None = None, names: Sequence[str] = ()
+) -> list[Picture]:
+    """One figure for each column of the target, up to four.
+
+    Args:
+        mean: Predicted means ``(N, D)``.
+        y: Values ``(N, D)``.
+        sd: Predicted standard deviations ``(N, D)``.
+        names: The columns' names.
+
+    Returns:
+        The figures; empty without predictions.
+    """
+    mean, y = mean.reshape(len(mean), -1), y.reshape(len(y), -1)
+    if not len(mean) or mean.shape != y.shape:
+        return []
+    sd = None if sd is None else np.broadcast_to(sd.reshape(len(sd), -1) if sd.ndim else sd, mean.shape)
+    columns = range(min(mean.shape[1], _MOST))
+    return [
+        _column(mean[:, d], y[:, d], None if sd is None else sd[:, d], _name(names, d, mean.shape[1])) for d in columns
+    ]
+
+
+def _name(names: Sequence[str], d: int, size: int) -> str:
+    return str(names[d]) if len(names) == size else ("" if size == 1 else f"target {d + 1}")
+
+
+def _column(mean: np.ndarray, y: np.ndarray, sd: np.ndarray | None, name: str) -> Picture:
+    residual = y - mean
+    rms = significant(float(np.sqrt((residual**2).mean())))
+    alt = f"Residuals of {len(y)} test values against their predictions; root mean square {rms}."
+    caption = "Observed minus predicted."
+    outside = np.zeros(len(y), dtype=bool)
+    if sd is not None:
+        share = coverage(mean, sd, y)
+        outside = np.abs(residual) > Z95 * sd
+        said = f"The predicted 95\u00a0% intervals contain {100 * share:.1f}\u00a0% of the test values"
+        alt += f" {said}."
+        caption += f" Bars: ± 1.96 predicted standard deviations. {said}; the others are marked in the second colour."
+    identity = f"residuals{'-' + ''.join(ch if ch.isalnum() else '-' for ch in name) if name else ''}"
+    with style():
+        figure = canvas(330)
+        axes = panel(figure, left=60, top=26)
+        axes.axhline(0, color=INK, linewidth=1)
+        many = len(y) * (2 if sd is not None else 1) > MANY_MARKS
+        for mask, colour in ((~outside, ACCENT), (outside, SECOND)):
+            _points(axes, mean[mask], residual[mask], None if sd is None else sd[mask], colour, raster=many)
+        axes.grid(axis="y")
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(length=0)
+        axes.set_xlabel(f"predicted {name}".strip())
+        axes.set_title("residual", color=MUTED, pad=8)
+        title = f"Residuals: {name}" if name else "Residuals"
+        return Picture(identity, title, svg(figure, identity, alt), alt, caption)
+
+
+def _points(axes: Axes, x: np.ndarray, r: np.ndarray, sd: np.ndarray | None, colour: str, *, raster: bool) -> None:
+    tone = to_rgb(RASTER) if raster and colour == ACCENT else colour
+    if sd is not None:
+        axes.vlines(
+            x, r - Z95 * sd, r + Z95 * sd, color=tone, linewidth=0.8, alpha=0.16 if raster else 0.35, rasterized=raster
+        )
+    axes.plot(x, r, "o", color=tone, markersize=2.6 if raster else 3.4, markeredgewidth=0, rasterized=raster)

@@ -1,0 +1,207 @@
+"""Loss, evidence and extents along training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from novacula.reporting.extents import Meaning, base, meaning
+from novacula.reporting.figures.base import (
+    ACCENT,
+    INK,
+    MUTED,
+    SECOND,
+    WIDTH,
+    Picture,
+    canvas,
+    direct_labels,
+    panel,
+    style,
+    svg,
+)
+from novacula.reporting.numbers import number
+
+History = Sequence[Mapping[str, Any]]
+_HEIGHT = 232
+_COLOURS = (ACCENT, SECOND, MUTED, INK)
+_GROUPS = (
+    ("rotation", ("rotation",), "degrees (±)"),
+    ("shifts", ("translation_x", "translation_y"), "% of width or height (±)"),
+    ("scale, stretch and shear", ("scale", "stretch", "shear"), "log factor (±)"),
+    ("mirror images", ("flip",), "% of copies"),
+    ("deformation", ("amplitude",), "% of the width"),
+    ("colour", ("brightness", "contrast", "saturation"), "extent (±)"),
+    ("time", ("time_shift", "time_scale"), "extent (±)"),
+)
+
+
+def series(history: History, key: str) -> np.ndarray:
+    """One quantity along training.
+
+    Args:
+        history: One record an epoch.
+        key: Its name.
+
+    Returns:
+        Its values; NaN where a record lacks it or holds null.
+    """
+    return np.array([math.nan if e.get(key) is None else float(e[key]) for e in history], dtype=float)
+
+
+def loss(history: History) -> Picture | None:
+    """The training loss.
+
+    Args:
+        history: One record an epoch.
+
+    Returns:
+        The figure, or None with fewer than two finite values.
+    """
+    return _curve(
+        history,
+        "loss",
+        "Training loss",
+        "nats per example",
+        "The negative log-posterior per example, averaged over each epoch.",
+    )
+
+
+def evidence(history: History) -> Picture | None:
+    """The evidence that learning climbs.
+
+    Args:
+        history: One record an epoch.
+
+    Returns:
+        The figure, or None with fewer than two finite values.
+    """
+    return _curve(
+        history,
+        "evidence",
+        "Log evidence during training",
+        "nats per example",
+        "The estimate that is climbed, from random subsets of the training data: its trend shows learning. The final "
+        "score uses another estimator, and the two do not compare.",
+    )
+
+
+def extents(history: History) -> list[Picture]:
+    """Learned extents, one figure for each group that shares a unit.
+
+    Args:
+        history: One record an epoch.
+
+    Returns:
+        The figures; empty without an invariance, or with fewer than two epochs.
+    """
+    if len(history) < 2:
+        return []
+    names = list(dict.fromkeys(k.removeprefix("extent/") for e in history for k in e if k.startswith("extent/")))
+    pictures: list[Picture] = []
+    grouped: set[str] = set()
+    for title, members, unit in _GROUPS:
+        found = [n for n in names if base(n) in members]
+        grouped |= set(found)
+        pictures += [_extents(history, title, found, unit)] if found else []
+    rest = [n for n in names if n not in grouped and base(n) != "log_smoothness"]
+    return [*pictures, *([_extents(history, "other extents", rest, "extent")] if rest else [])]
+
+
+def _extents(history: History, title: str, names: list[str], unit: str) -> Picture:
+    epochs = _epochs(history)
+    lines = [(n, meaning(n), _scaled(meaning(n), series(history, f"extent/{n}"))) for n in names]
+    alt = f"Extent along training, in {unit}: " + "; ".join(
+        f"{m.label} ends at {number(_last(v), 2)}" for _, m, v in lines
+    )
+    name = "extent-" + title.replace(" ", "-").replace(",", "")
+    with style():
+        figure = canvas(_HEIGHT)
+        axes = panel(figure, right=122 if len(lines) > 1 else 16, top=26)
+        _frame(axes, epochs, unit)
+        for (_, _, values), colour in zip(lines, _cycle(len(lines)), strict=True):
+            _draw(axes, epochs, values, colour)
+        if unit.startswith("degrees"):
+            axes.set(ylim=(0, 188), yticks=[0, 45, 90, 135, 180])
+        else:
+            peak = max((float(np.nanmax(v)) for _, _, v in lines if np.isfinite(v).any()), default=0.0)
+            axes.set_ylim(0, max(1.1 * peak, 5.0 if unit.startswith("%") else 0.12))
+        if len(lines) > 1:
+            ends = [(_last(v), m.label, c) for (_, m, v), c in zip(lines, _cycle(len(lines)), strict=True)]
+            low, high = axes.get_ylim()
+            direct_labels(axes, [e for e in ends if math.isfinite(e[0])], x=float(epochs[-1]), gap=0.09 * (high - low))
+        return Picture(name, title[0].upper() + title[1:], svg(figure, name, alt), alt, "")
+
+
+def _scaled(entry: Meaning, values: np.ndarray) -> np.ndarray:
+    return values * (entry.scale if entry.unit in ("degrees", "percent") else 1.0)
+
+
+def _curve(history: History, key: str, title: str, unit: str, caption: str) -> Picture | None:
+    values, epochs = series(history, key), _epochs(history)
+    if np.isfinite(values).sum() < 2:
+        return None
+    first = values[np.isfinite(values)][0]
+    alt = f"{title}: from {number(float(first))} to {number(_last(values))} {unit} over {len(values)} epochs."
+    with style():
+        figure = canvas(_HEIGHT, WIDTH)
+        axes = panel(figure, right=16, top=26, left=56)
+        _frame(axes, epochs, unit)
+        _draw(axes, epochs, values, ACCENT)
+        low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        pad = 0.08 * max(high - low, 1e-3 * max(abs(high), 1e-3))
+        axes.set_ylim(low - pad, high + pad)
+        return Picture(key, title, svg(figure, key, alt), alt, caption)
+
+
+def _frame(axes: Axes, epochs: np.ndarray, unit: str) -> None:
+    axes.grid(axis="y")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(length=0)
+    axes.set(xlim=(min(float(epochs[0]), 1.0), max(float(epochs[-1]), float(epochs[0]) + 1)), xlabel="epoch")
+    axes.set_xticks(ticks(float(epochs[0]), float(epochs[-1])))
+    axes.set_title(unit, color=MUTED, pad=4)
+
+
+def ticks(first: float, last: float) -> list[float]:
+    """Epochs to label: the first, and round numbers up to the last.
+
+    Args:
+        first: The first epoch.
+        last: The last epoch.
+
+    Returns:
+        At most six epochs.
+
+    Example:
+        >>> ticks(1.0, 24.0)
+        [1.0, 6.0, 12.0, 18.0, 24.0]
+    """
+    steps = [m * 10**k for k in range(7) for m in (1, 2, 3, 4, 5, 6)]
+    fitting = [s for s in steps if last / s <= 5]
+    even = [s for s in fitting if last % s == 0 and last / s >= 3]
+    step = (even or fitting)[0]
+    return [first, *(float(t) for t in range(step, int(last) + 1, step) if t - first > 0.4 * step)]
+
+
+def _draw(axes: Axes, epochs: np.ndarray, values: np.ndarray, colour: str) -> None:
+    axes.plot(epochs, values, color=colour, clip_on=False)
+    finite = np.flatnonzero(np.isfinite(values))
+    if finite.size:
+        axes.plot(epochs[finite[-1]], values[finite[-1]], "o", color=colour, markersize=5, clip_on=False)
+
+
+def _epochs(history: History) -> np.ndarray:
+    return np.array([float(e.get("epoch") or i + 1) for i, e in enumerate(history)])
+
+
+def _last(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite[-1]) if finite.size else math.nan
+
+
+def _cycle(n: int) -> list[str]:
+    return [_COLOURS[i % len(_COLOURS)] for i in range(n)]

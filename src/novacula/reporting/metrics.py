@@ -1,0 +1,118 @@
+"""The metrics that a run may hold, in the order in which people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from novacula.reporting.numbers import number, significant
+from novacula.reporting.statistics import wilson
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Args:
+        key: Its key in ``run.json``.
+        label: Its heading.
+        words: How a sentence names it.
+        higher: Whether more is better.
+        explains: What it measures.
+        absolute: Whether its size depends on the target’s unit, so that significant digits are shown.
+    """
+
+    key: str
+    label: str
+    words: str
+    higher: bool
+    explains: str
+    absolute: bool = False
+
+    def text(self, value: float | None) -> str:
+        """The value as people read it.
+
+        Args:
+            value: The value.
+
+        Returns:
+            A number.
+        """
+        return significant(value, 4) if self.absolute else number(value)
+
+
+METRICS = (
+    Metric("accuracy", "Accuracy", "an accuracy of", True, "share of right answers"),
+    Metric("rmse", "RMSE", "a root mean square error of", False, "root mean square error, in the target’s unit", True),
+    Metric("nll", "Log loss", "a log loss of", False, "negative log-likelihood per example, in nats"),
+    Metric("ece", "Calibration error", "a calibration error of", False, "mean gap between confidence and accuracy"),
+    Metric("brier", "Brier score", "a Brier score of", False, "mean squared error of the probabilities"),
+)
+_KNOWN = {m.key: m for m in METRICS}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the metrics table.
+
+    Args:
+        label: The metric.
+        explains: What it measures and which way is better.
+        averaged: The model's value.
+        point: The point estimate's value.
+        winner: ``"averaged"``, ``"point"``, or empty for a tie or where one is missing.
+    """
+
+    label: str
+    explains: str
+    averaged: str
+    point: str
+    winner: str
+
+
+def rows(test: Mapping[str, Any] | None, point: Mapping[str, Any] | None, *, n: int = 0) -> list[Row]:
+    """The metrics table.
+
+    Args:
+        test: The model's metrics.
+        point: The point estimate's.
+        n: The number of test examples, for the accuracy's interval.
+
+    Returns:
+        One row for each metric that either has; unknown ones at the end, without a winner.
+    """
+    test, point = test or {}, point or {}
+    keys = [m.key for m in METRICS if m.key in test or m.key in point]
+    keys += sorted(k for k in {*test, *point} if k not in _KNOWN)
+    found: list[Row] = []
+    for key in keys:
+        metric = _KNOWN.get(key) or Metric(key, key.replace("_", " "), key, False, "", True)
+        a, b = test.get(key), point.get(key)
+        if not all(v is None or (isinstance(v, (int, float)) and not isinstance(v, bool)) for v in (a, b)):
+            continue
+        sign = better(key, a, b) if key in _KNOWN and a is not None and b is not None else 0
+        direction = f"{metric.explains}; {'higher' if metric.higher else 'lower'} is better" if metric.explains else ""
+        if key == "accuracy" and a is not None and n > 0:
+            low, high = wilson(a * n, n)
+            direction += f"; 95\u00a0% interval {number(float(low))} to {number(float(high))}"
+        winner = {1: "averaged", -1: "point", 0: ""}[sign]
+        found.append(Row(metric.label, direction, metric.text(a), metric.text(b), winner))
+    return found
+
+
+def better(key: str, a: float, b: float) -> int:
+    """Compare two values of a metric as far as they are shown.
+
+    Args:
+        key: The metric.
+        a: One value.
+        b: The other.
+
+    Returns:
+        1 if ``a`` is better, −1 if ``b`` is, 0 if they read the same.
+    """
+    metric = _KNOWN[key]
+    if metric.text(a) == metric.text(b):
+        return 0
+    return 1 if (a > b) == metric.higher else -1

@@ -1,0 +1,197 @@
+"""The page: one self-contained HTML page from a run folder, without torch, the network or the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from novacula.core.atomic import write_text
+from novacula.core.run import REPORT, Run
+from novacula.reporting import metrics
+from novacula.reporting.extents import NOT_AN_EXTENT, base, meaning, negligible
+from novacula.reporting.figures import confusion, coverage, glyphs, montage, precision, reliability, residuals, training
+from novacula.reporting.figures.base import Picture
+from novacula.reporting.numbers import MISSING, count, duration, number, significant
+from novacula.reporting.provenance import provenance
+from novacula.reporting.verdict import verdict
+
+
+@dataclass(frozen=True)
+class ExtentView:
+    """A learned extent as the page shows it.
+
+    Args:
+        label: Its name.
+        text: Its value in words.
+        spread: How much it moved over the last quarter of training; empty where that is not known.
+        needed: Whether it is more than the jitter of learning.
+        svg: Its drawing.
+    """
+
+    label: str
+    text: str
+    spread: str
+    needed: bool
+    svg: Markup
+
+
+def report(folder: str | Path) -> Path:
+    """Write ``report.html`` into a run folder, from its saved results alone.
+
+    The page needs no script, font, image or style from elsewhere, and the same results give the same bytes.
+
+    Args:
+        folder: A run folder.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        InputError: If the folder holds no finished run, or cannot be written.
+    """
+    run = Run.read(folder)
+    path = run.folder / REPORT
+    write_text(path, render(run))
+    return path
+
+
+def render(run: Run) -> str:
+    """The page of a run.
+
+    Args:
+        run: The run.
+
+    Returns:
+        HTML.
+    """
+    record, history = run.record, run.history
+    precisions = (record.get("prior") or {}).get("precision") or {}
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("novacula.reporting"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("report.html.j2").render(
+        css=Markup(resources.files("novacula.reporting").joinpath("templates/report.css").read_text(encoding="utf-8")),
+        title=_title(record),
+        subtitle=_subtitle(record),
+        verdict=verdict(record),
+        extents=extent_views(record),
+        montage=_optional(_montage(run)),
+        training=[*_present([training.evidence(history), training.loss(history)]), *training.extents(history)],
+        precision=_optional(precision.precision(precisions)),
+        precisions=[(name, significant(value), _deviation(value)) for name, value in precisions.items()],
+        predictions=predictions(run),
+        metrics=metrics.rows(record.get("test"), record.get("map_test"), n=record["data"].get("n_test") or 0),
+        n_test=record["data"].get("n_test") or 0,
+        reason=str((record.get("predictive") or {}).get("reason") or ""),
+        scores=_scores(record),
+        warnings=list(dict.fromkeys([*(record.get("warnings") or []), *(record["evidence"].get("warnings") or [])])),
+        parts=[(k.replace("_", " "), number(v, 1)) for k, v in (record["evidence"].get("parts") or {}).items()],
+        provenance=provenance(record),
+    )
+
+
+def extent_views(record: Mapping[str, Any]) -> list[ExtentView]:
+    """The learned extents as the page shows them.
+
+    Args:
+        record: The contents of ``run.json``.
+
+    Returns:
+        One entry each; empty without an invariance.
+    """
+    invariance = record.get("invariance") or {}
+    stability = invariance.get("stability") or {}
+    views: list[ExtentView] = []
+    for name, value in (invariance.get("eta") or {}).items():
+        if value is None or base(name) in NOT_AN_EXTENT:
+            continue
+        entry, moved = meaning(name), stability.get(name)
+        spread = "" if moved is None else entry.spread(float(moved))
+        views.append(
+            ExtentView(
+                entry.label, entry.text(value), spread, not negligible(name, value), Markup(glyphs.glyph(name, value))
+            )
+        )
+    return views
+
+
+def predictions(run: Run) -> list[Picture]:
+    """The figures of the test predictions that the saved arrays allow.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Reliability and confusion for classes, reliability for labels, residuals and coverage for regression.
+    """
+    mean, y, point = (run.arrays.get(k) for k in ("test/mean", "test/y", "map_test/mean"))
+    if mean is None or y is None or not len(mean):
+        return []
+    task = run.record["data"].get("task")
+    if task == "regression":
+        sd = run.arrays.get("test/sd")
+        pictures = residuals.residuals(mean, y, sd, run.record["data"].get("targets") or ())
+        return pictures if sd is None or not pictures else [*pictures, *_optional(coverage.coverage(mean, sd, y))]
+    if task == "multilabel":
+        labels = y.reshape(len(y), -1)
+        return _present([reliability.reliability(mean.reshape(labels.shape), labels, point)])
+    if task == "classification":
+        return _present(
+            [
+                reliability.reliability(mean, y, point),
+                confusion.confusion(mean, y, run.record["data"].get("classes")),
+            ]
+        )
+    return []
+
+
+def _montage(run: Run) -> Picture | None:
+    original, transformed = run.arrays.get("montage/original"), run.arrays.get("montage/transformed")
+    return None if original is None or transformed is None else montage.montage(original, transformed)
+
+
+def _present(pictures: list[Picture | None]) -> list[Picture]:
+    return [p for p in pictures if p is not None]
+
+
+def _optional(picture: Picture | None) -> list[Picture]:
+    return _present([picture])
+
+
+def _title(record: Mapping[str, Any]) -> str:
+    return str(record["data"].get("name") or "Untitled data")
+
+
+def _subtitle(record: Mapping[str, Any]) -> str:
+    data = record["data"]
+    parts = [count(data.get("n_train") or 0, "training example")]
+    parts += [count(data["n_test"], "test example")] if data.get("n_test") else ["no test data"]
+    parts += [f"{record['weights']:,} weights"]
+    parts += [f"learned in {duration(record['seconds'].get('total'))}"] if record["seconds"].get("total") else []
+    return " · ".join(parts)
+
+
+def _deviation(value: float | None) -> str:
+    return MISSING if not value or value <= 0 else significant(value**-0.5)
+
+
+def _scores(record: Mapping[str, Any]) -> list[tuple[str, str, str, bool]]:
+    # Structure, temperature, log loss ± error, and whether it was chosen.
+    chosen = record.get("predictive") or {}
+    found: list[tuple[str, str, str, bool]] = []
+    for s in chosen.get("scores") or []:
+        error = s.get("stderr")
+        loss = number(s.get("nll"), 4) + (f"\u00a0±\u00a0{number(error, 4)}" if error else "")
+        picked = s.get("structure") == chosen.get("structure") and s.get("temperature") == chosen.get("temperature")
+        found.append((str(s.get("structure")), significant(s.get("temperature")), loss, picked))
+    return found

@@ -1,0 +1,133 @@
+"""The few statistics that the report computes from saved predictions, in numpy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+Z95 = 1.959963984540054
+
+
+def wilson(successes: np.ndarray | float, trials: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's 95 % interval for a proportion.
+
+    Args:
+        successes: k.
+        trials: n; where it is 0 the interval is [0, 1].
+
+    Returns:
+        Lower and upper ends.
+
+    References:
+        Probable inference, the law of succession, and statistical inference. E. B. Wilson, 1927.
+    """
+    k, n = np.asarray(successes, dtype=float), np.asarray(trials, dtype=float)
+    safe = np.maximum(n, 1.0)
+    p, z2 = k / safe, Z95**2
+    centre = (p + z2 / (2 * safe)) / (1 + z2 / safe)
+    half = Z95 * np.sqrt(p * (1 - p) / safe + z2 / (4 * safe**2)) / (1 + z2 / safe)
+    empty = n == 0
+    return np.where(empty, 0.0, np.maximum(centre - half, 0.0)), np.where(empty, 1.0, np.minimum(centre + half, 1.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Bins:
+    """Predicted and observed frequencies in bins of the prediction.
+
+    Args:
+        counts: Predictions in each bin.
+        predicted: Their mean; NaN in empty bins.
+        hits: How many of them came true.
+        edges: The bins' edges, one more than bins.
+    """
+
+    counts: np.ndarray
+    predicted: np.ndarray
+    hits: np.ndarray
+    edges: np.ndarray
+
+    @property
+    def observed(self) -> np.ndarray:
+        """The frequency with which predictions came true; NaN in empty bins."""
+        with np.errstate(invalid="ignore"):
+            return np.where(self.counts > 0, self.hits / np.maximum(self.counts, 1), math.nan)
+
+
+def calibration(prediction: np.ndarray, hit: np.ndarray, bins: int = 10) -> Bins:
+    """Bin predictions by size, in equal steps of [0, 1].
+
+    Args:
+        prediction: Probabilities, any shape.
+        hit: Whether each came true, of the same shape.
+        bins: The number of bins.
+
+    Returns:
+        Counts, mean prediction and hits by bin.
+    """
+    p, h = np.asarray(prediction, dtype=float).ravel(), np.asarray(hit, dtype=float).ravel()
+    index = np.clip((p * bins).astype(int), 0, bins - 1)
+    counts = np.bincount(index, minlength=bins)
+    total = np.bincount(index, weights=p, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        predicted = np.where(counts > 0, total / np.maximum(counts, 1), math.nan)
+    return Bins(counts, predicted, np.bincount(index, weights=h, minlength=bins), np.linspace(0, 1, bins + 1))
+
+
+def confidence(mean: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What a reliability diagram compares.
+
+    Args:
+        mean: Class probabilities ``(N, C)``; or label probabilities, if ``y`` has their shape.
+        y: Classes ``(N,)``, or labels ``(N, C)`` of 0 and 1.
+
+    Returns:
+        For classes the largest probability and whether that class was right; for labels every probability and label.
+    """
+    if y.ndim == 2:
+        return mean.ravel(), y.ravel()
+    return mean.max(1), mean.argmax(1) == y
+
+
+def confusion(mean: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Count predictions by true class.
+
+    Args:
+        mean: Class probabilities ``(N, C)``.
+        y: Classes ``(N,)``.
+
+    Returns:
+        ``(C, C)``: rows true, columns predicted.
+    """
+    c = mean.shape[1]
+    return np.bincount(y.astype(int) * c + mean.argmax(1), minlength=c * c).reshape(c, c)
+
+
+def coverage(mean: np.ndarray, sd: np.ndarray, y: np.ndarray) -> float:
+    """The share of values within mean ± 1.96 sd.
+
+    Args:
+        mean: Predicted means.
+        sd: Predicted standard deviations.
+        y: Values, all of one shape.
+
+    Returns:
+        A fraction.
+    """
+    return float((np.abs(y - mean) <= Z95 * sd).mean())
+
+
+def central_levels(mean: np.ndarray, sd: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """For each value the level of the smallest central normal interval that holds it, ``erf(|y − mean|/(√2 sd))``.
+
+    Args:
+        mean: Predicted means.
+        sd: Predicted standard deviations, positive.
+        y: Values, all of one shape.
+
+    Returns:
+        Levels in [0, 1]; uniform if the predictions are right.
+    """
+    z = np.abs(y - mean) / (math.sqrt(2.0) * sd)
+    return np.vectorize(math.erf, otypes=[float])(z)

@@ -1,0 +1,188 @@
+"""The verdict in words: what was learned, how sure that is, and what it assumes.
+
+Every sentence follows from the saved record alone, and says no more than it holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from novacula.reporting.extents import NEGLIGIBLE, NOT_AN_EXTENT, base, everything, meaning, negligible
+from novacula.reporting.metrics import METRICS, better
+from novacula.reporting.numbers import count, listing, number, significant, with_error
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The report's opening.
+
+    Args:
+        learned: What was learned, one or two sentences.
+        result: How well the model predicts, where a test set was given.
+        sure: How sure that is.
+        assumes: What it assumes, one entry each.
+    """
+
+    learned: str
+    result: str
+    sure: str
+    assumes: tuple[str, ...]
+
+
+def verdict(record: Record) -> Verdict:
+    """Put a run's results in words.
+
+    Args:
+        record: The contents of ``run.json``.
+
+    Returns:
+        The verdict.
+    """
+    learned = [*_invariance(record), *_noise(record)]
+    if not record.get("invariance"):
+        learned += _precisions(record)
+    return Verdict(
+        learned=" ".join(learned),
+        result=" ".join(_result(record)),
+        sure=" ".join([*_evidence(record), *_stability(record)]),
+        assumes=_assumptions(record),
+    )
+
+
+def eta(record: Record) -> dict[str, float]:
+    """The learned extents that are extents, by name.
+
+    Args:
+        record: The contents of ``run.json``.
+
+    Returns:
+        Values in ``eta``; empty without an invariance.
+    """
+    values = (record.get("invariance") or {}).get("eta") or {}
+    return {k: float(v) for k, v in values.items() if v is not None and base(k) not in NOT_AN_EXTENT}
+
+
+def _invariance(record: Record) -> list[str]:
+    values = eta(record)
+    if not values:
+        return []
+    n = count(record["data"].get("n_train") or 0, "training example")
+    needed = [k for k, v in values.items() if not negligible(k, v)]
+    absent = [k for k in values if k not in needed]
+    if not needed:
+        return [
+            f"The {n} support no transformation among those tried: {listing([meaning(k).plural for k in absent])} "
+            f"were all learned to be unnecessary (extents up to {number(_largest(values, absent), 2)})."
+        ]
+    sentences = [f"The {n} support {listing([_phrase(k, values[k]) for k in needed])}."]
+    if absent:
+        words = listing([meaning(k).plural for k in absent])
+        verb = "are" if len(absent) > 1 or meaning(absent[0]).plural.endswith("s") else "is"
+        sentences.append(
+            f"{words[0].upper()}{words[1:]} {verb} not needed (extents up to {number(_largest(values, absent), 2)})."
+        )
+    return sentences
+
+
+def _largest(values: Mapping[str, float], names: list[str]) -> float:
+    return max(abs(values[k]) for k in names)
+
+
+def _phrase(name: str, value: float) -> str:
+    entry = meaning(name)
+    if everything(name, value):
+        whole = "any rotation" if base(name) == "rotation" else "mirror images as often as originals"
+        return f"{whole} ({entry.text(value)})"
+    if entry.unit == "factor":
+        return f"{entry.plural} by {entry.text(value)}"
+    if entry.unit == "degrees":
+        return f"{entry.plural} of up to {entry.text(value)}"
+    return f"{entry.plural} ({entry.text(value)})"
+
+
+def _noise(record: Record) -> list[str]:
+    sigma = (record.get("noise") or {}).get("sigma")
+    values = [v for v in (sigma if isinstance(sigma, list) else [sigma]) if v is not None]
+    if not values:
+        return []
+    shown = listing([significant(float(v)) for v in values[:4]]) + (" …" if len(values) > 4 else "")
+    return [f"The noise in the target has a learned standard deviation of {shown}."]
+
+
+def _precisions(record: Record) -> list[str]:
+    found = {k: float(v) for k, v in (record.get("prior", {}).get("precision") or {}).items() if v}
+    if not found:
+        return []
+    low, high = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
+    if len(found) == 1 or found[low] == found[high]:
+        return [f"One prior precision of {significant(found[low])} was learned for all weights."]
+    return [
+        f"Prior precisions were learned for {len(found)} tensors, from {significant(found[low])} ({low}) to "
+        f"{significant(found[high])} ({high})."
+    ]
+
+
+def _result(record: Record) -> list[str]:
+    test, point = record.get("test"), record.get("map_test")
+    if not test:
+        return ["No test data were given, so nothing is known here about new examples beyond the evidence."]
+    shown = [m for m in METRICS if test.get(m.key) is not None]
+    said = listing([f"{m.words} {m.text(test[m.key])}" for m in shown])
+    copies = (record.get("settings") or {}).get("copies") or {}
+    averaged = (
+        f"averaging outputs over {copies['predict']} transformed copies"
+        if eta(record) and copies.get("predict")
+        else ""
+    )
+    how = f", {averaged}," if averaged else ""
+    sentences = [f"On {count(record['data'].get('n_test') or 0, 'test example')} the model{how} reaches {said}."]
+    if point and test.get("nll") is not None and point.get("nll") is not None:
+        which = {1: "better than", -1: "worse than", 0: "as good as"}[better("nll", test["nll"], point["nll"])]
+        sentences.append(f"Its log loss is {which} the plain point estimate’s ({number(point['nll'])}).")
+    return sentences
+
+
+def _evidence(record: Record) -> list[str]:
+    found = record.get("evidence") or {}
+    value, kind = found.get("value"), found.get("kind") or "estimate"
+    if value is None:
+        return ["No log evidence was computed."]
+    name = f" by {found['estimator']}" if found.get("estimator") else ""
+    what = {
+        "exact": "exact",
+        "estimate": "an estimate, not a bound",
+        "lower bound": "a lower bound",
+        "upper bound": "an upper bound",
+    }.get(kind, kind)
+    each = f", {number(found.get('per_example'))} an example" if found.get("per_example") is not None else ""
+    spread = " (the ± is the scatter of the estimate, not its bias)" if (found.get("stderr") or 0) > 0 else ""
+    return [f"The log evidence is {with_error(value, found.get('stderr'))} nats{each}{name}: {what}{spread}."]
+
+
+def _stability(record: Record) -> list[str]:
+    stability = (record.get("invariance") or {}).get("stability") or {}
+    values = eta(record)
+    known = {k: float(v) for k, v in stability.items() if v is not None and k in values and math.isfinite(v)}
+    if not known:
+        return []
+    needed = [k for k in known if not negligible(k, values[k])] or list(known)
+    worst = max(needed, key=known.__getitem__)
+    steady = known[worst] <= NEGLIGIBLE / 2
+    said = listing([f"{meaning(k).label} by {meaning(k).spread(known[k])}" for k in needed[:3]])
+    if steady:
+        return [f"The extents were steady at the end: over the last quarter of training they varied little ({said})."]
+    return [f"The extents were still moving over the last quarter of training ({said}): more epochs may change them."]
+
+
+def _assumptions(record: Record) -> tuple[str, ...]:
+    listed = [str(a) for a in (record.get("evidence") or {}).get("assumptions") or []]
+    if record.get("invariance"):
+        listed.append(
+            f"extents up to {NEGLIGIBLE} (of a full range of 1) are within the jitter of learning and count as none"
+        )
+    return tuple(dict.fromkeys(a[0].upper() + a[1:].rstrip(".") for a in listed if a))
