@@ -45,6 +45,7 @@ class Plan:
         coverage: Which of them the hooks cover.
         outputs: C.
         columns: K, the columns of the factor.
+        leaves: The parameters again, as leaves of graphs that need them; always the same ones.
         chunk: The size of the chunks of examples, in a list of one so that it can shrink when memory runs out.
     """
 
@@ -53,12 +54,18 @@ class Plan:
     coverage: Coverage
     outputs: int
     columns: int
+    leaves: Params
     chunk: list[int]
 
     @property
     def weights(self) -> int:
         """P, the weights in ``names``."""
         return sum(self.problem.params[name].numel() for name in self.names)
+
+    @property
+    def internal(self) -> tuple[Tensor, ...]:
+        """Leaves that graphs of rows may start from and that are nobody's hyperparameter."""
+        return (self.coverage.anchor, *self.leaves.values())
 
     @property
     def dtype(self) -> torch.dtype:
@@ -106,7 +113,9 @@ class Plan:
             The combined tensors.
         """
         with torch.set_grad_enabled(self.problem.differentiable and torch.is_grad_enabled()):
-            return recompute(lambda batch: function(*batch), self.chunks, combine=combine, shrink=self.shrink)
+            return recompute(
+                lambda batch: function(*batch), self.chunks, combine=combine, shrink=self.shrink, ignore=self.internal
+            )
 
 
 def plan(
@@ -154,7 +163,8 @@ def plan(
     k = factor.shape[2] if columns is None else columns
     weights = sum(problem.params[name].numel() for name in chosen)
     size = max(1, budget // (weights * k * problem.params[chosen[0]].element_size()))
-    return Plan(problem, chosen, coverage_of(problem, xs), f.shape[1], k, [size])
+    leaves = {name: problem.params[name].detach().requires_grad_() for name in chosen}
+    return Plan(problem, chosen, coverage_of(problem, xs), f.shape[1], k, leaves, [size])
 
 
 def coverage_of(problem: Problem, xs: Tensor) -> Coverage:
@@ -260,14 +270,15 @@ def uncovered_rows(made: Plan, xs: Tensor, v: Tensor) -> Params:
     Returns:
         Tensors ``(B, K, *shape)``.
     """
-    some = {name: made.problem.params[name] for name in made.names if name in made.coverage.uncovered}
-    if not some:
+    names = tuple(name for name in made.names if name in made.coverage.uncovered)
+    if not names:
         return {}
     graph = made.problem.differentiable and torch.is_grad_enabled()
+    xs = xs if graph else xs.detach()
     with torch.set_grad_enabled(graph), sdpa_kernel(SDPBackend.MATH):
         if made.coverage.vmaps:
-            return _by_vmap(made.problem, some, xs if graph else xs.detach(), v)
-        return _by_loop(made.problem, some, xs if graph else xs.detach(), v, graph)
+            return _by_vmap(made.problem, {name: made.problem.params[name] for name in names}, xs, v)
+        return _by_loop(made.problem, {name: made.leaves[name] for name in names}, xs, v, graph)
 
 
 def _by_vmap(problem: Problem, some: Params, xs: Tensor, v: Tensor) -> Params:
@@ -281,8 +292,7 @@ def _by_vmap(problem: Problem, some: Params, xs: Tensor, v: Tensor) -> Params:
     return vmap(one)(xs, v)
 
 
-def _by_loop(problem: Problem, some: Params, xs: Tensor, v: Tensor, graph: bool) -> Params:
-    leaves = {name: w.detach().requires_grad_() for name, w in some.items()}
+def _by_loop(problem: Problem, leaves: Params, xs: Tensor, v: Tensor, graph: bool) -> Params:
     found: list[list[tuple[Tensor, ...]]] = []
     for n in range(len(xs)):
         with torch.enable_grad():
@@ -292,13 +302,13 @@ def _by_loop(problem: Problem, some: Params, xs: Tensor, v: Tensor, graph: bool)
                 torch.autograd.grad(
                     f,
                     list(leaves.values()),
-                    v[n : n + 1, :, k],
+                    c,
                     retain_graph=True,
                     create_graph=graph,
                     allow_unused=True,
                     materialize_grads=True,
                 )
-                for k in range(v.shape[2])
+                for c in v[n : n + 1].unbind(-1)
             ]
         )
     return {name: torch.stack([torch.stack([k[i] for k in n]) for n in found]) for i, name in enumerate(leaves)}

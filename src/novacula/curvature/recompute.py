@@ -68,6 +68,7 @@ def recompute(
     combine: Combine = "sum",
     values: Sequence[Tensor] | None = None,
     shrink: Callable[[], bool] | None = None,
+    ignore: Sequence[Tensor] = (),
 ) -> tuple[Tensor, ...]:
     """Sum a function over batches, with a gradient that is computed batch by batch.
 
@@ -82,6 +83,7 @@ def recompute(
         combine: Whether to sum the results or to join them along their first axis.
         values: The results, where they are known already; the first pass then only looks for the leaves.
         shrink: Called when a pass runs out of memory. It may make the batches smaller and return true, for another try.
+        ignore: Leaves of the function's own making, which need no gradient.
 
     Returns:
         The combined results. They carry first-order gradients to ``leaves``; none where there are no leaves.
@@ -101,7 +103,8 @@ def recompute(
     combined, found = retry(lambda: _first_pass(function, batches, combine, values, recorded), shrink)
     if not recorded or found is None:
         return combined
-    wanted = found if wanted is None else wanted
+    ignored = {id(leaf) for leaf in ignore}
+    wanted = tuple(leaf for leaf in found if id(leaf) not in ignored) if wanted is None else wanted
     if not wanted:
         return combined
     marks = [(float(v.sum(dtype=torch.float64)), float(v.abs().sum(dtype=torch.float64))) for v in combined]
