@@ -43,14 +43,18 @@ class Forward:
 
     def __post_init__(self) -> None:
         if not isinstance(self.module, nn.Module):
-            raise InputError("an nn.Module", f"a {type(self.module).__name__}", "pass the network itself, not its output")
+            raise InputError(
+                "an nn.Module", f"a {type(self.module).__name__}", "pass the network itself, not its output"
+            )
         module = copy.deepcopy(self.module)
         trainable = [name for name, w in module.named_parameters() if w.requires_grad]
         if not trainable:
             n_frozen = sum(1 for _ in module.parameters())
             raise InputError(
                 "a network with trainable parameters",
-                f"{type(module).__name__} with {n_frozen} parameters, all frozen" if n_frozen else "one without parameters",
+                f"{type(module).__name__} with {n_frozen} parameters, all frozen"
+                if n_frozen
+                else "one without parameters",
                 "call requires_grad_(True) on the parameters to learn, or pass another network",
             )
         for name, layer in module.named_modules():
@@ -62,7 +66,9 @@ class Forward:
                 )
         frozen = tuple(name for name, w in module.named_parameters() if not w.requires_grad)
         if frozen:
-            warnings.warn(f"parameters held constant (requires_grad=False): {', '.join(frozen)}", NovaculaWarning, stacklevel=3)
+            warnings.warn(
+                f"parameters held constant (requires_grad=False): {', '.join(frozen)}", NovaculaWarning, stacklevel=3
+            )
         object.__setattr__(self, "module", module)
         object.__setattr__(self, "frozen", frozen)
 
@@ -129,11 +135,15 @@ class Forward:
         if not isinstance(first, Tensor) or first.ndim != 2 or first.shape[0] != x.shape[0]:
             shape = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
             raise InputError(
-                f"network outputs of shape ({x.shape[0]}, C)", str(shape), "end the network with a Flatten or a Linear layer"
+                f"network outputs of shape ({x.shape[0]}, C)",
+                str(shape),
+                "end the network with a Flatten or a Linear layer",
             )
         if not torch.isfinite(first).all():
             raise NonFiniteError(
-                "finite network outputs", "NaN or infinity on the first inputs", "check the initialisation and the inputs' scale"
+                "finite network outputs",
+                "NaN or infinity on the first inputs",
+                "check the initialisation and the inputs' scale",
             )
         if not torch.equal(first, second):
             raise InputError(

@@ -35,7 +35,9 @@ def adam_init(params: Params) -> AdamState:
     Returns:
         The first state.
     """
-    return AdamState({k: torch.zeros_like(w) for k, w in params.items()}, {k: torch.zeros_like(w) for k, w in params.items()}, 0)
+    return AdamState(
+        {k: torch.zeros_like(w) for k, w in params.items()}, {k: torch.zeros_like(w) for k, w in params.items()}, 0
+    )
 
 
 def adam_step(

@@ -37,7 +37,9 @@ def pack(value: object, prefix: str = "state") -> tuple[dict[str, Tensor], dict[
     if isinstance(value, Tensor):
         return {prefix: value.detach().contiguous()}, {}
     if dataclasses.is_dataclass(value):
-        items = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.metadata.get("checkpoint", True)]
+        items = [
+            (f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.metadata.get("checkpoint", True)
+        ]
     elif isinstance(value, dict):
         items = list(value.items())
     elif isinstance(value, tuple):
@@ -125,7 +127,9 @@ def load_checkpoint(path: Path, template: T, *, run_key: str) -> tuple[T, int, l
     try:
         return unpack(template, tensors, meta["plain"]), meta["step"], meta["history"]
     except KeyError as error:
-        raise InputError("a checkpoint of the same network", f"{path}: no entry {error}", "use the same --net") from error
+        raise InputError(
+            "a checkpoint of the same network", f"{path}: no entry {error}", "use the same --net"
+        ) from error
 
 
 def clone_state(state: T) -> T:

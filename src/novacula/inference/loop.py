@@ -1,4 +1,4 @@
-"""The one loop: it iterates, checks for non-finite values, reports progress and saves checkpoints. Nothing else does."""
+"""The one loop: it iterates, checks for non-finite values, reports progress and saves checkpoints; nothing else does."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def run(
 
 
 def _run_key(method: Method, target: Target, data: Data, total: int, batch_size: int, seed: int) -> str:
-    """A digest of everything that determines the run, including the initial weights and hyperparameters."""
+    # A digest of everything that determines the run, including the initial weights and hyperparameters.
     digest = hashlib.blake2b(digest_size=16)
     text = [repr(method), data.fingerprint, str(total), str(batch_size), str(seed), str(target.copies)]
     text += [str(target.temperature), target.likelihood.loss, str(target.forward.module), torch.__version__]

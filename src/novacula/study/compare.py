@@ -87,8 +87,8 @@ class Comparison:
         if first != second:
             found.insert(
                 0,
-                f"the evidence prefers {first!r}, the conditional evidence {second!r}: the first weighs the whole learning "
-                "curve, the second its end; for predictions from all the data the second is the closer guide",
+                f"the evidence prefers {first!r}, the conditional evidence {second!r}: the first weighs the whole "
+                "learning curve, the second its end; for predictions the second is the closer guide",
             )
         return tuple(dict.fromkeys(found))
 
@@ -100,9 +100,7 @@ class Comparison:
         """
         lines = ["| model | P | log evidence / N | conditional / n |", "| --- | ---: | ---: | ---: |"]
         for e in self.entries:
-            scores = [
-                f"{s.per_example:.4f} ± {s.stderr / s.n:.4f}" for s in (e.evidence, e.conditional)
-            ]
+            scores = [f"{s.per_example:.4f} ± {s.stderr / s.n:.4f}" for s in (e.evidence, e.conditional)]
             lines.append(f"| {e.name} | {e.weights} | {scores[0]} | {scores[1]} |")
         return "\n".join(lines)
 

@@ -1,7 +1,7 @@
 """`EmpiricalBayes`: weights by MAP, and the prior by gradient on the evidence, in the same run.
 
-Every ``every`` weight steps, the evidence is estimated at the current weights and its gradient moves the hyperparameters:
-prior precisions, noise, invariance extents. The weights then go on under the prior that was found. The hyper learning
+Every ``every`` weight steps, the evidence is estimated at the current weights, and its gradient moves the
+hyperparameters: prior precisions, noise, invariance extents. The weights then go on under the prior that was found. The hyper learning
 rate is annealed to zero, so that the extents settle. Signs of extents carry no meaning; admissible ranges are kept by
 projection.
 
@@ -58,6 +58,7 @@ class EmpiricalBayes:
         lr: Learning rate of Adam for the hyperparameters, at the start.
         lr_eta: The same for the invariance's extents.
         hold: The fraction of the run after which the hyper learning rates fall, on a cosine, to zero.
+        burn_in: The fraction of the run before the first hyper-step: an untrained network's evidence says nothing.
         learn: Which of ``"prior"``, ``"likelihood"``, ``"invariance"`` to learn.
     """
 
@@ -67,6 +68,7 @@ class EmpiricalBayes:
     lr: float = 0.05
     lr_eta: float = 0.05
     hold: float = 0.5
+    burn_in: float = 0.04
     learn: tuple[str, ...] = ("prior", "likelihood", "invariance")
 
     def init(self, target: Target, data: Data, rng: torch.Generator) -> EmpiricalBayesState:
@@ -100,7 +102,7 @@ class EmpiricalBayes:
         current = target.with_learnable(state.hyper)
         weights, info = self.optimiser.step(current, state.weights, batch, rng)
         hyper, adam, evidence, seconds = state.hyper, state.adam, state.evidence, state.hyper_seconds
-        if hyper and (batch.step + 1) % self.every == 0:
+        if hyper and (batch.step + 1) % self.every == 0 and batch.progress >= self.burn_in:
             began = time.perf_counter()
             hyper, adam, value = self._hyper_step(target, weights.params, state, batch, rng)
             # One estimate is noisy; the history follows a running mean of it.
@@ -112,12 +114,13 @@ class EmpiricalBayes:
     def _hyper_step(
         self, target: Target, params: Params, state: EmpiricalBayesState, batch: Batch, rng: torch.Generator
     ) -> tuple[dict[str, Tensor], AdamState, float]:
-        """Ascend the evidence by one step of Adam; returns hyperparameters, optimiser state and evidence per example."""
+        # Ascend the evidence by one step of Adam; hyperparameters, optimiser state and evidence per example.
         leaves = {k: v.detach().requires_grad_() for k, v in state.hyper.items()}
         estimate = self.estimator(target.with_learnable(leaves), state.data, params, seed=split(rng))
         grads = torch.autograd.grad(estimate.value, list(leaves.values()), allow_unused=True)
         scaled = {
-            k: torch.zeros_like(v) if g is None else -g / batch.total for (k, v), g in zip(leaves.items(), grads, strict=True)
+            k: torch.zeros_like(v) if g is None else -g / batch.total
+            for (k, v), g in zip(leaves.items(), grads, strict=True)
         }
         for name, g in scaled.items():
             if not torch.isfinite(g).all():

@@ -1,7 +1,7 @@
 """`learn`: a network's prior and invariances from its training data alone (empirical Bayes).
 
-One run trains the weights and, by gradient on the log evidence, the prior's precisions, the noise and the extents of the
-invariance. Afterwards the evidence is scored, and a predictive is chosen; no validation data are used for anything.
+One run trains the weights and, by gradient on the log evidence, the prior's precisions, the noise and the extents of
+the invariance. Afterwards the evidence is scored, and a predictive is chosen; no validation data are used for anything.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
 
 from novacula.core.data import Data
 from novacula.core.errors import NovaculaWarning
@@ -111,7 +110,8 @@ def learn(
         lr: Peak learning rate of the weights; by default 4e-3.
         seed: Seed of everything random.
         method: Hyper-step settings; by default an `NTKSubset` estimate about 16 times an epoch.
-        evidence: The estimator of the final score; by default `Laplace`, exact for small problems, else Kronecker-factored.
+        evidence: The estimator of the final score; by default `Laplace`: exact for small problems, else
+            Kronecker-factored.
         structures: Curvature structures that the choice of the predictive considers.
         checkpoint: A file to keep the run resumable.
         resume: Whether to continue from it.
@@ -132,8 +132,7 @@ def learn(
         'estimate'
     """
     began = time.perf_counter()
-    outputs = target.forward.check(data.x[: min(data.n, 8)])
-    data = data.with_values(data.x, target.likelihood.validate(data.y, outputs))
+    target, data = target.prepare(data)
     batch_size = batch_size or default_batch_size(data.n)
     if method is None:
         steps_per_epoch = -(-data.n // batch_size)
@@ -155,7 +154,7 @@ def learn(
     trained = time.perf_counter()
     fitted, params = learned(target, outcome.state), outcome.state.weights.params
     fitted = fitted.with_learnable({k: v.detach() for k, v in fitted.learnable().items()})
-    estimator = evidence or default_evidence(fitted, data, outputs)
+    estimator = evidence or default_evidence(fitted, data)
     score = estimator(fitted, data, params, seed=derive(seed, "score"))
     scored = time.perf_counter()
     options = {} if structures is None else {"structures": structures}
@@ -202,31 +201,35 @@ def default_batch_size(n: int) -> int:
     return max(8, min(50, n // 32))
 
 
-def default_evidence(target: Target, data: Data, outputs: int) -> Laplace:
+def default_evidence(target: Target, data: Data) -> Laplace:
     """The estimator that scores a run by default.
 
     Args:
         target: The learned target.
         data: The training data.
-        outputs: C.
 
     Returns:
         `Laplace` with the exact GGN where one side of the Jacobian is small, else Kronecker-factored.
     """
+    outputs = target.forward(target.params(), data.x[:1]).shape[1]
     size = min(count(target.params()), data.n * outputs)
     return Laplace(
-        structure="exact" if size <= _EXACT_SIZE else "kron", repeats=2, subset=_SUBSET if data.n > _SUBSET * 2 else None
+        structure="exact" if size <= _EXACT_SIZE else "kron",
+        repeats=2,
+        subset=_SUBSET if data.n > _SUBSET * 2 else None,
     )
 
 
 def _doubts(target: Target) -> list[str]:
-    """Reservations that follow from the model itself."""
-    kinks = {type(m).__name__ for m in target.forward.module.modules() if type(m).__name__ in {"ReLU", "LeakyReLU", "ReLU6", "Hardtanh"}}
+    # Reservations that follow from the model itself.
+    kinks = {
+        type(m).__name__
+        for m in target.forward.module.modules()
+        if type(m).__name__ in {"ReLU", "LeakyReLU", "ReLU6", "Hardtanh"}
+    }
     if kinks:
         return [
             f"{', '.join(sorted(kinks))}: Jacobians jump at kinks, so gradients of the evidence miss part of its change "
             "(smooth activations such as GELU or tanh do not have this bias)"
         ]
     return []
-
-

@@ -82,7 +82,9 @@ class Target:
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
-            raise InputError("a temperature above zero", str(self.temperature), "use temperature=1.0 for the Bayes posterior")
+            raise InputError(
+                "a temperature above zero", str(self.temperature), "use temperature=1.0 for the Bayes posterior"
+            )
         if self.forward is None:
             object.__setattr__(self, "forward", Forward(self.network))
         object.__setattr__(self, "prior", self.prior.bind(self.forward.params()))
@@ -94,6 +96,23 @@ class Target:
             Detached copies of the trainable weights.
         """
         return self.forward.params()
+
+    def prepare(self, data: Data) -> tuple[Target, Data]:
+        """Check that network, likelihood and data fit together, before any long computation.
+
+        Args:
+            data: The training data.
+
+        Returns:
+            The target with its likelihood bound to the network's number of outputs, and the data with labels in the
+            dtype and shape that the likelihood takes.
+
+        Raises:
+            InputError: If the network cannot take the inputs, or the labels do not fit its outputs.
+        """
+        outputs = self.forward.check(data.x[: min(data.n, 8)])
+        bound = dataclasses.replace(self, likelihood=self.likelihood.bind(outputs))
+        return bound, data.with_values(data.x, bound.likelihood.validate(data.y, outputs))
 
     # ------------------------------------------------------------------ what can be learned
 
