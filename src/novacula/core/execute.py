@@ -11,8 +11,9 @@ import reprlib
 import traceback
 import warnings
 from collections.abc import Callable, Generator, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, cast
 
 from joblib import Parallel, delayed, parallel_config
@@ -103,6 +104,19 @@ def map(  # read as execute.map
             if progress is not None:
                 progress(done + 1, len(listed))
     return results
+
+
+def send_by_value(module: ModuleType) -> None:
+    """Let functions and classes of a module travel to other processes as code, not by the module's name.
+
+    For modules that a worker could not import, such as a person's file that was run from a path.
+
+    Args:
+        module: A module in `sys.modules`.
+    """
+    for name in ("cloudpickle", "joblib.externals.cloudpickle"):  # joblib brought a copy until it came to require it
+        with suppress(ImportError):
+            importlib.import_module(name).register_pickle_by_value(module)
 
 
 def _stream(function: Callable[[T], Any], tasks: list[T], workers: int, backend: Backend) -> Generator[Any, None, None]:

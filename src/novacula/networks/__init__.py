@@ -1,1 +1,8 @@
-"""TODO."""
+"""Built-in networks, and networks from a person's own file. All are plain `torch.nn.Module`s."""
+
+from novacula.networks.cnn import cnn
+from novacula.networks.make import BUILT_IN, make, seeded
+from novacula.networks.mlp import Activation, linear, mlp
+from novacula.networks.resnet import resnet
+
+__all__ = ["BUILT_IN", "Activation", "cnn", "linear", "make", "mlp", "resnet", "seeded"]
