@@ -34,8 +34,9 @@ def rotation(angle: Tensor) -> Tensor:
 def symmetric_exp(d: Tensor, h: Tensor) -> Tensor:
     """The exponential of symmetric traceless matrices, ``exp M = cosh r + (sinh r / r) M``, ``M = [[d, h], [h, −d]]``.
 
-    Here ``r² = d² + h²``. Both functions are analytic in r², so they and their derivatives are taken from the Taylor
-    series in r² where r is small, to full double precision.
+    Here ``r² = d² + h²``, kept away from zero by 1e-24, which changes no digit. Near zero the derivative of
+    ``sinh r / r`` by r² loses its digits, but it is multiplied by d², dh or h², so that first derivatives stay right
+    to rounding.
 
     Args:
         d: Shape ``(n,)``.
@@ -44,17 +45,8 @@ def symmetric_exp(d: Tensor, h: Tensor) -> Tensor:
     Returns:
         Shape ``(n, 2, 2)``, of determinant 1; differentiable also at zero.
     """
-    q = d * d + h * h
-    small = q < 0.25
-    # The branch not taken must stay finite in value and gradient, hence a harmless 1 in its place.
-    r = torch.where(small, torch.ones_like(q), q).sqrt()
-    near = torch.where(small, q, torch.zeros_like(q))
-    cosh_series, sinhc_series = torch.ones_like(q), torch.ones_like(q)
-    for k in range(8, 0, -1):
-        cosh_series = 1 + near * cosh_series / ((2 * k - 1) * (2 * k))
-        sinhc_series = 1 + near * sinhc_series / (2 * k * (2 * k + 1))
-    cosh = torch.where(small, cosh_series, r.cosh())
-    sinhc = torch.where(small, sinhc_series, r.sinh() / r)
+    r = (d * d + h * h + 1e-24).sqrt()
+    cosh, sinhc = r.cosh(), r.sinh() / r
     return torch.stack([cosh + sinhc * d, sinhc * h, sinhc * h, cosh - sinhc * d], -1).unflatten(-1, (2, 2))
 
 
@@ -112,8 +104,7 @@ def centres(size: int, like: Tensor) -> Tensor:
 def _basis(like: Tensor, height: int, width: int) -> Tensor:
     # The matrix (6, H·W·2) that takes the six entries of theta to the grid's points.
     basis = like.new_zeros(2, 3, height, width, 2)
+    x, y = centres(width, like), centres(height, like).unsqueeze(1)
     for row in range(2):
-        basis[row, 0, ..., row] = centres(width, like)
-        basis[row, 1, ..., row] = centres(height, like).unsqueeze(-1)
-        basis[row, 2, ..., row] = 1
+        basis[row, 0, ..., row], basis[row, 1, ..., row], basis[row, 2, ..., row] = x, y, 1
     return basis.view(6, -1)
