@@ -281,7 +281,8 @@ def estimate(
         The estimate.
     """
     sd = precision.rsqrt()
-    apply = _whitened_product(made, sd.detach(), float(scale))
+    factor = float(scale.detach()) if isinstance(scale, Tensor) else scale
+    apply = _whitened_product(made, sd.detach(), factor)
     forms, surrogates, residuals = [], [], []
     for part in z.split(max(1, GROUP // z.shape[1])):
         part = part.to(sd.dtype)
