@@ -22,9 +22,8 @@ from torch import Tensor
 PUBLISHED = {"batch": 50, "lr": 0.01, "decay": 1e-4, "bonus": 0.1, "rotation_start": 1.0, "cosine": 0}
 SETTINGS = {
     ("digits", "published"): PUBLISHED | {"epochs": 75},
-    ("digits", "tuned"): PUBLISHED | {"epochs": 60, "batch": 125, "bonus": 0.1, "cosine": 1},
-    ("mnist10k", "published"): PUBLISHED | {"epochs": 24},
-    ("mnist10k", "tuned"): PUBLISHED | {"epochs": 12, "batch": 125, "lr": 0.005, "bonus": 0.1, "cosine": 1},
+    ("digits", "tuned"): PUBLISHED | {"epochs": 75, "cosine": 1, "lr": 0.02},
+    ("mnist10k", "tuned"): PUBLISHED | {"epochs": 12, "cosine": 1},
 }
 
 

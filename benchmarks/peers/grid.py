@@ -19,7 +19,7 @@ ROTATION = FULL | {"translations": "0", "scales": "0"}
 SETTINGS = {
     ("digits", "tuned"): PLAIN["digits", "tuned"] | FULL,
     ("digits", "rotation"): PLAIN["digits", "tuned"] | ROTATION,
-    ("mnist10k", "tuned"): PLAIN["mnist10k", "tuned"] | ROTATION | {"folds": 3},
+    ("mnist10k", "tuned"): PLAIN["mnist10k", "tuned"] | ROTATION | {"degrees": "0,45,90,180", "folds": 3},
 }
 
 
@@ -57,11 +57,11 @@ def run(task: Task, budget: Budget) -> dict[str, Any]:
             "translation_y": best[1],
             "scale": best[2],
         },
-        "prior": {"structure": "fixed", "precision": [settings["precision"]]},
+        "prior": {"structure": "fixed", "precision": [settings["decay"] * len(y)]},
         "evidence": None,
         "test": scores(logits(network, x_test, augment), y_test),
         "test_untransformed": scores(logits(network, x_test, None), y_test),
         "grid": rows,
         "versions": versions(),
-        "state": {name: p.detach() for name, p in network.named_parameters()},
+        "state": {name: p.detach() for name, p in network.named_parameters()} | {"extents": np.array(best)},
     }
