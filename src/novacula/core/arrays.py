@@ -212,7 +212,7 @@ def _numbers(a: np.ndarray, what: str, columns: Sequence[str]) -> np.ndarray:
         raise InputError(f"finite {what}", f"a missing value (None) in {where}", "drop or impute these rows")
     raise InputError(
         f"numbers as {what}",
-        f"{type(a[bad]).__name__} {str(a[bad])!r} in {where} (dtype {a.dtype})",
+        f"{type(a[bad]).__name__.removesuffix('_')} {str(a[bad])!r} in {where} (dtype {a.dtype})",
         "encode categories as numbers (novacula.load does it for files) and dates as durations",
     )
 

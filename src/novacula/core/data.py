@@ -81,7 +81,8 @@ class Data:
         dtype: torch.dtype | None = None,
         scaling: Standardiser | None = None,
     ) -> None:
-        inputs = as_inputs(x, tokens=tokens, dtype=dtype)
+        columns = tuple(map(str, columns)) if columns is not None else frame_columns(x)
+        inputs = as_inputs(x, tokens=tokens, dtype=dtype, columns=columns)
         labels = as_labels(y, x=inputs, task=task, classes=classes)
         if len(inputs) != len(labels.y):
             raise InputError(
@@ -89,7 +90,6 @@ class Data:
                 f"{len(inputs)} inputs and {len(labels.y)} labels",
                 "check how they were paired",
             )
-        columns = tuple(map(str, columns)) if columns is not None else frame_columns(x)
         if columns and (inputs.ndim != 2 or len(columns) != inputs.shape[1]):
             raise InputError(
                 f"one column name for each feature of {tuple(inputs.shape[1:])}", f"{len(columns)}", "check columns="

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from novacula.core.arrays import check_finite, check_rounding, frame_columns, place, to_tensor
+from novacula.core.arrays import check_finite, check_rounding, place, to_tensor
 from novacula.core.errors import InputError, NovaculaWarning
 
 _CHANNELS = (1, 3, 4)
 
 
-def as_inputs(x: Any, *, tokens: bool, dtype: torch.dtype | None) -> Tensor:
+def as_inputs(x: Any, *, tokens: bool, dtype: torch.dtype | None, columns: Sequence[str]) -> Tensor:
     """Inputs as a tensor of finite floats, or of token ids.
 
     Unsigned bytes of shape ``(N, H, W)``, ``(N, H, W, channels)`` or ``(N, channels, H, W)`` are images and become
@@ -25,6 +26,7 @@ def as_inputs(x: Any, *, tokens: bool, dtype: torch.dtype | None) -> Tensor:
         x: Tensor, array, nested lists or data frame of shape ``(N, …)``.
         tokens: Whether whole numbers are ids to be kept as int64.
         dtype: The floating dtype wanted; by default a floating tensor's own, and torch's default dtype for all else.
+        columns: Names of the columns of a table, for messages; ignored where they do not fit.
 
     Returns:
         A contiguous tensor of shape ``(N, …)``.
@@ -43,15 +45,16 @@ def as_inputs(x: Any, *, tokens: bool, dtype: torch.dtype | None) -> Tensor:
         )
     if tokens:
         return _as_tokens(t)
+    columns = columns if t.ndim == 2 and len(columns) == t.shape[1] else ()
     bytes_ = t.dtype == torch.uint8 and t.ndim >= 3
     own = isinstance(x, Tensor) and t.is_floating_point()
     if bytes_ and t.ndim == 3:
         t = t.unsqueeze(1)
     if not own and t.ndim == 4 and t.shape[-1] in _CHANNELS and t.shape[1] not in _CHANNELS:
         t = t.permute(0, 3, 1, 2)
-    check_finite(t, "inputs", frame_columns(x))
+    check_finite(t, "inputs", columns)
     out = t.to(dtype or (t.dtype if own else torch.get_default_dtype()))
-    check_rounding(t, out, "inputs", frame_columns(x))
+    check_rounding(t, out, "inputs", columns)
     if bytes_:
         out = out / 255
     elif out.ndim == 4:

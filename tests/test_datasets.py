@@ -1,0 +1,142 @@
+"""Reading datasets and loaders: what comes in is what `Data` would hold of the same arrays."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+from novacula.core.data import Data
+from novacula.core.errors import InputError, NovaculaWarning
+
+
+def refused(text: str) -> Any:
+    return pytest.raises(InputError, match=re.escape(text))
+
+
+class Pairs(Dataset):
+    """A map-style dataset of chosen items."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[index]
+
+
+class Stream(IterableDataset):
+    """A dataset without indices."""
+
+    def __iter__(self) -> Any:
+        return iter([(torch.tensor([float(i), 1.0]), i % 2) for i in range(5)])
+
+
+class Noisy(Dataset):
+    """A dataset that augments at random."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.randn(3), index % 2
+
+
+class TestDatasets:
+    x, y = torch.arange(30.0).reshape(10, 3), torch.arange(10) % 3
+
+    def expect(self, data: Data, n: int = 10) -> None:
+        assert data.fingerprint == Data(self.x[:n], self.y[:n]).fingerprint
+
+    def test_map_style(self) -> None:
+        self.expect(Data.from_dataset(TensorDataset(self.x, self.y)))
+        self.expect(Data.from_dataset(TensorDataset(self.x, self.y), limit=4), 4)
+        self.expect(Data.from_dataset(TensorDataset(self.x, self.y), limit=400))
+        self.expect(Data.from_dataset(list(zip(self.x.numpy(), self.y.tolist(), strict=True))))
+
+    @pytest.mark.parametrize(
+        "keys", [("x", "y"), ("image", "label"), ("pixel_values", "labels"), ("features", "target")]
+    )
+    def test_dictionaries(self, keys: tuple[str, str]) -> None:
+        items = [dict(zip((*keys, "id"), (a, int(b), 7), strict=True)) for a, b in zip(self.x, self.y, strict=True)]
+        self.expect(Data.from_dataset(Pairs(items)))
+        self.expect(Data.from_dataset(DataLoader(Pairs(items), batch_size=4)))
+
+    def test_loaders(self) -> None:
+        loader = DataLoader(TensorDataset(self.x, self.y), batch_size=3)
+        self.expect(Data.from_dataset(loader))
+        self.expect(Data.from_dataset(loader, limit=7), 7)
+        assert Data.from_dataset(loader, limit=3, name="three").name == "three"
+
+    def test_strings_numbers_and_pictures(self) -> None:
+        from PIL import Image
+
+        pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 3), dtype=np.uint8)
+        names = ["b", "a", "b", "a"]
+        items = list(zip(map(Image.fromarray, pixels), names, strict=True))
+        data = Data.from_dataset(Pairs(items))
+        assert data.fingerprint == Data(pixels, names).fingerprint
+        assert data.classes == ("a", "b")
+        assert Data.from_dataset(DataLoader(Pairs([([1.0, 2.0], "a"), ([3.0, 5.0], "b")]), collate_fn=zip_batch)).n == 2
+
+    def test_float64_and_regression(self) -> None:
+        data = Data.from_dataset(TensorDataset(self.x.double(), self.x.double()[:, 0] / 7))
+        assert (data.x.dtype, data.task, tuple(data.y.shape)) == (torch.float64, "regression", (10, 1))
+
+    def test_iterable(self) -> None:
+        assert Data.from_dataset(Stream()).x[:, 0].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+        assert Data.from_dataset(Stream(), limit=2).n == 2
+
+    def test_shuffled_loader_is_repeatable_and_touches_no_generator(self) -> None:
+        own = torch.Generator().manual_seed(5)
+        loader = DataLoader(TensorDataset(self.x, self.y), batch_size=4, shuffle=True, generator=own)
+        unseeded = DataLoader(TensorDataset(self.x, self.y), batch_size=4, shuffle=True)
+        before, state = torch.get_rng_state(), own.get_state()
+        a, b = (Data.from_dataset(loader) for _ in range(2))
+        assert a.fingerprint == b.fingerprint
+        assert Data.from_dataset(unseeded).fingerprint == Data.from_dataset(unseeded).fingerprint
+        assert torch.equal(torch.get_rng_state(), before)
+        assert torch.equal(own.get_state(), state)
+        assert sorted(a.x[:, 0].tolist()) == self.x[:, 0].tolist()
+
+    def test_random_datasets_are_reported(self) -> None:
+        with pytest.warns(NovaculaWarning, match="at random"):
+            data = Data.from_dataset(Noisy())
+        with pytest.warns(NovaculaWarning, match="at random"):
+            assert data.fingerprint == Data.from_dataset(Noisy()).fingerprint
+
+    @pytest.mark.parametrize(
+        "dataset, message",
+        [
+            (Pairs([]), "an empty one"),
+            (Pairs([(1, 2, 3)] * 2), "item 0: a tuple of 3"),
+            (Pairs([torch.zeros(2)] * 2), "item 0: a Tensor"),
+            (Pairs([{"a": 1, "y": 2}] * 2), "an input in every item; got item 0 with keys a, y"),
+            (Pairs([{"x": 1, "b": 2}] * 2), "a label in every item; got item 0 with keys x, b"),
+            (Pairs([(torch.zeros(2), 0), (torch.zeros(3), 1)]), "(2,) in item 0 and (3,) in item 1"),
+            (Pairs([([0.0], [1]), ([0.0], [1, 2])]), "labels of one shape"),
+            ({"train": 1, "test": 2}, "a dictionary with keys train, test"),
+            ({"x": 1, "y": 2}, "call Data(d['x'], d['y'])"),
+            (7, "a int"),
+            (DataLoader(Pairs([])), "a loader with at least one batch"),
+            (DataLoader(Pairs([(torch.zeros(2), 0), (torch.zeros(3), 1)])), "(2,) in batch 0 and (3,) in batch 1"),
+            (DataLoader(TensorDataset(torch.zeros(3, 2), torch.zeros(3)), batch_size=None), "as many inputs as labels"),
+        ],
+    )
+    def test_errors(self, dataset: Any, message: str) -> None:
+        with refused(message):
+            Data.from_dataset(dataset)
+
+    def test_limit_error(self) -> None:
+        with refused("a limit of at least 1"):
+            Data.from_dataset(Stream(), limit=0)
+
+
+def zip_batch(items: list[Any]) -> Any:
+    return tuple(map(list, zip(*items, strict=True)))
