@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -22,14 +22,18 @@ class Invariance(Protocol):
         names: A name for each extent.
     """
 
-    learnable: tuple[str, ...]
-    eta: Tensor
+    learnable: ClassVar[tuple[str, ...]]
 
+    @property
+    def eta(self) -> Tensor: ...  # noqa: D102
     @property
     def names(self) -> tuple[str, ...]: ...  # noqa: D102
 
     def noise(self, n: int, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Draw the randomness of ``n`` transformations of inputs like ``x (N, …)``: a tensor with leading axis ``n``."""
+        """Draw the randomness of ``n`` transformations of inputs like ``x (N, …)``, with leading axis ``n``.
+
+        Where n = N·S, the S copies of one input lie side by side, and may be spread evenly.
+        """
         ...
 
     def __call__(self, x: Tensor, noise: Tensor) -> Tensor:

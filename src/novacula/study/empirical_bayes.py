@@ -1,9 +1,10 @@
 """`EmpiricalBayes`: weights by MAP, and the prior by gradient on the evidence, in the same run.
 
 Every ``every`` weight steps, the evidence is estimated at the current weights, and its gradient moves the
-hyperparameters: prior precisions, noise, invariance extents. The weights then go on under the prior that was found. The hyper learning
-rate is annealed to zero, so that the extents settle. Signs of extents carry no meaning; admissible ranges are kept by
-projection.
+hyperparameters: prior precisions, noise, invariance extents. The weights then go on under the prior that was found.
+Extents are learned early, while the network still has to find out what to generalise over, and then settle: later the
+weights have grown used to the extents they were trained with, and the evidence is nearly flat in them. Signs of extents
+carry no meaning; admissible ranges are kept by projection.
 
 References:
     Scalable marginal likelihood estimation for model selection in deep learning. A. Immer, M. Bauer, V. Fortuin,
@@ -57,8 +58,9 @@ class EmpiricalBayes:
         every: Weight steps between two hyper-steps.
         lr: Learning rate of Adam for the hyperparameters, at the start.
         lr_eta: The same for the invariance's extents.
-        hold: The fraction of the run after which the hyper learning rates fall, on a cosine, to zero.
         burn_in: The fraction of the run before the first hyper-step: an untrained network's evidence says nothing.
+        hold: The fraction of the run after which the learning rate of the extents falls, on a cosine, …
+        settle: … to zero at this fraction; from then on the extents stay, and only the other hyperparameters move.
         learn: Which of ``"prior"``, ``"likelihood"``, ``"invariance"`` to learn.
     """
 
@@ -67,8 +69,9 @@ class EmpiricalBayes:
     every: int = 12
     lr: float = 0.05
     lr_eta: float = 0.05
-    hold: float = 0.5
     burn_in: float = 0.04
+    hold: float = 0.1
+    settle: float = 0.6
     learn: tuple[str, ...] = ("prior", "likelihood", "invariance")
 
     def init(self, target: Target, data: Data, rng: torch.Generator) -> EmpiricalBayesState:
@@ -115,12 +118,17 @@ class EmpiricalBayes:
         self, target: Target, params: Params, state: EmpiricalBayesState, batch: Batch, rng: torch.Generator
     ) -> tuple[dict[str, Tensor], AdamState, float]:
         # Ascend the evidence by one step of Adam; hyperparameters, optimiser state and evidence per example.
-        leaves = {k: v.detach().requires_grad_() for k, v in state.hyper.items()}
+        # Extents that have settled need no gradient: the hyper-step is then that of the prior alone, and cheap.
+        settled = {ETA} if batch.progress >= self.settle else set()
+        leaves = {k: v.detach().requires_grad_(k not in settled) for k, v in state.hyper.items()}
         estimate = self.estimator(target.with_learnable(leaves), state.data, params, seed=split(rng))
-        grads = torch.autograd.grad(estimate.value, list(leaves.values()), allow_unused=True)
+        wanted = {k: v for k, v in leaves.items() if v.requires_grad}
+        if not wanted:
+            return state.hyper, state.adam, estimate.per_example
+        grads = torch.autograd.grad(estimate.value, list(wanted.values()), allow_unused=True)
+        found = dict(zip(wanted, grads, strict=True))
         scaled = {
-            k: torch.zeros_like(v) if g is None else -g / batch.total
-            for (k, v), g in zip(leaves.items(), grads, strict=True)
+            k: torch.zeros_like(v) if (g := found.get(k)) is None else -g / batch.total for k, v in leaves.items()
         }
         for name, g in scaled.items():
             if not torch.isfinite(g).all():
@@ -129,11 +137,12 @@ class EmpiricalBayes:
                     f"NaN or infinity at step {batch.step + 1}",
                     "lower the hyper learning rate, or start from less extreme hyperparameters",
                 )
-        factor = hyper_factor(batch.progress, self.hold)
-        groups = {k: self.lr_eta if k == ETA else self.lr for k in state.hyper}
-        # Adam is equivariant to the scale of its step, so one call with unit rate serves both groups.
+        # Adam's step is proportional to its rate, so one call with unit rate serves both groups.
         moved, adam = adam_step(state.hyper, scaled, state.adam, 1.0)
-        hyper = {k: v + factor * groups[k] * (moved[k] - v) for k, v in state.hyper.items()}
+        late = hyper_factor(batch.progress, self.settle, 1.0)
+        early = hyper_factor(batch.progress, self.hold, self.settle)
+        rates = {k: self.lr_eta * early if k == ETA else self.lr * late for k in state.hyper}
+        hyper = {k: v + rates[k] * (moved[k] - v) for k, v in state.hyper.items()}
         if ETA in hyper and target.invariance is not None:
             hyper[ETA] = target.invariance.project(hyper[ETA])
         return hyper, adam, estimate.per_example
@@ -151,19 +160,24 @@ class EmpiricalBayes:
         return Point(state.weights.params)
 
 
-def hyper_factor(progress: float, hold: float) -> float:
-    """1 until ``hold``, then a cosine to 0.
+def hyper_factor(progress: float, hold: float, end: float) -> float:
+    """1 until ``hold``, then a cosine to 0 at ``end``.
 
     Args:
         progress: The fraction of the run that is done.
         hold: Where the fall begins.
+        end: Where it ends.
 
     Returns:
-        A factor for the hyper learning rates.
+        A factor for a hyper learning rate.
+
+    Example:
+        >>> [round(hyper_factor(p, 0.1, 0.6), 3) for p in (0.0, 0.1, 0.35, 0.6, 1.0)]
+        [1.0, 1.0, 0.5, 0.0, 0.0]
     """
-    if progress < hold:
+    if progress <= hold:
         return 1.0
-    return (1 + math.cos(math.pi * (progress - hold) / (1 - hold))) / 2
+    return 0.0 if progress >= end else (1 + math.cos(math.pi * (progress - hold) / (end - hold))) / 2
 
 
 def describe_hyper(target: Target, hyper: dict[str, Tensor]) -> dict[str, float]:

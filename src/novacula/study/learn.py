@@ -19,7 +19,7 @@ from novacula.core.errors import NovaculaWarning
 from novacula.core.params import Params, count
 from novacula.core.results import Estimate
 from novacula.core.rng import derive
-from novacula.evidence import Laplace
+from novacula.evidence import Laplace, NTKSubset
 from novacula.inference import MAP
 from novacula.inference.loop import Progress, run
 from novacula.inference.method import Point
@@ -109,7 +109,7 @@ def learn(
         batch_size: Examples a step; by default 50, or less for fewer than 1,600 examples.
         lr: Peak learning rate of the weights; by default 4e-3.
         seed: Seed of everything random.
-        method: Hyper-step settings; by default an `NTKSubset` estimate about 16 times an epoch.
+        method: Hyper-step settings; by default `default_method`.
         evidence: The estimator of the final score; by default `Laplace`: exact for small problems, else
             Kronecker-factored.
         structures: Curvature structures that the choice of the predictive considers.
@@ -134,10 +134,8 @@ def learn(
     began = time.perf_counter()
     target, data = target.prepare(data)
     batch_size = batch_size or default_batch_size(data.n)
-    if method is None:
-        steps_per_epoch = -(-data.n // batch_size)
-        method = EmpiricalBayes(optimiser=MAP(lr=lr or 4e-3), every=max(1, steps_per_epoch // 13))
-    elif lr is not None:
+    method = method or default_method(data.n, batch_size)
+    if lr is not None:
         method = dataclasses.replace(method, optimiser=dataclasses.replace(method.optimiser, lr=lr))
 
     outcome = run(
@@ -199,6 +197,20 @@ def default_batch_size(n: int) -> int:
         Between 8 and 50.
     """
     return max(8, min(50, n // 32))
+
+
+def default_method(n: int, batch_size: int | None = None) -> EmpiricalBayes:
+    """The settings of a run by default: about 13 hyper-steps an epoch.
+
+    Args:
+        n: The number of examples.
+        batch_size: Examples a step; by default `default_batch_size`.
+
+    Returns:
+        The method.
+    """
+    steps = -(-n // (batch_size or default_batch_size(n)))
+    return EmpiricalBayes(optimiser=MAP(lr=4e-3), estimator=NTKSubset(subset=128, copies=4), every=max(1, steps // 13))
 
 
 def default_evidence(target: Target, data: Data) -> Laplace:
