@@ -91,7 +91,7 @@ def render(run: Run) -> str:
         precisions=[(name, significant(value), _deviation(value)) for name, value in precisions.items()],
         predictions=predictions(run),
         metrics=metrics.rows(record.get("test"), record.get("map_test"), n=record["data"].get("n_test") or 0),
-        n_test=record["data"].get("n_test") or 0,
+        n_test=count(record["data"].get("n_test") or 0, "test example"),
         reason=str((record.get("predictive") or {}).get("reason") or ""),
         scores=_scores(record),
         warnings=list(dict.fromkeys([*(record.get("warnings") or []), *(record["evidence"].get("warnings") or [])])),

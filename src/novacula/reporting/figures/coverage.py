@@ -40,6 +40,7 @@ def coverage(mean: np.ndarray, sd: np.ndarray, y: np.ndarray) -> Picture | None:
         axes.grid(axis="y")
         axes.spines["left"].set_visible(False)
         axes.tick_params(length=0)
+        axes.tick_params(axis="x", pad=7)
         axes.set_title("share of test values inside", color=MUTED, pad=8)
         caption = (
             "On the dashed line, intervals hold what they promise; below it they are too narrow, above it too wide. "

@@ -47,7 +47,14 @@ def residuals(
     sd = None if sd is None else np.broadcast_to(sd.reshape(len(sd), -1) if sd.ndim else sd, mean.shape)
     columns = range(min(mean.shape[1], _MOST))
     return [
-        _column(mean[:, d], y[:, d], None if sd is None else sd[:, d], _name(names, d, mean.shape[1])) for d in columns
+        _column(
+            mean[:, d],
+            y[:, d],
+            None if sd is None else sd[:, d],
+            _name(names, d, mean.shape[1]),
+            f"residuals-{d + 1}",
+        )
+        for d in columns
     ]
 
 
@@ -55,26 +62,26 @@ def _name(names: Sequence[str], d: int, size: int) -> str:
     return str(names[d]) if len(names) == size else ("" if size == 1 else f"target {d + 1}")
 
 
-def _column(mean: np.ndarray, y: np.ndarray, sd: np.ndarray | None, name: str) -> Picture:
+def _column(mean: np.ndarray, y: np.ndarray, sd: np.ndarray | None, name: str, identity: str) -> Picture:
     residual = y - mean
     rms = significant(float(np.sqrt((residual**2).mean())))
     alt = f"Residuals of {len(y)} test values against their predictions; root mean square {rms}."
     caption = "Observed minus predicted."
+    raster = len(y) > MANY_MARKS
     outside = np.zeros(len(y), dtype=bool)
     if sd is not None:
         share = coverage(mean, sd, y)
         outside = np.abs(residual) > Z95 * sd
         said = f"The predicted 95\u00a0% intervals contain {100 * share:.1f}\u00a0% of the test values"
         alt += f" {said}."
-        caption += f" Bars: ± 1.96 predicted standard deviations. {said}; the others are marked in the second colour."
-    identity = f"residuals{'-' + ''.join(ch if ch.isalnum() else '-' for ch in name) if name else ''}"
+        bars = "" if raster else " Bars: ± 1.96 predicted standard deviations."
+        caption += f"{bars} {said}; the others are marked in the second colour."
     with style():
         figure = canvas(330)
         axes = panel(figure, left=60, top=26)
         axes.axhline(0, color=INK, linewidth=1)
-        many = len(y) * (2 if sd is not None else 1) > MANY_MARKS
         for mask, colour in ((~outside, ACCENT), (outside, SECOND)):
-            _points(axes, mean[mask], residual[mask], None if sd is None else sd[mask], colour, raster=many)
+            _points(axes, mean[mask], residual[mask], None if sd is None else sd[mask], colour, raster=raster)
         axes.grid(axis="y")
         axes.spines["left"].set_visible(False)
         axes.tick_params(length=0)
@@ -86,8 +93,6 @@ def _column(mean: np.ndarray, y: np.ndarray, sd: np.ndarray | None, name: str) -
 
 def _points(axes: Axes, x: np.ndarray, r: np.ndarray, sd: np.ndarray | None, colour: str, *, raster: bool) -> None:
     tone = to_rgb(RASTER) if raster and colour == ACCENT else colour
-    if sd is not None:
-        axes.vlines(
-            x, r - Z95 * sd, r + Z95 * sd, color=tone, linewidth=0.8, alpha=0.16 if raster else 0.35, rasterized=raster
-        )
+    if sd is not None and not raster:
+        axes.vlines(x, r - Z95 * sd, r + Z95 * sd, color=tone, linewidth=0.8, alpha=0.35)
     axes.plot(x, r, "o", color=tone, markersize=2.6 if raster else 3.4, markeredgewidth=0, rasterized=raster)

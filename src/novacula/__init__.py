@@ -1,0 +1,187 @@
+"""Novacula: see, score, learn and average over a network's prior.
+
+    import novacula as nv
+
+    data = nv.load("digits")
+    target = nv.Target(network, likelihood=nv.Categorical(), prior=nv.Gaussian(), invariance=nv.Affine())
+    fit = nv.learn(target, data, epochs=24, seed=0)
+    fit.save("runs/digits")
+    nv.report("runs/digits")
+
+Names are imported when they are first used, so that ``import novacula`` and the command line's help need no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from novacula import core as core
+    from novacula import curvature as curvature
+    from novacula import diagnostics as diagnostics
+    from novacula import evidence as evidence
+    from novacula import inference as inference
+    from novacula import invariances as invariances
+    from novacula import likelihoods as likelihoods
+    from novacula import networks as networks
+    from novacula import prediction as prediction
+    from novacula import priors as priors
+    from novacula import reporting as reporting
+    from novacula import study as study
+    from novacula import target as target
+    from novacula.core.data import Data as Data
+    from novacula.core.errors import InputError as InputError
+    from novacula.core.errors import NonFiniteError as NonFiniteError
+    from novacula.core.errors import NovaculaWarning as NovaculaWarning
+    from novacula.core.loaders import load as load
+    from novacula.core.results import Estimate as Estimate
+    from novacula.core.run import Run as Run
+    from novacula.core.standardise import Standardiser as Standardiser
+    from novacula.inference import MAP as MAP
+    from novacula.inference import Laplace as Laplace
+    from novacula.inference import infer as infer
+    from novacula.invariances import Affine as Affine
+    from novacula.invariances import Colour as Colour
+    from novacula.invariances import Compose as Compose
+    from novacula.invariances import Custom as Custom
+    from novacula.invariances import Deformation as Deformation
+    from novacula.invariances import Flip as Flip
+    from novacula.invariances import TimeWarp as TimeWarp
+    from novacula.likelihoods import Bernoulli as Bernoulli
+    from novacula.likelihoods import Categorical as Categorical
+    from novacula.likelihoods import Gibbs as Gibbs
+    from novacula.likelihoods import HeteroscedasticNormal as HeteroscedasticNormal
+    from novacula.likelihoods import Normal as Normal
+    from novacula.prediction import predict as predict
+    from novacula.priors import FanIn as FanIn
+    from novacula.priors import Gaussian as Gaussian
+    from novacula.priors import StudentT as StudentT
+    from novacula.reporting import report as report
+    from novacula.study import LearnResult as LearnResult
+    from novacula.study import learn as learn
+    from novacula.target import Copies as Copies
+    from novacula.target import Target as Target
+
+    __version__: str
+
+_PACKAGES = frozenset(
+    {
+        "core",
+        "curvature",
+        "diagnostics",
+        "evidence",
+        "inference",
+        "invariances",
+        "likelihoods",
+        "networks",
+        "prediction",
+        "priors",
+        "reporting",
+        "study",
+        "target",
+    }
+)
+# Where each name lives. The imports above say the same to type checkers; a test compares the two.
+_HOMES = {
+    "Affine": "novacula.invariances",
+    "Bernoulli": "novacula.likelihoods",
+    "Categorical": "novacula.likelihoods",
+    "Colour": "novacula.invariances",
+    "Compose": "novacula.invariances",
+    "Copies": "novacula.target",
+    "Custom": "novacula.invariances",
+    "Data": "novacula.core.data",
+    "Deformation": "novacula.invariances",
+    "Estimate": "novacula.core.results",
+    "FanIn": "novacula.priors",
+    "Flip": "novacula.invariances",
+    "Gaussian": "novacula.priors",
+    "Gibbs": "novacula.likelihoods",
+    "HeteroscedasticNormal": "novacula.likelihoods",
+    "InputError": "novacula.core.errors",
+    "Laplace": "novacula.inference",
+    "LearnResult": "novacula.study",
+    "MAP": "novacula.inference",
+    "NonFiniteError": "novacula.core.errors",
+    "Normal": "novacula.likelihoods",
+    "NovaculaWarning": "novacula.core.errors",
+    "Run": "novacula.core.run",
+    "Standardiser": "novacula.core.standardise",
+    "StudentT": "novacula.priors",
+    "Target": "novacula.target",
+    "TimeWarp": "novacula.invariances",
+    "infer": "novacula.inference",
+    "learn": "novacula.study",
+    "load": "novacula.core.loaders",
+    "predict": "novacula.prediction",
+    "report": "novacula.reporting",
+}
+
+__all__ = [
+    "MAP",
+    "Affine",
+    "Bernoulli",
+    "Categorical",
+    "Colour",
+    "Compose",
+    "Copies",
+    "Custom",
+    "Data",
+    "Deformation",
+    "Estimate",
+    "FanIn",
+    "Flip",
+    "Gaussian",
+    "Gibbs",
+    "HeteroscedasticNormal",
+    "InputError",
+    "Laplace",
+    "LearnResult",
+    "NonFiniteError",
+    "Normal",
+    "NovaculaWarning",
+    "Run",
+    "Standardiser",
+    "StudentT",
+    "Target",
+    "TimeWarp",
+    "__version__",
+    "core",
+    "curvature",
+    "diagnostics",
+    "evidence",
+    "infer",
+    "inference",
+    "invariances",
+    "learn",
+    "likelihoods",
+    "load",
+    "networks",
+    "predict",
+    "prediction",
+    "priors",
+    "report",
+    "reporting",
+    "study",
+    "target",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("novacula")
+    elif name in _PACKAGES:
+        value = importlib.import_module(f"novacula.{name}")
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module 'novacula' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

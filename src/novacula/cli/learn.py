@@ -1,0 +1,201 @@
+"""``novacula learn``, behind its options: claim the folder, run, save, report; and leave nothing half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from novacula.cli.console import INTERRUPTED, err, out, warn, warnings_to_stderr
+from novacula.cli.folder import OutputFolder, default_folder
+from novacula.cli.options import Options
+from novacula.core.errors import InputError, NonFiniteError
+from novacula.core.run import CHECKPOINT, COMMAND, Run
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a run is shown, which does not change it.
+
+    Args:
+        json: Whether to print one JSON object on stdout.
+        quiet: Whether to show no progress.
+        report: Whether to write the report.
+    """
+
+    json: bool = False
+    quiet: bool = False
+    report: bool = True
+
+
+def learn(
+    options: Options | None, given: dict[str, Any], output: Path | None, overwrite: bool, resume: bool, shown: Shown
+) -> int:
+    """Run ``novacula learn``.
+
+    Args:
+        options: The options, or None where a resumed run takes all of them from its folder.
+        given: The options that were written out, by name; a resumed run refuses others than its own.
+        output: The run folder; None for a new one.
+        overwrite: Whether to replace an older run.
+        resume: Whether to continue an interrupted run.
+        shown: How to show it.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: If an option, the data or the network cannot be used.
+    """
+    if resume:
+        folder = _to_resume(output)
+        if folder.finished and not folder.interrupted:
+            record = Run.read(folder.path).record
+            _refuse_others(given, {**record.get("settings", {}), "seed": record.get("seed")})
+            err().print(Text(f"the run in {folder.path} is finished"))
+            _print(record, folder.path, shown)
+            return 0
+        options = _resumed_options(folder, options, given)
+    else:
+        if options is None:
+            raise InputError("data to learn from", "none", "novacula learn digits --perturb rotate=180")
+        folder = OutputFolder(output, overwrite=overwrite) if output is not None else None
+    if folder is not None:
+        folder.check()
+
+    said: list[str] = []
+    # A network's file may print; stdout is for results.
+    with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr(said):
+        try:
+            record, folder = _run(options, folder, shown)
+        except KeyboardInterrupt as interrupt:
+            err().print(Text(f"interrupted{interrupt}"))
+            return INTERRUPTED
+    for text in record.get("warnings") or []:
+        if text not in said:
+            warn(text)
+    _print(record, folder.path, shown)
+    return 0
+
+
+def _run(options: Options, folder: OutputFolder | None, shown: Shown) -> tuple[dict[str, Any], OutputFolder]:
+    from novacula.cli.progress import Progress
+
+    with Progress(quiet=shown.quiet) as progress:
+        progress.say("loading")
+        from novacula.cli.assemble import assemble  # torch, from here on
+        from novacula.study import learn as learn_target
+
+        _set_threads(options.threads)
+        assembled = assemble(options)
+        # Whatever can be known to be wrong is known before the folder is touched.
+        assembled.target.prepare(assembled.train)
+        folder = folder or OutputFolder(default_folder(assembled.train.name))
+        with _owned(folder, options):
+            result = learn_target(
+                assembled.target,
+                assembled.train,
+                epochs=options.epochs,
+                batch_size=options.batch_size,
+                lr=options.lr,
+                seed=options.seed,
+                checkpoint=folder.path / CHECKPOINT,
+                resume=folder.resume,
+                progress=progress,
+            )
+            progress.say("saving")
+            record = result.save(
+                folder.path,
+                test=assembled.test,
+                standardiser=assembled.standardiser,
+                command=options.command(),
+                settings=options.settings(),
+            )
+            folder.settle()
+    if shown.report:
+        from novacula.reporting import report
+
+        report(folder.path)
+    return record, folder
+
+
+# Claims the folder, and on failure leaves it resumable or not at all.
+@contextlib.contextmanager
+def _owned(folder: OutputFolder, options: Options) -> Iterator[None]:
+    try:
+        folder.claim()
+        if not (folder.path / COMMAND).is_file():
+            options.save(folder.path / COMMAND)
+        yield
+    except KeyboardInterrupt:
+        folder.abandon(keep_resumable=True)
+        where = shlex.quote(str(folder.path))
+        kept = folder.interrupted
+        how = f"; resume with: novacula learn --resume --output {where}" if kept else " before the first epoch ended"
+        raise KeyboardInterrupt(how) from None
+    except BaseException as error:
+        # After a loss that diverged, resuming would meet the same numbers again.
+        folder.abandon(keep_resumable=folder.resume or not isinstance(error, NonFiniteError))
+        raise
+
+
+def _to_resume(output: Path | None) -> OutputFolder:
+    if output is None:
+        raise InputError("the folder of the run to resume", "no --output", "novacula learn --resume --output runs/NAME")
+    folder = OutputFolder(output, resume=True)
+    folder.check()
+    return folder
+
+
+def _resumed_options(folder: OutputFolder, options: Options | None, given: dict[str, Any]) -> Options:
+    path = folder.path / COMMAND
+    if not path.is_file():
+        if options is None:
+            hint = "give the data and options, to start one"
+            raise InputError("an interrupted run to resume", f"none in {folder.path}", hint)
+        return options
+    saved = Options.load(path)
+    asked = dataclasses.replace(saved, **given).anchored()
+    _refuse_others({name: getattr(asked, name) for name in given}, vars(saved))
+    # How many threads compute does not determine what is computed.
+    return dataclasses.replace(saved, threads=given.get("threads", saved.threads))
+
+
+def _refuse_others(given: dict[str, Any], saved: dict[str, Any]) -> None:
+    for name, value in given.items():
+        before = tuple(saved[name]) if isinstance(saved.get(name), list) else saved.get(name)
+        if name in saved and name != "threads" and value != before:
+            option = f"--{name.replace('_', '-')}" if name != "data" else "the data"
+            raise InputError(
+                f"{option} as when the run began ({before})", str(value), "leave it out, or start another run"
+            )
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is None:
+        return
+    if threads < 1:
+        raise InputError("--threads of 1 or more", str(threads), "--threads 1")
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _print(record: dict[str, Any], folder: Path, shown: Shown) -> None:
+    if shown.json:
+        print(json.dumps(record, allow_nan=False, ensure_ascii=False))
+        return
+    from novacula.cli.summary import summary
+
+    console = out()
+    console.print(summary(record))
+    page = folder / "report.html"
+    console.print(Text(f"\n{page if page.is_file() else folder}", style="cyan"), soft_wrap=True)

@@ -1,0 +1,155 @@
+"""Progress of a run on stderr: a live display on a terminal, a line an epoch elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from novacula.cli.console import err
+from novacula.reporting.extents import NOT_AN_EXTENT, base, meaning, negligible
+from novacula.reporting.numbers import duration, number
+
+_WIDTH = 28
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+class Progress:
+    """A display that is told of every epoch.
+
+    Args:
+        quiet: Whether to show nothing.
+        console: Where to show it; by default stderr.
+    """
+
+    def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
+        self._console = console or err()
+        self._quiet = quiet
+        self._live: Live | None = None
+        self._began = time.monotonic()
+        self._first: int | None = None
+
+    def __enter__(self) -> Self:
+        if not self._quiet and self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=8, transient=True, redirect_stdout=False)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Say what is being done now.
+
+        Args:
+            text: A few words.
+        """
+        if self._live is not None:
+            self._live.update(Text(f"{text} …", style="dim"))
+        elif not self._quiet:
+            self._console.print(Text(text))
+
+    def __call__(self, done: int, total: int, record: Mapping[str, float]) -> None:
+        """Show an epoch; the loop calls this.
+
+        Args:
+            done: Epochs done.
+            total: Epochs in all.
+            record: The epoch's record.
+        """
+        if self._quiet:
+            return
+        self._first = done if self._first is None else self._first
+        # The first epoch seen took all the time so far, also where a resumed run begins in the middle.
+        rate = (time.monotonic() - self._began) / (done - self._first + 1)
+        left = duration(rate * (total - done)) + " left" if done < total else "scoring and choosing a predictive"
+        if self._live is not None:
+            self._live.update(display(done, total, record, left))
+        else:
+            self._console.print(Text(line(done, total, record, left)))
+
+
+def line(done: int, total: int, record: Mapping[str, float], left: str) -> str:
+    """An epoch in one line.
+
+    Args:
+        done: Epochs done.
+        total: Epochs in all.
+        record: The epoch's record.
+        left: The time left, in words.
+
+    Returns:
+        For instance ``"epoch 3/24  loss 0.412  evidence −0.377 an example  rotation ±171°  12 s left"``.
+    """
+    width = len(str(total))
+    words = [f"epoch {done:{width}}/{total}", *_scores(record)]
+    words += [f"{meaning(n).label} {meaning(n).text(v)}" for n, v in _extents(record).items()]
+    return "  ".join([*words, left])
+
+
+def display(done: int, total: int, record: Mapping[str, float], left: str) -> RenderableType:
+    """An epoch as a live display.
+
+    Args:
+        done: Epochs done.
+        total: Epochs in all.
+        record: The epoch's record.
+        left: The time left, in words.
+
+    Returns:
+        A bar, the scores, and the learned extents with a bar each.
+    """
+    head = Table.grid(padding=(0, 2))
+    head.add_row(Text(f"epoch {done}/{total}"), ProgressBar(total, done, width=_WIDTH), Text(left, style="dim"))
+    rows: list[RenderableType] = [head, Text("  ".join(_scores(record)))]
+    extents = _extents(record)
+    if extents:
+        table = Table.grid(padding=(0, 2))
+        for name, value in extents.items():
+            style = "dim" if negligible(name, value) else "cyan"
+            share = abs(value) / max(meaning(name).natural, 1e-12)
+            table.add_row(
+                Text(meaning(name).label), Text(bar(share), style=style), Text(meaning(name).text(value), style=style)
+            )
+        rows.append(table)
+    return Group(*rows)
+
+
+def bar(share: float, width: int = 24) -> str:
+    """A bar of block characters.
+
+    Args:
+        share: How full, in [0, 1].
+        width: Its length in characters.
+
+    Returns:
+        Text of that length.
+
+    Example:
+        >>> bar(0.5, 4), bar(0.3, 4)
+        ('██  ', '█▏  ')
+    """
+    eighths = round(8 * width * min(max(share, 0.0), 1.0))
+    full, part = divmod(eighths, 8)
+    return ("█" * full + (_EIGHTHS[part] if part else "")).ljust(width)
+
+
+def _scores(record: Mapping[str, Any]) -> list[str]:
+    found = [f"loss {number(record.get('loss'))}"]
+    evidence = number(record.get("evidence"))
+    return [*found, f"evidence {evidence} an example"] if evidence != number(None) else found
+
+
+def _extents(record: Mapping[str, float]) -> dict[str, float]:
+    named = {k.removeprefix("extent/"): v for k, v in record.items() if k.startswith("extent/")}
+    return {k: v for k, v in named.items() if base(k) not in NOT_AN_EXTENT}

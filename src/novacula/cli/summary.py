@@ -1,0 +1,73 @@
+"""A run's results as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from novacula.reporting.extents import NOT_AN_EXTENT, base, meaning, negligible
+from novacula.reporting.metrics import rows
+from novacula.reporting.numbers import count, duration, number, significant, with_error
+from novacula.reporting.verdict import verdict
+
+
+def summary(record: Mapping[str, Any]) -> RenderableType:
+    """Results in a few lines: the verdict, the extents, the evidence and the metrics.
+
+    Args:
+        record: The contents of ``run.json``.
+
+    Returns:
+        What rich can print.
+    """
+    parts: list[RenderableType] = [Padding(Text(verdict(record).learned, style="bold"), (1, 0))]
+    parts.append(_facts(record))
+    if record.get("test") or record.get("map_test"):
+        parts.append(Padding(_metrics(record), (1, 0, 0, 0)))
+    return Group(*parts)
+
+
+def _facts(record: Mapping[str, Any]) -> Table:
+    table = Table.grid(padding=(0, 3))
+    data, evidence = record["data"], record["evidence"]
+    sizes = f"{data.get('n_train') or 0:,} training, {count(data.get('n_test') or 0, 'test example')}"
+    table.add_row("data", Text(f"{data.get('name')}: {sizes} ({data.get('fingerprint')})"))
+    table.add_row("weights", f"{record['weights']:,}")
+    value = with_error(evidence.get("value"), evidence.get("stderr"))
+    table.add_row("log evidence", Text(f"{value} nats, {number(evidence.get('per_example'))} an example"))
+    table.add_row("", Text(f"{evidence.get('kind')}, {evidence.get('estimator')}", style="dim"))
+    for name, eta in ((record.get("invariance") or {}).get("eta") or {}).items():
+        if eta is None or base(name) in NOT_AN_EXTENT:
+            continue
+        style = "dim" if negligible(name, eta) else "cyan"
+        table.add_row(meaning(name).label, Text(meaning(name).text(eta), style=style))
+    sigma = (record.get("noise") or {}).get("sigma")
+    if sigma is not None:
+        values = sigma if isinstance(sigma, list) else [sigma]
+        table.add_row("noise", Text(", ".join(significant(v) for v in values)))
+    precisions = [v for v in ((record.get("prior") or {}).get("precision") or {}).values() if v]
+    if precisions:
+        ends = sorted({significant(min(precisions)), significant(max(precisions))}, key=len)
+        text = ends[0] if len(ends) == 1 else f"{significant(min(precisions))} to {significant(max(precisions))}"
+        table.add_row("prior precision", Text(text))
+    table.add_row("time", duration(record["seconds"].get("total")))
+    return table
+
+
+def _metrics(record: Mapping[str, Any]) -> Table:
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
+    table.add_column("test")
+    table.add_column("averaged", justify="right")
+    table.add_column("point estimate", justify="right")
+    for row in rows(record.get("test"), record.get("map_test")):
+        cells = [
+            Text(text + (" ✓" if row.winner == which else "  "), style="bold" if row.winner == which else "")
+            for which, text in (("averaged", row.averaged), ("point", row.point))
+        ]
+        table.add_row(row.label, *cells)
+    return table
