@@ -24,7 +24,7 @@ from torch import Tensor
 
 from novacula.core.params import Params
 from novacula.curvature.capture import Captured, capture, output_gradients
-from novacula.curvature.jacobian import Plan, uncovered_rows
+from novacula.curvature.jacobian import Plan, uncovered_rows, weight_rows
 from novacula.curvature.sites import Site, merge
 
 Feature: TypeAlias = tuple[Tensor, ...]
@@ -62,7 +62,7 @@ def choose(made: Plan, xs: Tensor, rows: int) -> frozenset[str]:
         per_group = w.flatten(1).shape[1] * m**2 + w.shape[0] // groups[name] * r**2
         cost_positions = groups[name] * t**2 * per_group
         cost_rows = w.numel() * (r * t + r**2)
-        if groups[name] * (r * t) ** 2 <= POSITIONS and 2 * cost_positions < cost_rows:
+        if groups[name] * (r * t) ** 2 <= POSITIONS and cost_positions < cost_rows:
             chosen.add(name)
     return frozenset(chosen)
 
@@ -92,7 +92,7 @@ def features(made: Plan, captured: Captured, v: Tensor, xs: Tensor, by_position:
             if site.weight is not None and site.weight in by_position:
                 pieces.setdefault(site.weight, []).append(_by_position(site, gradients))
             elif site.weight is not None and site.weight in made.names:
-                pieces.setdefault(site.weight, []).append((site.weight_gradients(gradients).flatten(2),))
+                pieces.setdefault(site.weight, []).append((weight_rows(site, gradients).flatten(2),))
         for name, parts in pieces.items():
             if name in by_position:  # positions of all calls stand side by side
                 found[name] = tuple(torch.cat(column, -2) for column in zip(*parts, strict=True))
