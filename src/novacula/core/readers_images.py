@@ -170,7 +170,7 @@ def _image_table(folder: Path, classes: tuple[str, ...]) -> Table:
         )
     for name in classes:
         found = sorted(p for p in (folder / name).glob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != ".")
-        if not found:
+        if not found and (folder / name).is_dir():
             raise InputError(
                 "images in every class folder", f"none in {folder / name}", "add some, or remove the folder"
             )

@@ -39,11 +39,10 @@ def read_npz(path: Path, target: str | int | Sequence[str] | None, split: int | 
         raise InputError("the name of the labels' array", repr(target), "target='y', for instance")
     try:
         _check_magic(path)
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise InputError(
-                    "an .npz archive", f"{path}, a single array", "name it .npy, or write it with np.savez"
-                )
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise InputError("an .npz archive", f"{path}, a single array", "name it .npy, or write it with np.savez")
+        with file:
             return _Archive(file, path).read(target, split)
     except InputError:
         raise
