@@ -1,9 +1,23 @@
-"""Estimators of the log evidence: callables ``(target, data, start, *, seed) -> Estimate`` of one signature."""
+"""Estimators of the log evidence: callables ``(target, data, start, *, seed) -> Estimate`` of one signature.
 
-from novacula.evidence.conditional import Conditional, Prequential
+| estimator | what it gives | use |
+| --- | --- | --- |
+| `Laplace` | Laplace's approximation, by curvature structure | learning and comparing |
+| `NTKSubset` | a loose estimate from a minibatch | learning, while the weights train |
+| `ELBO` | a lower bound | last-layer and shallow networks |
+| `LinearGaussian` | the exact value | linear-Gaussian models |
+| `Conditional` | the evidence of the last part of the data given the first | which model generalises |
+| `Prequential` | forecasts by the training procedure itself | the same, without a posterior |
+
+`tune` finds the prior's precisions and the noise after training, by one eigendecomposition.
+"""
+
+from novacula.evidence.conditional import Conditional
 from novacula.evidence.elbo import ELBO
 from novacula.evidence.laplace import Laplace
 from novacula.evidence.linear_gaussian import LinearGaussian
 from novacula.evidence.ntk_subset import NTKSubset
+from novacula.evidence.prequential import Prequential
+from novacula.evidence.tuning import Tuned, tune
 
-__all__ = ["ELBO", "Conditional", "Laplace", "LinearGaussian", "NTKSubset", "Prequential"]
+__all__ = ["ELBO", "Conditional", "Laplace", "LinearGaussian", "NTKSubset", "Prequential", "Tuned", "tune"]

@@ -1,37 +1,48 @@
-"""What the evidence estimators share: the fit of the data at a point, and whether gradients are wanted."""
+"""What the evidence estimators share: the fit of the data at a point, whether gradients are wanted, the estimate."""
 
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from novacula.core.data import Data
-from novacula.core.errors import NonFiniteError
+from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.params import Params
 from novacula.core.results import Estimate, Kind
-from novacula.curvature import Problem, recompute
+from novacula.core.rng import generator
+from novacula.curvature.problem import Problem
+from novacula.curvature.recompute import recompute
 from novacula.target import Target
 
 
-def wants_gradient(problem: Problem) -> bool:
-    """Whether anything but the weights carries a gradient: extents, noise, or a tensor of the user's own.
+def wants_gradient(target: Target, params: Params, data: Data) -> bool:
+    """Whether anything but weights and prior carries a gradient: extents, noise, or a tensor of the user's own.
 
     One example is pushed through with the weights detached; what still requires a gradient then depends on something
     that is to be learned.
 
     Args:
-        problem: The curvature problem.
+        target: The model.
+        params: A point in weight space.
+        data: The data; one example is used.
 
     Returns:
-        True if outputs or likelihood factor require a gradient.
+        True if outputs, log-likelihood or its curvature require a gradient.
     """
     if not torch.is_grad_enabled():
         return False
-    xs, y = next(iter(problem.batches()))
-    f = problem.forward.average(problem.params, xs[:1])
-    return f.requires_grad or problem.factor(f, y[:1]).requires_grad
+    for part in (target.invariance, target.likelihood):
+        if part is not None and any(getattr(part, name).requires_grad for name in part.learnable):
+            return True
+    xs, y = target.warp(data.x[:1], 1, generator(0, "gradient")), data.y[:1]
+    f = target.forward.average({k: w.detach() for k, w in params.items()}, xs)
+    likelihood = target.likelihood
+    return f.requires_grad or likelihood.log_prob(f, y).requires_grad or likelihood.factor(f, y).requires_grad
 
 
 def log_likelihood(target: Target, problem: Problem) -> Tensor:
@@ -53,14 +64,13 @@ def log_likelihood(target: Target, problem: Problem) -> Tensor:
         f = problem.forward.average(problem.params, xs)
         return (target.likelihood.log_prob(f, y).sum(dtype=torch.float64),)
 
-    if problem.differentiable:
+    with torch.set_grad_enabled(problem.differentiable and torch.is_grad_enabled()):
         (total,) = recompute(fit, problem.batches)
-    else:
-        with torch.no_grad():
-            total = torch.stack([fit(batch)[0] for batch in problem.batches()]).sum()
     if not torch.isfinite(total):
         raise NonFiniteError(
-            "a finite log-likelihood", str(float(total)), "check that the weights come from a training run that converged"
+            "a finite log-likelihood",
+            str(float(total)),
+            "check that the weights come from a training run that converged",
         )
     return problem.scale * total
 
@@ -86,10 +96,10 @@ def make_estimate(
     *,
     kind: Kind,
     estimator: str,
-    spread: list[float] | None = None,
+    within: float = 0.0,
     assumptions: tuple[str, ...] = (),
     warnings: tuple[str, ...] = (),
-    parts: dict[str, float] | None = None,
+    parts: list[dict[str, float]] | None = None,
 ) -> Estimate:
     """Average repeated values into an `Estimate`.
 
@@ -99,20 +109,25 @@ def make_estimate(
         values: One value for each independent repeat.
         kind: The kind of number.
         estimator: The estimator's name and settings.
-        spread: Standard error of each value from randomness within its repeat.
+        within: The standard error of their mean as the repeats themselves know it; NaN where a single one uses
+            randomness whose effect it cannot see. The spread between repeats holds all of it, but is itself uncertain
+            where there are few, so that the larger of the two is stated.
         assumptions: What the number assumes.
         warnings: Reservations.
-        parts: Terms of the sum.
+        parts: Terms of the sum, for each repeat.
 
     Returns:
-        The estimate; its standard error combines the spread between repeats with that within.
+        The estimate.
     """
-    value = torch.stack(values).mean()
-    within = math.sqrt(sum(s * s for s in spread)) / len(spread) if spread else 0.0
-    between = float(torch.stack([v.detach() for v in values]).std()) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    stacked = torch.stack(values)
+    stderr = within
+    if len(values) > 1:
+        between = float(stacked.detach().std()) / math.sqrt(len(values))
+        stderr = between if math.isnan(within) else max(within, between)
+    mean_parts = {k: sum(p[k] for p in parts) / len(parts) for k in parts[0]} if parts else {}
     return Estimate(
-        value=value,
-        stderr=math.hypot(within, between),
+        value=stacked.mean(),
+        stderr=stderr,
         kind=kind,
         estimator=estimator,
         n=data.n,
@@ -120,9 +135,24 @@ def make_estimate(
         loss=target.likelihood.loss,
         temperature=target.temperature,
         assumptions=assumptions,
-        warnings=warnings,
-        parts=parts or {},
+        warnings=tuple(dict.fromkeys(warnings)),
+        parts=mean_parts,
     )
+
+
+def check_counts(hint: str, **counts: int | None) -> None:
+    """Refuse settings that are not whole numbers of at least 1.
+
+    Args:
+        hint: What to try.
+        counts: Settings by name; None passes.
+
+    Raises:
+        InputError: Naming the first one that does not fit.
+    """
+    for name, value in counts.items():
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise InputError(f"{name} as a whole number of at least 1", repr(value), hint)
 
 
 def invariance_assumptions(target: Target, copies: int) -> tuple[str, ...]:
@@ -138,3 +168,37 @@ def invariance_assumptions(target: Target, copies: int) -> tuple[str, ...]:
     if target.invariance is None:
         return ()
     return (f"outputs are averaged over S={copies} sampled transformations of each input",)
+
+
+def tempering_assumptions(target: Target) -> tuple[str, ...]:
+    """What a temperature means for a value.
+
+    Args:
+        target: The target.
+
+    Returns:
+        A sentence, or none at temperature 1.
+    """
+    if target.temperature == 1.0:
+        return ()
+    return (
+        f"temperature {target.temperature:g}: the mean of p(D|w)^(1/T) under the prior p(w)^(1/T), which is normalised",
+    )
+
+
+@contextmanager
+def reservations() -> Iterator[list[str]]:
+    """Collect `NovaculaWarning`s raised inside, so that an estimate can carry them; others pass.
+
+    Yields:
+        A list that is filled when the block ends.
+    """
+    found: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", NovaculaWarning)
+        yield found
+    for w in caught:
+        if issubclass(w.category, NovaculaWarning):
+            found.append(str(w.message))
+        else:
+            warnings.warn_explicit(w.message, w.category, w.filename, w.lineno, source=w.source)

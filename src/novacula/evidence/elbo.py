@@ -5,7 +5,9 @@ For any density q, ``log p(D) ≥ E_q log p(D | w) − KL(q ‖ p)``. Here q is 
 (categorical, Bernoulli, Gaussian), averaging S transformed copies inside it, ``log p(y | 1/S Σ_s f(w, x_s))``, gives a
 lower bound in expectation for every S, and a tighter one the larger S is (the multi-sample form).
 
-The gradient is the partial derivative at fixed q, which is the whole one where q is at its optimum.
+The expectation of the log-likelihood is that over pairs of weights, ``w ± ε``, which cancels what is odd in ε; the KL
+divergence is in closed form. The gradient is the partial derivative at fixed q, which is the whole one where q is at
+its optimum.
 
 References:
     Learning invariant weights in neural networks. T. van der Ouderaa, M. van der Wilk, 2022. arXiv:2202.12439.
@@ -15,23 +17,33 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from novacula.core.data import Data
 from novacula.core.errors import InputError
-from novacula.core.params import Params, dot, unstack
+from novacula.core.params import Params, unstack
 from novacula.core.results import Estimate
 from novacula.core.rng import derive, generator
-from novacula.evidence.common import invariance_assumptions, log_likelihood, make_estimate, wants_gradient
-from novacula.evidence.laplace import BUILD, Structure
+from novacula.curvature.problem import Curvature
+from novacula.evidence.common import (
+    check_counts,
+    invariance_assumptions,
+    log_likelihood,
+    make_estimate,
+    reservations,
+    wants_gradient,
+)
+from novacula.evidence.structures import build, check_structure
 from novacula.inference.method import Posterior, weights_of
+from novacula.likelihoods import Bernoulli, Categorical, Normal
 from novacula.priors import FanIn, Gaussian
 from novacula.target import Target
+
+Dense = Literal["last_layer", "exact", "kron", "diag"]
 
 
 @dataclass(frozen=True)
@@ -40,26 +52,28 @@ class ELBO:
 
     Args:
         structure: The structure of q's covariance.
-        samples: Weights drawn from q, each with transformations of its own; the standard error is their spread.
+        samples: Weights drawn from q, in pairs ``w ± ε`` (an odd number is rounded up), each with transformations of
+            its own; the standard error is the spread between pairs.
         copies: Transformed copies S of each input inside the likelihood; by default the target's.
+
+    Raises:
+        InputError: If the structure is unknown, there are fewer than two pairs, or no copies.
     """
 
-    structure: Structure | Literal["last_layer"] = "last_layer"
+    structure: Dense = "last_layer"
     samples: int = 16
     copies: int | None = None
 
     def __post_init__(self) -> None:
-        if self.structure not in BUILD or self.samples < 2:
-            raise InputError(
-                f"a structure among {', '.join(BUILD)} and at least 2 samples",
-                f"{self.structure!r}, {self.samples}",
-                "use ELBO(structure='last_layer', samples=16)",
-            )
+        check_structure(self.structure, get_args(Dense))
+        check_counts("use nv.evidence.ELBO(structure='last_layer', samples=16)", copies=self.copies)
+        if self.samples < 3:
+            raise InputError("at least two pairs of samples", f"samples={self.samples}", "use samples=16")
 
     @property
     def name(self) -> str:
         """The estimator's name, under which values compare."""
-        return f"ELBO({self.structure})"
+        return f"ELBO({self.structure})" if self.copies is None else f"ELBO({self.structure}, copies={self.copies})"
 
     def __call__(self, target: Target, data: Data, start: Params | Posterior, *, seed: int) -> Estimate:
         """Estimate the bound.
@@ -85,45 +99,65 @@ class ELBO:
         params = weights_of(start)
         copies = self.copies or target.copies.evidence
         problem = target.problem(params, data, seed=derive(seed, "curvature"), copies=copies)
-        with torch.no_grad():
-            curvature = BUILD[self.structure](problem)
-            fixed = {k: v for k, v in target.prior.precision(params).items() if k in curvature.names}
-            log_det = curvature.log_det(fixed)
-            draws = curvature.covariance(fixed).sample(self.samples, generator(seed, "weights"))
-        mean = {k: params[k] for k in curvature.names}
-        precision = target.prior.precision(mean)
-        terms = []
+        with reservations() as found, torch.no_grad():
+            curvature = build(self.structure, problem, seed=seed)
+            mean = {k: params[k].detach() for k in curvature.names}
+            fixed = {k: v.detach() for k, v in target.prior.precision(mean).items()}
+            pairs = -(-self.samples // 2)
+            draws = curvature.covariance(fixed).sample(pairs, generator(seed, "weights"))
+        kl = _divergence(target, curvature, mean, fixed)
+        graph = wants_gradient(target, params, data)
+        fits = []
         for s, shift in enumerate(unstack(draws)):
-            w = {k: v + shift[k] if k in shift else v for k, v in params.items()}
-            drawn = target.problem(w, data, seed=derive(seed, "copies", s), copies=copies)
-            drawn = dataclasses.replace(drawn, differentiable=wants_gradient(drawn))
-            # E_q of the trace term of the KL divergence, from the same draws: ½ εᵀΛε.
-            terms.append(log_likelihood(target, drawn) - _quadratic(precision, shift) / 2)
-        # log|Λ| enters as log|H+Λ| − log|Λ|, held fixed in q, plus what the prior itself moves.
-        moved = sum(
-            (precision[k].double().log().expand(v.shape).sum() - fixed[k].double().log().expand(v.shape).sum())
-            for k, v in mean.items()
-        )
-        size = sum(v.numel() for v in mean.values())
-        kl = (_quadratic(precision, mean) - size + log_det.value - moved) / 2
-        values = [t - kl for t in terms]
+            both = []
+            for sign in (1.0, -1.0):
+                w = {k: v + sign * shift[k] if k in shift else v for k, v in params.items()}
+                stream = derive(seed, "copies", s, int(sign))
+                drawn = target.problem(w, data, seed=stream, copies=copies, differentiable=graph)
+                both.append(log_likelihood(target, drawn))
+            fits.append(torch.stack(both).mean())
+        concave = isinstance(target.likelihood, Categorical | Bernoulli | Normal)
+        bound = target.invariance is None or concave
         return make_estimate(
             target,
             data,
-            values,
-            kind="lower bound",
+            [fit - kl for fit in fits],
+            kind="lower bound" if bound else "estimate",
             estimator=self.name,
-            spread=[log_det.stderr / 2] * len(values),
             assumptions=(
                 "the bound holds in expectation over the draws; the standard error is their spread",
                 *(("the weights below the last layer count as fixed",) if self.structure == "last_layer" else ()),
                 *invariance_assumptions(target, copies),
             ),
-            warnings=tuple(curvature.warnings),
-            parts={"log_likelihood": float(torch.stack([t.detach() for t in terms]).mean()), "kl": float(kl.detach())},
+            warnings=(
+                *curvature.warnings,
+                *found,
+                *(
+                    ()
+                    if bound
+                    else (f"{target.likelihood.loss} is not concave in the outputs: no bound for few copies",)
+                ),
+            ),
+            parts=[{"log_likelihood": float(fit.detach()), "kl": float(kl.detach())} for fit in fits],
         )
 
 
-def _quadratic(precision: Params, v: Params) -> Tensor:
-    """``vᵀ Λ v`` in float64."""
-    return dot({k: precision[k].double() * w.double() for k, w in v.items()}, {k: w.double() for k, w in v.items()})
+def _divergence(target: Target, curvature: Curvature, mean: Params, fixed: Params) -> Tensor:
+    """``KL(q ‖ p)`` for ``q = N(mean, (H + Λ₀)⁻¹)``, at fixed q, with gradients to the prior's precisions Λ.
+
+        ½ [Σ_t (λ_t/λ₀_t) tr_t(Λ₀ Σ) + mᵀΛm − P + log |H + Λ₀| − log |Λ|],
+
+    where ``tr_t(Λ₀ Σ) = n_t + ∂(log|H + Λ₀| − log|Λ₀|)/∂ log λ₀_t`` holds for every structure.
+
+    Returns:
+        A scalar in float64.
+    """
+    with torch.enable_grad():
+        logs = {k: v.double().log().requires_grad_() for k, v in fixed.items()}
+        determinant = curvature.log_det({k: v.exp() for k, v in logs.items()}).value
+        slopes = dict(zip(logs, torch.autograd.grad(determinant, list(logs.values())), strict=True))
+    terms = [determinant.detach()]
+    for k, precision in target.prior.precision(mean).items():
+        moved, size, w = precision.double().log() - logs[k].detach(), mean[k].numel(), mean[k].double()
+        terms.append(moved.exp() * (size + slopes[k]) - size * (1 + moved) + precision.double() * w.square().sum())
+    return torch.stack(terms).sum() / 2

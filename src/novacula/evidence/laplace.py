@@ -7,9 +7,12 @@ first two terms reward fit, the others charge for every weight the data had to p
 carries gradients to every tensor it depends on (prior precisions, noise, extents, a tensor of the user's own), at fixed
 weights.
 
-Where outputs are linear in the weights and the likelihood is Gaussian with fixed noise, the log-joint is a parabola;
-``structure="exact"`` then completes the square (+ ½ gᵀ(H+Λ)⁻¹g for the gradient g at ``w``) and the value is exact from
-any start.
+Where outputs are affine in the weights that count as uncertain (all, or with ``"last_layer"`` those of the last layer)
+and the likelihood is Gaussian with fixed noise, the log-joint is a parabola; ``structure="exact"`` and ``"last_layer"``
+then go to its peak by one Newton step, and value and gradients are exact from any start.
+
+At a temperature T other than 1 the value is that of ``∫ [p(D|w) p(w)]^(1/T) dw / ∫ p(w)^(1/T) dw`` (see `tempering`); for a
+Gaussian prior, ``[log p(D|w) − ½ wᵀΛw]/T − ½ log |I + Λ⁻¹H|``.
 
 References:
     Bayesian interpolation. D. J. C. MacKay, 1992.
@@ -24,30 +27,30 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from novacula.core.data import Data
-from novacula.core.errors import InputError
-from novacula.core.params import Params, count, dot
+from novacula.core.params import Params, count
 from novacula.core.results import Estimate
 from novacula.core.rng import derive, generator
-from novacula.curvature import Curvature, Problem, diagonal, exact, kron, last_layer, matrix_free
+from novacula.curvature.problem import Curvature, Problem
 from novacula.evidence.common import (
+    check_counts,
     invariance_assumptions,
     log_likelihood,
     log_precision_sum,
     make_estimate,
+    reservations,
+    tempering_assumptions,
     wants_gradient,
 )
 from novacula.evidence.linearity import is_linear_gaussian
+from novacula.evidence.structures import Structure, build, check_structure
+from novacula.evidence.tempering import log_prior_partition
 from novacula.inference.method import Posterior, weights_of
 from novacula.target import Target
-
-Structure = Literal["exact", "kron", "diag", "last_layer", "matrix_free"]
-BUILD = {"exact": exact, "kron": kron, "diag": diagonal, "last_layer": last_layer, "matrix_free": matrix_free}
 
 
 @dataclass(frozen=True)
@@ -56,29 +59,46 @@ class Laplace:
 
     Args:
         structure: How the curvature is represented: ``"exact"`` (the whole matrix), ``"kron"``, ``"diag"``,
-            ``"last_layer"`` (the evidence of the last layer given its features) or ``"matrix_free"`` (stochastic Lanczos).
+            ``"last_layer"`` (the evidence of the last layer given its features) or ``"matrix_free"`` (stochastic
+            Lanczos).
         copies: Transformed copies S of each input; by default the target's.
-        repeats: Independent draws of the transformations (and of the subset); the standard error is the spread between
-            them.
+        repeats: Independent draws of whatever is random (transformations, subset, probes); the standard error is the
+            spread between them. One draw does not know the error that its transformations or its subset make (NaN).
+            Where nothing is random, one is made.
         subset: Estimate H from this many random examples, scaled to N; the fit is always that of all examples. None for
             all.
+        chunk: Examples at once; by default about 1,000 transformed inputs. The transformations drawn depend on it.
+        probes: Random vectors of ``"matrix_free"``.
+
+    Raises:
+        InputError: If the structure is unknown, or a number is below 1.
+
+    Example:
+        >>> from novacula.likelihoods import Normal
+        >>> data = Data(torch.randn(20, 3), torch.randn(20, 1))
+        >>> target = Target(torch.nn.Linear(3, 1), Normal())
+        >>> Laplace(structure="exact")(target, data, target.params(), seed=0).kind
+        'exact'
     """
 
     structure: Structure = "kron"
     copies: int | None = None
-    repeats: int = 1
+    repeats: int = 2
     subset: int | None = None
+    chunk: int | None = None
+    probes: int = 16
 
     def __post_init__(self) -> None:
-        if self.structure not in BUILD:
-            raise InputError(f"a structure among {', '.join(BUILD)}", repr(self.structure), "use structure='kron'")
-        if self.repeats < 1 or (self.subset is not None and self.subset < 1):
-            raise InputError("at least one repeat and example", f"{self.repeats}, {self.subset}", "use 1 or more")
+        check_structure(self.structure)
+        hint = "use nv.evidence.Laplace(structure='kron')"
+        check_counts(hint, repeats=self.repeats, subset=self.subset, copies=self.copies, chunk=self.chunk)
 
     @property
     def name(self) -> str:
         """The estimator's name, under which values compare."""
-        return f"Laplace({self.structure})" if self.subset is None else f"Laplace({self.structure}, subset={self.subset})"
+        settings = [self.structure]
+        settings += [f"{k}={v}" for k, v in (("subset", self.subset), ("copies", self.copies)) if v is not None]
+        return f"Laplace({', '.join(settings)})"
 
     def __call__(self, target: Target, data: Data, start: Params | Posterior, *, seed: int) -> Estimate:
         """Estimate the log evidence.
@@ -87,80 +107,148 @@ class Laplace:
             target: The model.
             data: The training data.
             start: Weights at a mode of the posterior, or a posterior whose mode is used.
-            seed: Seed of the transformations and probes.
+            seed: Seed of the transformations, the subset and the probes.
 
         Returns:
             The estimate, in nats.
+
+        Raises:
+            NonFiniteError: If likelihood or curvature are not finite at ``start``.
         """
         params = weights_of(start)
         copies = self.copies or target.copies.evidence
         subset = None if self.subset is None or self.subset >= data.n else self.subset
-        exactly = self.structure == "exact" and subset is None and is_linear_gaussian(target, params, data, seed=seed)
-        repeats = self.repeats if target.invariance is not None or subset is not None else 1
-        values, spread, warnings, parts = [], [], [], {}
+        blind = target.invariance is not None or subset is not None
+        repeats = self.repeats if blind or self.structure == "matrix_free" else 1
+        drawn, doubts = [], []
         for r in range(repeats):
-            stream = derive(seed, "laplace", r)
-            problem = target.problem(params, data, seed=stream, copies=copies)
-            problem = dataclasses.replace(problem, differentiable=wants_gradient(problem))
-            fit = log_likelihood(target, problem)
-            if subset is not None:
-                order = torch.randperm(data.n, generator=generator(stream, "subset"))[:subset]
-                part = target.problem(params, data.subset(order), seed=stream, copies=copies, total=data.n)
-                problem = dataclasses.replace(part, differentiable=problem.differentiable)
-            value, stderr, found, parts = _value(target, problem, fit, BUILD[self.structure](problem), exactly)
-            values.append(value)
-            spread.append(stderr)
-            warnings += found
-        assumptions = () if exactly else ("the posterior is close to a Gaussian at these weights (one mode, curvature by the GGN)",)
+            with reservations() as found:
+                drawn.append(self._once(target, data, params, stream_of(seed, r), copies, subset))
+            doubts += [*drawn[-1].curvature.warnings, *found]
+        exactly = drawn[0].exactly
+        assumptions = _assumptions(drawn[0].curvature, exactly)
         if subset is not None:
-            assumptions += (f"the curvature of {subset} random examples stands for that of all {data.n}",)
-        if self.structure == "last_layer":
-            assumptions += ("it scores the last layer given its features: the other weights count as fixed",)
+            assumptions.append(f"the curvature of {subset} random examples stands for that of all {data.n}")
+        if blind and repeats == 1:
+            doubts.append("one draw of what is random: no standard error (use repeats=2 or more)")
         return make_estimate(
             target,
             data,
-            values,
-            kind="exact" if exactly else "estimate",
+            [d.value for d in drawn],
+            kind="exact" if exactly and not blind else "estimate",
             estimator=self.name,
-            spread=spread,
-            assumptions=assumptions + invariance_assumptions(target, copies),
-            warnings=tuple(dict.fromkeys(warnings)),
-            parts=parts,
+            within=math.nan if blind else math.sqrt(sum(d.stderr**2 for d in drawn)) / repeats,
+            assumptions=(*assumptions, *invariance_assumptions(target, copies), *tempering_assumptions(target)),
+            warnings=tuple(doubts),
+            parts=[d.terms for d in drawn],
         )
 
+    def _once(self, target: Target, data: Data, params: Params, stream: int, copies: int, subset: int | None) -> _Draw:
+        """One draw of whatever is random."""
+        graph = wants_gradient(target, params, data)
+        problem = target.problem(params, data, seed=stream, copies=copies, chunk=self.chunk, differentiable=graph)
+        part = problem
+        if subset is not None:
+            order = torch.randperm(data.n, generator=generator(stream, "subset"))[:subset]
+            part = target.problem(
+                params,
+                data.subset(order),
+                seed=derive(stream, "subset"),
+                copies=copies,
+                chunk=self.chunk,
+                total=data.n,
+                differentiable=graph,
+            )
+        curvature = build(self.structure, part, seed=derive(stream, "probes"), probes=self.probes)
+        whole = self.structure in {"exact", "last_layer"} and subset is None
+        exactly = whole and is_linear_gaussian(target, params, data, names=curvature.names, seed=stream)
+        if exactly:
+            problem = dataclasses.replace(problem, params=_peak(target, problem, curvature))
+        value, stderr, terms = laplace_value(target, problem, log_likelihood(target, problem), curvature)
+        return _Draw(value, stderr, terms, curvature, exactly)
 
-def _value(
-    target: Target, problem: Problem, fit: Tensor, curvature: Curvature, exactly: bool
-) -> tuple[Tensor, float, list[str], dict[str, float]]:
-    """One value, its standard error, warnings and parts."""
+
+@dataclass(frozen=True, eq=False)
+class _Draw:
+    """One draw's value, its standard error from probes, its terms, the curvature, and whether the formula is exact."""
+
+    value: Tensor
+    stderr: float
+    terms: dict[str, float]
+    curvature: Curvature
+    exactly: bool
+
+
+def stream_of(seed: int, repeat: int) -> int:
+    """The seed of a repeat, so that others can draw the same transformations.
+
+    Args:
+        seed: The estimate's seed.
+        repeat: Which repeat, from 0.
+
+    Returns:
+        The seed.
+    """
+    return derive(seed, "laplace", repeat)
+
+
+def laplace_value(
+    target: Target, problem: Problem, fit: Tensor, curvature: Curvature
+) -> tuple[Tensor, float, dict[str, float]]:
+    """Laplace's formula.
+
+    Args:
+        target: Gives prior and temperature.
+        problem: Gives the point.
+        fit: The log-likelihood there.
+        curvature: H; only the parameters that it covers count as uncertain.
+
+    Returns:
+        The value, its standard error from random probes, and its terms.
+    """
     covered = {k: problem.params[k] for k in curvature.names}
-    precision = {k: v for k, v in target.prior.precision(problem.params).items() if k in covered}
-    t = target.temperature
-    peak = fit + target.prior.log_prob(covered).double()
-    det = curvature.log_det(precision)
-    volume = count(covered) / 2 * math.log(2 * math.pi * t) - (det.value + log_precision_sum(precision, covered)) / 2
-    value = peak / t + volume
-    parts = {"log_likelihood": float(fit.detach()), "log_prior": float((peak - fit).detach()), "log_volume": float(volume.detach())}
-    warnings = [*curvature.warnings]
+    precision, t = target.prior.precision(covered), target.temperature
+    log_prior = target.prior.log_prob(covered).double()
+    determinant = curvature.log_det(precision)
+    volume = (
+        count(covered) / 2 * math.log(2 * math.pi * t)
+        - (determinant.value + log_precision_sum(precision, covered)) / 2
+        - log_prior_partition(target.prior, covered, t)
+    )
+    terms = {"log_likelihood": fit / t, "log_prior": log_prior / t, "log_volume": volume}
+    value = fit / t + log_prior / t + volume
+    return value, determinant.stderr / 2, {k: float(v.detach()) for k, v in terms.items()}
+
+
+def _assumptions(curvature: Curvature, exactly: bool) -> list[str]:
+    """What must hold for the value to mean what it says."""
+    found = (
+        [] if exactly else ["the posterior is close to a Gaussian at these weights (one mode, curvature by the GGN)"]
+    )
+    if curvature.structure == "last_layer":
+        found.append("it scores the last layer given its features: the other weights count as fixed")
     if curvature.fallback:
         blocks = ", ".join(f"{k} ({v})" for k, v in curvature.fallback.items())
-        warnings.append(f"not covered by the {curvature.structure} structure: {blocks}")
-    if exactly:
-        gap = _newton_gain(target, problem, curvature, precision)
-        parts["newton_gain"] = float(gap)
-        value = value + gap / t
-    return value, det.stderr / 2, warnings, parts
+        found.append(f"not covered by the {curvature.structure} structure: {blocks}")
+    return found
 
 
-def _newton_gain(target: Target, problem: Problem, curvature: Curvature, precision: Params) -> Tensor:
-    """``½ gᵀ(H+Λ)⁻¹g``: how far the parabola's peak lies above the point."""
-    leaves = {k: w.detach().requires_grad_() for k, w in problem.params.items()}
+def _peak(target: Target, problem: Problem, curvature: Curvature) -> Params:
+    """The mode of a log-joint that is a parabola: ``w + (H+Λ)⁻¹ g`` for its gradient g at any ``w``.
+
+    At the mode the derivative in ``w`` vanishes, so the partial derivative of the value at fixed weights, which is what
+    autograd sees, is the whole one.
+    """
+    leaves = {k: problem.params[k].detach().requires_grad_() for k in curvature.names}
     with torch.enable_grad():
-        f_terms = [
-            target.likelihood.log_prob(problem.forward.average(leaves, xs.detach()), y).sum() for xs, y in problem.batches()
-        ]
-        total = problem.scale * torch.stack(f_terms).sum() + target.prior.log_prob(leaves)
-    grads = torch.autograd.grad(total, list(leaves.values()))
-    g = dict(zip(leaves, (v.detach() for v in grads), strict=True))
-    fixed = {k: v.detach() for k, v in precision.items()}
-    return dot(g, curvature.covariance(fixed).solve(g)).double() / 2
+        total = target.prior.log_prob(leaves)
+    gradient = torch.autograd.grad(total, list(leaves.values()))
+    for xs, y in problem.batches():
+        with torch.enable_grad():
+            f = problem.forward.average({**problem.params, **leaves}, xs.detach())
+            fit = problem.scale * target.likelihood.log_prob(f, y).sum()
+        found = torch.autograd.grad(fit, list(leaves.values()), allow_unused=True, materialize_grads=True)
+        gradient = [g + new for g, new in zip(gradient, found, strict=True)]
+    precision = {k: v.detach() for k, v in target.prior.precision(leaves).items()}
+    step = curvature.covariance(precision).solve(dict(zip(leaves, gradient, strict=True)))
+    return {**problem.params, **{k: problem.params[k] + step[k] for k in leaves}}

@@ -3,9 +3,10 @@
 With outputs affine in the weights, ``f(w, x) = f(0, x) + J w``, noise ``N(0, σ²)`` and prior ``N(0, Λ⁻¹)``, the data are
 jointly Gaussian. With the whitened residual ``z = (y − f(0))/σ`` and rows ``G = J/σ``,
 
-    log p(D) = −½ [ND log 2πσ² + log |I + G Λ⁻¹ Gᵀ| + zᵀ (I + G Λ⁻¹ Gᵀ)⁻¹ z],
+    log p(D) = −½ [ND log 2π + 2N Σ log σ + log |I + G Λ⁻¹ Gᵀ| + zᵀ (I + G Λ⁻¹ Gᵀ)⁻¹ z],
 
-computed on the smaller side of G. Differentiable in precisions, noise, and whatever the inputs depend on.
+computed on the smaller side of G. Differentiable in precisions, noise, and whatever the inputs depend on. At a
+temperature T all but the determinant is divided by T (see `tempering`).
 
 References:
     Gaussian processes for machine learning. C. E. Rasmussen, C. K. I. Williams, 2006, section 2.1.
@@ -13,7 +14,6 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -22,11 +22,19 @@ from torch import Tensor
 
 from novacula.core.data import Data
 from novacula.core.errors import InputError
-from novacula.core.params import Params, flatten
+from novacula.core.params import Params
 from novacula.core.results import Estimate
 from novacula.core.rng import derive
-from novacula.curvature import Problem, rows
-from novacula.evidence.common import invariance_assumptions, make_estimate, wants_gradient
+from novacula.curvature.jacobian import plan, rows
+from novacula.curvature.precision import precision_vector
+from novacula.curvature.problem import Problem
+from novacula.evidence.common import (
+    check_counts,
+    invariance_assumptions,
+    make_estimate,
+    tempering_assumptions,
+    wants_gradient,
+)
 from novacula.evidence.linearity import is_linear_gaussian
 from novacula.inference.method import Posterior, weights_of
 from novacula.likelihoods import Normal
@@ -39,9 +47,15 @@ class LinearGaussian:
 
     Args:
         copies: Transformed copies S of each input; by default the target's.
+
+    Raises:
+        InputError: If ``copies`` is below 1.
     """
 
     copies: int | None = None
+
+    def __post_init__(self) -> None:
+        check_counts("use nv.evidence.LinearGaussian()", copies=self.copies)
 
     @property
     def name(self) -> str:
@@ -58,13 +72,13 @@ class LinearGaussian:
             seed: Seed of the transformations and of the test for linearity.
 
         Returns:
-            An exact value, in nats.
+            The value, in nats: exact, but for the transformations drawn where there is an invariance.
 
         Raises:
             InputError: If outputs are not affine in the weights, or likelihood or prior are not Gaussian.
         """
         params = weights_of(start)
-        likelihood = target.likelihood
+        likelihood, t = target.likelihood, target.temperature
         if not is_linear_gaussian(target, params, data, seed=seed) or not isinstance(likelihood, Normal):
             raise InputError(
                 "outputs affine in the weights, a Normal likelihood and a Gaussian prior",
@@ -73,39 +87,45 @@ class LinearGaussian:
             )
         copies = self.copies or target.copies.evidence
         origin = {k: torch.zeros_like(w) for k, w in params.items()}
-        problem = target.problem(origin, data, seed=derive(seed, "copies"), copies=copies)
-        problem = dataclasses.replace(problem, differentiable=wants_gradient(problem))
+        graph = wants_gradient(target, params, data)
+        problem = target.problem(origin, data, seed=derive(seed, "copies"), copies=copies, differentiable=graph)
         g, z, log_noise = _whitened(problem, likelihood)
-        precision = target.prior.precision(params)
-        diagonal = flatten({k: precision[k].double().expand(w.shape) for k, w in params.items()})
+        scaled = g * precision_vector(target.prior.precision(params), params, tuple(params)).rsqrt()
         n, p = g.shape
-        scaled = g / diagonal.sqrt()
+        gram = scaled @ scaled.T if n <= p else scaled.T @ scaled
+        root = torch.linalg.cholesky(torch.eye(len(gram), dtype=g.dtype, device=g.device) + gram)
         if n <= p:
-            root = torch.linalg.cholesky(torch.eye(n, dtype=g.dtype) + scaled @ scaled.T)
-            distance = torch.linalg.solve_triangular(root, z[:, None], upper=False).square().sum()
+            distance = torch.linalg.solve_triangular(root, z.unsqueeze(1), upper=False).square().sum()
         else:
-            root = torch.linalg.cholesky(torch.eye(p, dtype=g.dtype) + scaled.T @ scaled)
-            part = torch.linalg.solve_triangular(root, (scaled.T @ z)[:, None], upper=False)
-            distance = z.square().sum() - part.square().sum()
-        value = -(n * math.log(2 * math.pi) + 2 * log_noise + 2 * root.diagonal().log().sum() + distance) / 2
+            # ‖z − G̃u‖² + ‖u‖² at its minimum, rather than ‖z‖² less a nearly equal number.
+            u = torch.cholesky_solve((scaled.T @ z).unsqueeze(1), root).squeeze(1)
+            distance = (z - scaled @ u).square().sum() + u.square().sum()
+        fit = -(n * math.log(2 * math.pi) + 2 * log_noise + distance) / (2 * t)
+        occam = -root.diagonal().log().sum()
+        random = target.invariance is not None
         return make_estimate(
             target,
             data,
-            [value],
-            kind="exact",
+            [fit + occam],
+            kind="estimate" if random else "exact",
             estimator=self.name,
-            assumptions=invariance_assumptions(target, copies),
+            within=math.nan if random else 0.0,
+            assumptions=(*invariance_assumptions(target, copies), *tempering_assumptions(target)),
+            warnings=("one draw of the transformations: no standard error",) if random else (),
+            parts=[{"fit": float(fit.detach()), "occam": float(occam.detach())}],
         )
 
 
 def _whitened(problem: Problem, likelihood: Normal) -> tuple[Tensor, Tensor, Tensor]:
     """Rows ``G (ND, P)``, residuals ``z (ND,)`` and ``Σ log σ``, in float64."""
-    parts, residuals, logs = [], [], []
-    for xs, y in problem.batches():
+    made = plan(problem)
+
+    def chunk(xs: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         # The model is linear, so the rows do not depend on the point: the origin serves.
-        parts.append(rows(problem, xs, y).flatten(0, 1).double())
         f = problem.forward.average(problem.params, xs)
-        sigma = likelihood.log_sigma.exp().expand_as(y)
-        residuals.append(((y - f) / sigma).flatten().double())
-        logs.append(likelihood.log_sigma.double().expand_as(y).sum())
-    return torch.cat(parts), torch.cat(residuals), torch.stack(logs).sum()
+        log_sigma = likelihood.log_sigma.double().to(y.device).expand_as(y)
+        z = (y - f).double() * (-log_sigma).exp()
+        return rows(made, xs, y).flatten(0, 1).double(), z.flatten(), log_sigma.flatten()
+
+    g, z, log_sigma = made.reduce(chunk, "cat")
+    return g, z, log_sigma.sum()

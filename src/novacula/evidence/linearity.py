@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from novacula.core.data import Data
@@ -12,18 +14,21 @@ from novacula.priors import FanIn, Gaussian
 from novacula.target import Target
 
 
-def is_linear_gaussian(target: Target, params: Params, data: Data, *, seed: int, examples: int = 4) -> bool:
+def is_linear_gaussian(
+    target: Target, params: Params, data: Data, *, seed: int, names: Sequence[str] | None = None, examples: int = 16
+) -> bool:
     """Whether outputs are affine in the weights, and prior and likelihood are Gaussian.
 
-    Three collinear points in a random direction of weight space must give collinear outputs, at the inputs of a few
-    examples and over steps that are large against the weights. A network that is non-linear but passes would have to be
-    linear along that direction over that whole range.
+    Five collinear points in a random direction of weight space must give collinear outputs, at the inputs of random
+    examples and over steps from a tenth of the weights' size to many times it. A network that is not affine but passes
+    would have to be so along that direction over that whole range.
 
     Args:
         target: The model.
         params: A point in weight space.
-        data: The data; the first ``examples`` rows are used.
-        seed: Seed of the direction.
+        data: The data.
+        seed: Seed of the direction and of the examples.
+        names: The weights that move; by default all.
         examples: How many inputs to try.
 
     Returns:
@@ -32,12 +37,22 @@ def is_linear_gaussian(target: Target, params: Params, data: Data, *, seed: int,
     if not isinstance(target.likelihood, Normal) or not isinstance(target.prior, Gaussian | FanIn):
         return False
     rng = generator(seed, "linearity")
+    chosen = torch.randperm(data.n, generator=rng)[:examples].to(data.x.device)
+    direction = {
+        k: torch.randn(w.shape, generator=rng, dtype=torch.float64).to(w) * (1 + w.detach().square().mean().sqrt())
+        for k, w in params.items()
+        if names is None or k in names
+    }
     with torch.no_grad():
-        xs = target.warp(data.x[:examples], 2, generator(seed, "linearity", "warp"))
-        points = []
-        direction = {k: torch.randn(w.shape, generator=rng, dtype=w.dtype) for k, w in params.items()}
-        for step in (-3.0, 0.0, 3.0):
-            points.append(target.forward.average({k: w + step * direction[k] for k, w in params.items()}, xs))
-        bend = (points[0] + points[2] - 2 * points[1]).abs().max()
-        size = torch.stack(points).abs().max()
-    return bool(bend <= 50 * torch.finfo(bend.dtype).eps * size)
+        xs = target.warp(data.x[chosen], 2, generator(seed, "linearity", "warp"))
+        origin = target.forward.average(dict(params), xs)
+        bend, size = 0.0, float(origin.abs().max())
+        for step in (0.1, 3.0):
+            ahead, behind = (
+                target.forward.average({**params, **{k: params[k] + sign * step * d for k, d in direction.items()}}, xs)
+                for sign in (1.0, -1.0)
+            )
+            bend = max(bend, float((ahead + behind - 2 * origin).abs().max()) / step)
+            size = max(size, float((ahead - origin).abs().max()) / step)
+    # Of sums of P products in floating point; written so that NaN counts as not linear.
+    return bend <= 100 * torch.finfo(origin.dtype).eps * size

@@ -1,0 +1,32 @@
+"""Training of the weights for estimators that retrain."""
+
+from __future__ import annotations
+
+import math
+
+from novacula.core.data import Data
+from novacula.core.params import Params
+from novacula.inference.loop import run
+from novacula.inference.map import MAP
+from novacula.target import Target
+
+STEPS = 200
+"""Steps below which no training ends, however small the data."""
+
+
+def train(target: Target, data: Data, optimiser: MAP, epochs: int, batch_size: int, seed: int) -> Params:
+    """Weights trained from the network's own start.
+
+    Args:
+        target: The model.
+        data: The examples to train on.
+        optimiser: Trains the weights.
+        epochs: Passes over the data, at least; small data get more, for `STEPS` steps.
+        batch_size: Examples a step.
+        seed: Seed of batches and transformations.
+
+    Returns:
+        The weights.
+    """
+    steps = max(STEPS, epochs * math.ceil(data.n / min(batch_size, data.n)))
+    return run(optimiser, target, data, steps=steps, batch_size=batch_size, seed=seed).state.params

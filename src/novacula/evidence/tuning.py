@@ -1,0 +1,381 @@
+"""Prior tuning after training: precisions and noise that maximise the Laplace evidence at fixed weights.
+
+Precisions are moved in groups g by factors ``e^(a_g)`` and the noise variance by ``e^b``. With the eigenvalues ``h`` of
+``Λ^-½ H Λ^-½`` at the start, ``q_g = w_gᵀ Λ w_g`` and R the sum of squared residuals over σ², the evidence is, but for a
+constant,
+
+    F(a, b) = −½ Σ_g Σ_i log(1 + h_gi e^(−a_g − b)) − 1/(2T) [Σ_g q_g e^(a_g) + R e^(−b) + N D b].
+
+The eigenvalues are found once; a step then costs one pass over them. F is concave in (a, b) jointly, so that Newton's
+method with a line search finds *the* maximum. There, with T = 1 and without noise, ``λ_g ‖w_g‖² = γ_g``: MacKay's number
+of well-determined parameters.
+
+Groups: with ``"kron"`` and ``"diag"``, one for every scale of the prior (for `Gaussian`, every tensor). With ``"exact"``
+and ``"last_layer"``, whose spectrum does not split, one for all: precisions move by a common factor.
+
+References:
+    Bayesian interpolation. D. J. C. MacKay, 1992.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from novacula.core.data import Data
+from novacula.core.errors import InputError
+from novacula.core.params import Params
+from novacula.core.results import Estimate
+from novacula.core.rng import derive
+from novacula.curvature.diagonal import Diagonal
+from novacula.curvature.exact import Exact
+from novacula.curvature.kron import Kron
+from novacula.curvature.last_layer import LastLayer
+from novacula.curvature.problem import Curvature, Problem
+from novacula.evidence.common import check_counts, log_likelihood, reservations
+from novacula.evidence.laplace import Laplace, laplace_value, stream_of
+from novacula.evidence.structures import build, check_structure
+from novacula.inference.method import Posterior, weights_of
+from novacula.likelihoods import Normal
+from novacula.priors import FanIn, Gaussian
+from novacula.target import Target
+
+Spectral = Literal["kron", "exact", "diag", "last_layer"]
+TOLERANCE = 1e-8
+"""The largest derivative, in nats per unit of a logarithm, at which the maximum counts as found."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """What `tune` found.
+
+    Args:
+        target: The target with its tuned prior and noise.
+        evidence: Its log evidence at the fixed weights, as `Laplace` of the same structure and seed estimates it.
+        history: The log evidence before the first step and after each.
+        steps: Newton steps taken.
+        gradient: The largest derivative left, in nats per unit of a logarithm.
+        factors: What each group of precisions (named by its tensors) and the noise's standard deviation were multiplied
+            by.
+        seconds: ``curvature`` (H and its eigenvalues, once) and ``steps`` (all of them).
+        warnings: Reservations.
+    """
+
+    target: Target
+    evidence: Estimate
+    history: tuple[float, ...]
+    steps: int
+    gradient: float
+    factors: dict[str, float]
+    seconds: dict[str, float]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """F, with everything it needs as numbers.
+
+    Args:
+        spectra: Eigenvalues of each group, in units of the precisions at the start.
+        squares: ``q_g``, shape ``(G,)``.
+        residuals: R; None where the noise is not tuned.
+        outputs: N·D.
+        temperature: T.
+        learned: Which of the coordinates ``(a_1 … a_G, b)`` are free.
+    """
+
+    spectra: tuple[Tensor, ...]
+    squares: Tensor
+    residuals: float | None
+    outputs: int
+    temperature: float
+    learned: Tensor
+
+    def value(self, x: Tensor) -> float:
+        """F.
+
+        Args:
+            x: ``(a_1 … a_G, b)``.
+
+        Returns:
+            Nats, but for a constant.
+        """
+        a, b, t = x[:-1], x[-1], self.temperature
+        occam = sum(float((h * (-(a_g + b)).exp()).log1p().sum()) for h, a_g in zip(self.spectra, a, strict=True))
+        fit = float((self.squares * a.exp()).sum())
+        if self.residuals is not None:
+            fit += self.residuals * float((-b).exp()) + self.outputs * float(b)
+        return -(occam + fit / t) / 2
+
+    def derivatives(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient and Hessian of F in the free coordinates.
+
+        Args:
+            x: ``(a_1 … a_G, b)``.
+
+        Returns:
+            Shapes ``(k,)`` and ``(k, k)``.
+        """
+        a, b, t = x[:-1], x[-1], self.temperature
+        used = []
+        for h, a_g in zip(self.spectra, a, strict=True):
+            share = h / (h + (a_g + b).exp())
+            used.append(torch.stack([share.sum(), (share * (1 - share)).sum()]))
+        gamma, slope = torch.stack(used, 1)
+        penalty = self.squares * a.exp() / t
+        gradient, hessian = torch.zeros_like(x), torch.zeros(len(x), len(x), dtype=x.dtype)
+        gradient[:-1] = (gamma - penalty) / 2
+        hessian[:-1, :-1] = torch.diag(-(slope + penalty) / 2)
+        if self.residuals is not None:
+            misfit = self.residuals * float((-b).exp()) / t
+            gradient[-1] = (float(gamma.sum()) + misfit - self.outputs / t) / 2
+            hessian[-1, -1] = -(float(slope.sum()) + misfit) / 2
+            hessian[:-1, -1] = hessian[-1, :-1] = -slope / 2
+        return gradient[self.learned], hessian[self.learned][:, self.learned]
+
+
+def tune(
+    target: Target,
+    data: Data,
+    start: Params | Posterior,
+    *,
+    structure: Spectral = "kron",
+    steps: int = 100,
+    learn: tuple[Literal["prior", "noise"], ...] = ("prior", "noise"),
+    copies: int | None = None,
+    seed: int,
+) -> Tuned:
+    """Tune prior precisions and noise at fixed weights, by one eigendecomposition.
+
+    Args:
+        target: The model; its prior must be Gaussian. Its hyperparameters are where the search starts, and nothing else
+            depends on them (with ``"exact"`` and ``"last_layer"`` their ratios do).
+        data: The training data.
+        start: Trained weights, or a posterior whose mode is used.
+        structure: The structure of the curvature.
+        steps: At most so many Newton steps; about ten are usual.
+        learn: ``"prior"``, ``"noise"`` or both. The noise is tuned where the likelihood is `Normal`; several σ keep their
+            ratios.
+        copies: Transformed copies S of each input; by default the target's.
+        seed: Seed of the transformations.
+
+    Returns:
+        The tuned target, its evidence and how it was reached.
+
+    Raises:
+        InputError: If the prior is not Gaussian, an option is unknown, or there is nothing to tune.
+
+    Example:
+        >>> from novacula.likelihoods import Normal
+        >>> x = torch.linspace(-1, 1, 30).unsqueeze(1)
+        >>> data = Data(x, 3 * x + 0.1 * torch.sin(40 * x))
+        >>> target = Target(torch.nn.Linear(1, 1, bias=False), Normal())
+        >>> found = tune(target, data, {"weight": torch.tensor([[3.0]])}, structure="exact", seed=0)
+        >>> 0.06 < float(found.target.likelihood.sigma) < 0.08
+        True
+    """
+    began = time.perf_counter()
+    params = _check(target, start, structure, steps, learn, copies)
+    with torch.no_grad(), reservations() as found:
+        stream = stream_of(seed, 0)
+        problem = target.problem(params, data, seed=stream, copies=copies or target.copies.evidence)
+        curvature = build(structure, problem, seed=derive(stream, "probes"))
+        groups = _groups(target.prior, problem.params, curvature)
+        objective, doubts = _objective(target, problem, curvature, groups, learn)
+        fit = log_likelihood(target, problem)
+        constant = float(laplace_value(target, problem, fit, curvature)[0])
+        ready = time.perf_counter()
+        x, history, gradient = _maximise(objective, steps)
+        offset = constant - history[0]
+        ended = time.perf_counter()
+        tuned = _moved(target, groups, x)
+    if gradient > 1e-6:
+        doubts.append(f"no maximum after {steps} steps: a derivative of {gradient:.1g} is left")
+    warnings = tuple(dict.fromkeys([*curvature.warnings, *found, *doubts]))
+    factors = {", ".join(names): float(a.exp()) for names, a in zip(groups, x[:-1], strict=True)}
+    if objective.residuals is not None:
+        factors["noise"] = float((x[-1] / 2).exp())
+    laplace = Laplace(structure, copies=copies, repeats=1)
+    return Tuned(
+        target=tuned,
+        evidence=Estimate(
+            value=torch.tensor(history[-1] + offset, dtype=torch.float64),
+            stderr=math.nan if target.invariance is not None else 0.0,
+            kind="estimate",
+            estimator=laplace.name,
+            n=data.n,
+            fingerprint=data.fingerprint,
+            loss=target.likelihood.loss,
+            temperature=target.temperature,
+            assumptions=(
+                "the posterior is close to a Gaussian at these weights (one mode, curvature by the GGN)",
+                "the weights stay where they are: they need not be a mode under the tuned prior",
+            ),
+            warnings=warnings,
+        ),
+        history=tuple(v + offset for v in history),
+        steps=len(history) - 1,
+        gradient=gradient,
+        factors=factors,
+        seconds={"curvature": ready - began, "steps": ended - ready},
+        warnings=warnings,
+    )
+
+
+def _check(
+    target: Target,
+    start: Params | Posterior,
+    structure: str,
+    steps: int,
+    learn: tuple[str, ...],
+    copies: int | None,
+) -> Params:
+    """Refuse what cannot be tuned.
+
+    Returns:
+        The weights.
+
+    Raises:
+        InputError: As `tune` says.
+    """
+    check_structure(structure, get_args(Spectral))
+    check_counts("use tune(…, structure='kron', steps=100)", steps=steps, copies=copies)
+    if not isinstance(target.prior, Gaussian | FanIn):
+        raise InputError(
+            "a Gaussian or FanIn prior", type(target.prior).__name__, "learn other priors by gradient: nv.learn"
+        )
+    if isinstance(learn, str) or not learn or not set(learn) <= {"prior", "noise"}:
+        raise InputError("learn=('prior',), ('noise',) or both", repr(learn), "use learn=('prior', 'noise')")
+    if "prior" not in learn and not isinstance(target.likelihood, Normal):
+        raise InputError(
+            "a Normal likelihood, whose noise can be tuned", type(target.likelihood).__name__, "use 'prior'"
+        )
+    return weights_of(start)
+
+
+def _groups(prior: Gaussian | FanIn, params: Params, curvature: Curvature) -> list[tuple[str, ...]]:
+    """The tensors whose precisions move together."""
+    names = curvature.names
+    if isinstance(curvature, Exact | LastLayer) or (isinstance(prior, Gaussian) and prior.log_precision.ndim == 0):
+        return [tuple(names)]
+    if isinstance(prior, Gaussian):
+        return [(name,) for name in names]
+    split = [tuple(name for name in names if (params[name].ndim > 1) == matrix) for matrix in (True, False)]
+    return [group for group in split if group]
+
+
+def _spectra(curvature: Curvature, groups: list[tuple[str, ...]], precision: Params) -> tuple[Tensor, ...]:
+    """Eigenvalues of each group, in units of the precisions: the one eigendecomposition."""
+    match curvature:
+        case Exact():
+            return (curvature.spectrum(precision).values,)
+        case LastLayer():
+            return (curvature.exact.spectrum(precision).values,)
+        case Kron():
+            values = curvature.spectrum()
+        case Diagonal():
+            values = {name: h.flatten() for name, h in curvature.values.items()}
+        case _:
+            raise InputError("a structure with a spectrum", curvature.structure, "use structure='kron'")
+    return tuple(torch.cat([values[k].double().cpu() / precision[k].double().cpu() for k in group]) for group in groups)
+
+
+def _objective(
+    target: Target, problem: Problem, curvature: Curvature, groups: list[tuple[str, ...]], learn: tuple[str, ...]
+) -> tuple[Objective, list[str]]:
+    """F, and reservations: groups without a finite optimum stay as they are."""
+    precision = {k: v.double() for k, v in target.prior.precision(problem.params).items()}
+    spectra = tuple(h.cpu() for h in _spectra(curvature, groups, precision))
+    squares = [sum(float(precision[k] * problem.params[k].double().square().sum()) for k in group) for group in groups]
+    doubts, free = [], []
+    for group, h, q in zip(groups, spectra, squares, strict=True):
+        tunable = q > 0 and float(h.sum()) > 0
+        free.append("prior" in learn and tunable)
+        if "prior" in learn and not tunable:
+            reason = "its weights are all zero" if q == 0 else "the data say nothing about it"
+            doubts.append(f"the precision of {', '.join(group)} was left as it is: {reason}, and no finite one is best")
+    residuals, outputs = None, 0
+    if "noise" in learn and isinstance(target.likelihood, Normal):
+        residuals, outputs = _residuals(target.likelihood, problem)
+        if residuals == 0:
+            doubts.append("the noise was left as it is: the residuals are all zero")
+            residuals = None
+    return (
+        Objective(
+            spectra=spectra,
+            squares=torch.tensor(squares, dtype=torch.float64),
+            residuals=residuals,
+            outputs=outputs,
+            temperature=target.temperature,
+            learned=torch.tensor([*free, residuals is not None]),
+        ),
+        doubts,
+    )
+
+
+def _residuals(likelihood: Normal, problem: Problem) -> tuple[float, int]:
+    """``R = Σ ((y − f̄)/σ)²`` and N·D."""
+    total, size = 0.0, 0
+    for xs, y in problem.batches():
+        f = problem.forward.average(problem.params, xs)
+        z = (y - f).double() * (-likelihood.log_sigma.double().to(y.device)).exp()
+        total, size = total + float(z.square().sum()), size + z.numel()
+    return total * problem.scale, round(size * problem.scale)
+
+
+def _maximise(objective: Objective, steps: int) -> tuple[Tensor, list[float], float]:
+    """Newton's method on a concave function, with steps of at most 3 and halved until they gain.
+
+    Returns:
+        The maximum, F along the way, and the largest derivative left.
+    """
+    x = torch.zeros(len(objective.spectra) + 1, dtype=torch.float64)
+    history = [objective.value(x)]
+    if not objective.learned.any():
+        return x, history, 0.0
+    for _ in range(steps):
+        gradient, hessian = objective.derivatives(x)
+        if float(gradient.abs().max()) <= TOLERANCE:
+            break
+        direction = torch.zeros_like(x)
+        direction[objective.learned] = torch.linalg.solve(-hessian, gradient)
+        direction *= min(1.0, 3.0 / float(direction.abs().max()))
+        slope, step = float(gradient @ direction[objective.learned]), 1.0
+        new = objective.value(x + direction)
+        # Close to the maximum, gains are below rounding; a full step is then right.
+        while new < history[-1] + 1e-4 * step * slope and step * slope > 1e-11 * (1 + abs(history[-1])):
+            step /= 2
+            new = objective.value(x + step * direction)
+        x = x + step * direction
+        history.append(new)
+    return x, history, float(objective.derivatives(x)[0].abs().max())
+
+
+def _moved(target: Target, groups: list[tuple[str, ...]], x: Tensor) -> Target:
+    """The target with its precisions and noise multiplied by what was found."""
+    prior, values = target.prior, {}
+    if isinstance(prior, Gaussian):
+        log = prior.log_precision.detach().clone()
+        for group, a in zip(groups, x[:-1].to(log), strict=True):
+            if log.ndim == 0:
+                log = log + a
+            else:
+                log[[prior.names.index(name) for name in group]] += a
+        values["prior.log_precision"] = log
+    elif isinstance(prior, FanIn):
+        log = prior.log_scales.detach().clone()
+        ranks = {name: w.ndim for name, w in target.params().items()}
+        for group, a in zip(groups, x[:-1].to(log), strict=True):
+            for place, matrix in enumerate((True, False)):
+                if any((ranks[name] > 1) == matrix for name in group):
+                    log[place] -= a / 2
+        values["prior.log_scales"] = log
+    if isinstance(target.likelihood, Normal):
+        log_sigma = target.likelihood.log_sigma.detach()
+        values["likelihood.log_sigma"] = log_sigma + x[-1].to(log_sigma) / 2
+    return target.with_learnable(values)
