@@ -153,6 +153,30 @@ def test_copies_of_an_input_fill_the_strata() -> None:
 # ---------------------------------------------------------------- custom, compose
 
 
+def test_copies_of_an_input_come_in_opposite_pairs() -> None:
+    affine, x = Affine(), torch.zeros(5, 1, 6, 4)
+    for distribution in ("uniform", "gaussian"):
+        noise = dataclasses.replace(affine, distribution=distribution).noise(40, x, torch.Generator().manual_seed(2))
+        halves = noise.unflatten(0, (5, 2, 4))
+        assert torch.allclose(halves[:, 0], -halves[:, 1], atol=1e-5)
+        assert halves[:, 0].abs().min() > 0
+    odd = affine.noise(15, x, torch.Generator().manual_seed(2)).unflatten(0, (5, 3))
+    assert not torch.allclose(odd.sum(1), torch.zeros(5, 6), atol=1e-2)
+
+
+def test_pairs_take_the_noise_from_the_gradient_at_small_extents() -> None:
+    # f(x + η u) = f + η u f' + η² u² f''/2: the gradient in η of a pair's mean is η u² f'', that of one draw u f' + ….
+    moved = Custom(lambda x, u, eta: x + eta * u, eta=torch.tensor([0.01], dtype=torch.float64))
+    x = torch.linspace(-1, 1, 50, dtype=torch.float64)[:, None]
+    spread = {}
+    for copies in (1, 2):
+        eta = moved.eta.clone().requires_grad_()
+        noise = moved.noise(50 * copies, x, torch.Generator().manual_seed(0))
+        f = (dataclasses.replace(moved, eta=eta)(x.repeat_interleave(copies, 0), noise).exp()).view(50, copies).mean(1)
+        spread[copies] = torch.stack([torch.autograd.grad(v, eta, retain_graph=True)[0] for v in f]).std()
+    assert spread[2] < 0.05 * spread[1]
+
+
 def test_custom_wraps_any_function() -> None:
     def roll(x: Tensor, noise: Tensor, eta: Tensor) -> Tensor:
         return x.roll(1, -1) * eta + noise.sum((1, 2)).view(-1, 1, 1, 1)
