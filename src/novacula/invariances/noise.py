@@ -6,9 +6,9 @@ copy into each, in an order of its own for every coordinate and input. Every sin
 average stays unbiased, and its variance falls (for any square-integrable function it is at most S/(S−1) times that of
 independent draws, and far less where the function is close to additive).
 
-Symmetric draws come as pairs ``u, −u``. An output moves by ``η u · f' + O(η²)`` under a transformation of extent η; in a
-pair the odd part cancels, and with it nearly all noise of the gradient in η where η is small. This decides whether an
-extent that the data do not want is seen to vanish, or lost in a random walk.
+Symmetric draws come as pairs ``u, −u``. An output moves by ``η u · f' + O(η²)`` under a transformation of extent η; in
+a pair the odd part cancels, and with it nearly all noise of the gradient in η where η is small. This decides whether
+an extent that the data do not want is seen to vanish, or lost in a random walk.
 
 References:
     A comparison of three methods for selecting values of input variables in the analysis of output from a computer
