@@ -89,20 +89,20 @@ def load_splits(
 ) -> Splits:
     """Load a file or folder with its test part, if it has one.
 
-    =================  ================================================================================================
-    source             what is read
-    =================  ================================================================================================
-    ``"digits"``       1,797 images of 8×8 pixels in [0, 1], ten classes
-    ``.npz``           arrays ``x``, ``X``, ``inputs``, ``images``, ``data`` or ``features`` with ``y``, ``labels``,
-                       ``targets``, ``target`` or ``label``; or such pairs with ``train_`` and ``test_`` before or
-                       after; ``test_index`` (a mask of shape ``(N,)`` or ``(K, N)``) and ``classes`` are understood
-    ``.npy``           a structured array; a matrix with ``target`` as column index; or ``…x….npy`` beside ``…y….npy``
-    ``.csv``, ``.tsv`` a header and rows; also gzipped. Text columns become one column a value (at most 20 values)
-    ``.parquet``       the same, by pyarrow or pandas
-    IDX                ``…images…`` with ``…labels…`` in the same folder, plain or ``.gz``; in a folder, ``train`` and
-                       ``t10k`` or ``test``
-    folder             ``class/*.png`` (also JPEG, BMP …), or the same under ``train/`` and ``test/``; by Pillow
-    =================  ================================================================================================
+    ==================  ===============================================================================================
+    source              what is read
+    ==================  ===============================================================================================
+    ``"digits"``        1,797 images of 8×8 pixels in [0, 1], ten classes
+    ``.npz``            arrays ``x``, ``X``, ``inputs``, ``images``, ``data`` or ``features`` with ``y``, ``labels``,
+                        ``targets``, ``target`` or ``label``; or such pairs with ``train_`` and ``test_`` before or
+                        after; ``test_index`` (a mask of shape ``(N,)`` or ``(K, N)``) and ``classes`` are understood
+    ``.npy``            a structured array; a matrix with ``target`` as column index; or ``…x….npy`` beside ``…y….npy``
+    ``.csv``, ``.tsv``  a header and rows; also gzipped. Text columns become one column a value (at most 20 values)
+    ``.parquet``        the same, by pyarrow or pandas
+    IDX                 ``…images…`` with ``…labels…`` in the same folder, plain or ``.gz``; in a folder, ``train`` and
+                        ``t10k`` or ``test``
+    folder              ``class/*.png`` (also JPEG, BMP …), or the same under ``train/`` and ``test/``; by Pillow
+    ==================  ===============================================================================================
 
     Args:
         path: See the table.

@@ -1,0 +1,120 @@
+"""One API page for each package, written before every build from what the package exports.
+
+A page holds the package's own text and then, module by module, the module's text and its public names: those in the
+package's ``__all__``, under the name by which users import them. `_MODULES` adds modules whose names are public
+without being exported by their package.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sphinx.application import Sphinx
+
+_PACKAGES = {
+    "study": "Learning and comparing",
+    "evidence": "Evidence",
+    "prediction": "Prediction",
+    "inference": "Inference",
+    "target": "Target",
+    "priors": "Priors",
+    "likelihoods": "Likelihoods",
+    "invariances": "Invariances",
+    "networks": "Networks",
+    "curvature": "Curvature",
+    "diagnostics": "Diagnostics",
+    "reporting": "Reporting",
+    "core": "Core",
+}
+_MODULES = {
+    "core": ["data", "loaders", "standardise", "results", "run", "errors", "rng", "params", "forward", "execute", "memory"],
+    "invariances": ["perturb"],
+}
+_TOP = "novacula"
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the writer.
+
+    Args:
+        app: The build.
+
+    Returns:
+        What Sphinx asks of an extension.
+    """
+    app.connect("builder-inited", _write)
+    return {"parallel_read_safe": True}
+
+
+def _write(app: Sphinx) -> None:
+    folder = Path(app.srcdir) / "api" / "generated"
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {f"{name}.rst": _page(name, title) for name, title in _PACKAGES.items()}
+    wanted["names.rst"] = _names()
+    for old in folder.glob("*.rst"):
+        if old.name not in wanted:
+            old.unlink()
+    for name, text in wanted.items():
+        path = folder / name
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def _page(name: str, title: str) -> str:
+    package = importlib.import_module(f"{_TOP}.{name}")
+    lines = [title, "=" * len(title), "", f".. automodule:: {package.__name__}", "   :no-members:", "   :no-index:", ""]
+    for module, names in _groups(package, _MODULES.get(name, [])).items():
+        if module != package.__name__:
+            lines += [module, "-" * len(module), "", f".. automodule:: {module}", "   :no-members:"]
+            lines += ["   :no-index:", ""]
+        for full, entry in names.items():
+            lines += [f".. {entry}:: {full}", ""]
+    return "\n".join(lines)
+
+
+def _groups(package: ModuleType, modules: list[str]) -> dict[str, dict[str, str]]:
+    """Public names with their directives, by the module that defines them."""
+    found: dict[str, dict[str, str]] = {}
+    for name in getattr(package, "__all__", ()):
+        value = getattr(package, name)
+        if (directive := _directive(value)) is not None:
+            found.setdefault(value.__module__, {})[f"{package.__name__}.{name}"] = directive
+    # In the order in which the package imports its modules, which goes from the general to the particular or A to Z.
+    for name in modules:
+        module = importlib.import_module(f"{package.__name__}.{name}")
+        own = {k: v for k, v in vars(module).items() if not k.startswith("_") and inspect.getmodule(v) is module}
+        for key, value in own.items():
+            if (directive := _directive(value)) is not None and key == value.__name__:
+                found.setdefault(module.__name__, {})[f"{module.__name__}.{key}"] = directive
+    return found
+
+
+def _directive(value: object) -> str | None:
+    if inspect.isclass(value):
+        return "autoexception" if issubclass(value, BaseException) else "autoclass"
+    return "autofunction" if inspect.isfunction(value) else None
+
+
+def _names() -> str:
+    """The names of the top level, each with where it is documented."""
+    top: Any = importlib.import_module(_TOP)
+    lines = ["Names at the top level", "=" * 22, "", "``import novacula as nv`` gives these without a further import.", ""]
+    lines += [".. list-table::", "   :header-rows: 1", "", "   * - name", "     - what it is"]
+    for name in sorted(top.__all__):
+        value = getattr(top, name)
+        if inspect.ismodule(value) or not callable(value):
+            continue
+        first = (inspect.getdoc(value) or "").strip().split("\n\n")[0].replace("\n", " ")
+        lines += [f"   * - :py:obj:`nv.{name} <{_public(value)}>`", f"     - {first}"]
+    return "\n".join([*lines, ""])
+
+
+def _public(value: Any) -> str:
+    """The name under which a page documents an object."""
+    _, package, *rest = value.__module__.split(".")
+    exported = getattr(importlib.import_module(f"{_TOP}.{package}"), "__all__", ())
+    return ".".join([_TOP, package, *([] if value.__name__ in exported else rest), value.__name__])
