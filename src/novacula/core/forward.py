@@ -2,17 +2,23 @@
 
 The user's module is copied once and never changed: not its weights, buffers, train/eval flag or device. Weights that
 are frozen (``requires_grad=False``) stay constants of the function. A weight used in several places is one weight.
+
+A tensor that requires a gradient and is no parameter (a plain attribute, a buffer) is a hyperparameter of the user's
+own: the copy shares it, so that the gradient of an evidence reaches the very tensor that the user holds.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.params import Params, detach
@@ -23,7 +29,8 @@ class Forward:
     """The function ``f(w, x)`` that a module computes.
 
     Args:
-        module: Any `nn.Module` that maps ``(N, …)`` to ``(N, C)``. It is deep-copied.
+        module: Any `nn.Module` that maps ``(N, …)`` to ``(N, C)``. It is deep-copied, but for tensors that require a
+            gradient and are no parameters, which are shared.
 
     Attributes:
         frozen: Names of the parameters held constant because they do not require a gradient.
@@ -46,7 +53,8 @@ class Forward:
             raise InputError(
                 "an nn.Module", f"a {type(self.module).__name__}", "pass the network itself, not its output"
             )
-        module = copy.deepcopy(self.module)
+        with _ShareHyperparameters():
+            module = copy.deepcopy(self.module)
         trainable = [name for name, w in module.named_parameters() if w.requires_grad]
         if not trainable:
             n_frozen = sum(1 for _ in module.parameters())
@@ -152,3 +160,22 @@ class Forward:
                 "call network.eval() (dropout in train mode is random), or remove the sampling",
             )
         return first.shape[1]
+
+
+class _ShareHyperparameters(TorchFunctionMode):
+    """While it is active, `copy.deepcopy` keeps tensors that require a gradient and are no parameters.
+
+    A copy of a leaf would be another leaf, and a copy of a tensor with a graph is refused by torch. `nn.Parameter`
+    copies itself without asking the mode. Tensors in lists or in objects of the module's are met as well.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is Tensor.__deepcopy__ and args[0].requires_grad:
+            return args[0]
+        return func(*args, **(kwargs or {}))
