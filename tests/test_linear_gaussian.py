@@ -28,7 +28,7 @@ SHAPES = [(9, 3), (4, 7)]  # N·D against P: 18 > 8 (primal), 8 < 16 (dual)
 def case(
     n: int, d: int, *, temperature: float = 1.0, log_precision: Tensor | None = None, log_sigma: Tensor | None = None
 ):
-    """Two outputs with noise of their own, weight and bias with precisions of their own, an offset outside the weights."""
+    """Two outputs with noise of their own, weight and bias with precisions of their own, labels off centre."""
     rng = generator(5, n, d)
     x = torch.randn(n, d, generator=rng, dtype=torch.float64)
     y = torch.randn(n, 2, generator=rng, dtype=torch.float64) * torch.tensor([1.0, 2.5]) + 0.7

@@ -15,8 +15,7 @@ from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.params import Params
 from novacula.core.results import Estimate, Kind
 from novacula.core.rng import generator
-from novacula.curvature.problem import Problem
-from novacula.curvature.recompute import recompute
+from novacula.curvature import Problem, recompute
 from novacula.target import Target
 
 

@@ -4,9 +4,9 @@ The log evidence is a sum of forecasts, ``log p(D) = Σ_b log p(D_b | D_{<b})``.
 alone predicts, and can outweigh everything that matters for the trained network: a model may have a low evidence and
 generalise best. `Conditional` keeps the last term only, ``log p(D_{≥m} | D_{<m})``.
 
-When it misleads: it says nothing of the fit to the first m examples, is noisy when few are left, and favours models that
-learn fast from m examples over such that need all N. Hyperparameters that were learned from all the data have seen the
-examples that are scored.
+When it misleads: it says nothing of the fit to the first m examples, is noisy when few are left, and favours models
+that learn fast from m examples over such that need all N. Hyperparameters that were learned from all the data have seen
+the examples that are scored.
 
 References:
     Bayesian model selection, the marginal likelihood, and generalization. S. Lotfi, P. Izmailov, G. Benton,
@@ -27,7 +27,7 @@ from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.core.results import Estimate
 from novacula.core.rng import derive, generator
-from novacula.curvature.jacobian import plan
+from novacula.curvature import plan
 from novacula.evidence.common import check_counts, invariance_assumptions, make_estimate, reservations
 from novacula.evidence.function_space import joint_outputs, log_joint
 from novacula.evidence.structures import Structure, build, check_structure

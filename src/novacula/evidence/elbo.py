@@ -28,7 +28,7 @@ from novacula.core.errors import InputError
 from novacula.core.params import Params, unstack
 from novacula.core.results import Estimate
 from novacula.core.rng import derive, generator
-from novacula.curvature.problem import Curvature
+from novacula.curvature import Curvature
 from novacula.evidence.common import (
     check_counts,
     invariance_assumptions,

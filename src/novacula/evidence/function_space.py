@@ -1,8 +1,8 @@
 """The joint score of examples whose outputs are Gaussian: ``log ∫ Π_n p(y_n | f_n) N(f; m, K) df``.
 
 Under a Laplace posterior of the linearised network the outputs ``f`` at R = n·C places are jointly Gaussian, with mean
-``m = f̄(w)`` and covariance ``K = J Σ Jᵀ``. Drawing weights and averaging ``Π p(y_n | f_n)`` fails for more than a handful
-of examples: the average is dominated by draws that are never made. Laplace's method in function space does not,
+``m = f̄(w)`` and covariance ``K = J Σ Jᵀ``. Drawing weights and averaging ``Π p(y_n | f_n)`` fails for more than a
+handful of examples: the average is dominated by draws that are never made. Laplace's method in function space does not,
 
     max_f ψ(f) − ½ log |I + Lᵀ K L|,    ψ(f) = Σ log p(y_n | f_n) − ½ (f − m)ᵀ K⁻¹ (f − m),   L Lᵀ = −E ∂² log p/∂f²,
 
@@ -21,12 +21,9 @@ from torch import Tensor
 
 from novacula.core.errors import NovaculaWarning
 from novacula.core.params import flatten, unflatten
-from novacula.curvature.diagonal import DiagonalCovariance
-from novacula.curvature.exact import ExactCovariance
+from novacula.curvature import Covariance, DiagonalCovariance, ExactCovariance, LastLayerCovariance
 from novacula.curvature.jacobian import Plan, jacobian
 from novacula.curvature.kron_covariance import KronCovariance
-from novacula.curvature.last_layer import LastLayerCovariance
-from novacula.curvature.problem import Covariance
 from novacula.likelihoods.base import Likelihood
 
 
@@ -90,8 +87,8 @@ def log_joint(likelihood: Likelihood, mean: Tensor, k: Tensor, y: Tensor, *, ite
     """``log ∫ Π_n p(y_n | f_n) N(f; m, K) df``, by Laplace's method.
 
     Args:
-        likelihood: Its Fisher information serves as the curvature, which is the Hessian's for Categorical, Bernoulli and
-            Normal; Newton's method is damped.
+        likelihood: Its Fisher information serves as the curvature, which is the Hessian's for Categorical, Bernoulli
+            and Normal; Newton's method is damped.
         mean: ``m``, shape ``(n, C)``.
         k: ``K``, shape ``(n·C, n·C)``, float64.
         y: Labels.

@@ -11,8 +11,8 @@ Where outputs are affine in the weights that count as uncertain (all, or with ``
 and the likelihood is Gaussian with fixed noise, the log-joint is a parabola; ``structure="exact"`` and ``"last_layer"``
 then go to its peak by one Newton step, and value and gradients are exact from any start.
 
-At a temperature T other than 1 the value is that of ``∫ [p(D|w) p(w)]^(1/T) dw / ∫ p(w)^(1/T) dw`` (see `tempering`); for a
-Gaussian prior, ``[log p(D|w) − ½ wᵀΛw]/T − ½ log |I + Λ⁻¹H|``.
+At a temperature T other than 1 the value is that of ``∫ [p(D|w) p(w)]^(1/T) dw / ∫ p(w)^(1/T) dw`` (see `tempering`);
+for a Gaussian prior, ``[log p(D|w) − ½ wᵀΛw]/T − ½ log |I + Λ⁻¹H|``.
 
 References:
     Bayesian interpolation. D. J. C. MacKay, 1992.
@@ -35,7 +35,7 @@ from novacula.core.data import Data
 from novacula.core.params import Params, count
 from novacula.core.results import Estimate
 from novacula.core.rng import derive, generator
-from novacula.curvature.problem import Curvature, Problem
+from novacula.curvature import Curvature, Problem
 from novacula.evidence.common import (
     check_counts,
     invariance_assumptions,
@@ -144,7 +144,6 @@ class Laplace:
         )
 
     def _once(self, target: Target, data: Data, params: Params, stream: int, copies: int, subset: int | None) -> _Draw:
-        """One draw of whatever is random."""
         graph = wants_gradient(target, params, data)
         problem = target.problem(params, data, seed=stream, copies=copies, chunk=self.chunk, differentiable=graph)
         part = problem
@@ -221,7 +220,7 @@ def laplace_value(
 
 
 def _assumptions(curvature: Curvature, exactly: bool) -> list[str]:
-    """What must hold for the value to mean what it says."""
+    # What must hold for the value to mean what it says.
     found = (
         [] if exactly else ["the posterior is close to a Gaussian at these weights (one mode, curvature by the GGN)"]
     )
@@ -234,11 +233,8 @@ def _assumptions(curvature: Curvature, exactly: bool) -> list[str]:
 
 
 def _peak(target: Target, problem: Problem, curvature: Curvature) -> Params:
-    """The mode of a log-joint that is a parabola: ``w + (H+Λ)⁻¹ g`` for its gradient g at any ``w``.
-
-    At the mode the derivative in ``w`` vanishes, so the partial derivative of the value at fixed weights, which is what
-    autograd sees, is the whole one.
-    """
+    # The mode of a log-joint that is a parabola: w + (H+Λ)⁻¹ g for its gradient g at any w. There the derivative in w
+    # vanishes, so the partial derivative of the value at fixed weights, which is what autograd sees, is the whole one.
     leaves = {k: problem.params[k].detach().requires_grad_() for k in curvature.names}
     with torch.enable_grad():
         total = target.prior.log_prob(leaves)

@@ -1,7 +1,7 @@
 """The exact evidence of a linear-Gaussian model.
 
-With outputs affine in the weights, ``f(w, x) = f(0, x) + J w``, noise ``N(0, σ²)`` and prior ``N(0, Λ⁻¹)``, the data are
-jointly Gaussian. With the whitened residual ``z = (y − f(0))/σ`` and rows ``G = J/σ``,
+With outputs affine in the weights, ``f(w, x) = f(0, x) + J w``, noise ``N(0, σ²)`` and prior ``N(0, Λ⁻¹)``, the data
+are jointly Gaussian. With the whitened residual ``z = (y − f(0))/σ`` and rows ``G = J/σ``,
 
     log p(D) = −½ [ND log 2π + 2N Σ log σ + log |I + G Λ⁻¹ Gᵀ| + zᵀ (I + G Λ⁻¹ Gᵀ)⁻¹ z],
 
@@ -25,9 +25,8 @@ from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.core.results import Estimate
 from novacula.core.rng import derive
-from novacula.curvature.jacobian import plan, rows
+from novacula.curvature import Problem, plan, rows
 from novacula.curvature.precision import precision_vector
-from novacula.curvature.problem import Problem
 from novacula.evidence.common import (
     check_counts,
     invariance_assumptions,
@@ -117,7 +116,7 @@ class LinearGaussian:
 
 
 def _whitened(problem: Problem, likelihood: Normal) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows ``G (ND, P)``, residuals ``z (ND,)`` and ``Σ log σ``, in float64."""
+    # Rows ``G (ND, P)``, residuals ``z (ND,)`` and ``Σ log σ``, in float64.
     made = plan(problem)
 
     def chunk(xs: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -26,7 +26,8 @@ from novacula.core.errors import InputError
 from novacula.core.params import Params, count
 from novacula.core.results import Estimate
 from novacula.core.rng import derive, generator
-from novacula.curvature.ntk import Outputs, ntk_gram
+from novacula.curvature import Problem, ntk_gram
+from novacula.curvature.ntk import Outputs
 from novacula.evidence.common import (
     check_counts,
     invariance_assumptions,
@@ -108,13 +109,13 @@ class NTKSubset:
     def _once(
         self, target: Target, data: Data, params: Params, copies: int, stream: int
     ) -> tuple[Tensor, dict[str, float]]:
-        """One subset's value and its terms."""
+        # One subset's value and its terms.
         t = target.temperature
         graph = wants_gradient(target, params, data)
         order = torch.randperm(data.n, generator=generator(stream, "subset"))
         m, n_fit = min(self.subset, data.n), min(self.fit or self.subset, data.n)
 
-        def problem(size: int, key: str):  # noqa: ANN202
+        def problem(size: int, key: str) -> Problem:
             return target.problem(
                 params,
                 data.subset(order[:size]),

@@ -1,8 +1,8 @@
 """The prequential score: forecasts of each part of the data by the network trained on what came before.
 
 It is the log evidence's sum of forecasts, ``Σ_b log p(D_b | D_{<b})``, with each made by the network that the training
-procedure finds, not by an idealised posterior. Minus this number is the length, in nats, of a code for the labels that a
-receiver with the inputs can decode.
+procedure finds, not by an idealised posterior. Minus this number is the length, in nats, of a code for the labels that
+a receiver with the inputs can decode.
 
 When it misleads: it depends on the order of the data and on the training procedure, and charges for the slow start of
 gradient descent on tiny sets, which a Bayesian would not pay. The first block is given, so that models which differ in
@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -111,7 +112,7 @@ class Prequential:
                 self.forecast(
                     target, data.subset(order[:first]), data.subset(order[first:last]), seed=derive(stream, b)
                 )
-                for b, (first, last) in enumerate(zip(cuts[:-1], cuts[1:], strict=True))
+                for b, (first, last) in enumerate(pairwise(cuts))
             ]
             values.append(torch.stack(scores).sum())
         estimate = make_estimate(

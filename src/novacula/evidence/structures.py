@@ -5,12 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from novacula.core.errors import InputError
-from novacula.curvature.diagonal import diagonal
-from novacula.curvature.exact import exact
-from novacula.curvature.kron import kron
-from novacula.curvature.last_layer import last_layer
-from novacula.curvature.matrix_free import matrix_free
-from novacula.curvature.problem import Curvature, Problem
+from novacula.curvature import Curvature, Problem, diagonal, exact, kron, last_layer, matrix_free
 
 Structure = Literal["exact", "kron", "diag", "last_layer", "matrix_free"]
 STRUCTURES: tuple[Structure, ...] = get_args(Structure)

@@ -4,9 +4,9 @@ The number that plays the part of the evidence is the ratio of the two partition
 
     Z_T = ∫ [p(D|w) p(w)]^(1/T) dw / ∫ p(w)^(1/T) dw,
 
-the mean of ``p(D|w)^(1/T)`` under the tempered prior. Without the denominator it would grow without limit in the prior's
-precision for every T < 1 (each weight adds ``½ (1/T − 1) log λ``), and could not choose a prior. At T = 1 the denominator
-is one.
+the mean of ``p(D|w)^(1/T)`` under the tempered prior. Without the denominator it would grow without limit in the
+prior's precision for every T < 1 (each weight adds ``½ (1/T − 1) log λ``), and could not choose a prior. At T = 1 the
+denominator is one.
 """
 
 from __future__ import annotations
@@ -51,8 +51,7 @@ def log_prior_partition(prior: Prior, params: Params, temperature: float) -> Ten
             df = (prior.df + 1) / t - 1
             if df <= 0:
                 raise InputError(
-                    f"a temperature below {prior.df + 1:g}, as t-densities with df={prior.df:g} to the power 1/T have no "
-                    "integral above",
+                    f"a temperature below {prior.df + 1:g}: above it this density to the power 1/T has no integral",
                     f"{t:g}",
                     "use a lower temperature or a larger df",
                 )

@@ -1,17 +1,11 @@
 """Prior tuning after training: precisions and noise that maximise the Laplace evidence at fixed weights.
 
-Precisions are moved in groups g by factors ``e^(a_g)`` and the noise variance by ``e^b``. With the eigenvalues ``h`` of
-``Λ^-½ H Λ^-½`` at the start, ``q_g = w_gᵀ Λ w_g`` and R the sum of squared residuals over σ², the evidence is, but for a
-constant,
+The eigenvalues of the curvature are found once; a step then costs one pass over them, and the evidence is concave in
+the logarithms that are tuned (see `spectral`), so that Newton's method finds *the* maximum. There, with T = 1,
+``λ_g ‖w_g‖² = γ_g``: MacKay's number of well-determined parameters.
 
-    F(a, b) = −½ Σ_g Σ_i log(1 + h_gi e^(−a_g − b)) − 1/(2T) [Σ_g q_g e^(a_g) + R e^(−b) + N D b].
-
-The eigenvalues are found once; a step then costs one pass over them. F is concave in (a, b) jointly, so that Newton's
-method with a line search finds *the* maximum. There, with T = 1 and without noise, ``λ_g ‖w_g‖² = γ_g``: MacKay's number
-of well-determined parameters.
-
-Groups: with ``"kron"`` and ``"diag"``, one for every scale of the prior (for `Gaussian`, every tensor). With ``"exact"``
-and ``"last_layer"``, whose spectrum does not split, one for all: precisions move by a common factor.
+Groups: with ``"kron"`` and ``"diag"``, one for every scale of the prior (for `Gaussian`, every tensor). With
+``"exact"`` and ``"last_layer"``, whose spectrum does not split, one for all: precisions move by a common factor.
 
 References:
     Bayesian interpolation. D. J. C. MacKay, 1992.
@@ -32,13 +26,10 @@ from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.core.results import Estimate
 from novacula.core.rng import derive
-from novacula.curvature.diagonal import Diagonal
-from novacula.curvature.exact import Exact
-from novacula.curvature.kron import Kron
-from novacula.curvature.last_layer import LastLayer
-from novacula.curvature.problem import Curvature, Problem
+from novacula.curvature import Curvature, Diagonal, Exact, Kron, LastLayer, Problem
 from novacula.evidence.common import check_counts, log_likelihood, reservations
 from novacula.evidence.laplace import Laplace, laplace_value, stream_of
+from novacula.evidence.spectral import Objective, maximise
 from novacula.evidence.structures import build, check_structure
 from novacula.inference.method import Posterior, weights_of
 from novacula.likelihoods import Normal
@@ -46,8 +37,6 @@ from novacula.priors import FanIn, Gaussian
 from novacula.target import Target
 
 Spectral = Literal["kron", "exact", "diag", "last_layer"]
-TOLERANCE = 1e-8
-"""The largest derivative, in nats per unit of a logarithm, at which the maximum counts as found."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,69 +65,6 @@ class Tuned:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Objective:
-    """F, with everything it needs as numbers.
-
-    Args:
-        spectra: Eigenvalues of each group, in units of the precisions at the start.
-        squares: ``q_g``, shape ``(G,)``.
-        residuals: R; None where the noise is not tuned.
-        outputs: N·D.
-        temperature: T.
-        learned: Which of the coordinates ``(a_1 … a_G, b)`` are free.
-    """
-
-    spectra: tuple[Tensor, ...]
-    squares: Tensor
-    residuals: float | None
-    outputs: int
-    temperature: float
-    learned: Tensor
-
-    def value(self, x: Tensor) -> float:
-        """F.
-
-        Args:
-            x: ``(a_1 … a_G, b)``.
-
-        Returns:
-            Nats, but for a constant.
-        """
-        a, b, t = x[:-1], x[-1], self.temperature
-        occam = sum(float((h * (-(a_g + b)).exp()).log1p().sum()) for h, a_g in zip(self.spectra, a, strict=True))
-        fit = float((self.squares * a.exp()).sum())
-        if self.residuals is not None:
-            fit += self.residuals * float((-b).exp()) + self.outputs * float(b)
-        return -(occam + fit / t) / 2
-
-    def derivatives(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient and Hessian of F in the free coordinates.
-
-        Args:
-            x: ``(a_1 … a_G, b)``.
-
-        Returns:
-            Shapes ``(k,)`` and ``(k, k)``.
-        """
-        a, b, t = x[:-1], x[-1], self.temperature
-        used = []
-        for h, a_g in zip(self.spectra, a, strict=True):
-            share = h / (h + (a_g + b).exp())
-            used.append(torch.stack([share.sum(), (share * (1 - share)).sum()]))
-        gamma, slope = torch.stack(used, 1)
-        penalty = self.squares * a.exp() / t
-        gradient, hessian = torch.zeros_like(x), torch.zeros(len(x), len(x), dtype=x.dtype)
-        gradient[:-1] = (gamma - penalty) / 2
-        hessian[:-1, :-1] = torch.diag(-(slope + penalty) / 2)
-        if self.residuals is not None:
-            misfit = self.residuals * float((-b).exp()) / t
-            gradient[-1] = (float(gamma.sum()) + misfit - self.outputs / t) / 2
-            hessian[-1, -1] = -(float(slope.sum()) + misfit) / 2
-            hessian[:-1, -1] = hessian[-1, :-1] = -slope / 2
-        return gradient[self.learned], hessian[self.learned][:, self.learned]
-
-
 def tune(
     target: Target,
     data: Data,
@@ -159,8 +85,8 @@ def tune(
         start: Trained weights, or a posterior whose mode is used.
         structure: The structure of the curvature.
         steps: At most so many Newton steps; about ten are usual.
-        learn: ``"prior"``, ``"noise"`` or both. The noise is tuned where the likelihood is `Normal`; several σ keep their
-            ratios.
+        learn: ``"prior"``, ``"noise"`` or both. The noise is tuned where the likelihood is `Normal`; several σ keep
+            their ratios.
         copies: Transformed copies S of each input; by default the target's.
         seed: Seed of the transformations.
 
@@ -180,17 +106,17 @@ def tune(
         True
     """
     began = time.perf_counter()
-    params = _check(target, start, structure, steps, learn, copies)
+    prior, params = _check(target, structure, steps, learn, copies), weights_of(start)
     with torch.no_grad(), reservations() as found:
         stream = stream_of(seed, 0)
         problem = target.problem(params, data, seed=stream, copies=copies or target.copies.evidence)
         curvature = build(structure, problem, seed=derive(stream, "probes"))
-        groups = _groups(target.prior, problem.params, curvature)
+        groups = _groups(prior, problem.params, curvature)
         objective, doubts = _objective(target, problem, curvature, groups, learn)
         fit = log_likelihood(target, problem)
         constant = float(laplace_value(target, problem, fit, curvature)[0])
         ready = time.perf_counter()
-        x, history, gradient = _maximise(objective, steps)
+        x, history, gradient = maximise(objective, steps)
         offset = constant - history[0]
         ended = time.perf_counter()
         tuned = _moved(target, groups, x)
@@ -227,18 +153,11 @@ def tune(
     )
 
 
-def _check(
-    target: Target,
-    start: Params | Posterior,
-    structure: str,
-    steps: int,
-    learn: tuple[str, ...],
-    copies: int | None,
-) -> Params:
+def _check(target: Target, structure: str, steps: int, learn: tuple[str, ...], copies: int | None) -> Gaussian | FanIn:
     """Refuse what cannot be tuned.
 
     Returns:
-        The weights.
+        The prior.
 
     Raises:
         InputError: As `tune` says.
@@ -255,11 +174,11 @@ def _check(
         raise InputError(
             "a Normal likelihood, whose noise can be tuned", type(target.likelihood).__name__, "use 'prior'"
         )
-    return weights_of(start)
+    return target.prior
 
 
 def _groups(prior: Gaussian | FanIn, params: Params, curvature: Curvature) -> list[tuple[str, ...]]:
-    """The tensors whose precisions move together."""
+    # The tensors whose precisions move together.
     names = curvature.names
     if isinstance(curvature, Exact | LastLayer) or (isinstance(prior, Gaussian) and prior.log_precision.ndim == 0):
         return [tuple(names)]
@@ -270,7 +189,7 @@ def _groups(prior: Gaussian | FanIn, params: Params, curvature: Curvature) -> li
 
 
 def _spectra(curvature: Curvature, groups: list[tuple[str, ...]], precision: Params) -> tuple[Tensor, ...]:
-    """Eigenvalues of each group, in units of the precisions: the one eigendecomposition."""
+    # Eigenvalues of each group, in units of the precisions: the one eigendecomposition.
     match curvature:
         case Exact():
             return (curvature.spectrum(precision).values,)
@@ -288,7 +207,7 @@ def _spectra(curvature: Curvature, groups: list[tuple[str, ...]], precision: Par
 def _objective(
     target: Target, problem: Problem, curvature: Curvature, groups: list[tuple[str, ...]], learn: tuple[str, ...]
 ) -> tuple[Objective, list[str]]:
-    """F, and reservations: groups without a finite optimum stay as they are."""
+    # F, and reservations: groups without a finite optimum stay as they are.
     precision = {k: v.double() for k, v in target.prior.precision(problem.params).items()}
     spectra = tuple(h.cpu() for h in _spectra(curvature, groups, precision))
     squares = [sum(float(precision[k] * problem.params[k].double().square().sum()) for k in group) for group in groups]
@@ -319,7 +238,7 @@ def _objective(
 
 
 def _residuals(likelihood: Normal, problem: Problem) -> tuple[float, int]:
-    """``R = Σ ((y − f̄)/σ)²`` and N·D."""
+    # ``R = Σ ((y − f̄)/σ)²`` and N·D.
     total, size = 0.0, 0
     for xs, y in problem.batches():
         f = problem.forward.average(problem.params, xs)
@@ -328,36 +247,8 @@ def _residuals(likelihood: Normal, problem: Problem) -> tuple[float, int]:
     return total * problem.scale, round(size * problem.scale)
 
 
-def _maximise(objective: Objective, steps: int) -> tuple[Tensor, list[float], float]:
-    """Newton's method on a concave function, with steps of at most 3 and halved until they gain.
-
-    Returns:
-        The maximum, F along the way, and the largest derivative left.
-    """
-    x = torch.zeros(len(objective.spectra) + 1, dtype=torch.float64)
-    history = [objective.value(x)]
-    if not objective.learned.any():
-        return x, history, 0.0
-    for _ in range(steps):
-        gradient, hessian = objective.derivatives(x)
-        if float(gradient.abs().max()) <= TOLERANCE:
-            break
-        direction = torch.zeros_like(x)
-        direction[objective.learned] = torch.linalg.solve(-hessian, gradient)
-        direction *= min(1.0, 3.0 / float(direction.abs().max()))
-        slope, step = float(gradient @ direction[objective.learned]), 1.0
-        new = objective.value(x + direction)
-        # Close to the maximum, gains are below rounding; a full step is then right.
-        while new < history[-1] + 1e-4 * step * slope and step * slope > 1e-11 * (1 + abs(history[-1])):
-            step /= 2
-            new = objective.value(x + step * direction)
-        x = x + step * direction
-        history.append(new)
-    return x, history, float(objective.derivatives(x)[0].abs().max())
-
-
 def _moved(target: Target, groups: list[tuple[str, ...]], x: Tensor) -> Target:
-    """The target with its precisions and noise multiplied by what was found."""
+    # The target with its precisions and noise multiplied by what was found.
     prior, values = target.prior, {}
     if isinstance(prior, Gaussian):
         log = prior.log_precision.detach().clone()
