@@ -25,7 +25,7 @@ PUBLISHED = {"batch": 1000, "lr": 0.005, "lr_aug": 0.05, "lr_hyp": 0.05, "burnin
 TUNED = PUBLISHED | {"batch": 125, "lr_hyp": 0.1, "fit_batch": 250, "grad_batch": 125, "prior_structure": "layerwise"}
 SETTINGS = {
     ("digits", "published"): PUBLISHED | {"epochs": 30, "batch": 125},
-    ("digits", "tuned"): TUNED | {"epochs": 75, "batch": 50, "lr": 0.01, "lr_aug": 0.15, "burnin": 5,
+    ("digits", "tuned"): TUNED | {"epochs": 75, "batch": 50, "lr": 0.02, "lr_aug": 0.15, "burnin": 5,
                                   "samples": 8},
     ("mnist10k", "tuned"): TUNED | {"epochs": 4, "lr_aug": 0.3, "burnin": 1, "samples": 5, "fit_batch": 125,
                                     "grad_batch": 64},

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 # every epoch one fit and ten Adam steps of .1.
 DEFAULT = {"batch": 125, "lr": 0.005, "lr_hyp": 0.1, "steps": 10, "burnin": 0, "frequency": 1, "glm": 1}
 SETTINGS = {
-    ("digits", "tuned"): DEFAULT | {"epochs": 75, "batch": 50, "lr": 0.01},
+    ("digits", "tuned"): DEFAULT | {"epochs": 75, "batch": 50, "lr": 0.02},
     ("mnist10k", "tuned"): DEFAULT | {"epochs": 8, "glm": 0},
 }
 

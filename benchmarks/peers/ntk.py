@@ -24,7 +24,7 @@ PUBLISHED = {"batch": 128, "lr": 0.005, "lr_aug": 0.01, "lr_aug_min": 0.001, "lr
              "samples": 20, "subset": 150, "steps": 20, "prior_steps": 4}  # fmt: skip
 SETTINGS = {
     ("digits", "published"): PUBLISHED | {"epochs": 75},
-    ("digits", "tuned"): PUBLISHED | {"epochs": 75, "batch": 50, "lr": 0.01, "lr_aug": 0.05, "lr_aug_min": 0.005,
+    ("digits", "tuned"): PUBLISHED | {"epochs": 75, "batch": 50, "lr": 0.02, "lr_aug": 0.05, "lr_aug_min": 0.005,
                                       "burnin": 5, "samples": 8, "steps": 8},
     ("mnist10k", "tuned"): PUBLISHED | {"epochs": 8, "batch": 125, "lr_aug": 0.05, "lr_aug_min": 0.005, "burnin": 1,
                                         "samples": 5, "subset": 100, "steps": 10},

@@ -14,7 +14,7 @@ from benchmarks.peers.task import Task
 from torch import Tensor, nn
 
 SETTINGS = {
-    ("digits", "tuned"): {"epochs": 75, "batch": 50, "lr": 0.01, "decay": 1e-4},
+    ("digits", "tuned"): {"epochs": 75, "batch": 50, "lr": 0.02, "decay": 1e-4},
     ("mnist10k", "tuned"): {"epochs": 12, "batch": 125, "lr": 0.005, "decay": 1e-4},
 }
 
