@@ -1,0 +1,75 @@
+"""Going on with less when memory runs out: halve the chunk and say so."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from novacula.core.errors import InputError, NovaculaWarning
+
+R = TypeVar("R")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the host.
+
+    Args:
+        error: What was raised.
+
+    Returns:
+        True for `torch.OutOfMemoryError`, for the CPU allocator's `RuntimeError` and for `MemoryError`.
+    """
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
+def with_halving(function: Callable[[int, int], R], total: int, size: int, *, what: str = "examples") -> list[R]:
+    """Work through ``0..total`` in chunks, and halve the chunk whenever memory runs out.
+
+    Chunks that are done are kept. The results must not depend on where the chunks are cut.
+
+    Args:
+        function: Called as ``function(start, stop)`` for consecutive chunks.
+        total: How many items there are.
+        size: How many items to take at once at the start.
+        what: What the items are, for the warning.
+
+    Returns:
+        The results in order.
+
+    Raises:
+        InputError: If ``size`` is not positive, or memory does not suffice for one item.
+        RuntimeError: What ``function`` raises that is not about memory.
+        MemoryError: Never; it is caught like every other sign that memory ran out.
+
+    Example:
+        >>> with_halving(lambda start, stop: list(range(start, stop)), 5, 2)
+        [[0, 1], [2, 3], [4]]
+    """
+    if size < 1:
+        raise InputError(f"at least one of the {what} at once", str(size), "use 1 or more, or leave it out")
+    done, found = 0, []
+    while done < total:
+        try:
+            found.append(function(done, min(done + size, total)))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            at_once = min(size, total - done)
+            if at_once == 1:
+                raise InputError(
+                    f"memory for one of the {what}",
+                    "out of memory",
+                    "use a smaller network, or fewer samples or copies",
+                ) from error
+            size = at_once // 2
+            warnings.warn(
+                f"out of memory with {at_once} {what} at once: going on with {size}", NovaculaWarning, stacklevel=2
+            )
+            continue
+        done = min(done + size, total)
+    return found
