@@ -69,13 +69,13 @@ class MAP:
         """The point itself.
 
         Args:
-            target: Not used.
+            target: The target, which the point keeps.
             state: The last state.
 
         Returns:
             A posterior of one point.
         """
-        return Point(state.params)
+        return Point(state.params, target)
 
 
 def loss_and_gradient(

@@ -55,7 +55,12 @@ class Info:
 
 
 class Posterior(Protocol):
-    """A distribution over weights."""
+    """A distribution over the weights of a target's network."""
+
+    @property
+    def target(self) -> Target:
+        """The target whose posterior it is: predictions need its network, likelihood and invariance."""
+        ...
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -94,10 +99,12 @@ class Point:
 
     Args:
         mode: The weights.
+        target: The target they were trained for.
         warnings: Reservations a reader must know.
     """
 
     mode: Params
+    target: Target
     warnings: tuple[str, ...] = ()
 
     def sample(self, n: int, rng: torch.Generator) -> Params:

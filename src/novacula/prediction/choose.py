@@ -1,0 +1,243 @@
+"""Choosing the predictive on the training data alone, so that it is not worse than its own point estimate.
+
+A Laplace predictive at the prior that maximises the evidence is often far worse than the weights it is built around:
+the Gaussian is too wide where the network is not linear. A temperature T mends that, ``T Σ`` in the place of Σ, with
+T = 0 the point estimate itself. Structure and temperature are chosen by the log predictive density of training
+examples, each predicted without itself (`novacula.inference.leave_one_out`); no validation data are needed and
+nothing is trained again.
+
+The point estimate is always a candidate. Another one replaces it only if it gains more than one standard error of the
+paired difference, and where nothing can be held against it (a loss without a density, no affordable matrix), it stays.
+
+References:
+    Improving predictions of Bayesian neural nets via local linearization. A. Immer, M. Korzepa, M. Bauer, 2021.
+    arXiv:2008.08711.
+    How good is the Bayes posterior in deep neural networks really? F. Wenzel, K. Roth, B. Veeling, J. Świątkowski,
+    L. Tran, S. Mandt, J. Snoek, T. Salimans, R. Jenatton, S. Nowozin, 2020. arXiv:2002.02405.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from novacula.core.data import Data
+from novacula.core.errors import InputError
+from novacula.core.params import Params, detach
+from novacula.core.rng import derive
+from novacula.inference.laplace import STRUCTURES, LaplacePosterior, Structure, laplace_posterior
+from novacula.inference.leave_one_out import LeaveOneOut, Reference, reference
+from novacula.inference.method import Point, Posterior
+from novacula.target import Target
+
+TEMPERATURES = (0.01, 0.03, 0.1, 0.3, 1.0)
+EXAMPLES = 1_000
+
+
+@dataclass(frozen=True)
+class Score:
+    """What leave-one-out says about one candidate.
+
+    Args:
+        structure: The curvature's structure, or ``"point"``.
+        temperature: T; 0 for the point estimate.
+        nll: Negative log predictive density, nats an example.
+        gain: How much better than the point estimate.
+        stderr: The standard error of the gain, from the examples.
+    """
+
+    structure: str
+    temperature: float
+    nll: float
+    gain: float
+    stderr: float
+
+    @property
+    def better(self) -> bool:
+        """Whether the gain exceeds its standard error."""
+        return self.gain > self.stderr
+
+    def __str__(self) -> str:
+        name = (
+            "the point estimate" if self.temperature == 0 else f"{self.structure} at temperature {self.temperature:g}"
+        )
+        return f"{name} ({self.nll:.4f} nats an example)"
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """A predictive that was chosen, and why.
+
+    Args:
+        structure: The curvature's structure, or ``"point"``.
+        temperature: T; 0 for the point estimate.
+        scores: All candidates, the point estimate first.
+        reason: The choice in words.
+        warnings: Reservations a reader must know.
+        posterior: What `predict` takes.
+    """
+
+    structure: str
+    temperature: float
+    scores: tuple[Score, ...]
+    reason: str
+    warnings: tuple[str, ...]
+    posterior: Posterior
+
+    def to_dict(self) -> dict[str, Any]:
+        """The choice as plain JSON values.
+
+        Returns:
+            Everything but the posterior.
+        """
+        return {
+            "structure": self.structure,
+            "temperature": self.temperature,
+            "reason": self.reason,
+            "warnings": list(self.warnings),
+            "scores": [dataclasses.asdict(s) for s in self.scores],
+        }
+
+
+def choose(
+    target: Target,
+    params: Params,
+    data: Data,
+    *,
+    structures: Sequence[Structure] | None = None,
+    temperatures: Sequence[float] = TEMPERATURES,
+    requested: tuple[Structure, float] | None = None,
+    examples: int = EXAMPLES,
+    seed: int = 0,
+) -> Choice:
+    """Choose structure and temperature of the predictive on the training data.
+
+    Args:
+        target: The target, with the hyperparameters it was trained with.
+        params: Trained weights.
+        data: The training data.
+        structures: Structures to consider; by default the last layer, Kronecker-factored, and the exact matrix where it
+            is affordable.
+        temperatures: Temperatures above 0 to consider; the point estimate always is.
+        requested: A structure and a temperature to use whatever the scores say; a warning tells if they are worse than
+            the point estimate.
+        examples: At most this many training examples are predicted without themselves.
+        seed: Seed of everything random.
+
+    Returns:
+        The choice.
+
+    Raises:
+        InputError: If a structure is unknown or a temperature is not positive.
+    """
+    wanted = tuple(structures if structures is not None else ("last_layer", "kron"))
+    if requested is not None:
+        wanted, temperatures = (requested[0],), (requested[1],)
+    _check(wanted, temperatures)
+    if target.likelihood.normalised:
+        held_out = reference(target, params, data, seed=seed, examples=examples)
+        why = "no exact curvature of these weights is affordable, so that no predictive can be held against it"
+    else:
+        held_out, why = None, f"the loss {target.likelihood.loss!r} has no predictive density to score"
+    if held_out is None:
+        return _unscored(target, params, data, requested, why, seed)
+    if structures is None and requested is None and held_out.curvature.structure == "exact":
+        wanted = ("exact", *wanted)
+    found, problems = _candidates(held_out, data, wanted, seed)
+    scores = [_score("point", 0.0, next(iter(found.values())))] if found else []
+    scores += [_score(name, t, posterior) for name, posterior in found.items() for t in sorted(temperatures) if t > 0]
+    scores = [s for s in scores if math.isfinite(s.nll)]
+    if requested is not None and found:
+        return _requested(held_out, data, found, scores, requested, problems, seed)
+    best = max((s for s in scores if s.better), key=lambda s: s.gain, default=None)
+    basis = f"{len(held_out.y):,} training examples, each predicted without itself" + (
+        "" if held_out.curvature.structure == "exact" else " (as far as the last layer goes)"
+    )
+    if best is None:
+        rival = max((s for s in scores if s.temperature > 0), key=lambda s: s.gain, default=None)
+        reason = f"the point estimate: no average over weights beats it on {basis}"
+        if rival is not None:
+            reason += f"; the closest is {rival}, against {scores[0].nll:.4f} (difference ± {rival.stderr:.4f})"
+        return Choice("point", 0.0, tuple(scores), reason, problems, Point(detach(params), target))
+    reason = f"{best}: better than the point estimate by {best.gain:.4f} ± {best.stderr:.4f} on {basis}"
+    posterior = _posterior(held_out, data, found, best.structure, best.temperature, seed)
+    return Choice(best.structure, best.temperature, tuple(scores), reason, (*problems, *posterior.warnings), posterior)
+
+
+def _candidates(
+    held_out: Reference, data: Data, wanted: Sequence[str], seed: int
+) -> tuple[dict[str, LeaveOneOut], tuple[str, ...]]:
+    # Leave-one-out posteriors by structure, and what went wrong.
+    found: dict[str, LeaveOneOut] = {}
+    problems: list[str] = []
+    for name in wanted:
+        try:
+            curvature = held_out.curvature
+            if name != curvature.structure:
+                curvature = STRUCTURES[name](held_out.problem(data, seed=derive(seed, "laplace")))
+            found[name] = held_out.of(curvature)
+        except InputError as error:
+            problems.append(f"the structure {name!r} was not considered: {error}")
+    return found, tuple(problems)
+
+
+def _posterior(
+    held_out: Reference, data: Data, found: dict[str, LeaveOneOut], name: str, temperature: float, seed: int
+) -> LaplacePosterior:
+    # The scores may come from a subset; the posterior itself is that of all data.
+    made = laplace_posterior(
+        held_out.target,
+        held_out.params,
+        data,
+        structure=name,  # type: ignore[arg-type]
+        seed=seed,
+        temperature=temperature,
+        check=False,
+    )
+    return dataclasses.replace(made, held_out=found[name])
+
+
+def _score(name: str, temperature: float, posterior: LeaveOneOut) -> Score:
+    mine, point, stderr = posterior.compare(temperature)
+    return Score(name, temperature, -mine, mine - point, stderr)
+
+
+def _requested(
+    held_out: Reference,
+    data: Data,
+    found: dict[str, LeaveOneOut],
+    scores: list[Score],
+    requested: tuple[str, float],
+    problems: tuple[str, ...],
+    seed: int,
+) -> Choice:
+    name, temperature = requested
+    posterior = _posterior(held_out, data, found, name, temperature, seed)
+    reason = f"{name} at temperature {temperature:g}, as requested"
+    return Choice(name, temperature, tuple(scores), reason, (*problems, *posterior.warnings), posterior)
+
+
+def _unscored(
+    target: Target, params: Params, data: Data, requested: tuple[Structure, float] | None, why: str, seed: int
+) -> Choice:
+    if requested is None:
+        return Choice("point", 0.0, (), f"the point estimate: {why}", (), Point(detach(params), target))
+    name, temperature = requested
+    made = laplace_posterior(target, params, data, structure=name, seed=seed, temperature=temperature, check=False)
+    doubt = f"the predictive was not held against its point estimate: {why}"
+    reason = f"{name} at temperature {temperature:g}, as requested"
+    return Choice(name, temperature, (), reason, (doubt, *made.warnings), made)
+
+
+def _check(structures: Sequence[str], temperatures: Sequence[float]) -> None:
+    unknown = [s for s in structures if s not in STRUCTURES]
+    if unknown or not structures:
+        raise InputError(
+            f"structures among {', '.join(STRUCTURES)}", repr(unknown[0]) if unknown else "none", "leave them out"
+        )
+    bad = [t for t in temperatures if not 0 <= t < math.inf]
+    if bad or not any(t > 0 for t in temperatures):
+        raise InputError("temperatures above zero", str(list(temperatures)), "use, for instance, (0.1, 0.3, 1.0)")

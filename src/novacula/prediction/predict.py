@@ -1,0 +1,184 @@
+"""`predict`: a posterior's distribution over the labels of new inputs.
+
+Outputs are averaged over the invariance as the model says, ``f̄(w, x) = 1/S Σ_s f(w, T_s x)``, over one fixed set of
+transformations that all inputs share; then:
+
+- ``"plug-in"``: the weights of the mode, ``p(y | f̄(w*, x))``.
+- ``"linearised"``: ``f̄ ~ N(f̄(w*, x), J Σ Jᵀ)``, the network linearised at a Laplace posterior's mode.
+- ``"mixture"``: weights sampled from the posterior, probabilities averaged over them.
+
+Everything random is drawn from a seed and not from the inputs, so a prediction does not depend on the batch it is made
+in, but for rounding.
+
+References:
+    Improving predictions of Bayesian neural nets via local linearization. A. Immer, M. Korzepa, M. Bauer, 2021.
+    arXiv:2008.08711.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from novacula.core.errors import InputError, NonFiniteError
+from novacula.core.memory import with_halving
+from novacula.core.params import unstack
+from novacula.core.rng import derive, generator
+from novacula.inference.copies import default_chunk, fixed_copies, fixed_outputs
+from novacula.inference.laplace import LaplacePosterior
+from novacula.inference.linearised import (
+    Rule,
+    check_rule,
+    default_rule,
+    effective_outputs,
+    normal_draws,
+)
+from novacula.inference.method import Point, Posterior
+from novacula.prediction.predictive import Predictive
+
+Kind = Literal["auto", "plug-in", "linearised", "mixture"]
+KINDS: tuple[Kind, ...] = ("auto", "plug-in", "linearised", "mixture")
+
+
+def predict(
+    posterior: Posterior,
+    x: Tensor,
+    *,
+    kind: Kind = "auto",
+    rule: Rule | None = None,
+    samples: int = 128,
+    copies: int | None = None,
+    average: Literal["outputs", "probabilities"] = "outputs",
+    seed: int = 0,
+    chunk: int | None = None,
+) -> Predictive:
+    """Predict the labels of new inputs.
+
+    Args:
+        posterior: What is known about the weights; it knows its target.
+        x: Inputs, shape ``(N, …)``.
+        kind: How, see the module's text. ``"auto"`` is plug-in for a `Point`, linearised for a `LaplacePosterior` and a
+            mixture for everything else.
+        rule: How a linearised predictive is made: ``"analytic"``, ``"monte_carlo"``, ``"probit"`` or
+            ``"probit_diagonal"`` (see `novacula.inference.linearised`); by default the most accurate one.
+        samples: Draws of a mixture or of the Monte-Carlo rule.
+        copies: Transformed copies S; by default the target's for predictions.
+        average: Whether the outputs are averaged over the copies, as in training, or (plug-in and mixture only) the
+            probabilities.
+        seed: Seed of the transformations and draws.
+        chunk: Inputs at once; halved, with a warning, when memory runs out.
+
+    Returns:
+        The predictive; means in the units of the training targets.
+
+    Raises:
+        InputError: If the inputs are no batch that the network takes, or an option does not fit the posterior.
+        NonFiniteError: If the network's outputs are not finite.
+
+    Example:
+        >>> from novacula.target import Target
+        >>> target = Target(torch.nn.Linear(3, 2))
+        >>> predict(Point(target.params(), target), torch.zeros(4, 3)).mean().shape
+        torch.Size([4, 2])
+    """
+    target = posterior.target
+    chosen = _check(posterior, x, kind, rule, samples, average)
+    s = copies or target.copies.predict
+    if s < 1:
+        raise InputError("at least one transformed copy", str(copies), "use 1 or more, or leave it out")
+    with torch.no_grad():
+        if chosen == "linearised" and isinstance(posterior, LaplacePosterior):
+            return _linearised(posterior, x, rule or default_rule(target.likelihood), samples, s, seed, chunk)
+        points = (
+            [posterior.mode]
+            if chosen == "plug-in"
+            else unstack(posterior.sample(samples, generator(derive(seed, "weights"))))
+        )
+        joint = average == "outputs"
+        outputs = [
+            fixed_outputs(target, w, x, copies=s, seed=seed, chunk=chunk, average=joint).movedim(-2, 0) for w in points
+        ]
+        f = torch.stack(outputs) if joint else torch.cat(outputs)
+    _finite(f)
+    return Predictive(target.likelihood, f, chosen, warnings=posterior.warnings)
+
+
+def _linearised(
+    posterior: LaplacePosterior, x: Tensor, rule: Rule, samples: int, copies: int, seed: int, chunk: int | None
+) -> Predictive:
+    target = posterior.target
+    # The average over copies has less noise than the spread of the weights; the variance needs fewer copies.
+    fewer = min(copies, target.copies.evidence)
+
+    def variance(start: int, stop: int) -> Tensor:
+        return posterior.functional_variance(fixed_copies(target, x[start:stop], fewer, seed))
+
+    mean = fixed_outputs(target, posterior.mode, x, copies=copies, seed=seed, chunk=chunk)
+    _finite(mean)
+    size = chunk or default_chunk(target, fewer)
+    draws = normal_draws(samples, mean.shape[1], derive(seed, "outputs"), mean) if rule == "monte_carlo" else None
+    likelihood, warnings = target.likelihood, posterior.warnings
+    if rule == "analytic":
+        v = torch.cat(with_halving(variance, len(x), size, what="inputs"))
+        return Predictive(likelihood, mean.unsqueeze(0), rule, covariance=v, warnings=warnings)
+
+    def outputs(start: int, stop: int) -> Tensor:
+        return effective_outputs(rule, mean[start:stop], variance(start, stop), draws, likelihood)
+
+    f = torch.cat(with_halving(outputs, len(x), size, what="inputs"), 1)
+    return Predictive(likelihood, f, rule, warnings=warnings)
+
+
+def _check(posterior: Posterior, x: Tensor, kind: str, rule: Rule | None, samples: int, average: str) -> str:
+    linear = isinstance(posterior, LaplacePosterior)
+    if kind not in KINDS:
+        raise InputError(f"a kind among {', '.join(KINDS)}", repr(kind), "leave it out for the default")
+    if kind == "auto":
+        kind = "linearised" if linear else "plug-in" if isinstance(posterior, Point) else "mixture"
+    if kind == "linearised" and not linear:
+        raise InputError(
+            "a Laplace posterior for a linearised predictive",
+            f"a {type(posterior).__name__}",
+            "use laplace_posterior(…)",
+        )
+    if rule is not None:
+        if kind != "linearised":
+            raise InputError(
+                "a rule with a linearised predictive only", f"rule={rule!r}, kind={kind!r}", "leave the rule out"
+            )
+        check_rule(rule, posterior.target.likelihood)
+    if samples < 1:
+        raise InputError("at least one sample", str(samples), "use 1 or more")
+    if average not in {"outputs", "probabilities"} or (average == "probabilities" and kind == "linearised"):
+        raise InputError("average='outputs', or 'probabilities' for plug-in and mixture", repr(average), "leave it out")
+    if not isinstance(x, Tensor) or x.ndim < 1 or len(x) == 0:
+        got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        raise InputError(
+            "a batch of one or more inputs, shape (N, …)", got, "pass torch.as_tensor(x), with a batch axis"
+        )
+    if x.is_floating_point() and not torch.isfinite(x).all():
+        row = int((~torch.isfinite(x.reshape(len(x), -1)).all(1)).nonzero()[0, 0])
+        raise InputError("finite inputs", f"NaN or infinity in row {row}", "drop or impute the row")
+    try:
+        with torch.no_grad():
+            posterior.target.forward(posterior.mode, x[:1])
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise InputError(
+            "inputs like those the network was trained on",
+            f"shape {tuple(x.shape)}, {x.dtype}: {error}",
+            "check the shape, the batch axis and the dtype",
+        ) from error
+    return kind
+
+
+def _finite(f: Tensor) -> None:
+    # Outputs (..., N, C).
+    bad = ~torch.isfinite(f).all(-1).reshape(-1, f.shape[-2]).all(0)
+    if bad.any():
+        raise NonFiniteError(
+            "finite network outputs",
+            f"NaN or infinity for the input in row {int(bad.nonzero()[0, 0])}",
+            "check the weights and the inputs' scale",
+        )
