@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import importlib
 import reprlib
+import signal
+import sys
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterable
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from types import ModuleType
 from typing import Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, cast
 
@@ -123,21 +126,34 @@ def _stream(function: Callable[[T], Any], tasks: list[T], workers: int, backend:
     _prepare(backend)
     # Results are streamed where joblib can; its Ray backend is a process pool that cannot.
     mode = "list" if backend == "ray" else "generator"
+    outcomes: Any = None
     try:
         # No memory-mapping of large arrays: a worker would get them read-only.
-        with parallel_config(backend=_JOBLIB_NAMES[backend], n_jobs=workers):
-            parallel: Any = Parallel(return_as=mode, max_nbytes=None)
-        outcomes = iter(parallel(delayed(function)(task) for task in tasks))
-    except ValueError as error:
-        if backend != "dask":
-            raise
-        raise InputError("an active Dask client", str(error), "create dask.distributed.Client() first") from error
-    try:
+        starting = _interrupts_blocked() if backend == "loky" else nullcontext()
+        with parallel_config(backend=_JOBLIB_NAMES[backend], n_jobs=workers), starting:
+            outcomes = iter(Parallel(return_as=mode, max_nbytes=None)(delayed(function)(task) for task in tasks))
         for outcome in outcomes:  # noqa: UP028  # "yield from" would close joblib's generator before the pool is ended
             yield outcome
-    except BaseException:
+    except BaseException as error:
         _stop(outcomes, backend)
+        if backend == "dask" and isinstance(error, ValueError) and outcomes is None:
+            raise InputError("an active Dask client", str(error), "create dask.distributed.Client() first") from error
         raise
+
+
+# Holds back Ctrl-C while worker processes are started: they inherit this, and so leave Ctrl-C to their parent.
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    if sys.platform == "win32":
+        yield
+        return
+    # Started by the first worker otherwise, when it would (before Python 3.13) let signals through again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _stop(outcomes: Any, backend: Backend) -> None:

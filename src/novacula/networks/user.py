@@ -51,7 +51,10 @@ def from_file(name: str, x_shape: tuple[int, ...], outputs: int) -> nn.Module:
         close = difflib.get_close_matches(path.name, siblings, n=3)
         raise InputError("a Python file that exists", file, ", ".join(close) or "check the path")
     with _contained(path):
+        state = torch.get_rng_state()
         found = _find(_run(path, anew=False), attribute, path)
+        # Whether the file has just run or had run before must not show in the weights.
+        torch.set_rng_state(state)
         if isinstance(found, nn.Module):  # its weights were drawn when the file ran: draw them under this seed
             made = _find(_run(path, anew=True), attribute, path)
         else:
