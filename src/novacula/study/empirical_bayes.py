@@ -151,13 +151,13 @@ class EmpiricalBayes:
         """The weights found.
 
         Args:
-            target: Not used.
+            target: The target; the point keeps it with what was learned.
             state: The last state.
 
         Returns:
             A posterior of one point.
         """
-        return Point(state.weights.params)
+        return Point(state.weights.params, learned(target, state))
 
 
 def hyper_factor(progress: float, hold: float, end: float) -> float:
