@@ -38,7 +38,7 @@ _PRIORS: dict[str, Callable[[], Prior]] = {
     "laplace": Laplace,
     "student-t": StudentT,
 }
-_WHOLE: dict[str, Callable[[], Invariance]] = {
+_WHOLE: dict[str, Callable[..., Invariance]] = {
     "affine": Affine,
     "flip": Flip,
     "deformation": Deformation,
@@ -58,19 +58,17 @@ _TEST_FRACTION = 0.2
 
 @dataclass(frozen=True, eq=False)
 class Assembled:
-    """What `novacula.learn` needs, and what the saved run needs beside it.
+    """What a run starts from.
 
     Args:
         target: The model to begin with.
         train: Training data, in standard units.
-        test: Test data in the same units, or None.
-        standardiser: The way back to the data's own units.
+        test: Test data in the same units, or None. Both remember the way back to the data's own units.
     """
 
     target: Target
     train: Data
     test: Data | None
-    standardiser: Standardiser
 
 
 def assemble(options: Options) -> Assembled:
@@ -108,7 +106,7 @@ def assemble(options: Options) -> Assembled:
     likelihood, outputs = _likelihood(likelihood_name, train)
     network = make(options.net, train.x_shape, outputs, seed=options.seed)
     target = Target(network, likelihood=likelihood, prior=prior, invariance=invariance, copies=copies)
-    return Assembled(target, train, test, standardiser)
+    return Assembled(target, train, test)
 
 
 def read_invariance(text: str) -> Invariance | None:

@@ -59,7 +59,7 @@ def learn(
         folder = _to_resume(output)
         if folder.finished and not folder.interrupted:
             record = Run.read(folder.path).record
-            _refuse_others(given, {**record.get("settings", {}), "seed": record.get("seed")})
+            _refuse_others(given, Options.of_record(record))
             err().print(Text(f"the run in {folder.path} is finished"))
             _print(record, folder.path, shown)
             return 0
@@ -115,7 +115,6 @@ def _run(options: Options, folder: OutputFolder | None, shown: Shown) -> tuple[d
             record = result.save(
                 folder.path,
                 test=assembled.test,
-                standardiser=assembled.standardiser,
                 command=options.command(),
                 settings=options.settings(),
             )
@@ -163,16 +162,17 @@ def _resumed_options(folder: OutputFolder, options: Options | None, given: dict[
             raise InputError("an interrupted run to resume", f"none in {folder.path}", hint)
         return options
     saved = Options.load(path)
-    asked = dataclasses.replace(saved, **given).anchored()
-    _refuse_others({name: getattr(asked, name) for name in given}, vars(saved))
+    _refuse_others(given, saved)
     # How many threads compute does not determine what is computed.
     return dataclasses.replace(saved, threads=given.get("threads", saved.threads))
 
 
-def _refuse_others(given: dict[str, Any], saved: dict[str, Any]) -> None:
-    for name, value in given.items():
-        before = tuple(saved[name]) if isinstance(saved.get(name), list) else saved.get(name)
-        if name in saved and name != "threads" and value != before:
+def _refuse_others(given: dict[str, Any], saved: Options) -> None:
+    saved = saved.anchored()
+    asked = dataclasses.replace(saved, **given).anchored()
+    for name in given:
+        value, before = getattr(asked, name), getattr(saved, name)
+        if name != "threads" and value != before:
             option = f"--{name.replace('_', '-')}" if name != "data" else "the data"
             raise InputError(
                 f"{option} as when the run began ({before})", str(value), "leave it out, or start another run"

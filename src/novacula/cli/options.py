@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,9 +77,11 @@ class Options:
         """The options as plain values, for the record of the run.
 
         Returns:
-            All but data and seed, which the record holds already.
+            Those that were chosen, but for what the record holds already.
         """
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items() if k not in {"data", "seed"}}
+        recorded = {"seed", "copies"}
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items() if k not in recorded}
+        return {k: v for k, v in values.items() if v is not None and v != []}
 
     def save(self, path: Path) -> None:
         """Write the options, so that an interrupted run can be resumed without repeating them.
@@ -100,6 +103,24 @@ class Options:
         file, colon, name = self.net.rpartition(":")
         net = f"{Path(file).expanduser().resolve()}:{name}" if colon and file.endswith(".py") else self.net
         return dataclasses.replace(self, data="digits" if self.data == "digits" else data, net=net)
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Options:
+        """The options of a finished run.
+
+        Args:
+            record: The contents of ``run.json``.
+
+        Returns:
+            The options that it was run with.
+        """
+        names = {field.name for field in dataclasses.fields(cls)} - {"copies"}
+        settings = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in record.get("settings", {}).items() if k in names
+        }
+        copies = record.get("settings", {}).get("copies") or {}
+        asked = ",".join(str(copies[k]) for k in ("train", "evidence", "predict")) if copies else None
+        return cls(**{"data": "", **settings, "seed": record.get("seed", 0), "copies": asked})
 
     @classmethod
     def load(cls, path: Path) -> Options:

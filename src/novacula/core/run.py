@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as save_numpy
 
 from novacula.core.atomic import write_bytes, write_json
@@ -38,6 +38,11 @@ REPORT, CHECKPOINT, COMMAND = "report.html", "checkpoint.safetensors", "command.
 FILES = (RECORD, HISTORY, WEIGHTS, ARRAYS, REPORT, CHECKPOINT, COMMAND)
 """Every file that a run may write into its folder."""
 
+_DTYPES = {
+    **{f"{kind.upper()}{8 * size}": f"<{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)},
+    **{f"F{8 * size}": f"<f{size}" for size in (2, 4, 8)},
+    "BOOL": "?",
+}
 # What a reader of any run may count on; the rest may be absent or null.
 _REQUIRED: dict[str, type | tuple[type, ...]] = {
     "kind": str,
@@ -208,13 +213,20 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_tensors(path: Path) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
     try:
-        with safe_open(path, framework="np") as file:
-            for name in file.keys():  # noqa: SIM118  (not a dict)
-                found[name] = file.get_tensor(name)
-    except (OSError, SafetensorError, TypeError) as error:
+        entries = deserialize(path.read_bytes())
+    except (OSError, SafetensorError) as error:
         raise InputError(*_unreadable(path, error)) from error
+    found: dict[str, np.ndarray] = {}
+    for name, entry in sorted(entries):
+        raw, shape = np.frombuffer(entry["data"], dtype=np.uint8), tuple(entry["shape"])
+        if entry["dtype"] == "BF16":
+            # NumPy has no bfloat16; its bits are the upper half of a float32.
+            found[name] = (raw.view("<u2").astype("<u4") << 16).view("<f4").reshape(shape)
+        elif entry["dtype"] in _DTYPES:
+            found[name] = raw.view(_DTYPES[entry["dtype"]]).reshape(shape)
+        else:
+            raise InputError(*_unreadable(path, f"{name} of type {entry['dtype']}"))
     return found
 
 

@@ -28,8 +28,8 @@ def wilson(successes: np.ndarray | float, trials: np.ndarray | float) -> tuple[n
     p, z2 = k / safe, Z95**2
     centre = (p + z2 / (2 * safe)) / (1 + z2 / safe)
     half = Z95 * np.sqrt(p * (1 - p) / safe + z2 / (4 * safe**2)) / (1 + z2 / safe)
-    empty = n == 0
-    return np.where(empty, 0.0, np.maximum(centre - half, 0.0)), np.where(empty, 1.0, np.minimum(centre + half, 1.0))
+    # At k = 0 and k = n the ends are exact; rounding would put them beside the proportion itself.
+    return np.where(k == 0, 0.0, centre - half), np.where(k == n, 1.0, centre + half)
 
 
 @dataclass(frozen=True, eq=False)

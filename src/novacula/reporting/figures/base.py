@@ -151,8 +151,12 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
-    text = re.sub(r'(xlink:href|href)="#([^"]+)"', rf'\1="#{name}-\2"', text)
+    # Rules for every element would reach the whole page; the page's own style has them, for figures alone.
+    text = re.sub(r"<defs>\s*<style\b.*?</style>\s*</defs>\s*", "", text, flags=re.DOTALL)
+    text = text.replace("xlink:href", "href")
+    used = set(re.findall(r'href="#([^"]+)"', text)) | set(re.findall(r"url\(#([^)]+)\)", text))
+    text = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
+    text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
     text = re.sub(r"font: ([^;\"']*?px)[^;\"]*", r"font-size: \1", text)
     for colour, variable in _VARIABLES.items():
@@ -160,7 +164,7 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     width, height = (round(v * 72) for v in figure.get_size_inches())
     head = f'<svg role="img" aria-label="{_attribute(alt)}" width="{width}" height="{height}"'
     text = re.sub(r'<svg\b[^>]*?(viewBox="[^"]*")[^>]*>', rf"{head} \1>", text, count=1)
-    return text.replace("xlink:href", "href").strip() + "\n"
+    return text.strip() + "\n"
 
 
 def direct_labels(axes: Axes, ends: list[tuple[float, str, str]], *, x: float, gap: float) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from novacula.reporting.figures.base import ACCENT, INK, MUTED, Picture, canvas, panel, style, svg
 from novacula.reporting.numbers import count
 
-_ROWS, _COLUMNS = 5, 9
+_ROWS, _COLUMNS = 6, 9
 _GAP = 0.08  # of a tile
 _LEAD = 0.35  # the gap after the originals
 _WIDTH = 880
