@@ -13,6 +13,7 @@ from novacula.core.params import Params
 from novacula.curvature.capture import Captured, Coverage, capture, fallback_jacobian, output_gradients
 from novacula.curvature.kron_blocks import Block, Dense, Diagonal, Product
 from novacula.curvature.problem import Problem
+from novacula.curvature.recompute import leaves_of
 
 Sharing: TypeAlias = Literal["expand", "reduce"]
 Kind: TypeAlias = Literal["product", "exact", "diagonal"]
@@ -49,9 +50,11 @@ class Layout:
             In the order of the parameters: ``Σ_n 1/R Σ_r a aᵀ (G, I, I)`` and ``Σ_nkr b bᵀ (G, O, O)`` for a product;
             the block ``(P, P)`` or the diagonal ``(P,)`` otherwise.
         """
-        deep = self.problem.differentiable and (xs.requires_grad or any(w.requires_grad for w in self._params.values()))
-        captured = capture(self.coverage, self._params, xs if deep else xs.detach())
-        with torch.set_grad_enabled(self.problem.differentiable):
+        graph = self.problem.differentiable and torch.is_grad_enabled()
+        captured = capture(self.coverage, self._params, xs if graph else xs.detach())
+        # The network may hold tensors of the user's own, so what the outputs depend on is read off their graph.
+        deep = graph and any(leaf is not self.coverage.anchor for leaf in leaves_of([captured.outputs]))
+        with torch.set_grad_enabled(graph):
             f = captured.outputs if deep else captured.outputs.detach()
             factor = self.problem.factor(f, y)
             inputs = self._inputs(captured)
