@@ -11,7 +11,7 @@ few positions J̃ is never formed: for T = 1 and ``q_o = Σ_i ã_i² / (…)`` t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -23,8 +23,10 @@ from novacula.curvature.capture import Captured, Coverage, capture, fallback_jac
 from novacula.curvature.kron_blocks import Block, Dense, Diagonal, Product, constant, uniform
 from novacula.curvature.sites import merge
 
-_FLOATS_AT_ONCE = 4_000_000
-"""How many numbers `KronCovariance.variance` holds at a time; more are not faster, as they leave the cache."""
+_FLOATS_RECORDED = 8_000_000
+_FLOATS_MULTIPLIED = 2_000_000
+"""How many numbers `KronCovariance.variance` holds at a time. Passes through the network are faster the larger they
+are; products are fastest while they fit in a cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,19 +54,32 @@ class Rotated:
             Shape ``(n, *shape)``.
         """
         x = v.reshape(len(v), *self.variances.shape)
-        x = x * self.variances.sqrt() if root else self.rotate(x) * self.variances
+        x = x * self.variances.sqrt() if root else self.left.mT @ x @ self.right * self.variances
         return (self.left @ x @ self.right.mT).reshape(v.shape)
 
-    def rotate(self, v: Tensor) -> Tensor:
-        """Coordinates in the eigenbasis.
+
+@dataclass(frozen=True, eq=False)
+class Rooted:
+    """One block's covariance ``root · rootᵀ``.
+
+    Args:
+        root: Shape ``(P, P)``.
+    """
+
+    root: Tensor
+
+    def apply(self, v: Tensor, *, root: bool = False) -> Tensor:
+        """Multiply by the covariance, or map standard normal numbers to samples.
 
         Args:
-            v: Shape ``(…, G, O, I)``.
+            v: Shape ``(n, *shape)``.
+            root: Whether to multiply by the root.
 
         Returns:
-            The same shape.
+            Shape ``(n, *shape)``.
         """
-        return self.left.mT @ v @ self.right
+        x = v.reshape(len(v), -1)
+        return ((x if root else x @ self.root) @ self.root.mT).reshape(v.shape)
 
     def quadratic(self, jacobian: Tensor) -> Tensor:
         """``J Σ Jᵀ`` of each example.
@@ -75,8 +90,8 @@ class Rotated:
         Returns:
             Shape ``(B, C, C)``.
         """
-        j = self.rotate(jacobian.reshape(*jacobian.shape[:2], *self.variances.shape))
-        return _outer((j * self.variances.sqrt()).flatten(2))
+        j = jacobian.reshape(jacobian.shape[0] * jacobian.shape[1], -1) @ self.root
+        return _outer(j.unflatten(0, jacobian.shape[:2]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +128,7 @@ class Independent:
         return _outer((jacobian * self.variances.sqrt()).flatten(2))
 
 
-BlockCovariance: TypeAlias = Rotated | Independent
+BlockCovariance: TypeAlias = Rotated | Rooted | Independent
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,23 +208,13 @@ class KronCovariance:
             Shape ``(B, C, C)``, without a graph.
         """
         xs = xs.detach()
-        chunk = self._chunk(xs)
-        return torch.cat([self._variance(part) for part in xs.split(chunk)])
-
-    def _chunk(self, xs: Tensor) -> int:
-        # How many examples keep a chunk's tensors within bounds: cotangents, patches and the largest Jacobian.
+        if len(xs) == 0:
+            return capture(self.coverage, self.params, xs).outputs.detach().unsqueeze(-1) * 0
         captured = capture(self.coverage, self.params, xs[:1])
         c = captured.outputs.shape[1]
-        held = largest = 1
-        for site in captured.sites:
-            positions = site.output.numel() // site.module.weight.shape[0] if site.product else 1
-            patches = positions * site.factors[2] if site.product else site.input.numel()
-            held += (c + 1) * site.output.numel()
-            gram = site.product and _prefers_gram(positions, c, *site.factors[1:])
-            weight = 0 if site.weight is None else site.module.weight.numel()
-            largest = max(largest, 2 * patches + (positions * patches if gram else 2 * c * weight))
+        held = sum(site.input.numel() + (c + 1) * site.output.numel() for site in captured.sites)
         others = sum(self.params[name].numel() for name in self.coverage.uncovered)
-        return max(1, _FLOATS_AT_ONCE // (held + max(largest, c * others)))
+        return torch.cat([self._variance(part) for part in xs.split(_fit(_FLOATS_RECORDED, held + 2 * c * others))])
 
     def _variance(self, xs: Tensor) -> Tensor:
         captured = capture(self.coverage, self.params, xs)
@@ -217,12 +222,11 @@ class KronCovariance:
             b, c = captured.outputs.shape
             eye = torch.eye(c, dtype=captured.outputs.dtype, device=xs.device)
             columns = [output_gradients(captured, row.expand(b, c)) for row in eye]
-            gradients = [[column[i] for column in columns] for i in range(len(captured.sites))]
+            gradients = [list(g) for g in zip(*columns, strict=True)]
             total = captured.outputs.new_zeros(b, c, c)
             jacobians: Params = {}
-            for name in self.coverage.covered:
-                if name in self.products:
-                    total = total + self._product(captured, name, gradients)
+            for name in self.products:
+                total += self._product(captured, name, gradients)
             for site, g in zip(captured.sites, gradients, strict=True):
                 if site.weight is not None and site.weight not in self.products:
                     _add(jacobians, site.weight, site.weight_gradients(g))
@@ -230,7 +234,9 @@ class KronCovariance:
                     _add(jacobians, site.bias, site.bias_gradients(g))
             jacobians |= fallback_jacobian(self.coverage, self.params, xs, self.coverage.uncovered)
             for name, jacobian in jacobians.items():
-                total = total + self.blocks[name].quadratic(jacobian)
+                block = self.blocks[name]
+                if not isinstance(block, Rotated):
+                    total += block.quadratic(jacobian)
         return total
 
     def _product(self, captured: Captured, name: str, gradients: Sequence[Sequence[Tensor]]) -> Tensor:
@@ -239,38 +245,71 @@ class KronCovariance:
         calls = [(site, g) for site, g in zip(captured.sites, gradients, strict=True) if site.weight == name]
         if not isinstance(block, Rotated) or not calls:
             return captured.outputs.new_zeros(())
-        a = torch.cat([merge(site.inputs()) for site, _ in calls], 2)  # (B, G, T, I)
-        b = torch.cat([torch.stack([merge(site.cotangents(u)).mT for u in g], 2) for site, g in calls], -1)
-        b_count, g_count, c, o, t = b.shape
-        i = a.shape[-1]
-        if _prefers_gram(t, c, o, i):
-            return _gram(block.left.mT.unsqueeze(1) @ b, a @ block.right, block.variances)
-        early = t <= i  # whether rotating cotangents is cheaper than rotating the Jacobian's rows
-        if early:
-            b = block.left.mT.unsqueeze(1) @ b
-        j = (b.reshape(b_count, g_count, c * o, t) @ (a @ block.right)).unflatten(2, (c, o))
-        if not early:
-            j = block.left.mT.unsqueeze(1) @ j
-        return _outer((j * block.variances.sqrt().unsqueeze(1)).transpose(1, 2).flatten(2))
+        a = _join([merge(site.inputs()).mT for site, _ in calls])  # (B, G, I, T)
+        b = [_join([merge(site.cotangents(g[k])).mT for site, g in calls]) for k in range(len(gradients[0]))]
+        shape = (a.shape[3], len(b), b[0].shape[2], a.shape[2])
+        run, floats = _choose(*shape)
+        size = _fit(_FLOATS_MULTIPLIED, a.shape[1] * floats)
+        parts = zip(a.split(size), *(column.split(size) for column in b), strict=True)
+        return torch.cat([run(part, columns, block) for part, *columns in parts])
 
 
-def _prefers_gram(t: int, c: int, o: int, i: int) -> bool:
-    # Whether pairs of positions are cheaper than Jacobians, in multiplications.
-    return t * t * o * (i + c) + c * c * o * t < c * o * t * i + c * c * o * i
+def _fit(floats: int, each: int) -> int:
+    return max(1, floats // max(1, each))
 
 
-def _gram(b: Tensor, a: Tensor, variances: Tensor) -> Tensor:
-    # Σ_gott' b_cot K_ott' b_c'ot' (B, C, C), K_ott' = Σ_i a_ti a_t'i v_oi, for rotated cotangents b (B, G, C, O, T),
-    # rotated layer inputs a (B, G, T, I) and variances v (G, O, I).
-    t = a.shape[2]
+def _choose(t: int, c: int, o: int, i: int) -> tuple[Callable[[Tensor, list[Tensor], Rotated], Tensor], int]:
+    # The way with the fewest multiplications, and how many numbers it holds for an example and group. The products of
+    # thin matrices run at a quarter of the speed of the others.
     if t == 1:
-        q = a.squeeze(2).square().unsqueeze(2) @ variances.mT  # (B, G, 1, O)
-        return _outer((b.squeeze(-1) * q.sqrt()).transpose(1, 2).flatten(2))
-    pairs = (a.unsqueeze(3) * a.unsqueeze(2)).flatten(2, 3) @ variances.mT  # (B, G, T·T, O)
-    kernel = pairs.unflatten(2, (t, t)).permute(0, 1, 4, 2, 3)  # (B, G, O, T, T)
-    left = (b.transpose(2, 3) @ kernel).permute(0, 3, 1, 2, 4).flatten(2)
-    right = b.permute(0, 2, 1, 3, 4).flatten(2)
-    return left @ right.mT
+        return _one_position, i + 3 * c * o
+    if t * t * o * (i + 4 * c) + 4 * c * c * o * t < c * o * t * i + 4 * c * c * o * i:
+        return _pairs, t * t * (i + o) + 3 * c * o * t
+    return _jacobian, c * o * (i + 2 * t) + t * i
+
+
+def _one_position(a: Tensor, columns: list[Tensor], block: Rotated) -> Tensor:
+    # Σ_go b_goc q_go b_goc' with q_go = Σ_i a_gi² v_goi, in the eigenbasis; a (B, G, I, 1), C times b (B, G, O, 1).
+    q = _right(_right(a.squeeze(3), block.right).square(), block.variances.mT)
+    b = _right(torch.cat(columns).squeeze(3), block.left).unflatten(0, (-1, len(q)))  # (C, B, G, O)
+    return _outer((b * q.sqrt()).flatten(2).transpose(0, 1))
+
+
+def _pairs(a: Tensor, columns: list[Tensor], block: Rotated) -> Tensor:
+    # Σ_gott' b_goct K_gott' b_goc't' with K_gott' = Σ_i a_git a_git' v_goi, in the eigenbasis.
+    a, b = _left(block.right.mT, a), _left(block.left.mT, torch.stack(columns, 3))
+    kernel = _left(block.variances, a.unsqueeze(-1) * a.unsqueeze(-2))  # (B, G, O, T, T)
+    left = (b @ kernel).movedim(3, 1).flatten(2)
+    return left @ b.movedim(3, 1).flatten(2).mT
+
+
+def _jacobian(a: Tensor, columns: list[Tensor], block: Rotated) -> Tensor:
+    # Σ_goi J_goci v_goi J_goc'i with J = Σ_t b_goct a_git, in the eigenbasis.
+    a, c, (o, t) = _left(block.right.mT, a), len(columns), columns[0].shape[2:]
+    if t <= a.shape[2]:  # Rotating cotangents is cheaper than rotating the Jacobian's rows.
+        b = _left(block.left.mT, torch.stack(columns, 3)).transpose(2, 3).flatten(2, 3)
+        j = (b @ a.mT).unflatten(2, (c, o)).mul_(block.variances.sqrt().unsqueeze(1))  # (B, G, C, O, I)
+        return _outer(j.transpose(1, 2).flatten(2))
+    b = torch.stack(columns, 2).flatten(2, 3)
+    j = (a @ b.mT).unflatten(3, (c, o)).transpose(1, 2)  # (B, I, G, C, O)
+    j = _right(j.movedim(2, 3).flatten(0, 2), block.left).unflatten(0, (len(a), -1, c))  # (B, I, C, G, O)
+    return _outer((j * block.variances.permute(2, 0, 1).sqrt().unsqueeze(1)).transpose(1, 2).flatten(2))
+
+
+def _left(m: Tensor, x: Tensor) -> Tensor:
+    # Multiply (G, X, Y) and (B, G, Y, …), group by group, from the left.
+    flat = x.flatten(3)
+    product = (m[0] @ flat[:, 0]).unsqueeze(1) if len(m) == 1 else torch.einsum("gxy,bgyz->bgxz", m, flat)
+    return product.unflatten(3, x.shape[3:])
+
+
+def _right(x: Tensor, m: Tensor) -> Tensor:
+    # Multiply (B, G, X) and (G, X, Y), group by group.
+    return (x[:, 0] @ m[0]).unsqueeze(1) if len(m) == 1 else torch.einsum("bgx,gxy->bgy", x, m)
+
+
+def _join(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
 def _invert(block: Block, precision: Tensor, scale: float, name: str, like: Tensor) -> BlockCovariance:
@@ -290,8 +329,7 @@ def _invert(block: Block, precision: Tensor, scale: float, name: str, like: Tens
                 lam = precision.double().expand(block.shape).flatten()
                 values, vectors = torch.linalg.eigh(scale * block.matrix.double() + lam.diag())
                 variances = 1 / values
-            one = torch.ones((1, 1, 1)).to(like)
-            return Rotated(one, vectors.unsqueeze(0).to(like), variances.reshape(1, 1, -1).to(like))
+            return Rooted((vectors * variances.sqrt()).to(like))
 
 
 def _outer(x: Tensor) -> Tensor:
