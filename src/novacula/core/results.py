@@ -19,7 +19,8 @@ class Estimate:
 
     Args:
         value: A scalar tensor, in nats; may carry gradients to hyperparameters.
-        stderr: Standard error of the estimate from the randomness it used; 0 where it used none.
+        stderr: Standard error of the estimate from the randomness it used; 0 where it used none, NaN where a single
+            draw cannot tell.
         kind: Whether the value is exact, an estimate, or a bound.
         estimator: The estimator and its settings, e.g. ``"Laplace(kron)"``. Values of different estimators are not
             comparable: their biases differ.
@@ -92,11 +93,11 @@ class Estimate:
         """The estimate as plain JSON values.
 
         Returns:
-            All fields, the value as a float, and ``per_example``.
+            All fields, the value as a float, and ``per_example``; a standard error that is not known is None.
         """
         return {
             "value": float(self),
-            "stderr": self.stderr,
+            "stderr": self.stderr if math.isfinite(self.stderr) else None,
             "kind": self.kind,
             "estimator": self.estimator,
             "per_example": self.per_example,
