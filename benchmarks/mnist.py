@@ -40,7 +40,7 @@ def run(case: str, arm: str, seed: int, epochs: int, threads: int) -> dict[str, 
     text, truth = CASES[case]
     data = nv.load(Path(os.environ.get("NOVACULA_DATA", "../shared/data")) / "mnist10k.npz")
     x = perturb(data.x, [parse(text)], seed=seed) if text else data.x
-    train, test = data.with_values(x, data.y).split(n_train=8000, seed=seed)
+    train, test = data.with_values(x, data.y).split(8000, seed=seed)
     invariance = nv.Affine()
     if arm == "oracle":
         invariance = nv.Affine(eta=torch.tensor([truth.get(n, 0.0) for n in invariance.names]))

@@ -127,10 +127,10 @@ def test_loss_and_gradient_agree_with_autograd_on_the_module() -> None:
     batch = Batch(data.x[:10], data.y[:10], data.n, 0, 10)
     loss, grads = loss_and_gradient(target, target.params(), batch, generator(0))
     f = net(data.x[:10])
-    expected = -(torch.distributions.Normal(f, 0.5).log_prob(data.y[:10]).sum() * 3)
-    expected = expected - sum(torch.distributions.Normal(0, 3**-0.5).log_prob(w).sum() for w in net.parameters())
+    misfit = -torch.distributions.Normal(f, 0.5).log_prob(data.y[:10]).sum() / 10
+    expected = misfit * 30 - sum(torch.distributions.Normal(0, 3**-0.5).log_prob(w).sum() for w in net.parameters())
     (expected / 30).backward()
-    assert loss == pytest.approx(float(expected.detach()) / 30, rel=1e-6)
+    assert loss == pytest.approx(float(misfit.detach()), rel=1e-6)
     assert all(torch.allclose(grads[k], w.grad, rtol=1e-6) for k, w in net.named_parameters())
 
 

@@ -81,7 +81,7 @@ class MAP:
 def loss_and_gradient(
     target: Target, params: Params, batch: Batch, rng: torch.Generator
 ) -> tuple[float, dict[str, Tensor]]:
-    """The negative log-density per example and its gradient.
+    """The misfit of a batch, and the gradient of the negative log-density.
 
     Args:
         target: The target.
@@ -90,11 +90,13 @@ def loss_and_gradient(
         rng: Randomness of the transformations.
 
     Returns:
-        The loss in nats per example, and gradients by name.
+        The mean negative log-likelihood of the batch, in nats per example (without the prior, whose constant would hide
+        it), and the gradient of the tempered negative log-density per example, by name.
     """
     leaves = {k: w.detach().requires_grad_() for k, w in params.items()}
     with torch.enable_grad():
-        loss = -target.log_density(leaves, batch.x, batch.y, batch.total, rng) / batch.total
+        fit = target.log_likelihood(leaves, batch.x, batch.y, target.copies.train, rng).mean()
+        density = (fit * batch.total + target.prior.log_prob(leaves)) / target.temperature
     # A parameter the network does not use still has its prior's gradient, so none is missing here.
-    grads = torch.autograd.grad(loss, list(leaves.values()))
-    return float(loss.detach()), dict(zip(leaves, grads, strict=True))
+    grads = torch.autograd.grad(-density / batch.total, list(leaves.values()))
+    return -float(fit.detach()), dict(zip(leaves, grads, strict=True))

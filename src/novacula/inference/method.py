@@ -46,7 +46,7 @@ class Info:
     """What a step reports.
 
     Args:
-        loss: The negative log-density per example, in nats.
+        loss: The mean negative log-likelihood of the batch, in nats per example.
         metrics: Further numbers for the history, by name.
     """
 

@@ -69,7 +69,7 @@ class EmpiricalBayes:
     every: int = 12
     lr: float = 0.05
     lr_eta: float = 0.05
-    burn_in: float = 0.04
+    burn_in: float = 0.06
     hold: float = 0.1
     settle: float = 0.6
     learn: tuple[str, ...] = ("prior", "likelihood", "invariance")

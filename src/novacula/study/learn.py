@@ -210,7 +210,7 @@ def default_method(n: int, batch_size: int | None = None) -> EmpiricalBayes:
         The method.
     """
     steps = -(-n // (batch_size or default_batch_size(n)))
-    return EmpiricalBayes(optimiser=MAP(lr=4e-3), estimator=NTKSubset(subset=128, copies=4), every=max(1, steps // 13))
+    return EmpiricalBayes(optimiser=MAP(lr=4e-3), estimator=NTKSubset(subset=64, copies=8), every=max(1, steps // 13))
 
 
 def default_evidence(target: Target, data: Data) -> Laplace:
