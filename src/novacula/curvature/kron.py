@@ -201,14 +201,12 @@ def kron(
         exact_up_to=exact_up_to,
         factors_up_to=factors_up_to,
     )
-    if problem.differentiable and two_pass:
-        sums = recompute(lambda batch: layout.factors_of_batch(*batch), problem.batches)
-    else:
-        sums: tuple[Tensor, ...] = ()
-        with torch.set_grad_enabled(problem.differentiable):
-            for xs, y in problem.batches():
-                new = layout.factors_of_batch(xs, y)
-                sums = tuple(a + b for a, b in zip(sums, new, strict=True)) if sums else new
+    with torch.set_grad_enabled(problem.differentiable):
+        if two_pass or not problem.differentiable:
+            sums = recompute(lambda batch: layout.factors_of_batch(*batch), problem.batches)
+        else:
+            shares = [layout.factors_of_batch(xs, y) for xs, y in problem.batches()]
+            sums = tuple(torch.stack(parts).sum(0) for parts in zip(*shares, strict=True))
     blocks = layout.blocks(sums)
     words = {"exact": "exact block", "diagonal": "diagonal"}
     named = {

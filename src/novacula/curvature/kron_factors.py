@@ -58,7 +58,7 @@ class Layout:
             f = captured.outputs if deep else captured.outputs.detach()
             factor = self.problem.factor(f, y)
             inputs = self._inputs(captured)
-            others = self._zeros(factor)
+            others: dict[str, Tensor] = {}
             for gradients in _columns(captured, factor, deep=deep):
                 rows = self._column(captured, gradients, others)
                 for name, row in rows.items():
@@ -68,8 +68,12 @@ class Layout:
                 self._accumulate(
                     others, name, torch.einsum("bck,bcp->bkp", factor, j.reshape(*j.shape[:2], -1)).flatten(0, 1)
                 )
-            parts = [(inputs[n], others[n]) if kind == "product" else (others[n],) for n, kind in self.kinds.items()]
-        return tuple(t for part in parts for t in part)
+        found = [(inputs, others) if kind == "product" else (others,) for kind in self.kinds.values()]
+        return tuple(
+            sums[name] if name in sums else factor.new_zeros(self._shape(name, sums is inputs))  # a layer not called
+            for name, parts in zip(self.kinds, found, strict=True)
+            for sums in parts
+        )
 
     def blocks(self, sums: tuple[Tensor, ...]) -> dict[str, Block]:
         """Normalise the sums over the data.
@@ -104,19 +108,15 @@ class Layout:
             return x
         return x.mean(2, keepdim=True) if mean else x.sum(2, keepdim=True)
 
-    def _zeros(self, like: Tensor) -> dict[str, Tensor]:
-        # A layer that some batch does not call adds nothing.
-        shapes: dict[str, tuple[int, ...]] = {}
-        for name, kind in self.kinds.items():
-            size = self._params[name].numel()
-            products = self.factors.get(name, (1, 1, 1))
-            shapes[name] = {"product": (products[0], products[1], products[1]), "exact": (size, size)}.get(
-                kind, (size,)
-            )
-        return {name: like.new_zeros(shape) for name, shape in shapes.items()}
+    def _shape(self, name: str, inputs: bool) -> tuple[int, ...]:
+        if name in self.factors:
+            g, o, i = self.factors[name]
+            return (g, i, i) if inputs else (g, o, o)
+        size = self._params[name].numel()
+        return (size, size) if self.kinds[name] == "exact" else (size,)
 
     def _inputs(self, captured: Captured) -> dict[str, Tensor]:
-        sums = {n: captured.outputs.new_zeros(g, i, i) for n, (g, _, i) in self.factors.items()}
+        sums: dict[str, Tensor] = {}
         positions: dict[str, int] = {}
         for site in captured.sites:
             name = site.weight
@@ -124,7 +124,7 @@ class Layout:
                 a = self._positions(site.inputs(average=True), mean=True)
                 _add(sums, name, _second_moment(a))
                 positions[name] = positions.get(name, 0) + a.shape[2]
-        return {name: total / positions.get(name, 1) for name, total in sums.items()}
+        return {name: total / positions[name] for name, total in sums.items()}
 
     def _column(self, captured: Captured, gradients: list[Tensor], others: dict[str, Tensor]) -> dict[str, Tensor]:
         # Adds to the output factors; returns the per-example gradients (B, P) of the parameters without.
