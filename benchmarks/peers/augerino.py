@@ -10,11 +10,12 @@ import math
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from benchmarks.peers import shims
 from benchmarks.peers.common import Budget, Clock, logits, merged, scores, tensors, versions
 from benchmarks.peers.nets import make
 from benchmarks.peers.task import Task
-from torch import Tensor
 
 # The authors' script for rotated MNIST: Adam, batches of 50, weight decay 1e-4, widths that begin at softplus(-5) but
 # for the rotation's, which begins at softplus(1), and a bonus of .1 for the norm of the widths. For the rate, .01 of

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.peers.task import Task
 from torch import Tensor, nn
+
+from benchmarks.peers.task import Task
 
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "laplace-torch", "asdfghjkl", "asdl", "torchdiffeq", "lila")
 TEST_COPIES = 32

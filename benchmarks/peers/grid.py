@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from benchmarks.peers.common import Budget, Clock, logits, merged, scores, tensors, versions
 from benchmarks.peers.plain import SETTINGS as PLAIN
 from benchmarks.peers.plain import Augmentation, train

@@ -15,10 +15,11 @@ import time
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader, TensorDataset
+
 from benchmarks.peers.common import Budget, Clock, Marked, logits, merged, scores, tensors, versions
 from benchmarks.peers.nets import make
 from benchmarks.peers.task import Task
-from torch.utils.data import DataLoader, TensorDataset
 
 # The function's own defaults for everything but the training itself: KFAC through ASDL, one precision a tensor, after
 # every epoch one fit and ten Adam steps of .1.

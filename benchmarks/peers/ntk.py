@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from benchmarks.peers import shims
 from benchmarks.peers.common import Budget, Clock, Marked, logits, merged, scores, tensors, versions
 from benchmarks.peers.lila import extents
 from benchmarks.peers.nets import make
 from benchmarks.peers.task import Task
-from torch import Tensor, nn
 
 # The authors' configuration for learned invariances on CIFAR-10 (20 samples, subsets of 150, 20 hyper-steps and 4
 # prior steps an epoch, a single random output a step, extents .01 decayed to .001, prior .1, one precision a tensor).

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from benchmarks.peers.common import Budget, Clock, logits, merged, scores, tensors, versions
 from benchmarks.peers.nets import make
 from benchmarks.peers.task import Task
-from torch import Tensor, nn
 
 SETTINGS = {
     ("digits", "tuned"): {"epochs": 75, "batch": 50, "lr": 0.02, "decay": 1e-4},

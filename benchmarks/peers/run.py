@@ -9,9 +9,10 @@ import shlex
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
+
 from benchmarks.peers.common import Budget, write
 from benchmarks.peers.task import TASKS, load
-from threadpoolctl import threadpool_limits
 
 PEERS = ("none", "grid", "augerino", "marglik", "lila", "ntk")
 

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from benchmarks.peers import shims
 from benchmarks.peers.common import Budget, tensors, write
 from benchmarks.peers.lila import modules
 from benchmarks.peers.nets import make
 from benchmarks.peers.plain import Augmentation
 from benchmarks.peers.task import TASKS, load
-from torch import Tensor, nn
 
 COPIES = 31
 
