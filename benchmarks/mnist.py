@@ -79,7 +79,7 @@ def summary() -> str:
     """The table of results, in Markdown."""
     found = [json.loads(p.read_text()) for p in sorted(RESULTS.glob("*.json"))]
     lines = [
-        "| case | arm | seeds | accuracy | NLL | rotation ° | translation x, y | largest other extent | seconds | hyper |",
+        "| case | arm | seeds | accuracy | NLL | rotation ° | translation x, y | largest other | seconds | hyper |",
         "| --- | --- | ---: | ---: | ---: | --- | --- | --- | ---: | ---: |",
     ]
     for case, (_, truth) in CASES.items():

@@ -31,8 +31,8 @@ class Problem:
     Args:
         forward: The network as a function.
         params: The point ``w``; detached.
-        batches: Called anew for every pass over the data; yields ``(xs, y)`` with ``xs`` of shape ``(B, S, …)`` and must
-            yield the same values every time. ``xs`` may carry a graph to invariance extents.
+        batches: Called anew for every pass over the data; yields ``(xs, y)`` with ``xs`` of shape ``(B, S, …)``, the
+            same values every time. ``xs`` may carry a graph to invariance extents.
         factor: Maps outputs and labels ``(f (B, C), y)`` to ``L`` of shape ``(B, C, K)``. May carry a graph to the
             likelihood's parameters.
         size: The number of examples that one pass yields.

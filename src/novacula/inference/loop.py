@@ -1,4 +1,4 @@
-"""The one loop: it iterates, checks for non-finite values, reports progress and saves checkpoints; nothing else does."""
+"""The one loop: it iterates, checks for non-finite values, reports progress and saves checkpoints."""
 
 from __future__ import annotations
 

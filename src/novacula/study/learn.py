@@ -241,7 +241,7 @@ def _doubts(target: Target) -> list[str]:
     }
     if kinks:
         return [
-            f"{', '.join(sorted(kinks))}: Jacobians jump at kinks, so gradients of the evidence miss part of its change "
+            f"{', '.join(sorted(kinks))}: Jacobians jump at kinks, so that gradients of the evidence miss part of it "
             "(smooth activations such as GELU or tanh do not have this bias)"
         ]
     return []

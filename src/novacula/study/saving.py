@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,10 +172,8 @@ def _montage(result: LearnResult) -> dict[str, np.ndarray]:
 
 
 def _versions() -> dict[str, str]:
-    from novacula import __version__
-
     return {
-        "novacula": __version__,
+        "novacula": version("novacula"),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
