@@ -183,7 +183,7 @@ def fallback_jacobian(
         return {}
     if coverage.vmaps:
         return jacobian_by_vmap(coverage.forward, params, xs, names, create_graph=create_graph, chunk=chunk)
-    return jacobian_by_loop(coverage.forward, params, xs, names, create_graph=create_graph)
+    return jacobian_by_loop(coverage.forward, params, xs, names, coverage.anchor, create_graph=create_graph)
 
 
 def cover(forward: Forward, params: Params, xs: Tensor) -> Coverage:

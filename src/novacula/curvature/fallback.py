@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from novacula.core.forward import Forward
 from novacula.core.params import Params
+from novacula.curvature.recording import start
 
 
 def jacobian_by_vmap(
@@ -40,7 +41,7 @@ def jacobian_by_vmap(
 
 
 def jacobian_by_loop(
-    forward: Forward, params: Params, xs: Tensor, names: Sequence[str], *, create_graph: bool
+    forward: Forward, params: Params, xs: Tensor, names: Sequence[str], anchor: Tensor, *, create_graph: bool
 ) -> Params:
     """Backward passes for every output of every example.
 
@@ -49,20 +50,21 @@ def jacobian_by_loop(
         params: All weights.
         xs: Inputs ``(B, S, …)``.
         names: The parameters to differentiate in.
+        anchor: Where graphs start, see `Coverage`.
         create_graph: Whether the result can be differentiated.
 
     Returns:
         Tensors ``(B, C, *shape)``.
     """
-    some = {n: p if p.requires_grad else p.detach().requires_grad_() for n, p in params.items() if n in names}
-    leaves = [some[name] for name in names]
     rows: list[Params] = []
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        some = {name: params[name] if params[name].requires_grad else start(anchor, params[name]) for name in names}
+        nodes = list(some.values())
         for n in range(xs.shape[0]):
             f = forward.average({**params, **some}, (xs if create_graph else xs.detach())[n : n + 1])[0]
             columns = [
                 torch.autograd.grad(
-                    fc, leaves, retain_graph=True, create_graph=create_graph, allow_unused=True, materialize_grads=True
+                    fc, nodes, retain_graph=True, create_graph=create_graph, allow_unused=True, materialize_grads=True
                 )
                 for fc in f
             ]

@@ -9,7 +9,7 @@ approximated by ``B ⊗ A``, in two ways (Eschenhagen et al. 2023):
     reduce:  A = 1/N Σ_n ā_n ā_nᵀ, ā_n = 1/R Σ_r a_nr,   B = Σ_nk b̂_nk b̂_nkᵀ, b̂_nk = Σ_r b_nkr.
 
 For R = 1 both are the same, and exact in networks of linear layers with a Gaussian likelihood. ``reduce`` is exact in
-linear networks whose outputs are averages over positions (pooling).
+linear networks whose outputs are averages over positions (pooling) that count alike.
 
 **Transformed copies are always reduced.** The outputs are averages over the S copies of an input by definition,
 which is the reduce setting: ``a`` is averaged and ``b`` summed over the copies, at each position, before ``sharing``

@@ -64,7 +64,7 @@ def record(
                 return None
             x = args[0] if args else kwargs["input"]
             # Starting the graph here keeps weights out of it: backward computes no weight gradients.
-            node = output if output.requires_grad else _Start.apply(anchor, output)
+            node = output if output.requires_grad else start(anchor, output)
             x = x.clone() if copies else x
             buffers = dict(module.named_buffers(recurse=False))
             sites.append(Site(layer, weight, bias, module, buffers, x, node, xs.shape[0], xs.shape[1]))
@@ -84,6 +84,19 @@ def record(
         outputs = forward.average(params, xs)
     intact = all((s.input._version, s.output._version) == v for s, v in zip(sites, versions, strict=True))
     return Captured(outputs, tuple(sites), tuple(n for n in params if n in names), params), intact
+
+
+def start(anchor: Tensor, x: Tensor) -> Tensor:
+    """Begin a graph at a tensor that does not require a gradient.
+
+    Args:
+        anchor: A scalar that requires a gradient (and will not get one); the graph's only leaf.
+        x: Any tensor.
+
+    Returns:
+        The same values, as a node that gradients can be taken of.
+    """
+    return _Start.apply(anchor, x)
 
 
 class _Start(torch.autograd.Function):
