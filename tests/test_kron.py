@@ -11,7 +11,7 @@ from scipy.stats import chi2
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from novacula.core.errors import InputError, NovaculaWarning
+from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.forward import Forward
 from novacula.core.params import Params, flatten, unflatten
 from novacula.core.rng import generator
@@ -460,3 +460,10 @@ def test_no_data_and_missing_precisions() -> None:
     for use in (Kron.log_det, Kron.covariance):
         with pytest.raises(InputError, match=r"0\.bias"):
             use(kron(problem), precision)
+
+
+def test_non_finite_data() -> None:
+    problem = case("cnn").problem(4, 1)
+    spoilt = replace(problem, batches=lambda: ((xs / (xs - xs[0, 0, 0, 0, 0]), y) for xs, y in problem.batches()))
+    with pytest.raises(NonFiniteError, match=r"0\.weight"):
+        kron(spoilt)

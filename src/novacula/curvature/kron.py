@@ -40,7 +40,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from novacula.core.errors import InputError
+from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.params import Params
 from novacula.curvature.capture import Coverage, cover
 from novacula.curvature.kron_blocks import Block
@@ -181,6 +181,7 @@ def kron(
 
     Raises:
         InputError: If there are no data, or an option is unknown.
+        NonFiniteError: If the network's outputs or gradients are NaN or infinite.
     """
     if sharing not in ("expand", "reduce"):
         raise InputError(
@@ -208,6 +209,13 @@ def kron(
             shares = [layout.factors_of_batch(xs, y) for xs, y in problem.batches()]
             sums = tuple(torch.stack(parts).sum(0) for parts in zip(*shares, strict=True))
     blocks = layout.blocks(sums)
+    broken = [name for name, block in blocks.items() if not torch.isfinite(block.diagonal()).all()]
+    if broken:
+        raise NonFiniteError(
+            "a finite curvature",
+            f"NaN or infinity for {', '.join(broken)}",
+            "check the data and whether training diverged",
+        )
     words = {"exact": "exact block", "diagonal": "diagonal"}
     named = {
         name: words[kind]
