@@ -4,7 +4,7 @@
 makes the latter from weights that were trained elsewhere.
 """
 
-from novacula.inference.infer import fit_together, infer
+from novacula.inference.infer import infer
 from novacula.inference.laplace import Laplace, LaplacePosterior, laplace_posterior
 from novacula.inference.map import MAP
 from novacula.inference.method import Batch, Info, Method, Point, Posterior, weights_of
@@ -18,7 +18,6 @@ __all__ = [
     "Method",
     "Point",
     "Posterior",
-    "fit_together",
     "infer",
     "laplace_posterior",
     "weights_of",

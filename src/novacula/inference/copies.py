@@ -63,7 +63,8 @@ def fixed_outputs(
         return f.mean(1) if average else f
 
     with torch.no_grad():
-        return torch.cat(with_halving(outputs, len(x), chunk or default_chunk(target, copies), what="inputs"))
+        size = default_chunk(target, copies) if chunk is None else chunk
+        return torch.cat(with_halving(outputs, len(x), size, what="inputs"))
 
 
 def default_chunk(target: Target, copies: int) -> int:

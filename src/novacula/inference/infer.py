@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from novacula.core.data import Data
@@ -65,7 +64,7 @@ def infer(
             f"chains={chains} with {type(method).__name__}, whose runs each end in one point",
             "call infer once for each seed and average the predictions",
         )
-    target, data = fit_together(target, data)
+    target, data = target.prepare(data)
     outcome = run(
         method,
         target,
@@ -79,24 +78,3 @@ def infer(
         progress=progress,
     )
     return method.posterior(target, outcome.state)
-
-
-def fit_together(target: Target, data: Data) -> tuple[Target, Data]:
-    """Try the network on a few inputs and check the labels against its outputs.
-
-    Args:
-        target: The target.
-        data: The data.
-
-    Returns:
-        The target with its likelihood bound to the number of outputs, and the data with labels as the likelihood takes
-        them.
-
-    Raises:
-        InputError: If they do not fit; the message says which.
-    """
-    outputs = target.forward.check(data.x[: min(data.n, 8)])
-    labels = target.likelihood.validate(data.y, outputs)
-    data = data if labels is data.y else data.with_values(data.x, labels)
-    likelihood = target.likelihood.bind(outputs)
-    return (target if likelihood is target.likelihood else dataclasses.replace(target, likelihood=likelihood)), data

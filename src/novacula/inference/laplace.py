@@ -30,9 +30,10 @@ from novacula.core.params import Params, detach
 from novacula.core.rng import derive
 from novacula.curvature import diagonal, exact, kron, last_layer, matrix_free
 from novacula.curvature.problem import Covariance, Curvature, Problem
-from novacula.inference.leave_one_out import KNOWS_EXAMPLES, LeaveOneOut, covariance_of, reference
+from novacula.inference.leave_one_out import LeaveOneOut
 from novacula.inference.map import MAP
 from novacula.inference.method import Batch, Info, Method
+from novacula.inference.reference import covariance_of, reference
 from novacula.target import Target
 
 Structure = Literal["exact", "kron", "diag", "last_layer", "matrix_free"]
@@ -44,6 +45,7 @@ STRUCTURES: dict[str, Callable[[Problem], Curvature]] = {
     "matrix_free": matrix_free,
 }
 _CHECKED = 500
+_SOLVED = 64  # where every example's variance takes solves of its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,9 +249,9 @@ def laplace_posterior(
         covariance = covariance_of(target, mode, curvature)
     held_out = None
     if check and target.likelihood.normalised:
-        known = curvature if structure in KNOWS_EXAMPLES - {"matrix_free"} else None
-        seen = reference(target, mode, data, seed=seed, examples=_CHECKED, curvature=known)
-        held_out = None if seen is None else seen.of(curvature)
+        known = curvature if structure == "exact" else None
+        examples = _SOLVED if structure == "matrix_free" else _CHECKED
+        held_out = reference(target, mode, data, seed=seed, examples=examples, curvature=known).of(curvature)
     return LaplacePosterior(mode, target, curvature, covariance, temperature, held_out)
 
 

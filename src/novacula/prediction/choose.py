@@ -29,12 +29,24 @@ from novacula.core.errors import InputError
 from novacula.core.params import Params, detach
 from novacula.core.rng import derive
 from novacula.inference.laplace import STRUCTURES, LaplacePosterior, Structure, laplace_posterior
-from novacula.inference.leave_one_out import LeaveOneOut, Reference, reference
+from novacula.inference.leave_one_out import LeaveOneOut
 from novacula.inference.method import Point, Posterior
+from novacula.inference.reference import Reference, reference
 from novacula.target import Target
 
 TEMPERATURES = (0.01, 0.03, 0.1, 0.3, 1.0)
 EXAMPLES = 1_000
+# Candidates by what their means are judged by; and how a reason speaks of that.
+_DEFAULT: dict[str, tuple[str, ...]] = {
+    "exact": ("exact", "last_layer", "kron"),
+    "last_layer": ("last_layer", "kron"),
+    "fit": (),
+}
+_BASIS = {
+    "exact": ", each predicted without itself",
+    "last_layer": ", each predicted without itself (as far as the last layer goes)",
+    "fit": " (their fit itself: no exact curvature is affordable)",
+}
 
 
 @dataclass(frozen=True)
@@ -131,31 +143,27 @@ def choose(
         The choice.
 
     Raises:
-        InputError: If a structure is unknown or a temperature is not positive.
+        InputError: If a structure is unknown, or one that was requested is not possible for this network, or a
+            temperature is not positive.
     """
-    wanted = tuple(structures if structures is not None else ("last_layer", "kron"))
     if requested is not None:
-        wanted, temperatures = (requested[0],), (requested[1],)
-    _check(wanted, temperatures)
-    if target.likelihood.normalised:
-        held_out = reference(target, params, data, seed=seed, examples=examples)
-        why = "no exact curvature of these weights is affordable, so that no predictive can be held against it"
-    else:
-        held_out, why = None, f"the loss {target.likelihood.loss!r} has no predictive density to score"
-    if held_out is None:
-        return _unscored(target, params, data, requested, why, seed)
-    if structures is None and requested is None and held_out.curvature.structure == "exact":
-        wanted = ("exact", *wanted)
-    found, problems = _candidates(held_out, data, wanted, seed)
+        structures, temperatures = (requested[0],), (requested[1],)
+    _check(structures, temperatures)
+    if not target.likelihood.normalised:
+        return _unscored(target, params, data, requested, seed)
+    held_out = reference(target, params, data, seed=seed, examples=examples)
+    wanted = tuple(structures if structures is not None else _DEFAULT[held_out.structure])
+    found, problems = _candidates(held_out, data, wanted, seed, strict=requested is not None)
     scores = [_score("point", 0.0, next(iter(found.values())))] if found else []
     scores += [_score(name, t, posterior) for name, posterior in found.items() for t in sorted(temperatures) if t > 0]
     scores = [s for s in scores if math.isfinite(s.nll)]
-    if requested is not None and found:
+    if requested is not None:
         return _requested(held_out, data, found, scores, requested, problems, seed)
     best = max((s for s in scores if s.better), key=lambda s: s.gain, default=None)
-    basis = f"{len(held_out.y):,} training examples, each predicted without itself" + (
-        "" if held_out.curvature.structure == "exact" else " (as far as the last layer goes)"
-    )
+    basis = f"{len(held_out.y):,} training examples{_BASIS[held_out.structure]}"
+    if best is None and not found:
+        reason = "the point estimate: no exact curvature is affordable by which an average over weights could be judged"
+        return Choice("point", 0.0, (), reason, problems, Point(detach(params), target))
     if best is None:
         rival = max((s for s in scores if s.temperature > 0), key=lambda s: s.gain, default=None)
         reason = f"the point estimate: no average over weights beats it on {basis}"
@@ -168,18 +176,19 @@ def choose(
 
 
 def _candidates(
-    held_out: Reference, data: Data, wanted: Sequence[str], seed: int
+    held_out: Reference, data: Data, wanted: Sequence[str], seed: int, *, strict: bool
 ) -> tuple[dict[str, LeaveOneOut], tuple[str, ...]]:
     # Leave-one-out posteriors by structure, and what went wrong.
     found: dict[str, LeaveOneOut] = {}
     problems: list[str] = []
     for name in wanted:
         try:
-            curvature = held_out.curvature
-            if name != curvature.structure:
+            if (curvature := held_out.curvature) is None or name != held_out.structure:
                 curvature = STRUCTURES[name](held_out.problem(data, seed=derive(seed, "laplace")))
             found[name] = held_out.of(curvature)
         except InputError as error:
+            if strict:
+                raise
             problems.append(f"the structure {name!r} was not considered: {error}")
     return found, tuple(problems)
 
@@ -221,8 +230,9 @@ def _requested(
 
 
 def _unscored(
-    target: Target, params: Params, data: Data, requested: tuple[Structure, float] | None, why: str, seed: int
+    target: Target, params: Params, data: Data, requested: tuple[Structure, float] | None, seed: int
 ) -> Choice:
+    why = f"the loss {target.likelihood.loss!r} has no predictive density to score"
     if requested is None:
         return Choice("point", 0.0, (), f"the point estimate: {why}", (), Point(detach(params), target))
     name, temperature = requested
@@ -232,9 +242,9 @@ def _unscored(
     return Choice(name, temperature, (), reason, (doubt, *made.warnings), made)
 
 
-def _check(structures: Sequence[str], temperatures: Sequence[float]) -> None:
-    unknown = [s for s in structures if s not in STRUCTURES]
-    if unknown or not structures:
+def _check(structures: Sequence[str] | None, temperatures: Sequence[float]) -> None:
+    unknown = [s for s in structures or () if s not in STRUCTURES]
+    if unknown or structures == ():
         raise InputError(
             f"structures among {', '.join(STRUCTURES)}", repr(unknown[0]) if unknown else "none", "leave them out"
         )

@@ -43,8 +43,7 @@ def evaluate(predictive: Predictive, y: Tensor) -> dict[str, float]:
         >>> evaluate(sure, torch.tensor([0, 1]))["accuracy"]
         0.5
     """
-    y = predictive.likelihood.validate(torch.as_tensor(y), predictive.outputs.shape[2], training=False)
-    y = y.to(predictive.outputs.device)
+    y = predictive.labels(y)
     task = predictive.likelihood.task
     if task == "regression":
         return _regression(predictive, y)
@@ -81,9 +80,8 @@ def reliability_of(predictive: Predictive, y: Tensor, *, bins: int = BINS) -> Re
     task = predictive.likelihood.task
     if task not in {"classification", "multilabel"}:
         raise InputError("predictions of classes or labels", f"the task {task!r}", "use interval() for regression")
-    y = predictive.likelihood.validate(torch.as_tensor(y), predictive.outputs.shape[2], training=False)
     p = predictive.mean().double()
-    return reliability(_confidence(p, task), _hits(p, y.to(p.device), task), bins=bins)
+    return reliability(_confidence(p, task), _hits(p, predictive.labels(y), task), bins=bins)
 
 
 def _regression(predictive: Predictive, y: Tensor) -> dict[str, float]:

@@ -85,7 +85,7 @@ def predict(
     """
     target = posterior.target
     chosen = _check(posterior, x, kind, rule, samples, average)
-    s = copies or target.copies.predict
+    s = target.copies.predict if copies is None else copies
     if s < 1:
         raise InputError("at least one transformed copy", str(copies), "use 1 or more, or leave it out")
     with torch.no_grad():
@@ -117,7 +117,7 @@ def _linearised(
 
     mean = fixed_outputs(target, posterior.mode, x, copies=copies, seed=seed, chunk=chunk)
     _finite(mean)
-    size = chunk or default_chunk(target, fewer)
+    size = default_chunk(target, fewer) if chunk is None else chunk
     draws = normal_draws(samples, mean.shape[1], derive(seed, "outputs"), mean) if rule == "monte_carlo" else None
     likelihood, warnings = target.likelihood, posterior.warnings
     if rule == "analytic":

@@ -95,7 +95,7 @@ class Predictive:
                 f"the loss {self.likelihood.loss!r}",
                 "use expected_loss(y), or predict with Categorical, Bernoulli or Normal",
             )
-        y = self._labels(y)
+        y = self.labels(y)
         if self.covariance is not None:
             return gaussian_log_prob(self.outputs[0], self._total_covariance(), y)
         return mixture_log_prob(self.likelihood, self.outputs, y)
@@ -109,7 +109,7 @@ class Predictive:
         Returns:
             Shape ``(N,)``.
         """
-        y = self._labels(y)
+        y = self.labels(y)
         return -torch.stack([self.likelihood.log_prob(f, y) for f in self.outputs]).mean(0)
 
     def variance(self) -> Tensor:
@@ -172,13 +172,24 @@ class Predictive:
                 return Entropy(total, None, None)
         return Entropy(total, aleatoric, (total - aleatoric).clamp(min=0))
 
-    # ------------------------------------------------------------------ inside
+    def labels(self, y: Tensor) -> Tensor:
+        """Check labels against the inputs.
 
-    def _labels(self, y: Tensor) -> Tensor:
+        Args:
+            y: Labels of the N inputs.
+
+        Returns:
+            The labels as the likelihood takes them.
+
+        Raises:
+            InputError: If there are more or fewer than N, or one does not fit the likelihood.
+        """
         y = self.likelihood.validate(torch.as_tensor(y), self.outputs.shape[2], training=False).to(self.outputs.device)
         if len(y) != self.n:
             raise InputError(f"labels of the {self.n} inputs", f"{len(y)} labels", "pass the labels of the same rows")
         return y
+
+    # ------------------------------------------------------------------ inside
 
     def _total_covariance(self) -> Tensor:
         assert self.covariance is not None
