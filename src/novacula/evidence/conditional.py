@@ -29,7 +29,8 @@ from novacula.core.results import Estimate
 from novacula.core.rng import derive, generator
 from novacula.curvature import plan
 from novacula.evidence.common import check_counts, invariance_assumptions, make_estimate, reservations
-from novacula.evidence.function_space import joint_outputs, log_joint
+from novacula.evidence.filtering import log_joint
+from novacula.evidence.function_space import joint_outputs
 from novacula.evidence.structures import Structure, build, check_structure
 from novacula.evidence.training import train
 from novacula.inference.map import MAP
@@ -42,7 +43,7 @@ class Conditional:
     """The conditional log marginal likelihood ``log p(D_{≥m} | D_{<m})`` of the linearised Laplace posterior.
 
     For each order of the data, weights are trained on the first m examples, a Laplace posterior is fitted to those, and
-    others are scored jointly under it (see `function_space`). The outputs are linearised, since weights drawn from a
+    others are scored jointly under it (see `filtering`). The outputs are linearised, since weights drawn from a
     Laplace posterior of a network predict far worse than the network.
 
     Args:
@@ -153,4 +154,4 @@ class Conditional:
             made = plan(target.problem(weights, rest, seed=derive(seed, "rest")), curvature.names)
             mean, k, y = joint_outputs(made, covariance)
             temperature = target.temperature if self.temperature is None else self.temperature
-            return log_joint(target.likelihood, mean, temperature * k, y)
+            return log_joint(target.likelihood, mean, temperature * k, y, seed=derive(seed, "forecasts"))
