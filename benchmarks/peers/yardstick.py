@@ -28,19 +28,23 @@ COPIES = 31
 
 
 def polar(x: Tensor, eta: Tensor) -> Tensor:
-    """One random copy of each image: ``R(π η₀ u₀) · exp(η₃ u₃) · exp([[d, h], [h, -d]])``, then a translation.
+    """One random copy of each square image, its content moved by ``p' = A p + t``.
 
-    ``eta`` holds rotation (1 = ±180°), the two translations (1 = half the width), scale, stretch ``d`` and shear ``h``.
+    ``A = R(π η₀ u₀) · exp(η₃ u₃) · exp [[d, h], [h, −d]]`` and ``t = (η₁ u₁, η₂ u₂)``, with ``d = η₄ u₄``, ``h = η₅ u₅``,
+    ``u`` uniform in [−1, 1]. ``eta`` holds rotation (1 = ±180°), two translations (1 = half the width), scale, stretch
+    and shear.
     """
     u = (torch.rand(len(x), 6) * 2 - 1) * eta
     angle, (d, h) = math.pi * u[:, 0], u[:, 4:].T
     r = (d.square() + h.square()).sqrt().clamp(min=1e-12)
     ch, sh = torch.cosh(r), torch.sinh(r) / r
-    symmetric = torch.stack([ch + sh * d, sh * h, sh * h, ch - sh * d], 1).view(-1, 2, 2)
+    # What is seen at p' comes from p = A⁻¹ (p' − t).
+    symmetric = torch.stack([ch - sh * d, -sh * h, -sh * h, ch + sh * d], 1).view(-1, 2, 2)
     turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(-1, 2, 2)
-    matrix = torch.cat([u[:, 3].exp()[:, None, None] * turn @ symmetric, u[:, 1:3, None]], 2)
-    grid = nn.functional.affine_grid(matrix, list(x.shape), align_corners=True)
-    return nn.functional.grid_sample(x, grid, align_corners=True)
+    inverse = (-u[:, 3]).exp()[:, None, None] * symmetric @ turn
+    matrix = torch.cat([inverse, -inverse @ u[:, 1:3, None]], 2)
+    grid = nn.functional.affine_grid(matrix, list(x.shape), align_corners=False)
+    return nn.functional.grid_sample(x, grid, align_corners=False)
 
 
 def transform(state: dict[str, Tensor], budget: Budget, layers: object) -> Callable[[Tensor], Tensor] | None:
