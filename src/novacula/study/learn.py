@@ -200,7 +200,7 @@ def default_batch_size(n: int) -> int:
 
 
 def default_method(n: int, batch_size: int | None = None) -> EmpiricalBayes:
-    """The settings of a run by default: about 13 hyper-steps an epoch.
+    """The settings of a run by default: about 10 hyper-steps an epoch.
 
     Args:
         n: The number of examples.
@@ -210,7 +210,7 @@ def default_method(n: int, batch_size: int | None = None) -> EmpiricalBayes:
         The method.
     """
     steps = -(-n // (batch_size or default_batch_size(n)))
-    return EmpiricalBayes(optimiser=MAP(lr=4e-3), estimator=NTKSubset(subset=64, copies=8), every=max(1, steps // 13))
+    return EmpiricalBayes(optimiser=MAP(lr=4e-3), estimator=NTKSubset(subset=64, copies=8), every=max(1, steps // 10))
 
 
 def default_evidence(target: Target, data: Data) -> Laplace:

@@ -40,7 +40,7 @@ class Copies:
         predict: When predicting.
     """
 
-    train: int = 4
+    train: int = 8
     evidence: int = 8
     predict: int = 32
 
