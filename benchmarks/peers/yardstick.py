@@ -30,9 +30,9 @@ COPIES = 31
 def polar(x: Tensor, eta: Tensor) -> Tensor:
     """One random copy of each square image, its content moved by ``p' = A p + t``.
 
-    ``A = R(π η₀ u₀) · exp(η₃ u₃) · exp [[d, h], [h, −d]]`` and ``t = (η₁ u₁, η₂ u₂)``, with ``d = η₄ u₄``, ``h = η₅ u₅``
-    and ``u`` uniform in [−1, 1]. ``eta`` holds rotation (1 = ±180°), two translations (1 = half the width), scale, stretch
-    and shear.
+    ``A = R(π η₀ u₀) · exp(η₃ u₃) · exp [[d, h], [h, −d]]`` and ``t = (η₁ u₁, η₂ u₂)``, where ``d = η₄ u₄``,
+    ``h = η₅ u₅`` and ``u`` is uniform in [−1, 1]. ``eta`` holds rotation (1 = ±180°), two translations (1 = half the
+    width), scale, stretch and shear.
     """
     u = (torch.rand(len(x), 6) * 2 - 1) * eta
     angle, (d, h) = math.pi * u[:, 0], u[:, 4:].T
