@@ -206,6 +206,7 @@ def test_confidence_of_labels_is_every_probability() -> None:
         (numbers.significant(0.0), "0"),
         (numbers.with_error(-1234.5, 12.0).replace("\u00a0", " "), "−1,234 ± 12"),
         (numbers.with_error(2.0, None), "2.0"),
+        (numbers.with_error(-708.0438, 0.00048).replace("\u00a0", " "), "−708.04 ± less than 0.01"),
         (numbers.listing(["a"]), "a"),
         (numbers.listing(["a", "b", "c"]), "a, b and c"),
         (numbers.listing([]), ""),
@@ -267,6 +268,8 @@ def test_the_verdict_is_not_better_than_the_numbers() -> None:
     moving = record(invariance={"eta": {"rotation": 0.5}, "stability": {"rotation": 0.2}})
     assert "still moving" in verdict(moving).sure
     assert "rotations of up to ±90°" in verdict(moving).learned
+    point = record(predictive={"structure": "point"})
+    assert "No average over weights promised better" in verdict(point).result
     none = record(invariance={"eta": dict.fromkeys(NAMES, 0.01), "stability": {}})
     assert "support no transformation" in verdict(none).learned
 
@@ -293,13 +296,13 @@ def test_the_better_value_is_marked_as_far_as_it_shows() -> None:
         row.label: row
         for row in rows({"accuracy": 0.9, "nll": 0.3, "ece": 0.02}, {"accuracy": 0.8, "nll": 0.2, "ece": 0.0201}, n=50)
     }
-    assert found["Accuracy"].winner == "averaged"
+    assert found["Accuracy"].winner == "chosen"
     assert found["Log loss"].winner == "point"
     assert found["Calibration error"].winner == ""  # both read 0.020
     assert "95\u00a0% interval" in found["Accuracy"].explains
     assert better("rmse", 1.0, 2.0) == 1
     assert rows(None, None) == []
-    assert rows({"nll": None, "strange": 1.0}, None)[1].averaged == "1"
+    assert rows({"nll": None, "strange": 1.0}, None)[1].chosen == "1"
 
 
 # ---------------------------------------------------------------------- figures
@@ -580,6 +583,13 @@ def test_the_page_depends_on_the_results_alone_and_needs_no_torch(tmp_path: Path
     subprocess.run([sys.executable, "-W", "error", "-c", code, str(tmp_path / "b")], check=True)
     assert first == (tmp_path / "b" / "report.html").read_bytes()
     assert len(first) < 400_000
+
+
+def test_a_chosen_point_estimate_has_one_column() -> None:
+    text = render(Run(Path(), record(predictive={"structure": "point", "scores": []}), (), classification_arrays()))
+    assert '<th scope="col">Chosen</th>' not in text
+    assert "○ point estimate" not in text
+    assert "the predictive that was chosen," in text
 
 
 def test_a_user_s_style_is_left_alone() -> None:

@@ -12,7 +12,7 @@ from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.labels import Task
 from novacula.core.loaders import load_splits
-from novacula.core.rng import derive
+from novacula.core.rng import derive, generator
 from novacula.core.standardise import Standardiser
 from novacula.invariances import Affine, Colour, Compose, Deformation, Flip, Invariance, TimeWarp
 from novacula.invariances.affine import AFFINE_NAMES
@@ -99,6 +99,7 @@ def assemble(options: Options) -> Assembled:
             test = test.with_values(perturb(test.x, perturbations, derive(options.seed, "perturb", "test")), test.y)
     if spec is None and len(train.x_shape) == 3:
         invariance = Affine()
+    _check_fit(invariance, train, spec)
     standardiser = Standardiser.fit(train)
     train = standardiser.apply(train)
     test = None if test is None else standardiser.apply(test)
@@ -202,6 +203,19 @@ def _likelihood(name: str, train: Data) -> tuple[Likelihood, int]:
         return categorical, max(outputs, len(train.classes))
     likelihood = {"bernoulli": Bernoulli, "normal": Normal, "heteroscedastic": HeteroscedasticNormal}[name]()
     return likelihood, likelihood.outputs(train.y)
+
+
+def _check_fit(invariance: Invariance | None, train: Data, spec: str | None) -> None:
+    if invariance is None:
+        return
+    try:
+        invariance(train.x[:1], invariance.noise(1, train.x[:1], generator(0, "check")))
+    except InputError as error:
+        raise InputError(
+            f"inputs that --invariance {spec or 'affine'} can transform ({error.expected})",
+            f"{error.got} (inputs of {train.name} have shape {train.x_shape})",
+            "--invariance none, or another",
+        ) from error
 
 
 def _known(option: str, value: str, known: Sequence[str] | dict[str, Any], extra: str = "") -> str:

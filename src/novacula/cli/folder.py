@@ -37,8 +37,6 @@ class OutputFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError("a folder to write to", f"{self.path}, which is a file", "choose another --output")
-        if self.overwrite and self.resume:
-            raise InputError("either --overwrite or --resume", "both", "use one of them")
         try:
             occupied = self.path.is_dir() and any(self.path.iterdir())
         except OSError as error:

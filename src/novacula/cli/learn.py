@@ -55,6 +55,8 @@ def learn(
     Raises:
         InputError: If an option, the data or the network cannot be used.
     """
+    if overwrite and resume:
+        raise InputError("either --overwrite or --resume", "both", "use one of them")
     if resume:
         folder = _to_resume(output)
         if folder.finished and not folder.interrupted:

@@ -93,7 +93,9 @@ def line(done: int, total: int, record: Mapping[str, float], left: str) -> str:
     """
     width = len(str(total))
     words = [f"epoch {done:{width}}/{total}", *_scores(record)]
-    words += [f"{meaning(n).label} {meaning(n).text(v)}" for n, v in _extents(record).items()]
+    extents = _extents(record)
+    shown = [f"{meaning(n).label} {meaning(n).text(v)}" for n, v in extents.items() if not negligible(n, v)]
+    words += shown or (["no extent above its jitter"] if extents else [])
     return "  ".join([*words, left])
 
 

@@ -62,12 +62,17 @@ def _facts(record: Mapping[str, Any]) -> Table:
 def _metrics(record: Mapping[str, Any]) -> Table:
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
     table.add_column("test")
-    table.add_column("averaged", justify="right")
-    table.add_column("point estimate", justify="right")
+    point = (record.get("predictive") or {}).get("structure") == "point"
+    columns = {"point": "point estimate"} if point else {"chosen": "chosen predictive", "point": "point estimate"}
+    for title in columns.values():
+        table.add_column(title, justify="right")
     for row in rows(record.get("test"), record.get("map_test")):
         cells = [
-            Text(text + (" ✓" if row.winner == which else "  "), style="bold" if row.winner == which else "")
-            for which, text in (("averaged", row.averaged), ("point", row.point))
+            Text(
+                (row.chosen if which == "chosen" else row.point) + (" ✓" if row.winner == which else "  "),
+                style="bold" if row.winner == which else "",
+            )
+            for which in columns
         ]
         table.add_row(row.label, *cells)
     return table

@@ -18,17 +18,19 @@ class Metric:
         key: Its key in ``run.json``.
         label: Its heading.
         words: How a sentence names it.
-        higher: Whether more is better.
+        higher: Whether more is better; None where neither is.
         explains: What it measures.
-        absolute: Whether its size depends on the target’s unit, so that significant digits are shown.
+        absolute: Whether its size depends on the target's unit, so that significant digits are shown.
+        headline: Whether the verdict names it.
     """
 
     key: str
     label: str
     words: str
-    higher: bool
+    higher: bool | None
     explains: str
     absolute: bool = False
+    headline: bool = True
 
     def text(self, value: float | None) -> str:
         """The value as people read it.
@@ -47,7 +49,19 @@ METRICS = (
     Metric("rmse", "RMSE", "a root mean square error of", False, "root mean square error, in the target’s unit", True),
     Metric("nll", "Log loss", "a log loss of", False, "negative log-likelihood per example, in nats"),
     Metric("ece", "Calibration error", "a calibration error of", False, "mean gap between confidence and accuracy"),
+    Metric(
+        "ece_adaptive",
+        "Calibration error, equal counts",
+        "",
+        False,
+        "the same over bins of equal counts",
+        headline=False,
+    ),
     Metric("brier", "Brier score", "a Brier score of", False, "mean squared error of the probabilities"),
+    Metric(
+        "coverage_90", "Coverage at 90\u00a0%", "", None, "share of values in the 90\u00a0% interval", headline=False
+    ),
+    Metric("loss", "Loss", "a loss of", False, "the loss that was learned with", True),
 )
 _KNOWN = {m.key: m for m in METRICS}
 
@@ -59,14 +73,14 @@ class Row:
     Args:
         label: The metric.
         explains: What it measures and which way is better.
-        averaged: The model's value.
+        chosen: The value of the predictive that was chosen.
         point: The point estimate's value.
-        winner: ``"averaged"``, ``"point"``, or empty for a tie or where one is missing.
+        winner: ``"chosen"``, ``"point"``, or empty for a tie or where one is missing.
     """
 
     label: str
     explains: str
-    averaged: str
+    chosen: str
     point: str
     winner: str
 
@@ -75,7 +89,7 @@ def rows(test: Mapping[str, Any] | None, point: Mapping[str, Any] | None, *, n: 
     """The metrics table.
 
     Args:
-        test: The model's metrics.
+        test: The metrics of the predictive that was chosen.
         point: The point estimate's.
         n: The number of test examples, for the accuracy's interval.
 
@@ -92,11 +106,12 @@ def rows(test: Mapping[str, Any] | None, point: Mapping[str, Any] | None, *, n: 
         if not all(v is None or (isinstance(v, (int, float)) and not isinstance(v, bool)) for v in (a, b)):
             continue
         sign = better(key, a, b) if key in _KNOWN and a is not None and b is not None else 0
-        direction = f"{metric.explains}; {'higher' if metric.higher else 'lower'} is better" if metric.explains else ""
+        direction = {True: "; higher is better", False: "; lower is better", None: ""}[metric.higher]
+        direction = f"{metric.explains}{direction}" if metric.explains else ""
         if key == "accuracy" and a is not None and n > 0:
             low, high = wilson(a * n, n)
             direction += f"; 95\u00a0% interval {number(float(low))} to {number(float(high))}"
-        winner = {1: "averaged", -1: "point", 0: ""}[sign]
+        winner = {1: "chosen", -1: "point", 0: ""}[sign]
         found.append(Row(metric.label, direction, metric.text(a), metric.text(b), winner))
     return found
 
@@ -110,9 +125,9 @@ def better(key: str, a: float, b: float) -> int:
         b: The other.
 
     Returns:
-        1 if ``a`` is better, −1 if ``b`` is, 0 if they read the same.
+        1 if ``a`` is better, −1 if ``b`` is, 0 if they read the same or neither direction is better.
     """
     metric = _KNOWN[key]
-    if metric.text(a) == metric.text(b):
+    if metric.higher is None or metric.text(a) == metric.text(b):
         return 0
     return 1 if (a > b) == metric.higher else -1

@@ -57,7 +57,7 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def with_error(value: float | None, error: float | None) -> str:
-    """A number and its standard error, to two digits of the error.
+    """A number and its standard error, to two digits of the error and at most two decimals.
 
     Args:
         value: The number.
@@ -72,8 +72,9 @@ def with_error(value: float | None, error: float | None) -> str:
     """
     if error is None or not math.isfinite(error) or error <= 0:
         return number(value, 1)
-    digits = min(6, max(0, 1 - math.floor(math.log10(error))))
-    return f"{number(value, digits)}{NO_BREAK}±{NO_BREAK}{number(error, digits)}"
+    digits = min(2, max(0, 1 - math.floor(math.log10(error))))
+    shown = number(error, digits) if error >= 0.005 else "less than 0.01"
+    return f"{number(value, digits)}{NO_BREAK}±{NO_BREAK}{shown}"
 
 
 def count(value: int | float, noun: str, plural: str = "") -> str:

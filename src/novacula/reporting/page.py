@@ -92,6 +92,7 @@ def render(run: Run) -> str:
         predictions=predictions(run),
         metrics=metrics.rows(record.get("test"), record.get("map_test"), n=record["data"].get("n_test") or 0),
         n_test=count(record["data"].get("n_test") or 0, "test example"),
+        one_column=_is_point(record),
         reason=str((record.get("predictive") or {}).get("reason") or ""),
         scores=_scores(record),
         warnings=list(dict.fromkeys([*(record.get("warnings") or []), *(record["evidence"].get("warnings") or [])])),
@@ -135,6 +136,7 @@ def predictions(run: Run) -> list[Picture]:
         Reliability and confusion for classes, reliability for labels, residuals and coverage for regression.
     """
     mean, y, point = (run.arrays.get(k) for k in ("test/mean", "test/y", "map_test/mean"))
+    point = None if _is_point(run.record) else point
     if mean is None or y is None or not len(mean):
         return []
     task = run.record["data"].get("task")
@@ -153,6 +155,10 @@ def predictions(run: Run) -> list[Picture]:
             ]
         )
     return []
+
+
+def _is_point(record: Mapping[str, Any]) -> bool:
+    return (record.get("predictive") or {}).get("structure") == "point"
 
 
 def _montage(run: Run) -> Picture | None:
@@ -193,5 +199,6 @@ def _scores(record: Mapping[str, Any]) -> list[tuple[str, str, str, bool]]:
         error = s.get("stderr")
         loss = number(s.get("nll"), 4) + (f"\u00a0±\u00a0{number(error, 4)}" if error else "")
         picked = s.get("structure") == chosen.get("structure") and s.get("temperature") == chosen.get("temperature")
-        found.append((str(s.get("structure")), significant(s.get("temperature")), loss, picked))
+        temperature = significant(s.get("temperature")) if s.get("temperature") else MISSING
+        found.append((str(s.get("structure")).replace("_", " "), temperature, loss, picked))
     return found

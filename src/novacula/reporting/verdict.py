@@ -131,7 +131,7 @@ def _result(record: Record) -> list[str]:
     test, point = record.get("test"), record.get("map_test")
     if not test:
         return ["No test data were given, so nothing is known here about new examples beyond the evidence."]
-    shown = [m for m in METRICS if test.get(m.key) is not None]
+    shown = [m for m in METRICS if m.headline and test.get(m.key) is not None]
     said = listing([f"{m.words} {m.text(test[m.key])}" for m in shown])
     copies = (record.get("settings") or {}).get("copies") or {}
     averaged = (
@@ -141,7 +141,9 @@ def _result(record: Record) -> list[str]:
     )
     how = f", {averaged}," if averaged else ""
     sentences = [f"On {count(record['data'].get('n_test') or 0, 'test example')} the model{how} reaches {said}."]
-    if point and test.get("nll") is not None and point.get("nll") is not None:
+    if (record.get("predictive") or {}).get("structure") == "point":
+        sentences.append("No average over weights promised better, so these are the point estimate’s predictions.")
+    elif point and test.get("nll") is not None and point.get("nll") is not None:
         which = {1: "better than", -1: "worse than", 0: "as good as"}[better("nll", test["nll"], point["nll"])]
         sentences.append(f"Its log loss is {which} the plain point estimate’s ({number(point['nll'])}).")
     return sentences
