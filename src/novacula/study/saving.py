@@ -16,7 +16,6 @@ from novacula.core.data import Data
 from novacula.core.params import count
 from novacula.core.rng import generator
 from novacula.core.run import Run
-from novacula.inference.method import Posterior
 from novacula.prediction import Predictive, evaluate, predict
 
 if TYPE_CHECKING:
@@ -72,12 +71,13 @@ def describe(result: LearnResult, test: Data | None = None) -> tuple[dict[str, A
     scores: dict[str, dict[str, float] | None] = {"test": None, "map_test": None}
     warnings = list(result.warnings)
     if test is not None:
-        chosen, y = _evaluate(result.posterior, test, arrays, "test")
-        plain, _ = _evaluate(result.point, test, arrays, "map_test")
-        arrays["test/y"] = y
+        by_choice, by_point = predict(result.posterior, test.x), predict(result.point, test.x)
+        chosen = _evaluate(by_choice, test, arrays, "test")
+        plain = _evaluate(by_point, test, arrays, "map_test")
         scores = {"test": chosen, "map_test": plain}
         # Nothing is chosen by the test data; but a reader must hear when the choice turned out worse on them.
-        if chosen["nll"] > plain["nll"] + 2 * _paired_error(result, test):
+        gap = (by_point.log_prob(test.y) - by_choice.log_prob(test.y)).double()
+        if test.n > 1 and float(gap.mean()) > 2 * float(gap.std()) / math.sqrt(test.n):
             warnings.append(
                 f"on the test data the chosen predictive has an NLL of {chosen['nll']:.4f}, the plain point estimate "
                 f"{plain['nll']:.4f}"
@@ -109,11 +109,8 @@ def describe(result: LearnResult, test: Data | None = None) -> tuple[dict[str, A
     return record, arrays
 
 
-def _evaluate(
-    posterior: Posterior, test: Data, arrays: dict[str, np.ndarray], key: str
-) -> tuple[dict[str, float], np.ndarray]:
-    # Metrics in the labels' own units, and the labels; the predictions go into `arrays`.
-    predictive = predict(posterior, test.x)
+def _evaluate(predictive: Predictive, test: Data, arrays: dict[str, np.ndarray], key: str) -> dict[str, float]:
+    # Metrics in the labels' own units; predictions and labels go into `arrays`.
     found, mean, y = evaluate(predictive, test.y), predictive.mean(), test.y
     if test.scaling is not None and test.task == "regression":
         mean, y = test.scaling.restore_y(mean), test.scaling.restore_y(y)
@@ -122,7 +119,8 @@ def _evaluate(
     arrays[f"{key}/mean"] = mean.detach().cpu().numpy()
     if test.task == "regression":
         arrays[f"{key}/sd"] = _sd(predictive, test).cpu().numpy()
-    return found, y.cpu().numpy()
+    arrays["test/y"] = y.cpu().numpy()
+    return found
 
 
 def _sd(predictive: Predictive, test: Data) -> Tensor:
@@ -130,11 +128,6 @@ def _sd(predictive: Predictive, test: Data) -> Tensor:
     low, high = predictive.interval(math.erf(1 / math.sqrt(2)))
     sd = ((high - low) / 2).detach()
     return test.scaling.restore_y_scale(sd) if test.scaling is not None else sd
-
-
-def _paired_error(result: LearnResult, test: Data) -> float:
-    difference = predict(result.posterior, test.x).log_prob(test.y) - predict(result.point, test.x).log_prob(test.y)
-    return float(difference.double().std()) / math.sqrt(test.n) if test.n > 1 else math.inf
 
 
 def _noise(result: LearnResult) -> dict[str, Any] | None:
