@@ -139,7 +139,7 @@ def bar(share: float, width: int = 24) -> str:
 
     Example:
         >>> bar(0.5, 4), bar(0.3, 4)
-        ('██  ', '█▏  ')
+        ('██  ', '█▎  ')
     """
     eighths = round(8 * width * min(max(share, 0.0), 1.0))
     full, part = divmod(eighths, 8)
