@@ -7,7 +7,8 @@ examples, each predicted without itself (`novacula.inference.leave_one_out`); no
 nothing is trained again.
 
 The point estimate is always a candidate. Another one replaces it only if it gains more than one standard error of the
-paired difference, and where nothing can be held against it (a loss without a density, no affordable matrix), it stays.
+paired difference, and a thousandth of a nat. Where nothing can be held against it (a loss without a density, no
+affordable matrix), it stays.
 
 References:
     Improving predictions of Bayesian neural nets via local linearization. A. Immer, M. Korzepa, M. Bauer, 2021.
@@ -36,6 +37,9 @@ from novacula.target import Target
 
 TEMPERATURES = (0.01, 0.03, 0.1, 0.3, 1.0)
 EXAMPLES = 1_000
+WORTH = 1e-3
+"""The least gain, in nats an example, for which the point estimate is given up."""
+
 # Candidates by what their means are judged by; and how a reason speaks of that.
 _DEFAULT: dict[str, tuple[str, ...]] = {
     "exact": ("exact", "last_layer", "kron"),
@@ -69,8 +73,8 @@ class Score:
 
     @property
     def better(self) -> bool:
-        """Whether the gain exceeds its standard error."""
-        return self.gain > self.stderr
+        """Whether the gain exceeds its standard error, and a thousandth of a nat."""
+        return self.gain > max(self.stderr, WORTH)
 
     def __str__(self) -> str:
         name = (
