@@ -125,7 +125,7 @@ class Site:
         shape = self.module.weight.shape
         if not self.product:
             x = functional_call(self.module, {**self.buffers, **self._unit()}, (self.input,))
-            return torch.stack([self._positions(g * x).sum(1) for g in gradients], 1)
+            return torch.stack([self._total(g * x) for g in gradients], 1)
         a = merge(self.inputs())
         b = torch.stack([merge(self.cotangents(g)).transpose(-1, -2) for g in gradients], 2)  # (B, G, K, O, T)
         products = b.flatten(2, 3) @ a
@@ -140,20 +140,22 @@ class Site:
         Returns:
             Shape ``(B, K, *bias.shape)``.
         """
-        return torch.stack([self._positions(g).sum(1) for g in gradients], 1)
+        return torch.stack([self._total(g) for g in gradients], 1)
 
     def _group(self, x: Tensor) -> Tensor:
         # The first axis holds examples, copies and perhaps more: frames of a video, tokens of a flattened sequence.
         return x.unflatten(0, (self.examples, self.copies, -1))
 
-    def _positions(self, x: Tensor) -> Tensor:
-        # (B, positions, *shape of the bias): channels come second in images, features last in tables and sequences.
+    def _total(self, x: Tensor) -> Tensor:
+        # Sum over positions: channels come second in images, features last in tables and sequences.
         x = x.unflatten(0, (self.examples, -1))
         if isinstance(self.module, nn.Linear):
-            return x.reshape(self.examples, -1, x.shape[-1])
-        if isinstance(self.module, nn.LayerNorm | nn.RMSNorm):
-            return x.reshape(self.examples, -1, *self.module.normalized_shape)
-        return x.movedim(2, -1).reshape(self.examples, -1, x.shape[2])
+            features = 1
+        elif isinstance(self.module, nn.LayerNorm | nn.RMSNorm):
+            features = len(self.module.normalized_shape)
+        else:
+            return x.sum((1, *range(3, x.ndim)))
+        return x.sum(tuple(range(1, x.ndim - features)))
 
     def _unit(self) -> Params:
         # Weight one and bias zero: the layer then returns what it would scale.
