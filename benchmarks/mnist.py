@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--arm", choices=("learn", "oracle", "none"), default="learn")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--summary", action="store_true")
