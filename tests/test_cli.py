@@ -597,7 +597,7 @@ def test_progress_on_a_terminal_and_elsewhere() -> None:
 def test_bars_have_one_length() -> None:
     for share in np.linspace(-0.1, 1.3, 57):
         assert len(bar(float(share), 9)) == 9
-    assert bar(1.0, 3) == "███"
+    assert bar(1.0, 3) == "━━━"
 
 
 def test_options_are_those_of_the_command() -> None:

@@ -18,7 +18,6 @@ from novacula.reporting.extents import NOT_AN_EXTENT, base, meaning, negligible
 from novacula.reporting.numbers import duration, number
 
 _WIDTH = 28
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 class Progress:
@@ -112,7 +111,11 @@ def display(done: int, total: int, record: Mapping[str, float], left: str) -> Re
         A bar, the scores, and the learned extents with a bar each.
     """
     head = Table.grid(padding=(0, 2))
-    head.add_row(Text(f"epoch {done}/{total}"), ProgressBar(total, done, width=_WIDTH), Text(left, style="dim"))
+    head.add_row(
+        Text(f"epoch {done}/{total}"),
+        ProgressBar(total, done, width=_WIDTH, complete_style="cyan", finished_style="cyan"),
+        Text(left, style="dim"),
+    )
     rows: list[RenderableType] = [head, Text("  ".join(_scores(record)))]
     extents = _extents(record)
     if extents:
@@ -128,7 +131,7 @@ def display(done: int, total: int, record: Mapping[str, float], left: str) -> Re
 
 
 def bar(share: float, width: int = 24) -> str:
-    """A bar of block characters.
+    """A thin bar.
 
     Args:
         share: How full, in [0, 1].
@@ -138,12 +141,11 @@ def bar(share: float, width: int = 24) -> str:
         Text of that length.
 
     Example:
-        >>> bar(0.5, 4), bar(0.3, 4)
-        ('██  ', '█▎  ')
+        >>> bar(0.5, 4), bar(0.35, 4)
+        ('━━  ', '━╸  ')
     """
-    eighths = round(8 * width * min(max(share, 0.0), 1.0))
-    full, part = divmod(eighths, 8)
-    return ("█" * full + (_EIGHTHS[part] if part else "")).ljust(width)
+    full, half = divmod(round(2 * width * min(max(share, 0.0), 1.0)), 2)
+    return ("━" * full + "╸" * half).ljust(width)
 
 
 def _scores(record: Mapping[str, Any]) -> list[str]:

@@ -36,7 +36,8 @@ def _facts(record: Mapping[str, Any]) -> Table:
     table = Table.grid(padding=(0, 3))
     data, evidence = record["data"], record["evidence"]
     sizes = f"{data.get('n_train') or 0:,} training, {count(data.get('n_test') or 0, 'test example')}"
-    table.add_row("data", Text(f"{data.get('name')}: {sizes} ({data.get('fingerprint')})"))
+    table.add_row("data", Text(f"{data.get('name')}: {sizes}"))
+    table.add_row("", Text(f"fingerprint {data.get('fingerprint')}", style="dim"))
     table.add_row("weights", f"{record['weights']:,}")
     value = with_error(evidence.get("value"), evidence.get("stderr"))
     table.add_row("log evidence", Text(f"{value} nats, {number(evidence.get('per_example'))} an example"))
@@ -55,6 +56,11 @@ def _facts(record: Mapping[str, Any]) -> Table:
         ends = sorted({significant(min(precisions)), significant(max(precisions))}, key=len)
         text = ends[0] if len(ends) == 1 else f"{significant(min(precisions))} to {significant(max(precisions))}"
         table.add_row("prior precision", Text(text))
+    structure = (record.get("predictive") or {}).get("structure")
+    if structure:
+        temperature = significant((record.get("predictive") or {}).get("temperature"))
+        name = f"{str(structure).replace('_', ' ')} Laplace at temperature {temperature}"
+        table.add_row("predictive", Text("point estimate" if structure == "point" else name))
     table.add_row("time", duration(record["seconds"].get("total")))
     return table
 

@@ -19,7 +19,7 @@ from novacula.reporting.figures import confusion, coverage, glyphs, montage, pre
 from novacula.reporting.figures.base import Picture
 from novacula.reporting.numbers import MISSING, count, duration, number, significant
 from novacula.reporting.provenance import provenance
-from novacula.reporting.verdict import verdict
+from novacula.reporting.verdict import FROZEN, stability, verdict
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def render(run: Run) -> str:
         css=Markup(resources.files("novacula.reporting").joinpath("templates/report.css").read_text(encoding="utf-8")),
         title=_title(record),
         subtitle=_subtitle(record),
-        verdict=verdict(record),
+        verdict=verdict(record, history),
+        moved=_moved(record),
         extents=extent_views(record),
         montage=_optional(_montage(run)),
         training=[*_present([training.evidence(history), training.loss(history)]), *training.extents(history)],
@@ -93,7 +94,7 @@ def render(run: Run) -> str:
         metrics=metrics.rows(record.get("test"), record.get("map_test"), n=record["data"].get("n_test") or 0),
         n_test=count(record["data"].get("n_test") or 0, "test example"),
         one_column=_is_point(record),
-        reason=str((record.get("predictive") or {}).get("reason") or ""),
+        reason=str((record.get("predictive") or {}).get("reason") or "").rstrip("."),
         scores=_scores(record),
         warnings=list(dict.fromkeys([*(record.get("warnings") or []), *(record["evidence"].get("warnings") or [])])),
         parts=[(k.replace("_", " "), number(v, 1)) for k, v in (record["evidence"].get("parts") or {}).items()],
@@ -110,14 +111,13 @@ def extent_views(record: Mapping[str, Any]) -> list[ExtentView]:
     Returns:
         One entry each; empty without an invariance.
     """
-    invariance = record.get("invariance") or {}
-    stability = invariance.get("stability") or {}
+    moves = stability(record) if _moved(record) else {}
     views: list[ExtentView] = []
-    for name, value in (invariance.get("eta") or {}).items():
+    for name, value in ((record.get("invariance") or {}).get("eta") or {}).items():
         if value is None or base(name) in NOT_AN_EXTENT:
             continue
-        entry, moved = meaning(name), stability.get(name)
-        spread = "" if moved is None else entry.spread(float(moved))
+        entry = meaning(name)
+        spread = entry.spread(moves[name]) if name in moves else ""
         views.append(
             ExtentView(
                 entry.label, entry.text(value), spread, not negligible(name, value), Markup(glyphs.glyph(name, value))
@@ -157,6 +157,10 @@ def predictions(run: Run) -> list[Picture]:
     return []
 
 
+def _moved(record: Mapping[str, Any]) -> bool:
+    return max(stability(record).values(), default=0.0) >= FROZEN
+
+
 def _is_point(record: Mapping[str, Any]) -> bool:
     return (record.get("predictive") or {}).get("structure") == "point"
 
@@ -183,6 +187,8 @@ def _subtitle(record: Mapping[str, Any]) -> str:
     parts = [count(data.get("n_train") or 0, "training example")]
     parts += [count(data["n_test"], "test example")] if data.get("n_test") else ["no test data"]
     parts += [f"{record['weights']:,} weights"]
+    perturbed = (record.get("settings") or {}).get("perturb") or []
+    parts += [f"perturbed by {', '.join(map(str, perturbed))}"] if perturbed else []
     parts += [f"learned in {duration(record['seconds'].get('total'))}"] if record["seconds"].get("total") else []
     return " · ".join(parts)
 

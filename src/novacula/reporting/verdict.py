@@ -6,7 +6,7 @@ Every sentence follows from the saved record alone, and says no more than it hol
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from novacula.reporting.metrics import METRICS, better
 from novacula.reporting.numbers import count, listing, number, significant, with_error
 
 Record = Mapping[str, Any]
+
+FROZEN = 1e-3
+"""Extents that move less than this (in ``eta``) are held by the schedule, not by the data."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,12 @@ class Verdict:
     assumes: tuple[str, ...]
 
 
-def verdict(record: Record) -> Verdict:
+def verdict(record: Record, history: Sequence[Mapping[str, Any]] = ()) -> Verdict:
     """Put a run's results in words.
 
     Args:
         record: The contents of ``run.json``.
+        history: One record an epoch.
 
     Returns:
         The verdict.
@@ -49,7 +53,7 @@ def verdict(record: Record) -> Verdict:
     return Verdict(
         learned=" ".join(learned),
         result=" ".join(_result(record)),
-        sure=" ".join([*_evidence(record), *_stability(record)]),
+        sure=" ".join([*_evidence(record), *_stability(record, history)]),
         assumes=_assumptions(record),
     )
 
@@ -166,19 +170,55 @@ def _evidence(record: Record) -> list[str]:
     return [f"The log evidence is {with_error(value, found.get('stderr'))} nats{each}{name}: {what}{spread}."]
 
 
-def _stability(record: Record) -> list[str]:
-    stability = (record.get("invariance") or {}).get("stability") or {}
+def _stability(record: Record, history: Sequence[Mapping[str, Any]]) -> list[str]:
     values = eta(record)
-    known = {k: float(v) for k, v in stability.items() if v is not None and k in values and math.isfinite(v)}
+    known = stability(record)
     if not known:
         return []
+    if max(known.values()) < FROZEN:
+        epoch = settled(history)
+        when = f"had settled by epoch {epoch}" if epoch else "had settled before the last quarter of training"
+        return [
+            f"The extents {when}, as their learning rate falls to zero: how steady they were after it says nothing of "
+            "their error. Runs with other seeds would."
+        ]
     needed = [k for k in known if not negligible(k, values[k])] or list(known)
     worst = max(needed, key=known.__getitem__)
-    steady = known[worst] <= NEGLIGIBLE / 2
     said = listing([f"{meaning(k).label} by {meaning(k).spread(known[k])}" for k in needed[:3]])
-    if steady:
-        return [f"The extents were steady at the end: over the last quarter of training they varied little ({said})."]
+    if known[worst] <= NEGLIGIBLE / 2:
+        return [f"The extents varied little over the last quarter of training ({said})."]
     return [f"The extents were still moving over the last quarter of training ({said}): more epochs may change them."]
+
+
+def stability(record: Record) -> dict[str, float]:
+    """How much the extents moved over the last quarter of training.
+
+    Args:
+        record: The contents of ``run.json``.
+
+    Returns:
+        Standard deviations in ``eta``, where they are known.
+    """
+    found = (record.get("invariance") or {}).get("stability") or {}
+    values = eta(record)
+    return {k: float(v) for k, v in found.items() if v is not None and k in values and math.isfinite(v)}
+
+
+def settled(history: Sequence[Mapping[str, Any]]) -> int | None:
+    """The epoch after which no extent moved any more.
+
+    Args:
+        history: One record an epoch.
+
+    Returns:
+        Its number; None if the extents moved to the end, or there are none.
+    """
+    keys = [k for k in (history[-1] if history else {}) if k.startswith("extent/")]
+    last = {k: history[-1][k] for k in keys}
+    first = len(history)
+    while first > 1 and all(abs((history[first - 2].get(k) or 0.0) - last[k]) < FROZEN for k in keys):
+        first -= 1
+    return int(history[first - 1].get("epoch") or first) if keys and first < len(history) else None
 
 
 def _assumptions(record: Record) -> tuple[str, ...]:

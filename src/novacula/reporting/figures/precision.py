@@ -60,10 +60,10 @@ def precision(values: Mapping[str, float | None]) -> Picture | None:
 
 
 def _ticks(axes: object, low: float, high: float) -> None:
-    """Whole decades where there are two or more, else 1-2-5 steps; labelled as plain numbers."""
+    """Whole decades where there are three or more, else 1-2-5 steps; labelled as plain numbers."""
     decades = [10.0**e for e in range(math.ceil(low), math.floor(high) + 1)]
     fine = [m * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for m in (1, 2, 5)]
-    ticks = decades if len(decades) >= 2 else [t for t in fine if low <= math.log10(t) <= high]
+    ticks = decades if len(decades) >= 3 else [t for t in fine if low <= math.log10(t) <= high]
     while len(ticks) > 6:
         ticks = ticks[::2]
     axes.set_xticks(ticks, [significant(t, 2) for t in ticks])  # type: ignore[attr-defined]
