@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -233,7 +234,8 @@ def test_derivatives_of_the_objective_by_autograd() -> None:
     rng = generator(1)
     spectra = tuple(torch.rand(n, generator=rng, dtype=torch.float64) * 10 for n in (5, 3))
     squares = torch.tensor([1.7, 0.4], dtype=torch.float64)
-    objective = Objective(spectra, squares, 12.0, 30, 0.6, torch.tensor([True, True, True]))
+    arrays = tuple(h.numpy() for h in spectra)
+    objective = Objective(arrays, squares.numpy(), 12.0, 30, 0.6, np.array([True, True, True]))
 
     def value(x: Tensor) -> Tensor:
         occam = sum((1 + h * torch.exp(-x[g] - x[2])).log().sum() for g, h in enumerate(spectra))
@@ -241,8 +243,8 @@ def test_derivatives_of_the_objective_by_autograd() -> None:
         return -0.5 * (occam + fit / 0.6)
 
     x = torch.tensor([0.3, -0.7, 0.5], dtype=torch.float64)
-    assert objective.value(x) == pytest.approx(float(value(x)), rel=1e-12)
-    gradient, hessian = objective.derivatives(x)
+    assert objective.value(x.numpy()) == pytest.approx(float(value(x)), rel=1e-12)
+    gradient, hessian = (torch.from_numpy(d) for d in objective.derivatives(x.numpy()))
     torch.testing.assert_close(gradient, torch.autograd.functional.jacobian(value, x))
     torch.testing.assert_close(hessian, torch.autograd.functional.hessian(value, x))
     assert float(torch.linalg.eigvalsh(hessian).max()) < 0

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 
 TOLERANCE = 1e-8
 """The largest derivative, in nats per unit of a logarithm, at which the maximum counts as found."""
@@ -26,7 +28,7 @@ TOLERANCE = 1e-8
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """F, with everything it needs as numbers.
+    """F, with everything it needs as numbers (of NumPy, as threads do not pay for a few thousand of them).
 
     Args:
         spectra: Eigenvalues of each group, in units of the precisions at the start.
@@ -34,17 +36,17 @@ class Objective:
         residuals: R; None where the noise is not tuned.
         outputs: N·D.
         temperature: T.
-        learned: Which of the coordinates ``(a_1 … a_G, b)`` are free.
+        learned: Which of the coordinates ``(a_1 … a_G, b)`` are free, shape ``(G + 1,)``.
     """
 
-    spectra: tuple[Tensor, ...]
-    squares: Tensor
+    spectra: tuple[Floats, ...]
+    squares: Floats
     residuals: float | None
     outputs: int
     temperature: float
-    learned: Tensor
+    learned: NDArray[np.bool_]
 
-    def value(self, x: Tensor) -> float:
+    def value(self, x: Floats) -> float:
         """F.
 
         Args:
@@ -54,13 +56,13 @@ class Objective:
             Nats, but for a constant.
         """
         a, b, t = x[:-1], x[-1], self.temperature
-        occam = sum(float((h * (-(a_g + b)).exp()).log1p().sum()) for h, a_g in zip(self.spectra, a, strict=True))
-        fit = float((self.squares * a.exp()).sum())
+        occam = sum(float(np.log1p(h * np.exp(-a_g - b)).sum()) for h, a_g in zip(self.spectra, a, strict=True))
+        fit = float(self.squares @ np.exp(a))
         if self.residuals is not None:
-            fit += self.residuals * float((-b).exp()) + self.outputs * float(b)
+            fit += self.residuals * float(np.exp(-b)) + self.outputs * float(b)
         return -(occam + fit / t) / 2
 
-    def derivatives(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def derivatives(self, x: Floats) -> tuple[Floats, Floats]:
         """Gradient and Hessian of F in the free coordinates.
 
         Args:
@@ -70,24 +72,22 @@ class Objective:
             Shapes ``(k,)`` and ``(k, k)``.
         """
         a, b, t = x[:-1], x[-1], self.temperature
-        used = []
-        for h, a_g in zip(self.spectra, a, strict=True):
-            share = h / (h + (a_g + b).exp())
-            used.append(torch.stack([share.sum(), (share * (1 - share)).sum()]))
-        gamma, slope = torch.stack(used, 1)
-        penalty = self.squares * a.exp() / t
-        gradient, hessian = torch.zeros_like(x), torch.zeros(len(x), len(x), dtype=x.dtype)
+        shares = [h / (h + np.exp(a_g + b)) for h, a_g in zip(self.spectra, a, strict=True)]
+        gamma = np.array([share.sum() for share in shares])
+        slope = np.array([(share * (1 - share)).sum() for share in shares])
+        penalty = self.squares * np.exp(a) / t
+        gradient, hessian = np.zeros(len(x)), np.zeros((len(x), len(x)))
         gradient[:-1] = (gamma - penalty) / 2
-        hessian[:-1, :-1] = torch.diag(-(slope + penalty) / 2)
+        hessian[:-1, :-1] = np.diag(-(slope + penalty) / 2)
         if self.residuals is not None:
-            misfit = self.residuals * float((-b).exp()) / t
-            gradient[-1] = (float(gamma.sum()) + misfit - self.outputs / t) / 2
-            hessian[-1, -1] = -(float(slope.sum()) + misfit) / 2
+            misfit = self.residuals * float(np.exp(-b)) / t
+            gradient[-1] = (gamma.sum() + misfit - self.outputs / t) / 2
+            hessian[-1, -1] = -(slope.sum() + misfit) / 2
             hessian[:-1, -1] = hessian[-1, :-1] = -slope / 2
-        return gradient[self.learned], hessian[self.learned][:, self.learned]
+        return gradient[self.learned], hessian[np.ix_(self.learned, self.learned)]
 
 
-def maximise(objective: Objective, steps: int) -> tuple[Tensor, list[float], float]:
+def maximise(objective: Objective, steps: int) -> tuple[Floats, list[float], float]:
     """Newton's method, from zero, with steps of at most 3 that are halved until they gain.
 
     Args:
@@ -97,23 +97,25 @@ def maximise(objective: Objective, steps: int) -> tuple[Tensor, list[float], flo
     Returns:
         The maximum, F at the start and after each step, and the largest derivative left.
     """
-    x = torch.zeros(len(objective.spectra) + 1, dtype=torch.float64)
+    x = np.zeros(len(objective.learned))
     history = [objective.value(x)]
     if not objective.learned.any():
         return x, history, 0.0
+    gradient, hessian = objective.derivatives(x)
     for _ in range(steps):
-        gradient, hessian = objective.derivatives(x)
-        if float(gradient.abs().max()) <= TOLERANCE:
+        if np.abs(gradient).max() <= TOLERANCE:
             break
-        direction = torch.zeros_like(x)
-        direction[objective.learned] = torch.linalg.solve(-hessian, gradient)
-        direction *= min(1.0, 3.0 / float(direction.abs().max()))
-        slope, step = float(gradient @ direction[objective.learned]), 1.0
+        newton = np.linalg.solve(-hessian, gradient)
+        newton *= min(1.0, 3.0 / float(np.abs(newton).max()))
+        direction = np.zeros_like(x)
+        direction[objective.learned] = newton
+        gain, step = float(gradient @ newton), 1.0
         new = objective.value(x + direction)
         # Close to the maximum, gains are below rounding; a full step is then right.
-        while new < history[-1] + 1e-4 * step * slope and step * slope > 1e-11 * (1 + abs(history[-1])):
+        while new < history[-1] + 1e-4 * step * gain and step * gain > 1e-11 * (1 + abs(history[-1])):
             step /= 2
             new = objective.value(x + step * direction)
         x = x + step * direction
         history.append(new)
-    return x, history, float(objective.derivatives(x)[0].abs().max())
+        gradient, hessian = objective.derivatives(x)
+    return x, history, float(np.abs(gradient).max())

@@ -18,8 +18,8 @@ import time
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from novacula.core.data import Data
 from novacula.core.errors import InputError
@@ -29,7 +29,7 @@ from novacula.core.rng import derive
 from novacula.curvature import Curvature, Diagonal, Exact, Kron, LastLayer, Problem
 from novacula.evidence.common import check_counts, log_likelihood, reservations
 from novacula.evidence.laplace import Laplace, laplace_value, stream_of
-from novacula.evidence.spectral import Objective, maximise
+from novacula.evidence.spectral import Floats, Objective, maximise
 from novacula.evidence.structures import build, check_structure
 from novacula.inference.method import Posterior, weights_of
 from novacula.likelihoods import Normal
@@ -123,9 +123,9 @@ def tune(
     if gradient > 1e-6:
         doubts.append(f"no maximum after {steps} steps: a derivative of {gradient:.1g} is left")
     warnings = tuple(dict.fromkeys([*curvature.warnings, *found, *doubts]))
-    factors = {", ".join(names): float(a.exp()) for names, a in zip(groups, x[:-1], strict=True)}
+    factors = {", ".join(names): math.exp(a) for names, a in zip(groups, x[:-1], strict=True)}
     if objective.residuals is not None:
-        factors["noise"] = float((x[-1] / 2).exp())
+        factors["noise"] = math.exp(x[-1] / 2)
     laplace = Laplace(structure, copies=copies, repeats=1)
     return Tuned(
         target=tuned,
@@ -188,20 +188,20 @@ def _groups(prior: Gaussian | FanIn, params: Params, curvature: Curvature) -> li
     return [group for group in split if group]
 
 
-def _spectra(curvature: Curvature, groups: list[tuple[str, ...]], precision: Params) -> tuple[Tensor, ...]:
+def _spectra(curvature: Curvature, groups: list[tuple[str, ...]], precision: Params) -> tuple[Floats, ...]:
     # Eigenvalues of each group, in units of the precisions: the one eigendecomposition.
     match curvature:
         case Exact():
-            return (curvature.spectrum(precision).values,)
+            return (curvature.spectrum(precision).values.cpu().numpy(),)
         case LastLayer():
-            return (curvature.exact.spectrum(precision).values,)
+            return (curvature.exact.spectrum(precision).values.cpu().numpy(),)
         case Kron():
             values = curvature.spectrum()
         case Diagonal():
             values = {name: h.flatten() for name, h in curvature.values.items()}
         case _:
             raise InputError("a structure with a spectrum", curvature.structure, "use structure='kron'")
-    return tuple(torch.cat([values[k].double().cpu() / precision[k].double().cpu() for k in group]) for group in groups)
+    return tuple(torch.cat([values[k].double() / precision[k] for k in group]).cpu().numpy() for group in groups)
 
 
 def _objective(
@@ -209,7 +209,7 @@ def _objective(
 ) -> tuple[Objective, list[str]]:
     # F, and reservations: groups without a finite optimum stay as they are.
     precision = {k: v.double() for k, v in target.prior.precision(problem.params).items()}
-    spectra = tuple(h.cpu() for h in _spectra(curvature, groups, precision))
+    spectra = _spectra(curvature, groups, precision)
     squares = [sum(float(precision[k] * problem.params[k].double().square().sum()) for k in group) for group in groups]
     doubts, free = [], []
     for group, h, q in zip(groups, spectra, squares, strict=True):
@@ -227,11 +227,11 @@ def _objective(
     return (
         Objective(
             spectra=spectra,
-            squares=torch.tensor(squares, dtype=torch.float64),
+            squares=np.array(squares),
             residuals=residuals,
             outputs=outputs,
             temperature=target.temperature,
-            learned=torch.tensor([*free, residuals is not None]),
+            learned=np.array([*free, residuals is not None]),
         ),
         doubts,
     )
@@ -247,12 +247,12 @@ def _residuals(likelihood: Normal, problem: Problem) -> tuple[float, int]:
     return total * problem.scale, round(size * problem.scale)
 
 
-def _moved(target: Target, groups: list[tuple[str, ...]], x: Tensor) -> Target:
+def _moved(target: Target, groups: list[tuple[str, ...]], x: Floats) -> Target:
     # The target with its precisions and noise multiplied by what was found.
     prior, values = target.prior, {}
     if isinstance(prior, Gaussian):
         log = prior.log_precision.detach().clone()
-        for group, a in zip(groups, x[:-1].to(log), strict=True):
+        for group, a in zip(groups, x[:-1].tolist(), strict=True):
             if log.ndim == 0:
                 log = log + a
             else:
@@ -261,12 +261,12 @@ def _moved(target: Target, groups: list[tuple[str, ...]], x: Tensor) -> Target:
     elif isinstance(prior, FanIn):
         log = prior.log_scales.detach().clone()
         ranks = {name: w.ndim for name, w in target.params().items()}
-        for group, a in zip(groups, x[:-1].to(log), strict=True):
+        for group, a in zip(groups, x[:-1].tolist(), strict=True):
             for place, matrix in enumerate((True, False)):
                 if any((ranks[name] > 1) == matrix for name in group):
                     log[place] -= a / 2
         values["prior.log_scales"] = log
     if isinstance(target.likelihood, Normal):
         log_sigma = target.likelihood.log_sigma.detach()
-        values["likelihood.log_sigma"] = log_sigma + x[-1].to(log_sigma) / 2
+        values["likelihood.log_sigma"] = log_sigma + float(x[-1]) / 2
     return target.with_learnable(values)
