@@ -6,6 +6,7 @@ import argparse
 import importlib
 import os
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -30,11 +31,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the training; the data keep theirs")
     parser.add_argument("--degrees", type=float, default=180.0, help="largest rotation of the data")
     parser.add_argument("--epochs", type=int, help="by default the driver's own number for the task")
+    parser.add_argument("--limit", type=int, help="train on the first so many examples only, to time what is slow")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override a driver's setting")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     threadpool_limits(args.threads)
     task = load(args.task, degrees=args.degrees, data=args.data)
+    if args.limit is not None:
+        task = replace(task, x_train=task.x_train[: args.limit], y_train=task.y_train[: args.limit])
     options = dict(pair.split("=", 1) for pair in args.set)
     driver = importlib.import_module("benchmarks.peers." + ("plain" if args.peer == "none" else args.peer))
     before = os.getloadavg()[0]
@@ -45,6 +49,7 @@ def main() -> None:
     shown = [f"--{k}={v}" for k, v in (("peer", args.peer), ("task", args.task), ("threads", args.threads))]
     shown += [f"--seed={args.seed}", f"--degrees={args.degrees:g}"]
     shown += [f"--epochs={args.epochs}"] if args.epochs is not None else []
+    shown += [f"--limit={args.limit}"] if args.limit is not None else []
     shown += [f"--set={pair}" for pair in args.set]
     head = {
         "peer": args.peer,
