@@ -303,6 +303,11 @@ def test_the_verdict_of_little_says_little() -> None:
     assert said.sure == "No log evidence was computed."
 
 
+def test_the_unit_of_the_evidence_is_said() -> None:
+    assert not any("standard units" in a for a in verdict(record(noise={"sigma": 2.0})).assumes)
+    assert any("standard units" in a for a in verdict(record(noise={"sigma": 2.0, "sigma_standardised": 0.2})).assumes)
+
+
 def test_the_better_value_is_marked_as_far_as_it_shows() -> None:
     found = {
         row.label: row

@@ -102,6 +102,7 @@ def _run(options: Options, folder: OutputFolder | None, shown: Shown) -> tuple[d
         assembled.target.prepare(assembled.train)
         folder = folder or OutputFolder(default_folder(assembled.train.name))
         with _owned(folder, options):
+            progress.begin()
             result = learn_target(
                 assembled.target,
                 assembled.train,

@@ -47,6 +47,10 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
+    def begin(self) -> None:
+        """Start the clock by which the time left is told."""
+        self._began = time.monotonic()
+
     def say(self, text: str) -> None:
         """Say what is being done now.
 

@@ -227,4 +227,6 @@ def _assumptions(record: Record) -> tuple[str, ...]:
         listed.append(
             f"extents up to {NEGLIGIBLE} (of a full range of 1) are within the jitter of learning and count as none"
         )
+    if (record.get("noise") or {}).get("sigma_standardised") is not None:
+        listed.append("the evidence is that of the target in standard units; noise and test metrics are in its own")
     return tuple(dict.fromkeys(a[0].upper() + a[1:].rstrip(".") for a in listed if a))
