@@ -21,9 +21,9 @@ from novacula.curvature.jacobian import coverage_of
 from novacula.curvature.matrix_free import MatrixFree, conjugate_gradients, estimate
 from novacula.curvature.precision import precision_vector
 from novacula.curvature.problem import Covariance, Curvature, LogDet, Problem
-from zoo import ZOO, Case, case, naive_dense, naive_rows
+from zoo import IN_PLACE, ZOO, Case, case, naive_dense, naive_rows
 
-every_network = pytest.mark.parametrize("network", ZOO, ids=lambda c: c.name)
+every_network = pytest.mark.parametrize("network", [*ZOO, IN_PLACE], ids=lambda c: c.name)
 
 
 def precisions(params: Params) -> Params:

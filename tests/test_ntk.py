@@ -16,9 +16,9 @@ from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.curvature import NTK, exact, ntk_gram
 from novacula.curvature.problem import Problem
-from zoo import ZOO, Case, case, categorical, naive_rows
+from zoo import IN_PLACE, ZOO, Case, case, categorical, naive_rows
 
-every_network = pytest.mark.parametrize("network", ZOO, ids=lambda c: c.name)
+every_network = pytest.mark.parametrize("network", [*ZOO, IN_PLACE], ids=lambda c: c.name)
 
 
 def scalars(params: Params) -> Params:
@@ -242,6 +242,26 @@ def test_gradients(name: str, kind: str) -> None:
     close(gradient, expected, 1e-6)
 
 
+@pytest.mark.parametrize("two_pass", [False, True])
+def test_log_probabilities_come_from_the_same_pass(two_pass: bool) -> None:
+    world = World(case("cnn"), 4, 2)
+
+    def log_prob(f: Tensor, y: Tensor) -> Tensor:
+        return f.log_softmax(-1).gather(1, y.unsqueeze(1)).squeeze(1)
+
+    theta = THETA.clone().requires_grad_()
+    problem, precision = world(theta)
+    found = ntk_gram(problem, two_pass=two_pass, log_prob=log_prob)
+    expected = torch.cat([log_prob(problem.forward.average(problem.params, xs), y) for xs, y in problem.batches()])
+    close(found.log_probs, expected)
+    weights = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
+    total = found.log_det(precision).value
+    (g,) = torch.autograd.grad((weights * found.log_probs).sum() + total, theta, retain_graph=True)
+    (e,) = torch.autograd.grad((weights * expected).sum(), theta, retain_graph=True)
+    (d,) = torch.autograd.grad(ntk_gram(problem, two_pass=two_pass).log_det(precision).value, theta)
+    close(g, d + e)
+
+
 def test_precisions_alone_need_no_graph_of_the_network() -> None:
     world = World(case("mlp"), 4, 2, elementwise=True)
     for two_pass in (False, True):
@@ -309,10 +329,10 @@ def test_single_precision() -> None:
 def test_a_gram_matrix_that_lost_its_definiteness_is_repaired() -> None:
     found = ntk_gram(case("linear_only").problem(3))
     k = torch.tensor([[4.0, 6.0, 0.0], [6.0, 4.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)  # eigenvalues 10, 1, −2
-    found.__dict__["grams"] = torch.stack([k, 0 * k])
+    found.__dict__["_computed"] = (torch.stack([k, 0 * k]), torch.zeros(0))
     ones = {name: torch.ones(()) for name in found.names}
     close(found.log_det(ones).value, torch.tensor(11.0 * 2.0, dtype=torch.float64).log())
-    found.__dict__["grams"] = torch.stack([k * math.nan, k])
+    found.__dict__["_computed"] = (torch.stack([k * math.nan, k]), torch.zeros(0))
     with pytest.raises(NonFiniteError, match="Gram matrix"):
         found.log_det(ones)
 

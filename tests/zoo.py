@@ -309,6 +309,17 @@ ZOO: list[Case] = [
 ]  # fmt: skip
 
 
+IN_PLACE = Case(
+    "in_place",
+    lambda: nn.Sequential(
+        nn.Conv2d(1, 3, 2), nn.ELU(inplace=True), nn.Flatten(), nn.Linear(12, 4), nn.SiLU(inplace=True),
+        nn.Linear(4, 3),
+    ),
+    (1, 3, 3), 3,
+)  # fmt: skip
+"""Not in the table, as hooks must copy what it changes in place."""
+
+
 def case(name: str) -> Case:
     """The case of that name."""
     return next(c for c in ZOO if c.name == name)

@@ -40,6 +40,7 @@ from novacula.curvature.problem import LogDet, Problem
 from novacula.curvature.recompute import recompute, retry
 
 Score: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
+LogProb: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 Outputs: TypeAlias = Literal["sampled", "all"]
 
 PLAIN = 2**27
@@ -61,6 +62,7 @@ class NTK:
         pattern: Precisions Λ₀ by which the rows are divided (their square roots); 1 where absent.
         two_pass: Whether graphs are recomputed chunk by chunk.
         by_position: Weights whose rows are not formed (see `features`).
+        log_prob: What to evaluate on the outputs besides, from ``(f̄ (B, C), y)`` to ``(B,)``.
     """
 
     plan: Plan
@@ -70,16 +72,26 @@ class NTK:
     pattern: Params
     two_pass: bool
     by_position: frozenset[str]
+    log_prob: LogProb | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """The parameters: all."""
         return self.plan.names
 
-    @cached_property
+    @property
     def grams(self) -> Tensor:
         """``K_t``, shape ``(T, R, R)`` for R rows, in the order of `names`; computed once, when first needed."""
-        return _grams(self)
+        return self._computed[0]
+
+    @property
+    def log_probs(self) -> Tensor:
+        """``log_prob`` of each example, ``(M,)``, from the same pass over the network; empty if none was given."""
+        return self._computed[1]
+
+    @cached_property
+    def _computed(self) -> tuple[Tensor, Tensor]:
+        return _compute(self)
 
     def log_det(self, precision: Params, *, scale: float | Tensor = 1.0) -> LogDet:
         """``N/M · log |I + scale · Σ_t K_t / δ_t|``, an estimate of ``log |scale·H + Λ| − log |Λ|``.
@@ -99,7 +111,7 @@ class NTK:
         several = {name: p for name, p in checked.items() if p.numel() > 1}
         if several:
             pattern = {name: p * self.pattern.get(name, 1.0) for name, p in several.items()}
-            one = torch.ones((), dtype=torch.float64)
+            one = torch.ones((), dtype=torch.float64, device=next(iter(several.values())).device)
             again = replace(self, pattern={**self.pattern, **pattern}, by_position=self.by_position - several.keys())
             return again.log_det({**checked, **dict.fromkeys(several, one)}, scale=scale)
         inverse = torch.stack([1 / p.reshape(()) for p in checked.values()])
@@ -123,6 +135,7 @@ def ntk_gram(
     score: Score | None = None,
     pattern: Params | None = None,
     two_pass: bool | None = None,
+    log_prob: LogProb | None = None,
 ) -> NTK:
     """The Gram matrices of a subset's gradients.
 
@@ -135,6 +148,7 @@ def ntk_gram(
         pattern: Precisions of the weights within a tensor, where they are not all the same; ``log_det`` multiplies its
             precisions to them.
         two_pass: Whether to keep only one chunk's graph in memory; by default where the rows are large.
+        log_prob: A likelihood's ``log_prob``, evaluated in the same pass: `NTK.log_probs`.
 
     Returns:
         The Gram matrices, with gradients where the problem is differentiable.
@@ -153,45 +167,50 @@ def ntk_gram(
     example = max(1, formed * rows * made.leaves[made.names[0]].element_size())
     two = example * problem.size > PLAIN if two_pass is None else two_pass
     made = replace(made, chunk=[max(1, CHUNK // example)])
-    return NTK(made, outputs, seed, score, dict(pattern or {}), two, by_position)
+    return NTK(made, outputs, seed, score, dict(pattern or {}), two, by_position, log_prob)
 
 
-def _grams(ntk: NTK) -> Tensor:
-    """All tensors' Gram matrices.
+def _compute(ntk: NTK) -> tuple[Tensor, Tensor]:
+    """All tensors' Gram matrices, and all examples' log-probabilities.
 
     In two passes, the first gives all features F without a graph, and the second moves one chunk's at a time,
     ``U_c = <F_c, F>``: as K is bilinear and symmetric, its differential is that of ``U + Uᵀ`` with the right fixed.
 
     Returns:
-        Shape ``(T, R, R)``.
+        Shapes ``(T, R, R)`` and ``(M,)``.
     """
     made, problem = ntk.plan, ntk.plan.problem
     graph = torch.is_grad_enabled() and (problem.differentiable or any(p.requires_grad for p in ntk.pattern.values()))
     compute = _Rows(ntk)
 
-    def first_pass() -> dict[str, Feature]:
-        return join([compute(*chunk) for chunk in compute.chunks()])
+    def first_pass() -> tuple[dict[str, Feature], Tensor]:
+        found, log_probs = zip(*(compute(*chunk) for chunk in compute.chunks()), strict=True)
+        return join(found), torch.cat(log_probs)
 
     def against(known: dict[str, Feature], found: dict[str, Feature]) -> Tensor:
         return torch.stack([cross(found[name], known[name]) for name in made.names], 1)
 
+    def second_pass(chunk: tuple[Tensor, Tensor, int]) -> list[Tensor]:
+        found, log_probs = compute(*chunk)
+        return [against(known, found), log_probs]
+
     if graph and not ntk.two_pass:
-        known = first_pass()
-        return against(known, known).transpose(0, 1)
+        known, log_probs = first_pass()
+        return against(known, known).transpose(0, 1), log_probs
     with torch.no_grad():
-        known = retry(first_pass, made.shrink)
+        known, log_probs = retry(first_pass, made.shrink)
         value = against(known, known)
     if graph:
-        (u,) = recompute(
-            lambda chunk: [against(known, compute(*chunk))],
+        u, log_probs = recompute(
+            second_pass,
             compute.chunks,
             combine="cat",
-            values=[value],
+            values=[value, log_probs],
             shrink=made.shrink,
             ignore=made.internal,
         )
         value = u + u.transpose(0, 2) - u.detach()
-    return value.transpose(0, 1)
+    return value.transpose(0, 1), log_probs
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +230,7 @@ class _Rows:
             yield xs, y, place
             place += len(xs)
 
-    def __call__(self, xs: Tensor, y: Tensor, place: int) -> dict[str, Feature]:
+    def __call__(self, xs: Tensor, y: Tensor, place: int) -> tuple[dict[str, Feature], Tensor]:
         ntk, made = self.ntk, self.ntk.plan
         captured, v = record(made, xs, y, factor=lambda f, y: self._cotangents(f, y, place))
         found = features(made, captured, v, xs, ntk.by_position)
@@ -219,7 +238,9 @@ class _Rows:
             if name in found:
                 shape = made.problem.params[name].shape
                 found[name] = weight(found[name], pattern.expand(shape).flatten())
-        return found
+        with torch.set_grad_enabled(made.problem.differentiable and torch.is_grad_enabled()):
+            outputs = captured.outputs
+            return found, outputs.new_zeros(0) if ntk.log_prob is None else ntk.log_prob(outputs, y)
 
     def _cotangents(self, f: Tensor, y: Tensor, place: int) -> Tensor:
         ntk = self.ntk
