@@ -460,6 +460,14 @@ def test_no_data_and_missing_precisions() -> None:
     for use in (Kron.log_det, Kron.covariance):
         with pytest.raises(InputError, match=r"0\.bias"):
             use(kron(problem), precision)
+        with pytest.raises(InputError, match="positive"):
+            use(kron(problem), {**precision, "0.bias": torch.tensor(-1.0)})
+
+
+def test_no_examples_to_predict() -> None:
+    c = case("mlp")
+    problem = c.problem(3, 1)
+    assert kron(problem).covariance(precisions(problem)).variance(c.inputs(2, 1)[:0]).shape == (0, 3, 3)
 
 
 def test_non_finite_data() -> None:

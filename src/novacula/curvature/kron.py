@@ -46,6 +46,7 @@ from novacula.curvature.capture import Coverage, cover
 from novacula.curvature.kron_blocks import Block
 from novacula.curvature.kron_covariance import KronCovariance
 from novacula.curvature.kron_factors import Sharing, plan
+from novacula.curvature.precision import check_precision
 from novacula.curvature.problem import LogDet, Problem
 from novacula.curvature.recompute import recompute
 
@@ -105,10 +106,10 @@ class Kron:
             A float64 scalar in nats without error, differentiable in the precisions, ``scale`` and what H depends on.
 
         Raises:
-            InputError: If a parameter's precision is missing.
+            InputError: If a parameter's precision is missing, misshapen or not positive.
         """
-        self._check(precision)
-        terms = [block.log_det(precision[name], scale, name) for name, block in self.blocks.items()]
+        checked = check_precision(precision, self.params, self.names)
+        terms = [block.log_det(checked[name], scale, name) for name, block in self.blocks.items()]
         return LogDet(torch.stack(terms).sum(), 0.0)
 
     def covariance(self, precision: Params, *, scale: float = 1.0) -> KronCovariance:
@@ -122,10 +123,10 @@ class Kron:
             The covariance, without a graph.
 
         Raises:
-            InputError: If a parameter's precision is missing.
+            InputError: If a parameter's precision is missing, misshapen or not positive.
         """
-        self._check(precision)
-        detached = {name: precision[name].detach() for name in self.blocks}
+        checked = check_precision(precision, self.params, self.names)
+        detached = {name: p.detach() for name, p in checked.items()}
         return KronCovariance.build(self.coverage, self.params, self.blocks, detached, float(scale))
 
     def diagonal(self) -> Params:
@@ -143,15 +144,6 @@ class Kron:
             Shape ``(P, P)``.
         """
         return torch.block_diag(*(block.dense() for block in self.blocks.values()))
-
-    def _check(self, precision: Params) -> None:
-        missing = [name for name in self.blocks if name not in precision]
-        if missing:
-            raise InputError(
-                "a prior precision for every parameter",
-                f"none for {', '.join(missing)}",
-                "bind the prior to these weights",
-            )
 
 
 def kron(

@@ -209,12 +209,22 @@ class KronCovariance:
         """
         xs = xs.detach()
         if len(xs) == 0:
-            return capture(self.coverage, self.params, xs).outputs.detach().unsqueeze(-1) * 0
-        captured = capture(self.coverage, self.params, xs[:1])
+            with torch.no_grad():
+                f = self.coverage.forward.average(self.params, xs)
+            return f.new_zeros(0, f.shape[1], f.shape[1])
+        return torch.cat([self._variance(part) for part in xs.split(_fit(_FLOATS_RECORDED, self._size(xs[:1])))])
+
+    def _size(self, xs: Tensor) -> int:
+        # How many numbers one example takes: what is recorded, cotangents, patches, and Jacobians outside of products.
+        captured = capture(self.coverage, self.params, xs)
         c = captured.outputs.shape[1]
-        held = sum(site.input.numel() + (c + 1) * site.output.numel() for site in captured.sites)
-        others = sum(self.params[name].numel() for name in self.coverage.uncovered)
-        return torch.cat([self._variance(part) for part in xs.split(_fit(_FLOATS_RECORDED, held + 2 * c * others))])
+        size = 2 * c * sum(self.params[name].numel() for name in self.blocks if name not in self.products)
+        for site in captured.sites:
+            size += site.input.numel() + (c + 1) * site.output.numel()
+            if site.product:
+                _, rows, width = site.factors
+                size += 2 * site.output.numel() // rows * width
+        return size
 
     def _variance(self, xs: Tensor) -> Tensor:
         captured = capture(self.coverage, self.params, xs)
