@@ -68,10 +68,10 @@ class EmpiricalBayes:
     estimator: Callable[..., Estimate] = field(default_factory=NTKSubset)
     every: int = 12
     lr: float = 0.05
-    lr_eta: float = 0.1
-    burn_in: float = 0.05
-    hold: float = 0.1
-    settle: float = 0.4
+    lr_eta: float = 0.05
+    burn_in: float = 0.08
+    hold: float = 0.15
+    settle: float = 0.5
     learn: tuple[str, ...] = ("prior", "likelihood", "invariance")
 
     def init(self, target: Target, data: Data, rng: torch.Generator) -> EmpiricalBayesState:
