@@ -18,7 +18,8 @@ from novacula.core.params import Params, flatten
 from novacula.core.rng import generator
 from novacula.curvature import diagonal, exact, last_layer, matrix_free, plan, rows, self_check
 from novacula.curvature.jacobian import coverage_of
-from novacula.curvature.matrix_free import MatrixFree, conjugate_gradients, estimate
+from novacula.curvature.lanczos import conjugate_gradients
+from novacula.curvature.matrix_free import MatrixFree, estimate
 from novacula.curvature.precision import precision_vector
 from novacula.curvature.problem import Covariance, Curvature, LogDet, Problem
 from zoo import IN_PLACE, ZOO, Case, case, naive_dense, naive_rows
@@ -114,6 +115,7 @@ def test_matrix_free(network: Case) -> None:
     found = matrix_free(problem, tolerance=1e-10)
     v = torch.randn(2, len(h), generator=generator(0), dtype=torch.float64)
     close(found.product(v), v @ h)
+    close(replace(found, plan=replace(found.plan, batched=False)).product(v), v @ h)
     precision = precisions(problem.params)
     lam = expanded(precision, problem.params)
     sigma = torch.linalg.inv(0.8 * h + torch.diag(lam))
@@ -518,6 +520,12 @@ def test_unconverged_solves_warn() -> None:
     precision = precisions(problem.params)
     with pytest.warns(NovaculaWarning, match="stopped after 2 iterations"):
         MatrixFree(matrix_free(problem).plan, 4, 2, 1e-8, 0).log_det(precision)
+
+
+def test_small_networks_multiply_several_vectors_at_once() -> None:
+    assert matrix_free(case("cnn").problem(3)).plan.batched
+    large = replace(case("mlp"), build=lambda: nn.Linear(300, 300), shape=(300,))
+    assert not matrix_free(large.problem(1)).plan.batched
 
 
 def test_conjugate_gradients_alone() -> None:

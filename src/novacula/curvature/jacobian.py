@@ -49,6 +49,7 @@ class Plan:
         columns: K, the columns of the factor.
         leaves: The parameters again, as leaves of graphs that need them; always the same ones.
         chunk: The size of the chunks of examples, in a list of one so that it can shrink when memory runs out.
+        batched: Whether products take several vectors at once (see `products`).
     """
 
     problem: Problem
@@ -58,6 +59,7 @@ class Plan:
     columns: int
     leaves: Params
     chunk: list[int]
+    batched: bool = False
 
     @property
     def weights(self) -> int:

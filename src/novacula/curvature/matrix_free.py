@@ -20,23 +20,21 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
+from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.params import Params, flatten, unflatten
 from novacula.core.rng import generator
 from novacula.curvature.diagonal import diagonal
 from novacula.curvature.exact import exact
 from novacula.curvature.jacobian import Plan, jacobian, plan
+from novacula.curvature.lanczos import Apply, conjugate_gradients
 from novacula.curvature.precision import precision_vector
 from novacula.curvature.problem import LogDet, Problem
-from novacula.curvature.products import linearise
-
-Apply = Callable[[Tensor], Tensor]
+from novacula.curvature.products import can_batch, linearise
 
 GROUP = 2**24
 """Entries of the probes that are worked on at once; conjugate gradients keep about six vectors for each probe."""
@@ -238,7 +236,7 @@ def matrix_free(
             "leave the defaults",
         )
     made = plan(problem, columns=1, budget=2**62)  # no rows are formed, so the problem's own batches fit
-    return MatrixFree(made, probes, iterations, tolerance, seed)
+    return MatrixFree(replace(made, batched=can_batch(made)), probes, iterations, tolerance, seed)
 
 
 def product(made: Plan, vectors: Tensor) -> Tensor:
@@ -300,65 +298,6 @@ def estimate(
         surrogate = scale * torch.stack(surrogates).sum() / len(z)
         value = value + (surrogate - surrogate.detach())
     return LogDet(value, stderr)
-
-
-def conjugate_gradients(apply: Apply, z: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Solve ``B u = z`` for several z, and read ``zᵀ log(B) z`` off the coefficients.
-
-    Args:
-        apply: The symmetric matrix ``B ≥ I``, on ``(n, P)``.
-        z: Right-hand sides ``(n, P)``.
-        iterations: At most so many.
-        tolerance: Relative residual to stop at.
-
-    Returns:
-        Solutions ``(n, P)``, quadratic forms ``(n,)`` and relative residuals ``(n,)``.
-
-    Raises:
-        NonFiniteError: If a product is not finite.
-    """
-    u, r, p = torch.zeros_like(z), z.clone(), z.clone()
-    norm = r.square().sum(1)
-    start = norm.clone()
-    active = norm > 0
-    alphas, betas, actives = [], [], []
-    for _ in range(iterations):
-        if not bool(active.any()):
-            break
-        bp = apply(p)
-        curvature = (p * bp).sum(1)
-        if not bool(torch.isfinite(curvature).all()):
-            raise NonFiniteError(
-                "finite products with the curvature", "NaN or infinity", "check the weights and the inputs"
-            )
-        # A probe that has converged stands still.
-        alpha = torch.where(active, norm / curvature.clamp(min=torch.finfo(z.dtype).tiny), torch.zeros_like(norm))
-        u = u + alpha.unsqueeze(1) * p
-        r = r - alpha.unsqueeze(1) * bp
-        new = r.square().sum(1)
-        beta = torch.where(active, new / norm.clamp(min=torch.finfo(z.dtype).tiny), torch.zeros_like(norm))
-        alphas.append(alpha)
-        betas.append(beta)
-        actives.append(active)
-        p = torch.where(active.unsqueeze(1), r + beta.unsqueeze(1) * p, p)
-        norm = torch.where(active, new, norm)
-        active = active & (norm > tolerance**2 * start)
-    residual = (norm / start.clamp(min=torch.finfo(z.dtype).tiny)).sqrt()
-    steps = torch.stack(actives).sum(0) if actives else torch.zeros(len(z), dtype=torch.long)
-    logs = [
-        start[i] * _log_entry(torch.stack(alphas)[: int(k), i], torch.stack(betas)[: int(k), i]) if k else start[i] * 0
-        for i, k in enumerate(steps)
-    ]
-    return u, torch.stack(logs), residual
-
-
-def _log_entry(alpha: Tensor, beta: Tensor) -> Tensor:
-    # e₁ᵀ log(T) e₁ for the Lanczos tridiagonal T that the coefficients of conjugate gradients stand for.
-    diagonal_ = 1 / alpha
-    diagonal_[1:] += beta[:-1] / alpha[:-1]
-    off = beta[:-1].sqrt() / alpha[:-1]
-    values, vectors = torch.linalg.eigh(torch.diag(diagonal_) + torch.diag(off, 1) + torch.diag(off, -1))
-    return (vectors[0].square() * values.clamp(min=1).log()).sum()  # B ≥ I
 
 
 def _bilinear(made: Plan, a: Tensor, b: Tensor) -> Tensor:

@@ -8,15 +8,23 @@ pass.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from novacula.core.params import flatten, unflatten
+from novacula.core.rng import generator
 from novacula.curvature.jacobian import Plan
+
+GROUP = 16
+"""Vectors that are multiplied at once where that works and is worth it."""
+
+SMALL = 2**16
+"""Weights up to which it is worth it: larger products take no time for bookkeeping, and memory counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +53,12 @@ class Linearised:
         Returns:
             Shape ``(n, P)``.
         """
-        found = [self._pull(q, create_graph) for q in cotangents]
-        return torch.stack([flatten(dict(zip(self.plan.names, parts, strict=True))) for parts in found])
+        if not self.plan.batched:
+            found = [self._pull(q, create_graph, batched=False) for q in cotangents]
+            return torch.stack([flatten(dict(zip(self.plan.names, parts, strict=True))) for parts in found])
+        groups = torch.stack(list(cotangents)).split(GROUP)
+        joined = [dict(zip(self.plan.names, self._pull(q, create_graph, batched=True), strict=True)) for q in groups]
+        return torch.cat([flatten(parts, batch_dims=1) for parts in joined])
 
     def push(self, vectors: Tensor) -> Tensor:
         """``J v`` for several v.
@@ -59,15 +71,19 @@ class Linearised:
         """
         used = [i for i, g in enumerate(self.pulled) if g.requires_grad]
         nodes = [self.pulled[i] for i in used]
+        batched = self.plan.batched
         found = []
-        for vector in vectors.detach().to(self.plan.dtype):
-            parts = list(unflatten(vector, self.plan.leaves).values())
+        vectors = vectors.detach().to(self.plan.dtype)
+        for part in vectors.split(GROUP) if batched else vectors.unbind(0):
+            parts = list(unflatten(part, self.plan.leaves).values())
             directions = [parts[i] for i in used]
-            (pushed,) = torch.autograd.grad(nodes, self.dummy, directions, retain_graph=True, materialize_grads=True)
+            (pushed,) = torch.autograd.grad(
+                nodes, self.dummy, directions, retain_graph=True, materialize_grads=True, is_grads_batched=batched
+            )
             found.append(pushed)
-        return torch.stack(found)
+        return torch.cat(found) if batched else torch.stack(found)
 
-    def _pull(self, q: Tensor, create_graph: bool) -> tuple[Tensor, ...]:
+    def _pull(self, q: Tensor, create_graph: bool, batched: bool) -> tuple[Tensor, ...]:
         return torch.autograd.grad(
             self.outputs,
             list(self.plan.leaves.values()),
@@ -76,6 +92,7 @@ class Linearised:
             create_graph=create_graph,
             allow_unused=True,
             materialize_grads=True,
+            is_grads_batched=batched,
         )
 
 
@@ -97,3 +114,33 @@ def linearise(made: Plan, xs: Tensor, *, keep: bool = False) -> Linearised:
             outputs, list(made.leaves.values()), dummy, create_graph=True, allow_unused=True, materialize_grads=True
         )
     return Linearised(made, outputs, dummy, pulled)
+
+
+def can_batch(made: Plan) -> bool:
+    """Whether several vectors can be multiplied at once: the network is small, and vmap covers its derivatives.
+
+    Args:
+        made: The plan.
+
+    Returns:
+        Whether that gives what one vector at a time gives.
+    """
+    if made.weights > SMALL:
+        return False
+    xs, _ = next(made.chunks())
+    one = linearise(made, xs[:1])
+    both = replace(one, plan=replace(made, batched=True))
+    vectors = torch.randn(2, made.weights, generator=generator(0, "vectors")).to(made.leaves[made.names[0]])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # vmap warns where it falls back to a slow loop of its own
+            pushed = both.push(vectors)
+            pulled = both.pull(pushed.unbind(0), create_graph=True)
+    except (RuntimeError, UserWarning):
+        return False
+    tolerance = torch.finfo(pushed.dtype).eps ** 0.5
+    expected = one.push(vectors)
+    return all(
+        bool((found - true).norm() <= tolerance * true.norm())
+        for found, true in ((pushed, expected), (pulled, one.pull(expected.unbind(0))))
+    )
