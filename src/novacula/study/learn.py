@@ -210,7 +210,16 @@ def default_method(n: int, batch_size: int | None = None) -> EmpiricalBayes:
         The method.
     """
     steps = -(-n // (batch_size or default_batch_size(n)))
-    return EmpiricalBayes(optimiser=MAP(lr=4e-3), estimator=NTKSubset(subset=64, copies=8), every=max(1, steps // 10))
+    # Few steps an epoch: the network learns slowly in epochs, and the extents must be found before it has grown used to
+    # too small ones. Many: it is thrown off course by extents that run ahead of it.
+    lr_eta, burn_in = (0.07, 0.03) if steps < 100 else (0.05, 0.08)
+    return EmpiricalBayes(
+        optimiser=MAP(lr=4e-3),
+        estimator=NTKSubset(subset=64, copies=8),
+        every=max(1, steps // 10),
+        lr_eta=lr_eta,
+        burn_in=burn_in,
+    )
 
 
 def default_evidence(target: Target, data: Data) -> Laplace:
