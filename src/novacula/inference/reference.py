@@ -39,7 +39,9 @@ KNOWS_EXAMPLES = frozenset({"exact", "last_layer", "matrix_free"})
 """Structures whose leverages are those of the exact Gauss–Newton matrix of the parameters they cover."""
 
 _FLOATS = 2**24
-_WORK = 1e10  # multiplications for a matrix; with its factorisation and use, seconds of one core
+# Multiplications for a matrix. With its factorisation and use they take seconds of one core; the rows of all weights
+# are used several times over, those of the last layer come from its features.
+_WORK_EXACT, _WORK_LAST_LAYER = 4e9, 3e10
 _SHARE = 0.99
 
 Factor = Callable[[Tensor, Tensor], Tensor]
@@ -219,10 +221,10 @@ def _build(start: Reference, data: Data, outputs: int, columns: int) -> tuple[Cu
     # The best exact matrix that is affordable, and the number of examples in it.
     target, params, size = start.target, start.params, len(start.y)
 
-    def fit(weights: int) -> int:
+    def fit(weights: int, work: float) -> int:
         # The most examples whose rows (columns · M, weights) can be made into a matrix and factorised.
         m = size
-        while m and min(weights, m * columns) * m * columns * weights > _WORK:
+        while m and min(weights, m * columns) * m * columns * weights > work:
             m = m * 7 // 8
         return m
 
@@ -233,13 +235,13 @@ def _build(start: Reference, data: Data, outputs: int, columns: int) -> tuple[Cu
         return structure(replace(problem, factor=lambda f, y: leading(likelihood.factor(f, y), columns)))
 
     # A subset stands for all only where it pins down as much: most examples, or two for each of a layer's features.
-    if (m := fit(count(params))) >= data.n / 2:
+    if (m := fit(count(params), _WORK_EXACT)) >= data.n / 2:
         return build(exact, m), m
     try:
         weights = count({k: params[k] for k in build(last_layer, 2).names})
     except InputError:  # the network does not end with a linear layer
         return None
-    m = fit(weights)
+    m = fit(weights, _WORK_LAST_LAYER)
     return (build(last_layer, m), m) if m >= min(data.n, 2 * weights / outputs) else None
 
 

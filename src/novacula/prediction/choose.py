@@ -6,8 +6,8 @@ T = 0 the point estimate itself. Structure and temperature are chosen by the log
 examples, each predicted without itself (`novacula.inference.leave_one_out`); no validation data are needed and
 nothing is trained again.
 
-The point estimate is always a candidate. Another one replaces it only if it gains more than one standard error of the
-paired difference, and a thousandth of a nat. Where nothing can be held against it (a loss without a density, no
+The point estimate is always a candidate. Another one replaces it only if it gains more than two standard errors of
+the paired difference, and a thousandth of a nat. Where nothing can be held against it (a loss without a density, no
 affordable matrix), it stays.
 
 References:
@@ -37,6 +37,9 @@ from novacula.target import Target
 
 TEMPERATURES = (0.01, 0.03, 0.1, 0.3, 1.0)
 EXAMPLES = 1_000
+MARGIN = 2.0
+"""How many standard errors a gain must have. With one, a few examples that the linearisation throws far from their
+labels were enough to give up a point estimate that was better on new data."""
 WORTH = 1e-3
 """The least gain, in nats an example, for which the point estimate is given up."""
 
@@ -73,8 +76,8 @@ class Score:
 
     @property
     def better(self) -> bool:
-        """Whether the gain exceeds its standard error, and a thousandth of a nat."""
-        return self.gain > max(self.stderr, WORTH)
+        """Whether the gain exceeds `MARGIN` standard errors, and a thousandth of a nat."""
+        return self.gain > max(MARGIN * self.stderr, WORTH)
 
     def __str__(self) -> str:
         name = (
