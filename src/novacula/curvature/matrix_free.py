@@ -212,7 +212,7 @@ class MatrixFreeCovariance:
 
 
 def matrix_free(
-    problem: Problem, *, probes: int = 16, iterations: int = 200, tolerance: float = 1e-4, seed: int = 0
+    problem: Problem, *, probes: int = 16, iterations: int = 200, tolerance: float = 1e-3, seed: int = 0
 ) -> MatrixFree:
     """The GGN of all parameters as an operator.
 
