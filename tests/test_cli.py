@@ -117,7 +117,7 @@ def test_a_run_prints_one_json_object_and_leaves_its_folder() -> None:
     assert (printed["noise"], printed["invariance"]) == (None, None)
     assert printed["output_dir"] == "run"
     assert printed["command"] == "novacula learn classes.npz --net net.py:make_net --epochs 1 --seed 3"
-    assert printed["settings"]["copies"] == {"train": 4, "evidence": 8, "predict": 32}
+    assert printed["settings"]["copies"] == dataclasses.asdict(Copies())
 
 
 def test_images_get_the_affine_generators_by_default() -> None:
@@ -610,3 +610,6 @@ def test_options_are_those_of_the_command() -> None:
         assert field.name in parameters
         if field.name != "data" and field.default not in ((), None):
             assert parameters[field.name].default == field.default
+    # The help may not import torch, so it repeats what the target and `learn` use when nothing is asked for.
+    copies = Copies()
+    assert parameters["copies"].show_default == f"{copies.train},{copies.evidence},{copies.predict}"

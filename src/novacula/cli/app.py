@@ -129,7 +129,7 @@ def learn(
         typer.Option(
             help="Transformed copies averaged in training, scoring and predicting.",
             metavar="T,E,P",
-            show_default="4,8,32",
+            show_default="8,8,32",
             rich_help_panel=_MODEL,
         ),
     ] = None,
