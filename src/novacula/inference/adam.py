@@ -8,6 +8,8 @@ References:
 
 from __future__ import annotations
 
+# torch._foreach_* fuse a loop over tensors; optimisers of torch itself are built on them, but they are not exported.
+# pyright: reportPrivateImportUsage=false
 import math
 from dataclasses import dataclass
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from scipy.stats import spearmanr
 
 from novacula.core.data import Data
@@ -77,7 +78,7 @@ class Comparison:
         if len(self.entries) < 3:
             return float("nan")
         scores = [(float(e.evidence), float(e.conditional)) for e in self.entries]
-        return float(spearmanr([a for a, _ in scores], [b for _, b in scores]).statistic)
+        return float(np.asarray(spearmanr(np.asarray(scores)))[0])
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -141,7 +142,16 @@ def compare(
     entries = []
     for name, target in models.items():
         began = time.perf_counter()
-        fit = learn(target, data, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, evidence=score, structures=())
+        fit = learn(
+            target,
+            data,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            seed=seed,
+            evidence=score,
+            structures=("last_layer",),
+        )
         scored = time.perf_counter()
         second = again(fit.target, fit.data, fit.params, seed=derive(seed, "conditional"))
         entries.append(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings as python_warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from novacula.core.results import Estimate
 from novacula.core.rng import derive
 from novacula.evidence import Laplace, NTKSubset
 from novacula.inference import MAP
+from novacula.inference.laplace import Structure
 from novacula.inference.loop import Progress, run
 from novacula.inference.method import Point
 from novacula.prediction import Choice, choose
@@ -95,7 +96,7 @@ def learn(
     seed: int = 0,
     method: EmpiricalBayes | None = None,
     evidence: Callable[..., Estimate] | None = None,
-    structures: tuple[str, ...] | None = None,
+    structures: Sequence[Structure] | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -155,10 +156,9 @@ def learn(
     estimator = evidence or default_evidence(fitted, data)
     score = estimator(fitted, data, params, seed=derive(seed, "score"))
     scored = time.perf_counter()
-    options = {} if structures is None else {"structures": structures}
     with python_warnings.catch_warnings(record=True) as caught:
         python_warnings.simplefilter("always", NovaculaWarning)
-        choice = choose(fitted, params, data, seed=derive(seed, "choose"), **options)
+        choice = choose(fitted, params, data, structures=structures, seed=derive(seed, "choose"))
     found = [str(w.message) for w in caught if issubclass(w.category, NovaculaWarning)]
     ended = time.perf_counter()
     return LearnResult(
