@@ -347,8 +347,7 @@ def test_float32_stays_float32_and_log_determinants_do_not() -> None:
 SMOOTH = ["mlp", "mlp_multilabel", "mlp_rank_one", "cnn", "conv1d", "group_norm", "transformer", "repeated", "lstm"]
 
 
-@pytest.mark.parametrize("sharing", ["expand", "reduce"])
-@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("name, sharing", [*((n, "expand") for n in SMOOTH), ("cnn", "reduce"), ("repeated", "reduce")])
 def test_gradients_against_finite_differences(name: str, sharing: Sharing) -> None:
     """In an extent that deforms the inputs, a noise level, the prior's precision and a scale."""
     c = case(name)
