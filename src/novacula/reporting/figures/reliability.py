@@ -57,9 +57,9 @@ def reliability(mean: np.ndarray, y: np.ndarray, point: np.ndarray | None = None
         axes.tick_params(length=0)
         axes.spines["left"].set_visible(False)
         axes.set_title("observed frequency" if labels else "accuracy", color=MUTED, pad=10)
-        axes.text(0.03, 0.965, "● chosen predictive", color=ACCENT, va="top")
+        axes.text(0.97, 0.13, "● chosen predictive", color=ACCENT, ha="right")
         if other is not None:
-            axes.text(0.03, 0.885, "○ point estimate", color=SECOND, va="top")
+            axes.text(0.97, 0.05, "○ point estimate", color=SECOND, ha="right")
         lower = panel(figure, left=52, bottom=44, top=_HEIGHT - 44 - _COUNTS, right=16)
         _counts(lower, bins, what)
         caption = (
