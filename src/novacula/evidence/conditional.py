@@ -151,7 +151,8 @@ class Conditional:
             curvature = build(self.structure, problem, seed=derive(seed, "probes"))
             precision = {k: v.detach() for k, v in target.prior.precision(weights).items() if k in curvature.names}
             covariance = curvature.covariance(precision)
-            made = plan(target.problem(weights, rest, seed=derive(seed, "rest")), curvature.names)
+            problem = target.problem(weights, rest, seed=derive(seed, "rest"))
+            made = plan(problem, curvature.names, budget=2**25)  # a few copies of two chunks' rows are held at a time
             mean, k, y = joint_outputs(made, covariance)
             temperature = target.temperature if self.temperature is None else self.temperature
             return log_joint(target.likelihood, mean, temperature * k, y, seed=derive(seed, "forecasts"))

@@ -54,12 +54,14 @@ def apply(covariance: Covariance, rows: Tensor, made: Plan) -> Tensor:
             return covariance.apply(rows.double())
         case LastLayerCovariance():
             return covariance.exact.apply(rows.double())
+        case DiagonalCovariance():
+            return rows.double() * covariance.values
     like = {name: made.problem.params[name] for name in made.names}
 
     def one(row: Tensor) -> Tensor:
         found = covariance.solve(unflatten(row, like))
         return flatten({name: found[name] for name in like})
 
-    if isinstance(covariance, KronCovariance | DiagonalCovariance):
+    if isinstance(covariance, KronCovariance):
         return torch.func.vmap(one)(rows)
     return torch.stack([one(row) for row in rows])
