@@ -13,7 +13,15 @@ author = "The Novacula developers"
 copyright = author
 version = release = installed("novacula")
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "docstrings", "names", "pages"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "docstrings",
+    "names",
+    "pages",
+]
 exclude_patterns = ["_build", "**/jupyter_execute", "**.ipynb_checkpoints"]
 
 html_theme = "furo"

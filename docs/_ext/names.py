@@ -29,9 +29,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     return {"parallel_read_safe": True}
 
 
-def _resolve(
-    app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Node
-) -> nodes.reference | None:
+def _resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Node) -> nodes.reference | None:
     if node.get("refdomain") != "py":
         return None
     words = node["reftarget"].lstrip(".~").split(".")

@@ -31,7 +31,19 @@ _PACKAGES = {
     "core": "Core",
 }
 _MODULES = {
-    "core": ["data", "loaders", "standardise", "results", "run", "errors", "rng", "params", "forward", "execute", "memory"],
+    "core": [
+        "data",
+        "loaders",
+        "standardise",
+        "results",
+        "run",
+        "errors",
+        "rng",
+        "params",
+        "forward",
+        "execute",
+        "memory",
+    ],
     "invariances": ["perturb"],
 }
 _TOP = "novacula"
@@ -102,7 +114,13 @@ def _directive(value: object) -> str | None:
 def _names() -> str:
     """The names of the top level, each with where it is documented."""
     top: Any = importlib.import_module(_TOP)
-    lines = ["Names at the top level", "=" * 22, "", "``import novacula as nv`` gives these without a further import.", ""]
+    lines = [
+        "Names at the top level",
+        "=" * 22,
+        "",
+        "``import novacula as nv`` gives these without a further import.",
+        "",
+    ]
     lines += [".. list-table::", "   :header-rows: 1", "", "   * - name", "     - what it is"]
     for name in sorted(top.__all__):
         value = getattr(top, name)
