@@ -46,7 +46,6 @@ autodoc_default_options = {"members": True, "special-members": "__call__"}
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
-autodoc_type_aliases = {"Params": "Params"}
 autosummary_generate = False
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True

@@ -4,6 +4,8 @@
 - Indented formulas become literal blocks.
 - Each reference under ``References:`` becomes an item of a list.
 - A plural s may follow a name at once.
+
+In signatures, the default of a field that a factory makes is shown as dots.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ _PLURAL = re.compile(r"(?<!`)`([^`]+)`(?=s\b)")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the three, before napoleon reads the sections.
+    """Register the changes, before napoleon reads the sections.
 
     Args:
         app: The build.
@@ -31,11 +33,21 @@ def setup(app: Sphinx) -> dict[str, Any]:
         What Sphinx asks of an extension.
     """
     app.connect("autodoc-process-docstring", _process, priority=400)
+    app.connect("autodoc-process-signature", _signature)
     return {"parallel_read_safe": True}
 
 
 def _process(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    if what == "property":
+        # An empty comment keeps napoleon from taking what stands before a colon for a type.
+        lines[:0] = ["..", ""]
     lines[:] = [_PLURAL.sub(r"`\1`\ ", line) for line in _references(_literals(_tables(lines)))]
+
+
+def _signature(
+    app: Sphinx, what: str, name: str, obj: object, options: object, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    return (None if signature is None else signature.replace("<factory>", "...")), returns
 
 
 def _tables(lines: list[str]) -> list[str]:
@@ -88,6 +100,7 @@ def _references(lines: list[str]) -> list[str]:
             out += [".. rubric:: References", ""]
         elif inside and line.strip():
             text = line.strip()
+            fresh = fresh and not text.startswith(("arXiv:", "doi:"))
             out.append(f"{'- ' if fresh else '  '}{text}")
             fresh = bool(_REFERENCE_END.search(text))
         else:

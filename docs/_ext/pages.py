@@ -91,11 +91,11 @@ def _page(name: str, title: str) -> str:
 def _groups(package: ModuleType, modules: list[str]) -> dict[str, dict[str, str]]:
     """Public names with their directives, by the module that defines them."""
     found: dict[str, dict[str, str]] = {}
-    for name in getattr(package, "__all__", ()):
-        value = getattr(package, name)
-        if (directive := _directive(value)) is not None:
+    exported = frozenset(getattr(package, "__all__", ()))
+    # In the order of the package's imports, so that what one module defines stays together.
+    for name, value in vars(package).items():
+        if name in exported and (directive := _directive(value)) is not None:
             found.setdefault(value.__module__, {})[f"{package.__name__}.{name}"] = directive
-    # In the order in which the package imports its modules, which goes from the general to the particular or A to Z.
     for name in modules:
         module = importlib.import_module(f"{package.__name__}.{name}")
         own = {k: v for k, v in vars(module).items() if not k.startswith("_") and inspect.getmodule(v) is module}
