@@ -257,7 +257,7 @@ def cases() -> list[Case]:
 def test_the_exact_value_is_the_formula_by_the_book(case: Case, prior: Gaussian | StudentT | FanIn) -> None:
     """``log p(D|w) + log p(w) + P/2 log 2π − ½ log |H + Λ|``, with H from one backward pass for every row."""
     target = Target(case.make(), Categorical(), prior)
-    x, y = case.inputs(5, 1).squeeze(1), case.labels(5)
+    x, y = case.inputs(5, 1).squeeze(1), torch.arange(5) % case.outputs
     data, params = Data(x, y, tokens=bool(case.tokens)), target.params()
     found = Laplace("exact")(target, data, params, seed=0)
 
@@ -505,7 +505,7 @@ def test_only_like_is_compared_with_like() -> None:
 def test_what_is_not_covered_is_named() -> None:
     case = next(c for c in ZOO if c.name == "layer_norm")
     target = Target(case.make(), Categorical())
-    data = Data(case.inputs(5, 1).squeeze(1), case.labels(5))
+    data = Data(case.inputs(5, 1).squeeze(1), torch.arange(5) % case.outputs)
     found = Laplace("kron")(target, data, target.params(), seed=0)
     assert any("1.weight (exact block)" in a for a in found.assumptions)
     sparse = Target(case.make(), Categorical(), StudentT())
@@ -542,6 +542,33 @@ def test_models_that_an_estimator_does_not_fit_are_refused() -> None:
     for estimator in (Laplace("kron"), NTKSubset(), ELBO("exact")):
         with pytest.raises(NonFiniteError):
             estimator(target, data, broken, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: {}, "none for 'weight'"),
+        (lambda w: {**w, "head.bias": torch.zeros(1)}, "also 'head.bias'"),
+        (lambda w: {"weight": torch.zeros(2, 2)}, r"shape \(1, 2\); got shape \(2, 2\)"),
+    ],
+)
+def test_weights_of_another_network_are_refused(change: Callable[[Params], Params], message: str) -> None:
+    """A network called with them would silently use its own."""
+    target, data = logistic(15)
+    start = change(target.params())
+    for estimator in (Laplace("kron"), NTKSubset(), ELBO("exact")):
+        with pytest.raises(InputError, match=message):
+            estimator(target, data, start, seed=0)
+
+
+def test_labels_that_do_not_fit_are_refused_and_targets_need_no_preparation() -> None:
+    _, data = logistic(15)
+    net = seeded(lambda: nn.Linear(2, 3))
+    for estimator in (Laplace("kron"), ELBO("exact")):
+        with pytest.raises(InputError, match="outputs"):
+            estimator(Target(net, Bernoulli()), data, Target(net).params(), seed=0)
+    single = Target(seeded(lambda: nn.Linear(2, 1)), Normal(per_output=True))
+    assert math.isfinite(float(Laplace("kron")(single, data, single.params(), seed=0)))
 
 
 def test_a_likelihood_that_is_not_concave_gives_no_bound_under_an_invariance() -> None:

@@ -31,6 +31,7 @@ from novacula.curvature import plan
 from novacula.evidence.common import check_counts, invariance_assumptions, make_estimate, reservations
 from novacula.evidence.filtering import log_joint
 from novacula.evidence.function_space import joint_outputs
+from novacula.evidence.start import ready
 from novacula.evidence.structures import Structure, build, check_structure
 from novacula.evidence.training import train
 from novacula.inference.map import MAP
@@ -98,10 +99,11 @@ class Conditional:
             The estimate, in nats; it carries no gradient.
 
         Raises:
-            InputError: If there are fewer than three examples.
+            InputError: If there are fewer than three examples, or network and data do not fit together.
         """
         if data.n < 3:
             raise InputError("at least three examples", str(data.n), "use nv.evidence.Laplace")
+        target, data = ready(target, data)
         m = min(max(2, round(self.fraction * data.n)), data.n - 1)
         scored = min(self.limit, data.n - m)
         values, doubts = [], []

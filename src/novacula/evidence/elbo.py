@@ -37,8 +37,9 @@ from novacula.evidence.common import (
     reservations,
     wants_gradient,
 )
+from novacula.evidence.start import ready, weights_for
 from novacula.evidence.structures import build, check_structure
-from novacula.inference.method import Posterior, weights_of
+from novacula.inference.method import Posterior
 from novacula.likelihoods import Bernoulli, Categorical, Normal
 from novacula.priors import FanIn, Gaussian
 from novacula.target import Target
@@ -88,7 +89,7 @@ class ELBO:
             An estimate whose expectation is a lower bound, in nats.
 
         Raises:
-            InputError: If the prior is not Gaussian, or the temperature is not 1.
+            InputError: If the prior is not Gaussian, the temperature is not 1, or network, data and start do not fit.
         """
         if not isinstance(target.prior, Gaussian | FanIn) or target.temperature != 1.0:
             raise InputError(
@@ -96,7 +97,8 @@ class ELBO:
                 f"{type(target.prior).__name__}, {target.temperature}",
                 "the KL divergence has a closed form only there; use nv.evidence.Laplace",
             )
-        params = weights_of(start)
+        target, data = ready(target, data)
+        params = weights_for(target, start)
         copies = self.copies or target.copies.evidence
         problem = target.problem(params, data, seed=derive(seed, "curvature"), copies=copies)
         with reservations() as found, torch.no_grad():

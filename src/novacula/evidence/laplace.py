@@ -47,9 +47,10 @@ from novacula.evidence.common import (
     wants_gradient,
 )
 from novacula.evidence.linearity import is_linear_gaussian
+from novacula.evidence.start import ready, weights_for
 from novacula.evidence.structures import Structure, build, check_structure
 from novacula.evidence.tempering import log_prior_partition
-from novacula.inference.method import Posterior, weights_of
+from novacula.inference.method import Posterior
 from novacula.target import Target
 
 
@@ -113,9 +114,11 @@ class Laplace:
             The estimate, in nats.
 
         Raises:
+            InputError: If network, data and start do not fit together.
             NonFiniteError: If likelihood or curvature are not finite at ``start``.
         """
-        params = weights_of(start)
+        target, data = ready(target, data)
+        params = weights_for(target, start)
         copies = self.copies or target.copies.evidence
         subset = None if self.subset is None or self.subset >= data.n else self.subset
         blind = target.invariance is not None or subset is not None

@@ -35,7 +35,8 @@ from novacula.evidence.common import (
     wants_gradient,
 )
 from novacula.evidence.linearity import is_linear_gaussian
-from novacula.inference.method import Posterior, weights_of
+from novacula.evidence.start import ready, weights_for
+from novacula.inference.method import Posterior
 from novacula.likelihoods import Normal
 from novacula.target import Target
 
@@ -74,9 +75,11 @@ class LinearGaussian:
             The value, in nats: exact, but for the transformations drawn where there is an invariance.
 
         Raises:
-            InputError: If outputs are not affine in the weights, or likelihood or prior are not Gaussian.
+            InputError: If outputs are not affine in the weights, likelihood or prior are not Gaussian, or network, data
+                and start do not fit together.
         """
-        params = weights_of(start)
+        target, data = ready(target, data)
+        params = weights_for(target, start)
         likelihood, t = target.likelihood, target.temperature
         if not is_linear_gaussian(target, params, data, seed=seed) or not isinstance(likelihood, Normal):
             raise InputError(

@@ -37,8 +37,9 @@ from novacula.evidence.common import (
     tempering_assumptions,
     wants_gradient,
 )
+from novacula.evidence.start import weights_for
 from novacula.evidence.tempering import log_prior_partition
-from novacula.inference.method import Posterior, weights_of
+from novacula.inference.method import Posterior
 from novacula.target import Target
 
 
@@ -86,8 +87,11 @@ class NTKSubset:
 
         Returns:
             The estimate, in nats; its value carries gradients.
+
+        Raises:
+            InputError: If the start's weights are not the target's.
         """
-        params = weights_of(start)
+        params = weights_for(target, start)
         copies = self.copies or target.copies.evidence
         drawn = [self._once(target, data, params, copies, derive(seed, "ntk", r)) for r in range(self.repeats)]
         return make_estimate(

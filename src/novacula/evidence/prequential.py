@@ -29,6 +29,7 @@ from novacula.core.params import Params
 from novacula.core.results import Estimate
 from novacula.core.rng import derive, generator
 from novacula.evidence.common import check_counts, log_likelihood, make_estimate
+from novacula.evidence.start import ready
 from novacula.evidence.training import train
 from novacula.inference.map import MAP
 from novacula.inference.method import Posterior
@@ -101,8 +102,9 @@ class Prequential:
             The score, in nats; it carries no gradient.
 
         Raises:
-            InputError: If the data are too few for the blocks.
+            InputError: If the data are too few for the blocks, or network and data do not fit together.
         """
+        target, data = ready(target, data)
         cuts = self.cuts(data.n)
         values = []
         for o in range(self.orders):

@@ -30,8 +30,9 @@ from novacula.curvature import Curvature, Diagonal, Exact, Kron, LastLayer, Prob
 from novacula.evidence.common import check_counts, log_likelihood, reservations
 from novacula.evidence.laplace import Laplace, laplace_value, stream_of
 from novacula.evidence.spectral import Floats, Objective, maximise
+from novacula.evidence.start import ready, weights_for
 from novacula.evidence.structures import build, check_structure
-from novacula.inference.method import Posterior, weights_of
+from novacula.inference.method import Posterior
 from novacula.likelihoods import Normal
 from novacula.priors import FanIn, Gaussian
 from novacula.target import Target
@@ -94,7 +95,8 @@ def tune(
         The tuned target, its evidence and how it was reached.
 
     Raises:
-        InputError: If the prior is not Gaussian, an option is unknown, or there is nothing to tune.
+        InputError: If the prior is not Gaussian, an option is unknown, there is nothing to tune, or network, data and
+            start do not fit together.
 
     Example:
         >>> from novacula.likelihoods import Normal
@@ -106,7 +108,9 @@ def tune(
         True
     """
     began = time.perf_counter()
-    prior, params = _check(target, structure, steps, learn, copies), weights_of(start)
+    prior = _check(target, structure, steps, learn, copies)
+    target, data = ready(target, data)
+    params = weights_for(target, start)
     with torch.no_grad(), reservations() as found:
         stream = stream_of(seed, 0)
         problem = target.problem(params, data, seed=stream, copies=copies or target.copies.evidence)
@@ -115,7 +119,7 @@ def tune(
         objective, doubts = _objective(target, problem, curvature, groups, learn)
         fit = log_likelihood(target, problem)
         constant = float(laplace_value(target, problem, fit, curvature)[0])
-        ready = time.perf_counter()
+        known = time.perf_counter()
         x, history, gradient = maximise(objective, steps)
         offset = constant - history[0]
         ended = time.perf_counter()
@@ -148,7 +152,7 @@ def tune(
         steps=len(history) - 1,
         gradient=gradient,
         factors=factors,
-        seconds={"curvature": ready - began, "steps": ended - ready},
+        seconds={"curvature": known - began, "steps": ended - known},
         warnings=warnings,
     )
 

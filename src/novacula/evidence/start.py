@@ -1,0 +1,54 @@
+"""Checks of what an estimator is given, before any long computation."""
+
+from __future__ import annotations
+
+from novacula.core.data import Data
+from novacula.core.errors import InputError
+from novacula.core.params import Params
+from novacula.inference.method import Posterior, weights_of
+from novacula.target import Target
+
+
+def ready(target: Target, data: Data) -> tuple[Target, Data]:
+    """Target and data that fit together (see `Target.prepare`).
+
+    Args:
+        target: The model.
+        data: The data.
+
+    Returns:
+        Both, the likelihood bound and labels in its dtype; the very ones that came where there is nothing to do.
+    """
+    bound, checked = target.prepare(data)
+    # The same tensor is the same data, whose fingerprint may be known already.
+    return bound, data if checked.y is data.y else checked
+
+
+def weights_for(target: Target, start: Params | Posterior) -> Params:
+    """The weights that a start names.
+
+    A network evaluated at weights of other names would silently use its own instead.
+
+    Args:
+        target: The model.
+        start: Weights, or a posterior whose mode is used.
+
+    Returns:
+        Detached weights, in the network's order.
+
+    Raises:
+        InputError: If they are not the target's: a name is missing or unknown, or a shape is another.
+    """
+    params = weights_of(start)
+    module, frozen = target.forward.module, set(target.forward.frozen)
+    wanted = {name: w for name, w in module.named_parameters() if name not in frozen}
+    hint = "start from weights of this target's network, for example a posterior of nv.infer"
+    for name, w in wanted.items():
+        if name not in params:
+            raise InputError(f"weights for {', '.join(wanted)}", f"none for {name!r}", hint)
+        if params[name].shape != w.shape:
+            raise InputError(f"weights {name!r} of shape {tuple(w.shape)}", f"shape {tuple(params[name].shape)}", hint)
+    unknown = sorted(params.keys() - wanted.keys())
+    if unknown:
+        raise InputError(f"weights for {', '.join(wanted)}", f"also {unknown[0]!r}", hint)
+    return {name: params[name].detach() for name in wanted}
