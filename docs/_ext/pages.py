@@ -26,7 +26,6 @@ _PACKAGES = {
     "invariances": "Invariances",
     "networks": "Networks",
     "curvature": "Curvature",
-    "diagnostics": "Diagnostics",
     "reporting": "Reporting",
     "core": "Core",
 }

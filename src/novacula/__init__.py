@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from novacula import core as core
     from novacula import curvature as curvature
-    from novacula import diagnostics as diagnostics
     from novacula import evidence as evidence
     from novacula import inference as inference
     from novacula import invariances as invariances
@@ -69,7 +68,6 @@ _PACKAGES = frozenset(
     {
         "core",
         "curvature",
-        "diagnostics",
         "evidence",
         "inference",
         "invariances",
@@ -149,7 +147,6 @@ __all__ = [
     "__version__",
     "core",
     "curvature",
-    "diagnostics",
     "evidence",
     "infer",
     "inference",
