@@ -31,7 +31,7 @@ html_static_path: list[str] = []
 
 # Pages with code cells run at every build, so that what they show is what the library does.
 nb_execution_mode = "force"
-nb_execution_timeout = 120
+nb_execution_timeout = 900
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True
