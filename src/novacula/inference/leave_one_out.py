@@ -20,6 +20,11 @@ like a further prior precision τ around the first weights w₀, whose objective
 
 and the mean's step is taken with ``Λ + τ``.
 
+**Large leverages.** Where one example alone holds the outputs in place (interpolating networks, weak priors), the step
+is large and first order is no guide: labels come out dozens of nats away. Leverages are therefore cut off, at 0.98
+for a quadratic loss and at 0.8 for others, and the cuts are counted: if they are many, leave-one-out is not to be
+believed.
+
 **Whose covariance.** The means need the exact leverages: a Kronecker-factored or diagonal Σ does not know single
 examples and moves outliers by absurd amounts. They come from a reference (`novacula.inference.reference`). For the same
 reason the variance of an approximate structure is its h_n as it stands: what it does not know about an example, it
@@ -45,7 +50,10 @@ from novacula.inference.linearised import Rule, log_predictive, normal_draws
 from novacula.likelihoods.base import Likelihood
 
 CUT = 0.98
-"""The largest leverage (1 is infinite influence) that is believed."""
+"""The largest leverage (1 is infinite influence) that is believed where the loss is quadratic."""
+CUT_CURVED = 0.8
+"""The same for other losses. A step is then no longer small, and the curvature of the other examples grows under
+way."""
 
 _DRAWS = 128
 
@@ -116,18 +124,19 @@ class LeaveOneOut:
         )
 
 
-def without_self(h: Tensor, factor: Tensor) -> tuple[Tensor, int]:
+def without_self(h: Tensor, factor: Tensor, cut: float = CUT) -> tuple[Tensor, int]:
     """``(h⁻¹ − L Lᵀ)⁻¹``, the outputs' variance without their own example.
 
     Args:
         h: Leverages ``J Σ Jᵀ``, shape ``(M, C, C)``.
         factor: ``L``, shape ``(M, C, K)``.
+        cut: The largest eigenvalue of ``Lᵀ h L`` that is believed; larger ones are cut off there.
 
     Returns:
-        Shape ``(M, C, C)``, float64, and for how many examples an eigenvalue of ``Lᵀ h L`` was cut off at `CUT`.
+        Shape ``(M, C, C)``, float64, and for how many examples something was cut off.
     """
     h, factor = h.double(), factor.double()
     values, vectors = torch.linalg.eigh(factor.mT @ h @ factor)
-    cut = int((values > CUT).any(1).sum())
+    beyond = int((values > cut).any(1).sum())
     b = h @ factor @ vectors
-    return h + (b / (1 - values.clamp(0, CUT)).unsqueeze(1)) @ b.mT, cut
+    return h + (b / (1 - values.clamp(0, cut)).unsqueeze(1)) @ b.mT, beyond

@@ -30,8 +30,9 @@ from novacula.curvature import exact, last_layer
 from novacula.curvature.problem import Covariance, Curvature, Problem
 from novacula.inference.copies import default_chunk, fixed_copies, fixed_outputs
 from novacula.inference.early_stopping import stopping_precision
-from novacula.inference.leave_one_out import LeaveOneOut, without_self
+from novacula.inference.leave_one_out import CUT, CUT_CURVED, LeaveOneOut, without_self
 from novacula.inference.linearised import Rule, default_rule
+from novacula.likelihoods import Normal
 from novacula.likelihoods.base import Likelihood
 from novacula.target import Target
 
@@ -39,6 +40,9 @@ KNOWS_EXAMPLES = frozenset({"exact", "last_layer", "matrix_free"})
 """Structures whose leverages are those of the exact Gauss–Newton matrix of the parameters they cover."""
 
 _FLOATS = 2**24
+_COPIES = 4_096  # transformed inputs of the reference
+_BACKWARD = 20_000  # backward passes of single inputs for the variance of another structure
+_MANY_CUTS = 0.05
 # Multiplications for a matrix. With its factorisation and use they take seconds of one core; the rows of all weights
 # are used several times over, those of the last layer come from its features.
 _WORK_EXACT, _WORK_LAST_LAYER = 4e9, 3e10
@@ -82,6 +86,18 @@ class Reference:
         """``"exact"``, ``"last_layer"`` or ``"fit"``."""
         return "fit" if self.curvature is None else self.curvature.structure
 
+    @property
+    def believable(self) -> bool:
+        """Whether few leverages were too large; a quadratic loss bears them, as its curvature does not change."""
+        return isinstance(self.target.likelihood, Normal) or self.cut <= _MANY_CUTS * len(self.y)
+
+    @property
+    def few(self) -> Reference:
+        """The first examples, as many as a structure without features of its own can afford."""
+        size = max(64, _BACKWARD // (self.copies * self.mean.shape[1]))
+        first = {name: getattr(self, name)[:size] for name in ("x", "y", "mean", "factor")}
+        return replace(self, **first)
+
     def problem(self, data: Data, *, seed: int) -> Problem:
         """The curvature problem of the reference's examples, which stand for all.
 
@@ -108,7 +124,7 @@ class Reference:
         covariance = covariance_of(self.target, self.params, curvature)
         h = variance_at(self.target, covariance, self.x, copies=self.copies, seed=self.seed).double()
         if curvature.structure in KNOWS_EXAMPLES:
-            h, _ = without_self(h, self.factor)
+            h, _ = without_self(h, self.factor, _cut(self.target.likelihood))
         likelihood = self.target.likelihood
         return LeaveOneOut(likelihood, self.y, self.mean, h, rule or default_rule(likelihood))
 
@@ -130,17 +146,19 @@ def reference(
         params: Trained weights.
         data: The training data.
         seed: Seed of the choice of examples and of the transformations.
-        examples: At most this many examples, drawn at random; fewer where many outputs need the memory.
+        examples: At most this many examples, drawn at random; fewer where outputs or copies are
+            many.
         copies: S; by default ``target.copies.evidence``.
         curvature: An exact or last-layer curvature of all of ``data``, where there is one already.
 
     Returns:
         The reference.
     """
-    copies = copies or target.copies.evidence
+    copies = 1 if target.invariance is None else copies or target.copies.evidence
     with torch.no_grad():
         outputs = target.forward.average(params, data.x[:1].unsqueeze(1)).shape[1]
-    size = min(data.n, examples, max(16, _FLOATS // outputs**2))
+    memory, time = max(16, _FLOATS // outputs**2), max(256, _COPIES // copies)
+    size = min(data.n, examples, memory, time)
     x, y = _subset(data, size, seed)
     f = fixed_outputs(target, params, x, copies=copies, seed=seed).double()
     gradient, factor = _loss(target.likelihood, f, y)
@@ -157,7 +175,7 @@ def reference(
         factor = scale**0.5 * leading(factor[:size], columns)
     tau = stopping_precision(target, params, data, x, y, copies=copies, seed=seed)
     h = variance_at(target, covariance_of(target, params, curvature, extra=tau), x, copies=copies, seed=seed)
-    v, cut = without_self(h, factor)
+    v, cut = without_self(h, factor, _cut(target.likelihood))
     mean = f + (v @ gradient.unsqueeze(-1)).squeeze(-1)
     return replace(start, x=x, y=y, mean=mean, factor=factor, curvature=curvature, damping=tau, cut=cut)
 
@@ -209,6 +227,10 @@ def variance_at(target: Target, covariance: Covariance, x: Tensor, *, copies: in
     """
     parts = x.split(default_chunk(target, copies))
     return torch.cat([covariance.variance(fixed_copies(target, part, copies, seed)).detach() for part in parts])
+
+
+def _cut(likelihood: Likelihood) -> float:
+    return CUT if isinstance(likelihood, Normal) else CUT_CURVED
 
 
 def _columns(factor: Tensor) -> int:

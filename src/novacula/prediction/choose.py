@@ -49,6 +49,7 @@ _DEFAULT: dict[str, tuple[str, ...]] = {
     "last_layer": ("last_layer", "kron"),
     "fit": (),
 }
+_CHEAP = {"exact", "last_layer"}
 _BASIS = {
     "exact": ", each predicted without itself",
     "last_layer": ", each predicted without itself (as far as the last layer goes)",
@@ -66,6 +67,7 @@ class Score:
         nll: Negative log predictive density, nats an example.
         gain: How much better than the point estimate.
         stderr: The standard error of the gain, from the examples.
+        examples: The training examples that it was measured on.
     """
 
     structure: str
@@ -73,6 +75,7 @@ class Score:
     nll: float
     gain: float
     stderr: float
+    examples: int
 
     @property
     def better(self) -> bool:
@@ -161,22 +164,14 @@ def choose(
     held_out = reference(target, params, data, seed=seed, examples=examples)
     wanted = tuple(structures if structures is not None else _DEFAULT[held_out.structure])
     found, problems = _candidates(held_out, data, wanted, seed, strict=requested is not None)
-    scores = [_score("point", 0.0, next(iter(found.values())))] if found else []
-    scores += [_score(name, t, posterior) for name, posterior in found.items() for t in sorted(temperatures) if t > 0]
-    scores = [s for s in scores if math.isfinite(s.nll)]
+    scores = _scores(held_out, found, temperatures)
     if requested is not None:
         return _requested(held_out, data, found, scores, requested, problems, seed)
     best = max((s for s in scores if s.better), key=lambda s: s.gain, default=None)
-    basis = f"{len(held_out.y):,} training examples{_BASIS[held_out.structure]}"
-    if best is None and not found:
-        reason = "the point estimate: no exact curvature is affordable by which an average over weights could be judged"
-        return Choice("point", 0.0, (), reason, problems, Point(detach(params), target))
-    if best is None:
-        rival = max((s for s in scores if s.temperature > 0), key=lambda s: s.gain, default=None)
-        reason = f"the point estimate: no average over weights beats it on {basis}"
-        if rival is not None:
-            reason += f"; the closest is {rival}, against {scores[0].nll:.4f} (difference ± {rival.stderr:.4f})"
+    if best is None or not held_out.believable:
+        reason = _stay(held_out, scores)
         return Choice("point", 0.0, tuple(scores), reason, problems, Point(detach(params), target))
+    basis = f"{best.examples:,} training examples{_BASIS[held_out.structure]}"
     reason = f"{best}: better than the point estimate by {best.gain:.4f} ± {best.stderr:.4f} on {basis}"
     posterior = _posterior(held_out, data, found, best.structure, best.temperature, seed)
     return Choice(best.structure, best.temperature, tuple(scores), reason, (*problems, *posterior.warnings), posterior)
@@ -190,9 +185,11 @@ def _candidates(
     problems: list[str] = []
     for name in wanted:
         try:
-            if (curvature := held_out.curvature) is None or name != held_out.structure:
-                curvature = STRUCTURES[name](held_out.problem(data, seed=derive(seed, "laplace")))
-            found[name] = held_out.of(curvature)
+            if (curvature := held_out.curvature) is not None and name == held_out.structure:
+                found[name] = held_out.of(curvature)
+            else:
+                part = held_out if name in _CHEAP else held_out.few
+                found[name] = part.of(STRUCTURES[name](part.problem(data, seed=derive(seed, "laplace"))))
         except InputError as error:
             if strict:
                 raise
@@ -216,9 +213,35 @@ def _posterior(
     return dataclasses.replace(made, held_out=found[name])
 
 
-def _score(name: str, temperature: float, posterior: LeaveOneOut) -> Score:
-    mine, point, stderr = posterior.compare(temperature)
-    return Score(name, temperature, -mine, mine - point, stderr)
+def _scores(held_out: Reference, found: dict[str, LeaveOneOut], temperatures: Sequence[float]) -> list[Score]:
+    # The point estimate's score is that of all examples; others are its gains on as many as they could afford.
+    if not found:
+        return []
+    point = -float(held_out.target.likelihood.log_prob(held_out.mean, held_out.y).mean())
+    scores = [Score("point", 0.0, point, 0.0, 0.0, len(held_out.y))]
+    for name, posterior in found.items():
+        for t in sorted(t for t in temperatures if t > 0):
+            mine, theirs, stderr = posterior.compare(t)
+            scores.append(Score(name, t, point - (mine - theirs), mine - theirs, stderr, len(posterior.y)))
+    return [s for s in scores if math.isfinite(s.nll)]
+
+
+def _stay(held_out: Reference, scores: Sequence[Score]) -> str:
+    # Why the point estimate stays.
+    rivals = [s for s in scores if s.temperature > 0]
+    if not rivals:
+        return "the point estimate: no exact curvature is affordable by which an average over weights could be judged"
+    if not held_out.believable:
+        return (
+            f"the point estimate: {held_out.cut:,} of {len(held_out.y):,} training examples have too much influence on "
+            "their own predictions for an average over weights to be judged without them"
+        )
+    rival = max(rivals, key=lambda s: s.gain)
+    return (
+        f"the point estimate: no average over weights beats it on {len(held_out.y):,} training "
+        f"examples{_BASIS[held_out.structure]}; the closest is {rival}, against {scores[0].nll:.4f} (difference ± "
+        f"{rival.stderr:.4f})"
+    )
 
 
 def _requested(
