@@ -28,7 +28,7 @@ from novacula.core.results import Estimate
 from novacula.core.rng import derive
 from novacula.curvature import Curvature, Diagonal, Exact, Kron, LastLayer, Problem
 from novacula.evidence.common import check_counts, log_likelihood, reservations
-from novacula.evidence.laplace import Laplace, laplace_value, stream_of
+from novacula.evidence.laplace import Laplace, stream_of
 from novacula.evidence.spectral import Floats, Objective, maximise
 from novacula.evidence.start import ready, weights_for
 from novacula.evidence.structures import build, check_structure
@@ -117,11 +117,10 @@ def tune(
         curvature = build(structure, problem, seed=derive(stream, "probes"))
         groups = _groups(prior, problem.params, curvature)
         objective, doubts = _objective(target, problem, curvature, groups, learn)
-        fit = log_likelihood(target, problem)
-        constant = float(laplace_value(target, problem, fit, curvature)[0])
+        # What F leaves out: the log-likelihood, of which F has the residuals where the noise is tuned.
+        offset = (float(log_likelihood(target, problem)) + (objective.residuals or 0.0) / 2) / target.temperature
         known = time.perf_counter()
         x, history, gradient = maximise(objective, steps)
-        offset = constant - history[0]
         ended = time.perf_counter()
         tuned = _moved(target, groups, x)
     if gradient > 1e-6:
