@@ -106,6 +106,16 @@ def test_the_point_estimate_stays_where_averaging_gains_nothing() -> None:
     assert choice.reason.startswith("the point estimate")
 
 
+def test_the_point_estimate_stays_where_leave_one_out_is_not_to_be_believed() -> None:
+    data = Data(draw(12, 40), torch.arange(12) % 3)
+    target = Target(nn.Linear(40, 3).double(), prior=Gaussian(precision=1e-3, per="all"))
+    params = infer(MAP(lr=0.1, schedule="constant"), target, data, epochs=300, batch_size=12).mode
+    choice = choose(target, params, data)
+    assert choice.structure == "point"
+    assert "too much influence" in choice.reason
+    assert len(choice.scores) > 1
+
+
 def test_a_tie_goes_to_the_point_estimate() -> None:
     # At a temperature of 1e-12 every predictive is the point estimate's, but for rounding.
     target, params, data = well_determined()

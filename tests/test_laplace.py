@@ -373,6 +373,34 @@ def test_a_predictive_that_is_too_wide_is_named_with_both_numbers() -> None:
     assert hot.with_temperature(1e-4).warnings == ()
 
 
+def test_examples_of_too_much_influence_are_counted() -> None:
+    # Interpolating logistic regression: every example holds its own outputs in place, and nothing else does.
+    rng = torch.Generator().manual_seed(0)
+    data = Data(draw(12, 40), torch.randint(3, (12,), generator=rng))
+    target = Target(seeded(nn.Linear, 40, 3), prior=Gaussian(precision=1e-3, per="all"))
+    loose = reference(target, newton(target, data.x, data.y, target.params()), data, seed=0)
+    assert loose.cut > 6
+    assert not loose.believable
+    target, data, params = classification(seeded(nn.Linear, 4, 3), 60, 0.5)
+    tight = reference(target, params, data, seed=0)
+    assert tight.cut == 0
+    assert tight.believable
+
+
+def test_the_few_are_the_first_and_stand_for_all() -> None:
+    net = seeded(nn.Sequential(nn.Flatten(), nn.Linear(36, 3)))
+    x = torch.rand(300, 1, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    data = Data(x, torch.arange(300) % 3)
+    target = Target(net, invariance=Affine(eta=torch.full((6,), 0.3)), copies=Copies(evidence=32))
+    found = reference(target, target.params(), data, seed=0)
+    assert (len(found.y), found.copies) == (256, 32)
+    few = found.few
+    assert len(few.y) == 20_000 // (32 * 3)
+    assert torch.equal(few.mean, found.mean[: len(few.y)])
+    assert few.problem(data, seed=1).scale == pytest.approx(300 / len(few.y))
+    assert few.structure == found.structure
+
+
 def test_a_reference_is_the_last_layer_where_the_whole_matrix_is_too_large() -> None:
     net = seeded(nn.Sequential(nn.Linear(4, 9_000), nn.Tanh(), nn.Linear(9_000, 3), nn.Tanh(), nn.Linear(3, 3)))
     data = Data(draw(600, 4), torch.arange(600) % 3)

@@ -11,6 +11,9 @@ from novacula.core.rng import derive
 from novacula.inference.copies import fixed_outputs
 from novacula.target import Target
 
+INPUTS = 2**14
+"""Transformed inputs of the full gradient."""
+
 
 def stopping_precision(
     target: Target, params: Params, data: Data, x: Tensor, y: Tensor, *, copies: int, seed: int
@@ -55,6 +58,9 @@ def stopping_precision(
 def full_gradient(target: Target, params: Params, data: Data, *, seed: int) -> Params:
     """The gradient of ``−log p(D | w) − log p(w)`` over all data, with as many copies as training takes.
 
+    Many copies of many examples are more than a diagnosis is worth: beyond `INPUTS` transformed inputs there are fewer
+    copies, though never fewer examples, whose gradients would no longer cancel.
+
     Args:
         target: The target.
         params: The weights.
@@ -66,7 +72,7 @@ def full_gradient(target: Target, params: Params, data: Data, *, seed: int) -> P
     """
     leaves = {k: w.detach().requires_grad_() for k, w in params.items()}
     inputs = list(leaves.values())
-    problem = target.problem(params, data, seed=seed, copies=target.copies.train)
+    problem = target.problem(params, data, seed=seed, copies=max(1, min(target.copies.train, INPUTS // data.n)))
     with torch.enable_grad():
         total = list(torch.autograd.grad(-target.prior.log_prob(leaves), inputs))
         for xs, y in problem.batches():
