@@ -139,6 +139,15 @@ def test_gradients_of_the_subset_estimate_agree_with_finite_differences(outputs:
     check_gradients(lambda: estimator(target, data, params, seed=0).value, leaves)
 
 
+def test_gradients_with_a_subset_and_a_temperature_agree_with_finite_differences() -> None:
+    leaves, data = hyper(), images()
+    target = regression(leaves)
+    cold = Target(target.network, target.likelihood, target.prior, target.invariance, 0.3, target.copies)
+    params = cold.params()
+    for estimator in (Laplace("kron", repeats=2, subset=4), NTKSubset(subset=4)):
+        check_gradients(lambda e=estimator: e(cold, data, params, seed=0).value, leaves)
+
+
 def test_gradients_of_the_matrix_free_estimate_are_right_in_the_mean() -> None:
     """Means over 10 seeds of 8 probes within 6 standard errors of the exact gradient in each of 15 entries.
 
@@ -333,6 +342,22 @@ def test_the_subset_estimate_of_all_examples_and_rows_is_the_exact_value() -> No
     occam = [float(ntk_gram(b, outputs="all").log_det(precision).value.detach()) for b in blocks]
     exact_det = build("exact", target.problem(params, data, seed=0), seed=0).log_det(precision).value
     assert sum(occam) / 3 > float(exact_det.detach()) + 0.1
+
+
+def test_a_subset_stands_for_all_examples() -> None:
+    """Of equal examples, any two give the curvature of all six."""
+    rng = generator(2)
+    row, label = (torch.randn(1, k, generator=rng, dtype=torch.float64) for k in (2, 1))
+    target = Target(seeded(lambda: nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))), Normal(sigma=0.4))
+    data, params = Data(row.expand(6, 2), label.expand(6, 1)), target.params()
+    want = Laplace("exact")(target, data, params, seed=0)
+    found = Laplace("exact", subset=2)(target, data, params, seed=0)
+    assert float(found) == pytest.approx(float(want), rel=1e-12)
+    assert any("the curvature of 2 random examples stands for that of all 6" in a for a in found.assumptions)
+    assert found.stderr == pytest.approx(0, abs=1e-12)
+    other = Data(torch.randn(15, 2, generator=rng, dtype=torch.float64), torch.ones(15, 1, dtype=torch.float64))
+    whole = [float(Laplace("exact", subset=m)(target, other, params, seed=0)) for m in (15, 99)]
+    assert whole[0] == whole[1] == float(Laplace("exact")(target, other, params, seed=0))
 
 
 def test_a_posterior_may_be_the_start() -> None:
