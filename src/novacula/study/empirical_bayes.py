@@ -3,8 +3,10 @@
 Every ``every`` weight steps, the evidence is estimated at the current weights, and its gradient moves the
 hyperparameters: prior precisions, noise, invariance extents. The weights then go on under the prior that was found.
 Extents are learned early, while the network still has to find out what to generalise over, and then settle: later the
-weights have grown used to the extents they were trained with, and the evidence is nearly flat in them. Signs of extents
-carry no meaning; admissible ranges are kept by projection.
+weights have grown used to the extents they were trained with, and the evidence is nearly flat in them. They move only
+while the network predicts better than a constant (`novacula.study.constant`): to the evidence of one that does not,
+inputs transformed beyond recognition are as good as any, and the two would ruin each other. Signs of extents carry no
+meaning; admissible ranges are kept by projection.
 
 References:
     Scalable marginal likelihood estimation for model selection in deep learning. A. Immer, M. Bauer, V. Fortuin,
@@ -31,6 +33,7 @@ from novacula.evidence.ntk_subset import NTKSubset
 from novacula.inference.adam import AdamState, adam_init, adam_step
 from novacula.inference.map import MAP, MAPState
 from novacula.inference.method import Batch, Info, Point
+from novacula.study.constant import Skill, best_constant
 from novacula.target import Target
 
 ETA = "invariance.eta"
@@ -38,12 +41,25 @@ ETA = "invariance.eta"
 
 @dataclass(frozen=True, eq=False)
 class EmpiricalBayesState:
-    """Weights, hyperparameters, and the state of both optimisers."""
+    """Weights, hyperparameters, the state of both optimisers, and what is known of the fit.
+
+    Args:
+        weights: The weights and their optimiser's state.
+        hyper: The hyperparameters by name.
+        adam: Their optimiser's state.
+        evidence: A running mean of the estimates, nats an example.
+        skill: What the network gains over a constant.
+        moves: Hyper-steps that moved the extents.
+        hyper_seconds: Time spent in hyper-steps.
+        data: The training data.
+    """
 
     weights: MAPState
     hyper: dict[str, Tensor]
     adam: AdamState
     evidence: float
+    skill: Skill
+    moves: int
     hyper_seconds: float
     data: Data = field(metadata={"checkpoint": False})
 
@@ -86,7 +102,16 @@ class EmpiricalBayes:
             The first state.
         """
         hyper = {k: v.detach().clone() for k, v in target.learnable().items() if k.split(".")[0] in self.learn}
-        return EmpiricalBayesState(self.optimiser.init(target, data, rng), hyper, adam_init(hyper), math.nan, 0.0, data)
+        return EmpiricalBayesState(
+            weights=self.optimiser.init(target, data, rng),
+            hyper=hyper,
+            adam=adam_init(hyper),
+            evidence=math.nan,
+            skill=Skill(best_constant(target, data)),
+            moves=0,
+            hyper_seconds=0.0,
+            data=data,
+        )
 
     def step(
         self, target: Target, state: EmpiricalBayesState, batch: Batch, rng: torch.Generator
@@ -104,23 +129,33 @@ class EmpiricalBayes:
         """
         current = target.with_learnable(state.hyper)
         weights, info = self.optimiser.step(current, state.weights, batch, rng)
-        hyper, adam, evidence, seconds = state.hyper, state.adam, state.evidence, state.hyper_seconds
+        skill = state.skill.update(current.likelihood, batch.y, info.loss)
+        hyper, adam, evidence, moves, seconds = state.hyper, state.adam, state.evidence, state.moves, 0.0
         if hyper and (batch.step + 1) % self.every == 0 and batch.progress >= self.burn_in:
             began = time.perf_counter()
-            hyper, adam, value = self._hyper_step(target, weights.params, state, batch, rng)
+            moving = ETA in hyper and skill.better and batch.progress < self.settle
+            hyper, adam, value = self._hyper_step(target, weights.params, state, batch, rng, moving)
+            moves += moving
             # One estimate is noisy; the history follows a running mean of it.
             evidence = value if math.isnan(evidence) else 0.8 * evidence + 0.2 * value
-            seconds += time.perf_counter() - began
-        state = EmpiricalBayesState(weights, hyper, adam, evidence, seconds, state.data)
+            seconds = time.perf_counter() - began
+        state = EmpiricalBayesState(
+            weights, hyper, adam, evidence, skill, moves, state.hyper_seconds + seconds, state.data
+        )
         return state, Info(info.loss, {"evidence": evidence, **describe_hyper(target, hyper)})
 
     def _hyper_step(
-        self, target: Target, params: Params, state: EmpiricalBayesState, batch: Batch, rng: torch.Generator
+        self,
+        target: Target,
+        params: Params,
+        state: EmpiricalBayesState,
+        batch: Batch,
+        rng: torch.Generator,
+        moving: bool,
     ) -> tuple[dict[str, Tensor], AdamState, float]:
         # Ascend the evidence by one step of Adam; hyperparameters, optimiser state and evidence per example.
-        # Extents that have settled need no gradient: the hyper-step is then that of the prior alone, and cheap.
-        settled = {ETA} if batch.progress >= self.settle else set()
-        leaves = {k: v.detach().requires_grad_(k not in settled) for k, v in state.hyper.items()}
+        # Extents that stay need no gradient: the hyper-step is then that of the prior alone, and cheap.
+        leaves = {k: v.detach().requires_grad_(k != ETA or moving) for k, v in state.hyper.items()}
         estimate = self.estimator(target.with_learnable(leaves), state.data, params, seed=split(rng))
         wanted = {k: v for k, v in leaves.items() if v.requires_grad}
         if not wanted:
@@ -141,7 +176,7 @@ class EmpiricalBayes:
         moved, adam = adam_step(state.hyper, scaled, state.adam, 1.0)
         late = hyper_factor(batch.progress, self.settle, 1.0)
         early = hyper_factor(batch.progress, self.hold, self.settle)
-        rates = {k: self.lr_eta * early if k == ETA else self.lr * late for k in state.hyper}
+        rates = {k: self.lr_eta * early * moving if k == ETA else self.lr * late for k in state.hyper}
         hyper = {k: v + rates[k] * (moved[k] - v) for k, v in state.hyper.items()}
         if ETA in hyper and target.invariance is not None:
             hyper[ETA] = target.invariance.project(hyper[ETA])

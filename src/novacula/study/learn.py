@@ -25,7 +25,7 @@ from novacula.inference.laplace import Structure
 from novacula.inference.loop import Progress, run
 from novacula.inference.method import Point
 from novacula.prediction import Choice, choose
-from novacula.study.empirical_bayes import EmpiricalBayes, learned
+from novacula.study.empirical_bayes import ETA, EmpiricalBayes, EmpiricalBayesState, learned
 from novacula.target import Target
 
 # Beyond these sizes the default score is Kronecker-factored, and its curvature that of a random subset.
@@ -183,7 +183,9 @@ def learn(
             "score": scored - trained,
             "choose": ended - scored,
         },
-        warnings=tuple(dict.fromkeys([*_doubts(fitted), *choice.warnings, *found, *score.warnings])),
+        warnings=tuple(
+            dict.fromkeys([*_no_skill(outcome.state), *_doubts(fitted), *choice.warnings, *found, *score.warnings])
+        ),
     )
 
 
@@ -212,7 +214,7 @@ def default_method(n: int, batch_size: int | None = None) -> EmpiricalBayes:
     steps = -(-n // (batch_size or default_batch_size(n)))
     # Few steps an epoch: the network learns slowly in epochs, and the extents must be found before it has grown used to
     # too small ones. Many: it is thrown off course by extents that run ahead of it. With few copies the variance of the
-    # averaged Jacobian, which grows with the extents, passes for curvature and keeps them small; 16 are worth their cost.
+    # averaged Jacobian, which grows with the extents, passes for curvature and keeps them small: 16 are worth it.
     few = steps < 100
     return EmpiricalBayes(
         optimiser=MAP(lr=4e-3),
@@ -240,6 +242,22 @@ def default_evidence(target: Target, data: Data) -> Laplace:
         repeats=2,
         subset=_SUBSET if data.n > _SUBSET * 2 else None,
     )
+
+
+def _no_skill(state: EmpiricalBayesState) -> list[str]:
+    # What must be said of a network that has not learned anything, or learned it too late.
+    if not state.skill.better:
+        return [
+            "the network predicts hardly better than a constant (its gain in training is "
+            f"{state.skill.gain:.3f} nats an example): what was learned about its prior means nothing; try another "
+            "learning rate, more epochs, smaller extents to begin with, or another network"
+        ]
+    if ETA in state.hyper and state.moves == 0:
+        return [
+            "the extents stayed where they began: the network predicted hardly better than a constant for as long as "
+            "they are learned; try more epochs or a larger learning rate"
+        ]
+    return []
 
 
 def _doubts(target: Target) -> list[str]:
