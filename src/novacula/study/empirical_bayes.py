@@ -75,6 +75,8 @@ class EmpiricalBayes:
         lr: Learning rate of Adam for the hyperparameters, at the start.
         lr_eta: The same for the invariance's extents.
         burn_in: The fraction of the run before the first hyper-step: an untrained network's evidence says nothing.
+        burn_in_prior: The same for the prior. Weights that are still small from their initialisation make a strong prior
+            look right, which then keeps them small: half of the run where epochs have few steps.
         hold: The fraction of the run after which the learning rate of the extents falls, on a cosine, …
         settle: … to zero at this fraction; from then on the extents stay, and only the other hyperparameters move.
         learn: Which of ``"prior"``, ``"likelihood"``, ``"invariance"`` to learn.
@@ -86,6 +88,7 @@ class EmpiricalBayes:
     lr: float = 0.05
     lr_eta: float = 0.05
     burn_in: float = 0.08
+    burn_in_prior: float = 0.08
     hold: float = 0.15
     settle: float = 0.5
     learn: tuple[str, ...] = ("prior", "likelihood", "invariance")
@@ -176,7 +179,9 @@ class EmpiricalBayes:
         moved, adam = adam_step(state.hyper, scaled, state.adam, 1.0)
         late = hyper_factor(batch.progress, self.settle, 1.0)
         early = hyper_factor(batch.progress, self.hold, self.settle)
-        rates = {k: self.lr_eta * early * moving if k == ETA else self.lr * late for k in state.hyper}
+        ripe = batch.progress >= self.burn_in_prior
+        rates = {k: self.lr * late * (ripe or not k.startswith("prior.")) for k in state.hyper}
+        rates |= {ETA: self.lr_eta * early * moving}
         hyper = {k: v + rates[k] * (moved[k] - v) for k, v in state.hyper.items()}
         if ETA in hyper and target.invariance is not None:
             hyper[ETA] = target.invariance.project(hyper[ETA])

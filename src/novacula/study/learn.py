@@ -202,7 +202,7 @@ def default_batch_size(n: int) -> int:
 
 
 def default_method(n: int, batch_size: int | None = None) -> EmpiricalBayes:
-    """The settings of a run by default: 8 to 10 hyper-steps an epoch.
+    """The settings of a run by default: 5 to 8 hyper-steps an epoch.
 
     Args:
         n: The number of examples.
@@ -215,13 +215,15 @@ def default_method(n: int, batch_size: int | None = None) -> EmpiricalBayes:
     # Few steps an epoch: the network learns slowly in epochs, and the extents must be found before it has grown used to
     # too small ones. Many: it is thrown off course by extents that run ahead of it. With few copies the variance of the
     # averaged Jacobian, which grows with the extents, passes for curvature and keeps them small: 16 are worth it.
+    # While weights are still small from their initialisation, the evidence wants a prior that keeps them so.
     few = steps < 100
     return EmpiricalBayes(
         optimiser=MAP(lr=4e-3),
         estimator=NTKSubset(subset=64, copies=8 if few else 16),
-        every=max(1, steps // (10 if few else 8)),
+        every=max(1, steps // (5 if few else 8)),
         lr_eta=0.07 if few else 0.06,
         burn_in=0.03 if few else 0.08,
+        burn_in_prior=0.5 if few else 0.08,
     )
 
 
