@@ -75,8 +75,8 @@ class EmpiricalBayes:
         lr: Learning rate of Adam for the hyperparameters, at the start.
         lr_eta: The same for the invariance's extents.
         burn_in: The fraction of the run before the first hyper-step: an untrained network's evidence says nothing.
-        burn_in_prior: The same for the prior. Weights that are still small from their initialisation make a strong prior
-            look right, which then keeps them small: half of the run where epochs have few steps.
+        burn_in_prior: The same for the prior. Weights that are still small from their initialisation make a strong
+            prior look right, which then keeps them small: half of the run where epochs have few steps.
         hold: The fraction of the run after which the learning rate of the extents falls, on a cosine, …
         settle: … to zero at this fraction; from then on the extents stay, and only the other hyperparameters move.
         learn: Which of ``"prior"``, ``"likelihood"``, ``"invariance"`` to learn.
