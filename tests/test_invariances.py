@@ -285,3 +285,24 @@ def test_bad_input_is_explained(name: str) -> None:
     call, message = BAD[name]
     with pytest.raises(InputError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["affine", "colour", "time warp"])
+def test_the_sign_that_a_magnitude_drops_is_that_of_the_noise(name: str) -> None:
+    made, x = {
+        "affine": (Affine(eta=-tensor(0.3, 0.1, 0.2, 0.1, 0.05, 0.2)), rand(4, 3, 8, 6)),
+        "colour": (Colour(eta=-tensor(0.3, 0.1, 0.2)), rand(4, 3, 8, 6)),
+        "time warp": (TimeWarp(eta=-tensor(0.3, 0.1)), rand(4, 3, 16)),
+    }[name]
+    found = made.magnitude(made.eta)
+    assert found.tolist() == made.eta.abs().tolist()
+    noise = made.noise(4, x, rng())
+    torch.testing.assert_close(dataclasses.replace(made, eta=found)(x, -noise), made(x, noise))
+
+
+def test_a_magnitude_keeps_signs_that_mean_something() -> None:
+    deformation, custom = Deformation(eta=tensor(-0.1, -1.2)), Custom(gain, eta=tensor(-0.2))
+    assert deformation.magnitude(deformation.eta).tolist() == [0.1, -1.2]
+    assert custom.magnitude(custom.eta).tolist() == [-0.2]
+    both = Compose(Flip(eta=tensor(0.2)), deformation, Affine(eta=tensor(-0.4), only=("rotation",)))
+    assert both.magnitude(both.eta).tolist() == [0.2, 0.1, -1.2, 0.4]

@@ -131,6 +131,17 @@ class Affine:
         turns = torch.tensor([name == "rotation" for name in self.only], device=eta.device)
         return torch.where(turns, eta.clamp(-1, 1), eta)
 
+    def magnitude(self, eta: Tensor) -> Tensor:
+        """Extents without the signs that carry no meaning.
+
+        Args:
+            eta: Extents, shape ``(K,)``.
+
+        Returns:
+            Their absolute values: the noise is symmetric.
+        """
+        return eta.abs()
+
     def describe(self) -> dict[str, float]:
         """The extents for people.
 

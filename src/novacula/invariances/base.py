@@ -44,6 +44,10 @@ class Invariance(Protocol):
         """The nearest admissible extents (for instance rotation at most ±180°)."""
         ...
 
+    def magnitude(self, eta: Tensor) -> Tensor:
+        """The extents without the signs that carry no meaning (those of symmetric noise)."""
+        ...
+
     def describe(self) -> dict[str, float]:
         """The extents in the field's units, for people: ``rotation_degrees``, ``translation_x`` …."""
         ...

@@ -109,6 +109,17 @@ class Colour:
         """
         return eta
 
+    def magnitude(self, eta: Tensor) -> Tensor:
+        """Extents without the signs that carry no meaning.
+
+        Args:
+            eta: Extents, shape ``(K,)``.
+
+        Returns:
+            Their absolute values: the noise is symmetric.
+        """
+        return eta.abs()
+
     def describe(self) -> dict[str, float]:
         """The extents for people.
 

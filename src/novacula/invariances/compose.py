@@ -108,6 +108,17 @@ class Compose:
         """
         return torch.cat([part.project(piece) for part, piece in zip(self.parts, self._split(eta), strict=True)])
 
+    def magnitude(self, eta: Tensor) -> Tensor:
+        """Extents without the signs that carry no meaning.
+
+        Args:
+            eta: Shape ``(K,)``.
+
+        Returns:
+            Those of each part.
+        """
+        return torch.cat([part.magnitude(piece) for part, piece in zip(self.parts, self._split(eta), strict=True)])
+
     def describe(self) -> dict[str, float]:
         """The parts' extents for people.
 

@@ -116,6 +116,17 @@ class Custom:
         """
         return eta.clamp(*self.limits)
 
+    def magnitude(self, eta: Tensor) -> Tensor:
+        """Extents without the signs that carry no meaning.
+
+        Args:
+            eta: Shape ``(K,)``.
+
+        Returns:
+            ``eta``: what its signs mean is not known here.
+        """
+        return eta
+
     def describe(self) -> dict[str, float]:
         """The extents by name.
 

@@ -143,6 +143,17 @@ class Deformation:
         high = torch.tensor([0.5, 0.0], dtype=eta.dtype, device=eta.device)
         return eta.clamp(low, high)
 
+    def magnitude(self, eta: Tensor) -> Tensor:
+        """Extents without the signs that carry no meaning.
+
+        Args:
+            eta: Shape ``(2,)``.
+
+        Returns:
+            The amplitude's absolute value; the smoothness is a logarithm and keeps its sign.
+        """
+        return torch.cat([eta[:1].abs(), eta[1:]])
+
     def describe(self) -> dict[str, float]:
         """Amplitude and smoothness for people.
 

@@ -117,6 +117,17 @@ class Flip:
         """
         return eta.clamp(0, 0.5)
 
+    def magnitude(self, eta: Tensor) -> Tensor:
+        """Extents without the signs that carry no meaning.
+
+        Args:
+            eta: Shape ``(1,)``.
+
+        Returns:
+            ``eta``: a probability has a sign.
+        """
+        return eta
+
     def describe(self) -> dict[str, float]:
         """The probability of a flip.
 

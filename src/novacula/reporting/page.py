@@ -19,7 +19,7 @@ from novacula.reporting.figures import confusion, coverage, glyphs, montage, pre
 from novacula.reporting.figures.base import Picture
 from novacula.reporting.numbers import MISSING, count, duration, number, significant
 from novacula.reporting.provenance import provenance
-from novacula.reporting.verdict import FROZEN, stability, verdict
+from novacula.reporting.verdict import stability, verdict
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ExtentView:
     Args:
         label: Its name.
         text: Its value in words.
-        spread: How much it moved over the last quarter of training; empty where that is not known.
+        spread: How much it moved in the last third of the epochs it was learned in; empty where not known.
         needed: Whether it is more than the jitter of learning.
         svg: Its drawing.
     """
@@ -84,7 +84,7 @@ def render(run: Run) -> str:
         title=_title(record),
         subtitle=_subtitle(record),
         verdict=verdict(record, history),
-        moved=_moved(record),
+        moved=bool(stability(record)),
         extents=extent_views(record),
         montage=_optional(_montage(run)),
         training=[*_present([training.evidence(history), training.loss(history)]), *training.extents(history)],
@@ -111,7 +111,7 @@ def extent_views(record: Mapping[str, Any]) -> list[ExtentView]:
     Returns:
         One entry each; empty without an invariance.
     """
-    moves = stability(record) if _moved(record) else {}
+    moves = stability(record)
     views: list[ExtentView] = []
     for name, value in ((record.get("invariance") or {}).get("eta") or {}).items():
         if value is None or base(name) in NOT_AN_EXTENT:
@@ -155,10 +155,6 @@ def predictions(run: Run) -> list[Picture]:
             ]
         )
     return []
-
-
-def _moved(record: Mapping[str, Any]) -> bool:
-    return max(stability(record).values(), default=0.0) >= FROZEN
 
 
 def _is_point(record: Mapping[str, Any]) -> bool:

@@ -175,23 +175,22 @@ def _stability(record: Record, history: Sequence[Mapping[str, Any]]) -> list[str
     known = stability(record)
     if not known:
         return []
-    if max(known.values()) < FROZEN:
-        epoch = settled(history)
-        when = f"had settled by epoch {epoch}" if epoch else "had settled before the last quarter of training"
-        return [
-            f"The extents {when}, as their learning rate falls to zero: how steady they were after it says nothing of "
-            "their error. Runs with other seeds would."
-        ]
     needed = [k for k in known if not negligible(k, values[k])] or list(known)
     worst = max(needed, key=known.__getitem__)
     said = listing([f"{meaning(k).label} by {meaning(k).spread(known[k])}" for k in needed[:3]])
-    if known[worst] <= NEGLIGIBLE / 2:
-        return [f"The extents varied little over the last quarter of training ({said})."]
-    return [f"The extents were still moving over the last quarter of training ({said}): more epochs may change them."]
+    epoch = settled(history)
+    if epoch is None:
+        if known[worst] <= NEGLIGIBLE / 2:
+            return [f"The extents varied little while they were last learned ({said})."]
+        return [f"The extents were still moving at the end of training ({said}): more epochs may change them."]
+    return [
+        f"The extents had settled by epoch {epoch}, as their learning rate falls to zero; over the third of the epochs "
+        f"before, they still moved ({said}). Their error is at least that; runs with other seeds tell it."
+    ]
 
 
 def stability(record: Record) -> dict[str, float]:
-    """How much the extents moved over the last quarter of training.
+    """How much the extents moved over the last third of the epochs in which they were learned.
 
     Args:
         record: The contents of ``run.json``.

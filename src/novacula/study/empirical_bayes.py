@@ -49,7 +49,7 @@ class EmpiricalBayesState:
         adam: Their optimiser's state.
         evidence: A running mean of the estimates, nats an example.
         skill: What the network gains over a constant.
-        moves: Hyper-steps that moved the extents.
+        opened: Where in the run the extents began to move, a fraction; NaN before.
         hyper_seconds: Time spent in hyper-steps.
         data: The training data.
     """
@@ -59,7 +59,7 @@ class EmpiricalBayesState:
     adam: AdamState
     evidence: float
     skill: Skill
-    moves: int
+    opened: float
     hyper_seconds: float
     data: Data = field(metadata={"checkpoint": False})
 
@@ -78,7 +78,8 @@ class EmpiricalBayes:
         burn_in_prior: The same for the prior. Weights that are still small from their initialisation make a strong
             prior look right, which then keeps them small: half of the run where epochs have few steps.
         hold: The fraction of the run after which the learning rate of the extents falls, on a cosine, …
-        settle: … to zero at this fraction; from then on the extents stay, and only the other hyperparameters move.
+        settle: … to zero at this fraction; from then on the extents stay, and only the other hyperparameters move. Both
+            are later where the extents begin to move later than at ``burn_in``.
         learn: Which of ``"prior"``, ``"likelihood"``, ``"invariance"`` to learn.
     """
 
@@ -111,7 +112,7 @@ class EmpiricalBayes:
             adam=adam_init(hyper),
             evidence=math.nan,
             skill=Skill(best_constant(target, data)),
-            moves=0,
+            opened=math.nan,
             hyper_seconds=0.0,
             data=data,
         )
@@ -133,17 +134,18 @@ class EmpiricalBayes:
         current = target.with_learnable(state.hyper)
         weights, info = self.optimiser.step(current, state.weights, batch, rng)
         skill = state.skill.update(current.likelihood, batch.y, info.loss)
-        hyper, adam, evidence, moves, seconds = state.hyper, state.adam, state.evidence, state.moves, 0.0
+        hyper, adam, evidence, opened, seconds = state.hyper, state.adam, state.evidence, state.opened, 0.0
         if hyper and (batch.step + 1) % self.every == 0 and batch.progress >= self.burn_in:
             began = time.perf_counter()
-            moving = ETA in hyper and skill.better and batch.progress < self.settle
-            hyper, adam, value = self._hyper_step(target, weights.params, state, batch, rng, moving)
-            moves += moving
+            if math.isnan(opened) and skill.better and ETA in hyper:
+                opened = batch.progress
+            pace = self._pace(batch.progress, opened) if skill.better else 0.0
+            hyper, adam, value = self._hyper_step(target, weights.params, state, batch, rng, pace)
             # One estimate is noisy; the history follows a running mean of it.
             evidence = value if math.isnan(evidence) else 0.8 * evidence + 0.2 * value
             seconds = time.perf_counter() - began
         state = EmpiricalBayesState(
-            weights, hyper, adam, evidence, skill, moves, state.hyper_seconds + seconds, state.data
+            weights, hyper, adam, evidence, skill, opened, state.hyper_seconds + seconds, state.data
         )
         return state, Info(info.loss, {"evidence": evidence, **describe_hyper(target, hyper)})
 
@@ -154,11 +156,11 @@ class EmpiricalBayes:
         state: EmpiricalBayesState,
         batch: Batch,
         rng: torch.Generator,
-        moving: bool,
+        pace: float,
     ) -> tuple[dict[str, Tensor], AdamState, float]:
         # Ascend the evidence by one step of Adam; hyperparameters, optimiser state and evidence per example.
         # Extents that stay need no gradient: the hyper-step is then that of the prior alone, and cheap.
-        leaves = {k: v.detach().requires_grad_(k != ETA or moving) for k, v in state.hyper.items()}
+        leaves = {k: v.detach().requires_grad_(k != ETA or pace > 0) for k, v in state.hyper.items()}
         estimate = self.estimator(target.with_learnable(leaves), state.data, params, seed=split(rng))
         wanted = {k: v for k, v in leaves.items() if v.requires_grad}
         if not wanted:
@@ -178,14 +180,21 @@ class EmpiricalBayes:
         # Adam's step is proportional to its rate, so one call with unit rate serves both groups.
         moved, adam = adam_step(state.hyper, scaled, state.adam, 1.0)
         late = hyper_factor(batch.progress, self.settle, 1.0)
-        early = hyper_factor(batch.progress, self.hold, self.settle)
         ripe = batch.progress >= self.burn_in_prior
         rates = {k: self.lr * late * (ripe or not k.startswith("prior.")) for k in state.hyper}
-        rates |= {ETA: self.lr_eta * early * moving}
+        rates |= {ETA: self.lr_eta * pace}
         hyper = {k: v + rates[k] * (moved[k] - v) for k, v in state.hyper.items()}
         if ETA in hyper and target.invariance is not None:
             hyper[ETA] = target.invariance.project(hyper[ETA])
         return hyper, adam, estimate.per_example
+
+    def _pace(self, progress: float, opened: float) -> float:
+        # The factor of the extents' learning rate. The schedule is meant for extents that begin to move after the
+        # burn-in; if the network takes longer to learn anything, it is fitted into what is left of the run.
+        if math.isnan(opened):
+            return 0.0
+        left = (progress - opened) / (1 - opened)
+        return hyper_factor(self.burn_in + left * (1 - self.burn_in), self.hold, self.settle)
 
     def posterior(self, target: Target, state: EmpiricalBayesState) -> Point:
         """The weights found.
@@ -228,13 +237,14 @@ def describe_hyper(target: Target, hyper: dict[str, Tensor]) -> dict[str, float]
         hyper: Values by name.
 
     Returns:
-        ``extent/<name>`` (absolute values), ``log_precision/<tensor>`` and other entries by name and position.
+        ``extent/<name>`` (magnitudes), ``log_precision/<tensor>`` and other entries by name and position.
     """
     found: dict[str, float] = {}
     for key, value in hyper.items():
         values = value.detach().flatten().tolist()
         if key == ETA and target.invariance is not None:
-            found |= {f"extent/{n}": abs(v) for n, v in zip(target.invariance.names, values, strict=True)}
+            values = target.invariance.magnitude(value.detach()).tolist()
+            found |= {f"extent/{n}": v for n, v in zip(target.invariance.names, values, strict=True)}
         elif key == "prior.log_precision" and len(values) > 1:
             found |= {f"log_precision/{n}": v for n, v in zip(target.forward.params(), values, strict=True)}
         else:

@@ -7,6 +7,7 @@ the invariance. Afterwards the evidence is scored, and a predictive is chosen; n
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 import warnings as python_warnings
 from collections.abc import Callable, Sequence
@@ -254,7 +255,7 @@ def _no_skill(state: EmpiricalBayesState) -> list[str]:
             f"{state.skill.gain:.3f} nats an example): what was learned about its prior means nothing; try another "
             "learning rate, more epochs, smaller extents to begin with, or another network"
         ]
-    if ETA in state.hyper and state.moves == 0:
+    if ETA in state.hyper and math.isnan(state.opened):
         return [
             "the extents stayed where they began: the network predicted hardly better than a constant for as long as "
             "they are learned; try more epochs or a larger learning rate"

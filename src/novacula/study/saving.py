@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,13 +146,20 @@ def _invariance(result: LearnResult) -> dict[str, Any] | None:
     invariance = result.target.invariance
     if invariance is None:
         return None
-    last = result.history[-max(2, len(result.history) // 4) :]
-    stability = {}
-    for name in invariance.names:
-        values = [r[f"extent/{name}"] for r in last if f"extent/{name}" in r]
-        stability[name] = float(np.std(values)) if len(values) > 1 else None
-    eta = dict(zip(invariance.names, invariance.eta.detach().abs().tolist(), strict=True))
+    eta = dict(zip(invariance.names, invariance.magnitude(invariance.eta.detach()).tolist(), strict=True))
+    stability = _stability(result.history, invariance.names)
     return {"name": type(invariance).__name__, **invariance.describe(), "eta": eta, "stability": stability}
+
+
+def _stability(history: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, float | None]:
+    # Standard deviations over the last third of the epochs in which extents moved; a schedule holds them afterwards.
+    path = np.array([[record.get(f"extent/{name}", math.nan) for name in names] for record in history])
+    if not len(path) or np.isnan(path).any():
+        return dict.fromkeys(names)
+    moving = np.abs(np.diff(path, axis=0)).max(1) > 0
+    end = int(np.flatnonzero(moving)[-1]) + 2 if moving.any() else 0
+    part = path[end - max(2, end // 3) : end]
+    return {name: float(part[:, i].std()) if end else None for i, name in enumerate(names)}
 
 
 def _montage(result: LearnResult) -> dict[str, np.ndarray]:
