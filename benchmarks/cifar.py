@@ -32,8 +32,9 @@ from novacula.inference.method import Point
 RESULTS = Path(__file__).parent / "results" / "cifar"
 ARMS = ("none", "crop-flip", "learn")
 _PAD = 4
+BATCH = 50
 # Small, and five times an epoch: gradients of the evidence are most of the cost here.
-ESTIMATOR, HYPER_STEPS = NTKSubset(subset=32, copies=2), 5
+ESTIMATOR, HYPER_STEPS = NTKSubset(subset=24, copies=8), 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,9 @@ class CropFlip:
     def project(self, eta: Tensor) -> Tensor:
         return eta
 
+    def magnitude(self, eta: Tensor) -> Tensor:
+        return eta
+
     def describe(self) -> dict[str, float]:
         return {"crop_pixels": float(_PAD), "flip_probability": 0.5}
 
@@ -85,14 +89,15 @@ def run(arm: str, seed: int, epochs: int, train: int, test_limit: int, copies: i
     invariance = {"none": None, "crop-flip": CropFlip(), "learn": learned}[arm]
     network = nv.networks.make("resnet", data.x_shape, 10, seed=seed)
     target = nv.Target(network, invariance=invariance, copies=nv.Copies(train=copies, evidence=4, predict=16))
-    method = nv.study.default_method(data.n)
-    method = dataclasses.replace(method, estimator=ESTIMATOR, every=max(1, method.every * 10 // HYPER_STEPS))
+    method = nv.study.default_method(data.n, BATCH)
+    method = dataclasses.replace(method, estimator=ESTIMATOR, every=max(1, -(-data.n // BATCH) // HYPER_STEPS))
     score = Laplace("kron", subset=100, copies=2, repeats=1)
     # Points predict: this compares augmentations, and other structures take long.
     fit = nv.learn(
         target,
         data,
         epochs=epochs,
+        batch_size=BATCH,
         seed=seed,
         method=method,
         evidence=score,
