@@ -4,8 +4,8 @@ Approximate leave-one-out (`novacula.inference.leave_one_out`) moves every examp
 must come from an exact Gauss–Newton matrix. Three references are tried in turn:
 
 - ``"exact"``: the matrix of all weights.
-- ``"last_layer"``: that of the last layer given its features. It moves the means too little, and so errs on the side
-  of the point estimate.
+- ``"last_layer"``: that of the last layer given its features. It moves the means too little, as the features too were
+  fitted to each example; what it says is to be taken with a larger margin.
 - ``"fit"``: none is affordable, and the means are not moved at all. The comparison is then with the training fit, which
   no average over weights is likely to beat.
 

@@ -7,8 +7,8 @@ examples, each predicted without itself (`novacula.inference.leave_one_out`); no
 nothing is trained again.
 
 The point estimate is always a candidate. Another one replaces it only if it gains more than two standard errors of
-the paired difference, and a thousandth of a nat. Where nothing can be held against it (a loss without a density, no
-affordable matrix), it stays.
+the paired difference (three where only the last layer can be left out), and a thousandth of a nat. Where nothing can be
+held against it (a loss without a density, no affordable matrix), it stays.
 
 References:
     Improving predictions of Bayesian neural nets via local linearization. A. Immer, M. Korzepa, M. Bauer, 2021.
@@ -37,9 +37,10 @@ from novacula.target import Target
 
 TEMPERATURES = (0.01, 0.03, 0.1, 0.3, 1.0)
 EXAMPLES = 1_000
-MARGIN = 2.0
-"""How many standard errors a gain must have. With one, a few examples that the linearisation throws far from their
-labels were enough to give up a point estimate that was better on new data."""
+MARGIN = {"exact": 2.0, "last_layer": 3.0, "fit": 3.0}
+"""How many standard errors a gain must have, by what the means are judged by. With one, a few examples that the
+linearisation throws far from their labels were enough to give up a point estimate that was better on new data. The last
+layer's leverages know nothing of how far the features themselves are fitted to the training data, so they say less."""
 WORTH = 1e-3
 """The least gain, in nats an example, for which the point estimate is given up."""
 
@@ -68,6 +69,7 @@ class Score:
         gain: How much better than the point estimate.
         stderr: The standard error of the gain, from the examples.
         examples: The training examples that it was measured on.
+        margin: How many standard errors the gain must have.
     """
 
     structure: str
@@ -76,11 +78,12 @@ class Score:
     gain: float
     stderr: float
     examples: int
+    margin: float = 2.0
 
     @property
     def better(self) -> bool:
-        """Whether the gain exceeds `MARGIN` standard errors, and a thousandth of a nat."""
-        return self.gain > max(MARGIN * self.stderr, WORTH)
+        """Whether the gain exceeds ``margin`` standard errors, and a thousandth of a nat."""
+        return self.gain > max(self.margin * self.stderr, WORTH)
 
     def __str__(self) -> str:
         name = (
@@ -222,7 +225,8 @@ def _scores(held_out: Reference, found: dict[str, LeaveOneOut], temperatures: Se
     for name, posterior in found.items():
         for t in sorted(t for t in temperatures if t > 0):
             mine, theirs, stderr = posterior.compare(t)
-            scores.append(Score(name, t, point - (mine - theirs), mine - theirs, stderr, len(posterior.y)))
+            gain, margin = mine - theirs, MARGIN[held_out.structure]
+            scores.append(Score(name, t, point - gain, gain, stderr, len(posterior.y), margin))
     return [s for s in scores if math.isfinite(s.nll)]
 
 
