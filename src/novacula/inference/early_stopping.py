@@ -14,11 +14,17 @@ from novacula.target import Target
 INPUTS = 2**14
 """Transformed inputs of the full gradient."""
 
+DRAWS = 4
+"""Full gradients, where transformations are random: near the minimum one of them is mostly noise."""
+
 
 def stopping_precision(
     target: Target, params: Params, data: Data, x: Tensor, y: Tensor, *, copies: int, seed: int
 ) -> float:
     """``τ = max(0, −⟨G, w − w₀⟩_H / ⟨w − w₀, w − w₀⟩_H)``, with G the gradient of the negative log-joint at w.
+
+    With random transformations G is noisy. A τ that is too small makes leave-one-out move the means much too far, so
+    the mean of several draws is raised by two standard errors.
 
     Args:
         target: The target; its network holds the first weights w₀.
@@ -36,7 +42,8 @@ def stopping_precision(
     distance = float(dot(moved, moved)) ** 0.5
     if distance == 0:
         return 0.0
-    gradient = full_gradient(target, params, data, seed=derive(seed, "gradient"))
+    draws = 1 if target.invariance is None else DRAWS
+    gradients = [full_gradient(target, params, data, seed=derive(seed, "gradient", i)) for i in range(draws)]
     with torch.no_grad():
         f = fixed_outputs(target, params, x, copies=copies, seed=seed)
         factor = target.likelihood.factor(f, y)
@@ -50,9 +57,13 @@ def stopping_precision(
         ]
         return (factor.mT @ ((ends[0] - ends[1]) / (2 * eps)).unsqueeze(-1)).flatten().double()
 
-    u, g = along(moved), along(gradient)
+    u = along(moved)
     size = float(u @ u)
-    return max(0.0, -float(u @ g) / size) if size > 0 else 0.0
+    if size == 0:
+        return 0.0
+    found = torch.stack([-(u @ along(gradient)) / size for gradient in gradients])
+    error = float(found.std()) / draws**0.5 if draws > 1 else 0.0
+    return max(0.0, float(found.mean()) + 2 * error)
 
 
 def full_gradient(target: Target, params: Params, data: Data, *, seed: int) -> Params:
