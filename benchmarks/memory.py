@@ -100,6 +100,7 @@ def scaling(repeats: int, limit: int | None) -> dict[str, list[dict[str, Any]]]:
 def plot(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Four panels on logarithmic axes."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(9, 2.6), layout="constrained")
     panels = figure.subplots(1, 4, sharey=True)
@@ -110,8 +111,11 @@ def plot(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
         x, y = [r[key] for r in rows], [1e3 * r["seconds"] for r in rows]
         panels[position].loglog(x, y, "o--" if "," in axis else "o-", label=label)
         panels[position].set_xlabel({"P": "weights P", "M": "examples M", "S": "copies S", "C": "outputs C"}[axis[0]])
+    for panel in panels:
+        panel.xaxis.set_minor_formatter(NullFormatter())
+    panels[1].set_xticks([r["subset"] for r in found["M"]], [str(r["subset"]) for r in found["M"]])
     panels[0].set_ylabel("milliseconds a hyper-step")
-    panels[3].legend(fontsize="small")
+    panels[3].legend(fontsize="small", loc="center right")
     figure.savefig(path, dpi=110)
 
 

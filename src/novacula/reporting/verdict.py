@@ -185,7 +185,7 @@ def _stability(record: Record, history: Sequence[Mapping[str, Any]]) -> list[str
         return [f"The extents were still moving at the end of training ({said}): more epochs may change them."]
     return [
         f"The extents had settled by epoch {epoch}, as their learning rate falls to zero; over the third of the epochs "
-        f"before, they still moved ({said}). Their error is at least that; runs with other seeds tell it."
+        f"before, they still moved ({said}). Their error is at least that; runs with other seeds tell how large."
     ]
 
 
