@@ -147,7 +147,8 @@ def test_regression_is_scored_in_the_targets_own_units() -> None:
 def test_no_test_data_no_metrics() -> None:
     result = done(learn("classes.npz", "--net", "linear", "--train", "24", "--no-report", "--quiet"))
     assert (record()["test"], record()["data"]["n_train"]) == (None, 24)
-    assert result.stderr == ""
+    # An epoch of 24 examples teaches little, and the run says so; nothing else may disturb the quiet.
+    assert [line for line in result.stderr.splitlines() if "hardly better than a constant" not in line] == []
     assert "log evidence" in result.stdout
     assert not Path("run", REPORT).exists()
 
