@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,10 +33,10 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def seeded(build: type[nn.Module] | nn.Module, *args: int) -> nn.Module:
+def seeded(build: Callable[..., nn.Module], *args: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(4)
-        return build(*args).double() if isinstance(build, type) else build.double()
+        return build(*args).double()
 
 
 def linear_gaussian(n: int = 9) -> tuple[Target, Data]:
@@ -123,7 +124,7 @@ def test_samples_have_the_covariance_that_predictions_use(structure: str) -> Non
 
 
 def test_parameters_that_are_not_covered_stay_at_the_mode() -> None:
-    net = seeded(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)))
+    net = seeded(lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)))
     data = Data(draw(12, 3), torch.arange(12) % 2)
     target = Target(net)
     post = laplace_posterior(target, target.params(), data, structure="last_layer", check=False)
@@ -144,7 +145,7 @@ def test_parameters_that_are_not_covered_stay_at_the_mode() -> None:
 
 
 def test_reservations_name_what_the_structure_does_not_cover() -> None:
-    net = seeded(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Tanh(), nn.Linear(4, 2)))
+    net = seeded(lambda: nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Tanh(), nn.Linear(4, 2)))
     target = Target(net)
     post = laplace_posterior(target, target.params(), Data(draw(12, 3), torch.arange(12) % 2), check=False)
     assert any("1.weight" in w for w in post.warnings)
@@ -284,7 +285,7 @@ def test_leave_one_out_of_logistic_regression_is_close_to_refits() -> None:
 
 
 def test_leave_one_out_of_a_small_network_is_close_to_refits() -> None:
-    net = seeded(nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3)))
+    net = seeded(lambda: nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3)))
     target, data, params = classification(net, 40, 1.0)
     mine, true, posterior, refits = shifts(target, data, params)
     assert torch.corrcoef(torch.stack([mine.flatten(), true.flatten()]))[0, 1] > 0.9
@@ -350,7 +351,7 @@ def test_leading_columns_are_the_best_approximation() -> None:
 
 
 def test_an_approximate_structure_borrows_the_means_and_keeps_its_variance() -> None:
-    net = seeded(nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3)))
+    net = seeded(lambda: nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3)))
     target, data, params = classification(net, 24, 0.5)
     found = reference(target, params, data, seed=0)
     curvature = kron(target.problem(params, data, seed=0))
@@ -388,7 +389,7 @@ def test_examples_of_too_much_influence_are_counted() -> None:
 
 
 def test_the_few_are_the_first_and_stand_for_all() -> None:
-    net = seeded(nn.Sequential(nn.Flatten(), nn.Linear(36, 3)))
+    net = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 3)))
     x = torch.rand(300, 1, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     data = Data(x, torch.arange(300) % 3)
     target = Target(net, invariance=Affine(eta=torch.full((6,), 0.3)), copies=Copies(evidence=32))
@@ -402,14 +403,14 @@ def test_the_few_are_the_first_and_stand_for_all() -> None:
 
 
 def test_a_reference_is_the_last_layer_where_the_whole_matrix_is_too_large() -> None:
-    net = seeded(nn.Sequential(nn.Linear(4, 9_000), nn.Tanh(), nn.Linear(9_000, 3), nn.Tanh(), nn.Linear(3, 3)))
+    net = seeded(lambda: nn.Sequential(nn.Linear(4, 9_000), nn.Tanh(), nn.Linear(9_000, 3), nn.Tanh(), nn.Linear(3, 3)))
     data = Data(draw(600, 4), torch.arange(600) % 3)
     target = Target(net)
     found = reference(target, target.params(), data, seed=0)
     assert found.structure == "last_layer"
     assert len(found.y) == 600
     # Nothing is affordable where no linear layer ends the network.
-    bare = Target(seeded(nn.Sequential(nn.Linear(4, 9_000), nn.Tanh(), nn.Linear(9_000, 3), nn.Tanh())))
+    bare = Target(seeded(lambda: nn.Sequential(nn.Linear(4, 9_000), nn.Tanh(), nn.Linear(9_000, 3), nn.Tanh())))
     fit = reference(bare, bare.params(), data, seed=0)
     assert fit.structure == "fit"
     torch.testing.assert_close(fit.mean, bare.forward(bare.params(), fit.x).detach())
@@ -420,7 +421,7 @@ def test_a_reference_is_the_last_layer_where_the_whole_matrix_is_too_large() -> 
 
 def test_all_inputs_meet_the_same_transformations_and_small_batches_change_nothing() -> None:
     x = torch.rand(5, 1, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    net = seeded(nn.Sequential(nn.Flatten(), nn.Linear(36, 3)))
+    net = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 3)))
     target = Target(net, invariance=Affine(eta=torch.full((6,), 0.3)), copies=Copies(predict=4))
     same = fixed_copies(target, x[:1].expand(5, 1, 6, 6), 4, seed=2)
     assert torch.equal(same, same[:1].expand_as(same))
