@@ -5,8 +5,14 @@ Novacula itself never uses that state; tests that build modules of torch do.
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores; more threads than cores wait for each other.
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
