@@ -33,7 +33,7 @@ from novacula.inference.laplace import laplace_posterior
 from novacula.inference.loop import run as train
 from novacula.inference.method import Point
 from novacula.study import EmpiricalBayes
-from novacula.study.empirical_bayes import learned
+from novacula.study.empirical_bayes import learned, weights_in
 
 RESULT = Path(__file__).parent / "results" / "chooses.json"
 FOLDS = 3
@@ -62,7 +62,7 @@ def fit(target: nv.Target, data: nv.Data, epochs: int, seed: int) -> tuple[nv.Ta
     method = EmpiricalBayes(optimiser=MAP(lr=5e-3), every=5, learn=("likelihood",))
     state = train(method, target, data, epochs=epochs, batch_size=50, seed=seed).state
     found = learned(target, state)
-    return found.with_learnable({k: v.detach() for k, v in found.learnable().items()}), state.weights.params
+    return found.with_learnable({k: v.detach() for k, v in found.learnable().items()}), weights_in(state.weights)
 
 
 def forecast(target: nv.Target, params: Params, data: nv.Data, test: nv.Data, seed: int) -> dict[str, torch.Tensor]:

@@ -51,7 +51,8 @@ def fitted(seed: int, epochs: int, fit_on: int) -> tuple[LaplacePosterior, nv.Da
     target, data = nv.Target(network, prior=nv.Gaussian(precision=10.0)).prepare(data)
     params = target.params()
     if epochs:
-        params = train(MAP(lr=5e-3), target, data, epochs=epochs, batch_size=50, seed=seed).state.params
+        state = train(MAP(lr=5e-3), target, data, epochs=epochs, batch_size=50, seed=seed).state
+        params = {k: w[0] for k, w in state.params.items()}
     began = time.perf_counter()
     posterior = laplace_posterior(target, params, data.subset(slice(fit_on)), structure="kron", seed=seed, check=False)
     return posterior, test, time.perf_counter() - began

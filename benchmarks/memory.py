@@ -26,7 +26,7 @@ from benchmarks.peak import MIB, in_subprocess, peak
 from novacula.core.params import count
 from novacula.core.rng import generator
 from novacula.evidence import NTKSubset
-from novacula.inference.method import Batch
+from novacula.inference.method import Batch, Start
 from novacula.study import EmpiricalBayes
 
 RESULTS = Path(__file__).parent / "results"
@@ -61,7 +61,9 @@ def memory(work: str, steps: int) -> dict[str, float]:
     with torch.no_grad():
         target.forward(target.params(), data.x[:1])
     before = peak()
-    state = method.init(target, data, generator(0, "init"))
+    state = method.init(
+        target, data, generator(0, "init"), Start({k: w.unsqueeze(0) for k, w in target.params().items()}, 100)
+    )
     began = time.perf_counter()
     for step in range(steps):
         # Always at the start of a run, where the extents are learned.

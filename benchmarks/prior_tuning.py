@@ -35,7 +35,8 @@ def trained(seed: int) -> tuple[nv.Target, nv.Data, dict[str, torch.Tensor]]:
         torch.manual_seed(seed)
         network = nn.Sequential(nn.Flatten(), nn.Linear(64, 48), nn.Tanh(), nn.Linear(48, 10))
     target, data = nv.Target(network, prior=nv.Gaussian(precision=1.0)).prepare(data)
-    return target, data, train(MAP(lr=5e-3), target, data, epochs=40, batch_size=50, seed=seed).state.params
+    state = train(MAP(lr=5e-3), target, data, epochs=40, batch_size=50, seed=seed).state
+    return target, data, {k: w[0] for k, w in state.params.items()}
 
 
 def factorising_step(target: nv.Target, problem: Problem, curvature: Exact) -> float:

@@ -262,6 +262,7 @@ def test_the_prequential_score_is_the_sum_of_its_forecasts() -> None:
         weights = run(
             MAP(lr=0.02), target, data.subset(order[:first]), steps=STEPS, batch_size=5, seed=derive(stream, b)
         ).state.params
+        weights = {k: w[0] for k, w in weights.items()}
         block = data.subset(order[first:last])
         want += float(target.forward(weights, block.x).log_softmax(-1)[torch.arange(last - first), block.y].sum())
     assert float(found) == pytest.approx(want, rel=1e-12)

@@ -17,7 +17,8 @@ from novacula.core.rng import generator
 from novacula.inference.adam import adam_init, adam_step, one_cycle
 from novacula.inference.checkpoint import clone_state, pack, unpack
 from novacula.inference.loop import run
-from novacula.inference.map import MAP, loss_and_gradient
+from novacula.inference.map import MAP
+from novacula.inference.members import loss_and_gradient
 from novacula.inference.method import Batch
 from novacula.invariances import Affine
 from novacula.likelihoods import Categorical, Normal
@@ -125,19 +126,21 @@ def test_loss_and_gradient_agree_with_autograd_on_the_module() -> None:
     data, net = regression(), linear()
     target = Target(net, likelihood=Normal(sigma=0.5), prior=Gaussian(precision=3.0))
     batch = Batch(data.x[:10], data.y[:10], data.n, 0, 10)
-    loss, grads = loss_and_gradient(target, target.params(), batch, generator(0))
+    stacked = {k: w.unsqueeze(0) for k, w in target.params().items()}
+    loss, grads = loss_and_gradient(target, stacked, batch, generator(0))
     f = net(data.x[:10])
     misfit = -torch.distributions.Normal(f, 0.5).log_prob(data.y[:10]).sum() / 10
     expected = misfit * 30 - sum(torch.distributions.Normal(0, 3**-0.5).log_prob(w).sum() for w in net.parameters())
     (expected / 30).backward()
-    assert loss == pytest.approx(float(misfit.detach()), rel=1e-6)
-    assert all(torch.allclose(grads[k], w.grad, rtol=1e-6) for k, w in net.named_parameters())
+    assert loss.tolist() == pytest.approx([float(misfit.detach())], rel=1e-6)
+    assert all(torch.allclose(grads[k][0], w.grad, rtol=1e-6) for k, w in net.named_parameters())
 
 
 def test_map_reaches_the_posterior_mode_of_linear_regression() -> None:
     data, net = regression(), linear()
     target = Target(net, likelihood=Normal(sigma=0.5), prior=Gaussian(precision=3.0))
     w = run(MAP(lr=0.05), target, data, epochs=1500, batch_size=30).state.params
+    w = {k: v[0] for k, v in w.items()}
     design = torch.cat([data.x, torch.ones(30, 1, dtype=torch.float64)], 1)
     mode = torch.linalg.solve(design.T @ design / 0.25 + 3 * torch.eye(4), design.T @ data.y / 0.25)
     found = torch.cat([w["weight"].T, w["bias"][None]])

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from novacula import core as core
     from novacula import curvature as curvature
+    from novacula import diagnostics as diagnostics
     from novacula import evidence as evidence
     from novacula import inference as inference
     from novacula import invariances as invariances
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from novacula.core.run import Run as Run
     from novacula.core.standardise import Standardiser as Standardiser
     from novacula.inference import MAP as MAP
+    from novacula.inference import SGHMC as SGHMC
+    from novacula.inference import SGLD as SGLD
+    from novacula.inference import Ensemble as Ensemble
     from novacula.inference import Laplace as Laplace
     from novacula.inference import infer as infer
     from novacula.invariances import Affine as Affine
@@ -60,6 +64,7 @@ if TYPE_CHECKING:
     from novacula.study import LearnResult as LearnResult
     from novacula.study import learn as learn
     from novacula.target import Copies as Copies
+    from novacula.target import LogDensity as LogDensity
     from novacula.target import Target as Target
 
     __version__: str
@@ -68,6 +73,7 @@ _PACKAGES = frozenset(
     {
         "core",
         "curvature",
+        "diagnostics",
         "evidence",
         "inference",
         "invariances",
@@ -91,6 +97,7 @@ _HOMES = {
     "Custom": "novacula.invariances",
     "Data": "novacula.core.data",
     "Deformation": "novacula.invariances",
+    "Ensemble": "novacula.inference",
     "Estimate": "novacula.core.results",
     "FanIn": "novacula.priors",
     "Flip": "novacula.invariances",
@@ -100,11 +107,14 @@ _HOMES = {
     "InputError": "novacula.core.errors",
     "Laplace": "novacula.inference",
     "LearnResult": "novacula.study",
+    "LogDensity": "novacula.target",
     "MAP": "novacula.inference",
     "NonFiniteError": "novacula.core.errors",
     "Normal": "novacula.likelihoods",
     "NovaculaWarning": "novacula.core.errors",
     "Run": "novacula.core.run",
+    "SGHMC": "novacula.inference",
+    "SGLD": "novacula.inference",
     "Standardiser": "novacula.core.standardise",
     "StudentT": "novacula.priors",
     "Target": "novacula.target",
@@ -118,6 +128,8 @@ _HOMES = {
 
 __all__ = [
     "MAP",
+    "SGHMC",
+    "SGLD",
     "Affine",
     "Bernoulli",
     "Categorical",
@@ -127,6 +139,7 @@ __all__ = [
     "Custom",
     "Data",
     "Deformation",
+    "Ensemble",
     "Estimate",
     "FanIn",
     "Flip",
@@ -136,6 +149,7 @@ __all__ = [
     "InputError",
     "Laplace",
     "LearnResult",
+    "LogDensity",
     "NonFiniteError",
     "Normal",
     "NovaculaWarning",
@@ -147,6 +161,7 @@ __all__ = [
     "__version__",
     "core",
     "curvature",
+    "diagnostics",
     "evidence",
     "infer",
     "inference",

@@ -117,7 +117,16 @@ def make_estimate(
 
     Returns:
         The estimate.
+
+    Raises:
+        InputError: If the likelihood is tempered, which leaves it without a normaliser: there is no evidence then.
     """
+    if target.likelihood_temperature != 1.0:
+        raise InputError(
+            "likelihood_temperature=1 for an evidence",
+            f"{target.likelihood_temperature:g}: p(y|f)^(1/T) is no density of the labels",
+            "compare predictions instead (novacula.study.cold_posterior), or temper the whole posterior",
+        )
     stacked = torch.stack(values)
     stderr = within
     if len(values) > 1:

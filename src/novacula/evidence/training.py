@@ -29,4 +29,5 @@ def train(target: Target, data: Data, optimiser: MAP, epochs: int, batch_size: i
         The weights.
     """
     steps = max(STEPS, epochs * math.ceil(data.n / min(batch_size, data.n)))
-    return run(optimiser, target, data, steps=steps, batch_size=batch_size, seed=seed).state.params
+    state = run(optimiser, target, data, steps=steps, batch_size=batch_size, seed=seed).state
+    return optimiser.posterior(target, state).mode

@@ -20,7 +20,7 @@ from novacula.core.atomic import write_bytes
 from novacula.core.errors import InputError
 
 T = TypeVar("T")
-VERSION = 1
+VERSION = 2
 
 
 def pack(value: object, prefix: str = "state") -> tuple[dict[str, Tensor], dict[str, object]]:

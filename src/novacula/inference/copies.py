@@ -13,6 +13,7 @@ from torch import Tensor
 from novacula.core.memory import with_halving
 from novacula.core.params import Params
 from novacula.core.rng import generator
+from novacula.inference.members import chunk_of, over_members, owner_of
 from novacula.target import Target
 
 AT_ONCE = 1024
@@ -56,15 +57,44 @@ def fixed_outputs(
     Returns:
         ``f̄ (N, C)``, or the outputs ``(N, S, C)`` of every copy.
     """
+    single = {k: w.unsqueeze(0) for k, w in params.items()}
+    return member_outputs(target, single, x, copies=copies, seed=seed, chunk=chunk, average=average)[0]
+
+
+def member_outputs(
+    target: Target, params: Params, x: Tensor, *, copies: int, seed: int, chunk: int | None = None, average: bool = True
+) -> Tensor:
+    """Outputs of several networks over the same fixed set of transformations.
+
+    Args:
+        target: Gives network and invariance.
+        params: Stacked weights, shape ``(M, *shape)``.
+        x: Inputs, shape ``(N, …)``.
+        copies: S.
+        seed: Seed of the transformations.
+        chunk: Inputs at once; by default about a thousand copies.
+        average: Whether to average the outputs over the copies.
+
+    Returns:
+        ``f̄ (M, N, C)``, or the outputs ``(M, N, S, C)`` of every copy.
+    """
 
     def outputs(start: int, stop: int) -> Tensor:
         xs = fixed_copies(target, x[start:stop], copies, seed)
-        f = target.forward(params, xs.flatten(0, 1)).unflatten(0, xs.shape[:2])
-        return f.mean(1) if average else f
+        rows = xs.flatten(0, 1)
+        size = chunk_of(params, len(rows))
+        parts = [
+            over_members(
+                lambda w: target.forward(w, rows), {k: w[i : i + size] for k, w in params.items()}, owner_of(target)
+            )
+            for i in range(0, next(iter(params.values())).shape[0], size)
+        ]
+        f = torch.cat(parts).unflatten(1, xs.shape[:2])
+        return f.mean(2) if average else f
 
     with torch.no_grad():
         size = default_chunk(target, copies) if chunk is None else chunk
-        return torch.cat(with_halving(outputs, len(x), size, what="inputs"))
+        return torch.cat(with_halving(outputs, len(x), size, what="inputs"), 1)
 
 
 def default_chunk(target: Target, copies: int) -> int:

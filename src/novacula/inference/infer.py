@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from novacula.core.data import Data
 from novacula.core.errors import InputError
+from novacula.core.params import Params, detach
+from novacula.core.rng import derive
 from novacula.inference.loop import Progress, run
 from novacula.inference.method import Method, Posterior
-from novacula.target import Target
+from novacula.inference.starts import starts
+from novacula.target import Density, LogDensity, Target
 
 
 def infer(
     method: Method,
-    target: Target,
-    data: Data,
+    target: Density | Callable[[Params], Tensor],
+    data: Data | None = None,
     *,
+    init: Params | None = None,
     steps: int | None = None,
     epochs: int | None = None,
     batch_size: int = 128,
@@ -25,16 +33,19 @@ def infer(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> Posterior:
-    """Infer the weights of a network.
+    """Infer the weights of a network, or the parameters of any log-density.
 
     Args:
-        method: How: `MAP`, `Laplace`.
-        target: The target density.
-        data: The training data.
-        steps: Steps in all; give this or ``epochs``.
-        epochs: Passes over the data; give this or ``steps``.
-        batch_size: Examples a step.
-        chains: Independent runs of the method; the methods there are end in one point, so it must be 1.
+        method: How, for instance `MAP`, `SWAG`, `NUTS`.
+        target: The target density; or a function from a dictionary of tensors to a log-density in nats, for samplers.
+        data: The training data of a network.
+        init: The point where a plain log-density is started, required for a function; for a network, weights to start
+            from in the place of its own.
+        steps: Steps in all, warm-up included; give this or ``epochs``.
+        epochs: Passes over the data; for methods that take minibatches.
+        batch_size: Examples a step, for methods that take minibatches.
+        chains: Runs of the method side by side. The first starts at the target's own point (or ``init``), the others at
+            fresh draws of the network's initialisation, or near ``init`` for a plain log-density.
         seed: Seed of everything random.
         checkpoint: A file to replace after every epoch.
         resume: Whether to continue from ``checkpoint`` where it exists.
@@ -44,9 +55,9 @@ def infer(
         The posterior. It knows its target, so `novacula.predict` needs nothing else.
 
     Raises:
-        InputError: If network, likelihood and data do not fit together, if ``chains`` is not 1, or if not exactly one
-        of
-            ``steps`` and ``epochs`` is given.
+        InputError: If network, likelihood and data do not fit together, if not exactly one of ``steps`` and ``epochs``
+            is given, or a plain log-density comes without ``init`` or with data.
+        NonFiniteError: If the density has no mass where it is started, or the loss becomes NaN or infinite.
 
     Example:
         >>> import torch
@@ -58,17 +69,16 @@ def infer(
         >>> abs(float(post.mode["weight"]) - 1) < 0.1
         True
     """
-    if chains != 1:
-        raise InputError(
-            "chains=1",
-            f"chains={chains} with {type(method).__name__}, whose runs each end in one point",
-            "call infer once for each seed and average the predictions",
-        )
-    target, data = target.prepare(data)
+    density, data = _prepare(target, data, init)
+    first = starts(density, chains, derive(seed, "starts"))
+    if init is not None and isinstance(density, Target):
+        own = _checked(density, init)
+        first = {k: torch.cat([own[k].unsqueeze(0), w[1:]]) for k, w in first.items()}
     outcome = run(
         method,
-        target,
+        density,
         data,
+        start=first,
         epochs=epochs,
         steps=steps,
         batch_size=batch_size,
@@ -77,4 +87,31 @@ def infer(
         resume=resume,
         progress=progress,
     )
-    return method.posterior(target, outcome.state)
+    return method.posterior(density, outcome.state)
+
+
+def _prepare(
+    target: Density | Callable[[Params], Tensor], data: Data | None, init: Params | None
+) -> tuple[Density, Data | None]:
+    if isinstance(target, Target):
+        if data is None:
+            raise InputError("the training data of a network", "none", "pass nv.Data(x, y), or nv.load(…)")
+        return target.prepare(data)
+    if data is not None:
+        raise InputError(
+            "no data with a plain log-density", f"{data.n} examples", "let the function itself hold what it needs"
+        )
+    if isinstance(target, LogDensity):
+        return (target if init is None else LogDensity(target.function, init, target.prior)), None
+    if init is None:
+        raise InputError("init= for a plain log-density", "none", 'pass, for instance, init={"mu": torch.zeros(3)}')
+    return LogDensity(target, init), None
+
+
+def _checked(target: Target, init: Params) -> Params:
+    own = target.params()
+    for name, w in own.items():
+        if name not in init or init[name].shape != w.shape:
+            got = f"shape {tuple(init[name].shape)}" if name in init else f"only {', '.join(init)}"
+            raise InputError(f"init[{name!r}] of shape {tuple(w.shape)}", got, "pass weights of the same network")
+    return detach({k: init[k].to(w) for k, w in own.items()})

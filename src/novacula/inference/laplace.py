@@ -32,9 +32,10 @@ from novacula.curvature import diagonal, exact, kron, last_layer, matrix_free
 from novacula.curvature.problem import Covariance, Curvature, Problem
 from novacula.inference.leave_one_out import LeaveOneOut
 from novacula.inference.map import MAP
-from novacula.inference.method import Batch, Info, Method
+from novacula.inference.method import Batch, Batching, Info, Method, Posterior, Start, network_target
+from novacula.inference.mixture import Mixture, mixture
 from novacula.inference.reference import covariance_of, reference
-from novacula.target import Target
+from novacula.target import Density, Target
 
 Structure = Literal["exact", "kron", "diag", "last_layer", "matrix_free"]
 STRUCTURES: dict[str, Callable[[Problem], Curvature]] = {
@@ -164,18 +165,25 @@ class Laplace:
         if self.temperature is not None:
             _positive(self.temperature)
 
-    def init(self, target: Target, data: Data, rng: torch.Generator) -> LaplaceState:
+    batching: Batching = field(default="mini", init=False, repr=False)
+
+    def init(self, target: Density, data: Data, rng: torch.Generator, start: Start) -> LaplaceState:
         """The optimiser's first state.
 
         Args:
             target: The target.
             data: The training data, kept by reference.
             rng: Randomness of the optimiser.
+            start: The members' first weights.
 
         Returns:
             The first state.
+
+        Raises:
+            InputError: If the target is a plain log-density.
         """
-        return LaplaceState(self.optimiser.init(target, data, rng), data)
+        network_target(target, "Laplace")
+        return LaplaceState(self.optimiser.init(target, data, rng, start), data)
 
     def step(
         self, target: Target, state: LaplaceState, batch: Batch, rng: torch.Generator
@@ -194,7 +202,7 @@ class Laplace:
         inner, info = self.optimiser.step(target, state.inner, batch, rng)
         return LaplaceState(inner, state.data), info
 
-    def posterior(self, target: Target, state: LaplaceState) -> LaplacePosterior:
+    def posterior(self, target: Target, state: LaplaceState) -> Posterior:
         """The Gaussian around the optimiser's weights.
 
         Args:
@@ -202,17 +210,23 @@ class Laplace:
             state: The last state.
 
         Returns:
-            The posterior.
+            A `LaplacePosterior`, or a mixture of the members'.
         """
-        mode = self.optimiser.posterior(target, state.inner).mode
-        return laplace_posterior(
-            target,
-            mode,
-            state.data,
-            structure=self.structure,
-            seed=self.seed,
-            temperature=self.temperature,
-            check=self.check,
+        found = self.optimiser.posterior(target, state.inner)
+        modes = [c.mode for c in found.components] if isinstance(found, Mixture) else [found.mode]
+        return mixture(
+            [
+                laplace_posterior(
+                    target,
+                    mode,
+                    state.data,
+                    structure=self.structure,
+                    seed=self.seed,
+                    temperature=self.temperature,
+                    check=self.check,
+                )
+                for mode in modes
+            ]
         )
 
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from novacula.core.data import Data
 from novacula.core.errors import InputError, NonFiniteError
+from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.inference.checkpoint import load_checkpoint, save_checkpoint
-from novacula.inference.method import Batch, Info, Method
-from novacula.target import Target
+from novacula.inference.method import Batch, Info, Method, Start
+from novacula.target import Density
+
+_ROUNDS = 100
 
 Progress = Callable[[int, int, dict[str, float]], None]
 
@@ -39,9 +43,10 @@ class Outcome:
 
 def run(
     method: Method,
-    target: Target,
-    data: Data,
+    target: Density,
+    data: Data | None,
     *,
+    start: Params | None = None,
     epochs: int | None = None,
     steps: int | None = None,
     batch_size: int = 128,
@@ -55,7 +60,8 @@ def run(
     Args:
         method: The method.
         target: The target density.
-        data: The training data.
+        data: The training data; None for a plain log-density.
+        start: The members' first weights, with a leading axis M; by default one member, at the target's own.
         epochs: Passes over the data; give this or ``steps``.
         steps: Steps in all; give this or ``epochs``.
         batch_size: Examples a step.
@@ -71,52 +77,94 @@ def run(
         InputError: If neither or both of ``epochs`` and ``steps`` are given, or they are not positive.
         NonFiniteError: If the loss becomes NaN or infinite.
     """
-    if (epochs is None) == (steps is None):
-        raise InputError("either epochs or steps", f"epochs={epochs}, steps={steps}", "give exactly one of them")
-    if (epochs or steps or 0) < 1 or batch_size < 1:
-        raise InputError("positive epochs, steps and batch_size", f"{epochs}, {steps}, {batch_size}", "use 1 or more")
-    batch_size = min(batch_size, data.n)
-    per_epoch = math.ceil(data.n / batch_size)
-    total = steps if steps is not None else per_epoch * int(epochs or 0)
-    n_epochs = math.ceil(total / per_epoch)
+    feed, total = _plan(method, data, epochs, steps, batch_size, seed)
+    n_rounds = math.ceil(total / feed.per_round)
+    first = Start({k: w.unsqueeze(0) for k, w in target.params().items()} if start is None else start, total)
 
-    state = method.init(target, data, generator(seed, "init"))
+    state = method.init(target, data, generator(seed, "init"), first)
     done, history = 0, []
-    key = _run_key(method, target, data, total, batch_size, seed)
+    key = _run_key(method, target, data, first, feed, seed)
     if resume and checkpoint is not None and checkpoint.exists():
         state, done, history = load_checkpoint(checkpoint, state, run_key=key)
+    info = Info(math.nan, done=bool(history) and done < min(total, len(history) * feed.per_round))
 
-    for epoch in range(done // per_epoch, n_epochs):
+    for index in range(math.ceil(done / feed.per_round), n_rounds):
+        if info.done:
+            break
         losses: list[float] = []
-        info = Info(math.nan)
-        for x, y, _ in data.batches(batch_size, seed, epoch):
-            if done == total:
+        for x, y in feed.batches(index):
+            if done == total or info.done:
                 break
-            batch = Batch(x, y, data.n, done, total)
-            state, info = method.step(target, state, batch, generator(seed, "step", done))
+            state, info = method.step(
+                target, state, Batch(x, y, feed.total, done, total), generator(seed, "step", done)
+            )
             done += 1
             if not math.isfinite(info.loss):
                 raise NonFiniteError(
                     "a finite loss",
-                    f"{info.loss} at step {done} (epoch {epoch + 1})",
+                    f"{info.loss} at step {done} (epoch {index + 1})",
                     "lower the learning rate, or check the inputs' scale and the network's initialisation",
                 )
             losses.append(info.loss)
-        record = {"epoch": float(epoch + 1), "step": float(done), "loss": sum(losses) / len(losses), **info.metrics}
+        record = {"epoch": float(index + 1), "step": float(done), "loss": sum(losses) / len(losses), **info.metrics}
         history = [*history, record]
         if checkpoint is not None:
             save_checkpoint(checkpoint, state, step=done, history=history, run_key=key)
         if progress is not None:
-            progress(epoch + 1, n_epochs, record)
+            progress(index + 1, n_rounds, record)
     return Outcome(state, history, done)
 
 
-def _run_key(method: Method, target: Target, data: Data, total: int, batch_size: int, seed: int) -> str:
+@dataclass(frozen=True, eq=False)
+class _Feed:
+    """What the steps see: minibatches of an epoch, or everything each time, in rounds of a hundredth of the run."""
+
+    data: Data | None
+    size: int
+    per_round: int
+    seed: int
+    shuffled: bool
+
+    @property
+    def total(self) -> int:
+        return 1 if self.data is None else self.data.n
+
+    def batches(self, index: int) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.data is not None and self.shuffled:
+            yield from ((x, y) for x, y, _ in self.data.batches(self.size, self.seed, index))
+            return
+        nothing = torch.zeros(0)
+        for _ in range(self.per_round):
+            yield (nothing, nothing) if self.data is None else (self.data.x, self.data.y)
+
+
+def _plan(
+    method: Method, data: Data | None, epochs: int | None, steps: int | None, batch_size: int, seed: int
+) -> tuple[_Feed, int]:
+    if (epochs is None) == (steps is None):
+        raise InputError("either epochs or steps", f"epochs={epochs}, steps={steps}", "give exactly one of them")
+    if (epochs or steps or 0) < 1 or batch_size < 1:
+        raise InputError("positive epochs, steps and batch_size", f"{epochs}, {steps}, {batch_size}", "use 1 or more")
+    if data is not None and method.batching == "mini":
+        size = min(batch_size, data.n)
+        per_epoch = math.ceil(data.n / size)
+        return _Feed(data, size, per_epoch, seed, True), steps if steps is not None else per_epoch * int(epochs or 0)
+    if steps is None:
+        raise InputError(
+            "steps", f"epochs={epochs}", f"{type(method).__name__} takes all data (or none) in every step: give steps="
+        )
+    return _Feed(data, 1 if data is None else data.n, math.ceil(steps / _ROUNDS), seed, False), steps
+
+
+def _run_key(method: Method, target: Density, data: Data | None, start: Start, feed: _Feed, seed: int) -> str:
     # A digest of everything that determines the run, including the initial weights and hyperparameters.
     digest = hashlib.blake2b(digest_size=16)
-    text = [repr(method), data.fingerprint, str(total), str(batch_size), str(seed), str(target.copies)]
-    text += [str(target.temperature), target.likelihood.loss, str(target.forward.module), torch.__version__]
+    words, tensors = target.identity()
+    fingerprint = "" if data is None else data.fingerprint
+    text = [repr(method), fingerprint, str(start.steps), str(feed.size), str(seed), *words, torch.__version__]
     digest.update(json.dumps(text).encode())
-    for name, w in {**target.params(), **target.learnable()}.items():
-        digest.update(name.encode() + w.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    starts = {f"start/{k}": w for k, w in start.params.items()}
+    for name, w in {**tensors, **starts}.items():
+        # float64 holds every smaller type exactly, and NumPy knows it.
+        digest.update(name.encode() + w.detach().cpu().double().numpy().tobytes())
     return digest.hexdigest()

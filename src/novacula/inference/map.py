@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
-from torch import Tensor
 
 from novacula.core.data import Data
-from novacula.core.params import Params
+from novacula.core.params import Params, unstack
 from novacula.inference.adam import AdamState, adam_init, adam_step, one_cycle
-from novacula.inference.method import Batch, Info, Point
-from novacula.target import Target
+from novacula.inference.members import loss_and_gradient
+from novacula.inference.method import Batch, Batching, Info, Point, Posterior, Start
+from novacula.inference.mixture import mixture
+from novacula.target import Density
 
 
 @dataclass(frozen=True, eq=False)
 class MAPState:
-    """Weights and their optimiser's state."""
+    """The members' weights and their optimisers' state."""
 
     params: Params
     adam: AdamState
@@ -32,23 +34,25 @@ class MAP:
     """
 
     lr: float = 2e-3
-    schedule: str = "one-cycle"
+    schedule: Literal["one-cycle", "constant"] = "one-cycle"
 
-    def init(self, target: Target, data: Data, rng: torch.Generator) -> MAPState:
-        """Start at the network's own weights.
+    batching: Batching = field(default="mini", init=False, repr=False)
+
+    def init(self, target: Density, data: Data | None, rng: torch.Generator, start: Start) -> MAPState:
+        """Start where the members start.
 
         Args:
-            target: The target.
+            target: Not used.
             data: Not used.
             rng: Not used.
+            start: The members' first weights.
 
         Returns:
             The first state.
         """
-        params = target.params()
-        return MAPState(params, adam_init(params))
+        return MAPState(start.params, adam_init(start.params))
 
-    def step(self, target: Target, state: MAPState, batch: Batch, rng: torch.Generator) -> tuple[MAPState, Info]:
+    def step(self, target: Density, state: MAPState, batch: Batch, rng: torch.Generator) -> tuple[MAPState, Info]:
         """One step of Adam on the negative log-posterior per example.
 
         Args:
@@ -60,12 +64,12 @@ class MAP:
         Returns:
             The state after, and the loss.
         """
-        loss, grads = loss_and_gradient(target, state.params, batch, rng)
+        losses, grads = loss_and_gradient(target, state.params, batch, rng)
         factor = one_cycle(batch.progress) if self.schedule == "one-cycle" else 1.0
         params, adam = adam_step(state.params, grads, state.adam, self.lr * factor)
-        return MAPState(params, adam), Info(loss)
+        return MAPState(params, adam), Info(float(losses.mean()))
 
-    def posterior(self, target: Target, state: MAPState) -> Point:
+    def posterior(self, target: Density, state: MAPState) -> Posterior:
         """The point itself.
 
         Args:
@@ -73,30 +77,6 @@ class MAP:
             state: The last state.
 
         Returns:
-            A posterior of one point.
+            A posterior of one point, or a mixture of the members' points.
         """
-        return Point(state.params, target)
-
-
-def loss_and_gradient(
-    target: Target, params: Params, batch: Batch, rng: torch.Generator
-) -> tuple[float, dict[str, Tensor]]:
-    """The misfit of a batch, and the gradient of the negative log-density.
-
-    Args:
-        target: The target.
-        params: Weights.
-        batch: A minibatch that stands for all data.
-        rng: Randomness of the transformations.
-
-    Returns:
-        The mean negative log-likelihood of the batch, in nats per example (without the prior, whose constant would hide
-        it), and the gradient of the tempered negative log-density per example, by name.
-    """
-    leaves = {k: w.detach().requires_grad_() for k, w in params.items()}
-    with torch.enable_grad():
-        fit = target.log_likelihood(leaves, batch.x, batch.y, target.copies.train, rng).mean()
-        density = (fit * batch.total + target.prior.log_prob(leaves)) / target.temperature
-    # A parameter the network does not use still has its prior's gradient, so none is missing here.
-    grads = torch.autograd.grad(-density / batch.total, list(leaves.values()))
-    return -float(fit.detach()), dict(zip(leaves, grads, strict=True))
+        return mixture([Point(w, target) for w in unstack(state.params)])

@@ -2,19 +2,25 @@
 
 A method is a frozen dataclass of plain numbers. Its state is a frozen dataclass of tensors, numbers and dictionaries of
 tensors, so that the loop can save and restore it without knowing what it means.
+
+A method runs M *members* side by side: the chains of a sampler, or the networks of an ensemble. All tensors of weights
+in a state have a leading axis M, also where M = 1. Members share minibatches and differ in where they start and in the
+noise that the method draws.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
-from novacula.core.data import Data
+from novacula.core.errors import InputError
 from novacula.core.params import Params
-from novacula.target import Target
+from novacula.target import Density, Target
+
+Batching: TypeAlias = Literal["mini", "full"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,19 +52,39 @@ class Info:
     """What a step reports.
 
     Args:
-        loss: The mean negative log-likelihood of the batch, in nats per example.
+        loss: The mean negative log-likelihood of the batch, in nats per example, averaged over the members.
         metrics: Further numbers for the history, by name.
+        done: Whether the method needs no further step.
     """
 
     loss: float
     metrics: dict[str, float] = field(default_factory=dict)
+    done: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where a run starts, and how long it is.
+
+    Args:
+        params: The members' first weights, shape ``(M, *shape)`` each.
+        steps: Steps of the whole run.
+    """
+
+    params: Params
+    steps: int
+
+    @property
+    def members(self) -> int:
+        """M."""
+        return next(iter(self.params.values())).shape[0]
 
 
 class Posterior(Protocol):
     """A distribution over the weights of a target's network."""
 
     @property
-    def target(self) -> Target:
+    def target(self) -> Density:
         """The target whose posterior it is: predictions need its network, likelihood and invariance."""
         ...
 
@@ -80,15 +106,20 @@ class Posterior(Protocol):
 class Method(Protocol):
     """An inference method: frozen, its hyperparameters are its fields."""
 
-    def init(self, target: Target, data: Data, rng: torch.Generator) -> Any:
-        """The first state."""
+    @property
+    def batching(self) -> Batching:
+        """``"mini"`` if a step sees a minibatch, ``"full"`` if each sees all data."""
         ...
 
-    def step(self, target: Target, state: Any, batch: Batch, rng: torch.Generator) -> tuple[Any, Info]:
+    def init(self, target: Any, data: Any, rng: torch.Generator, start: Start) -> Any:
+        """The first state; ``target`` is a `Target`, or for samplers any `Density`, of which there are no ``data``."""
+        ...
+
+    def step(self, target: Any, state: Any, batch: Batch, rng: torch.Generator) -> tuple[Any, Info]:
         """One step on one minibatch."""
         ...
 
-    def posterior(self, target: Target, state: Any) -> Posterior:
+    def posterior(self, target: Any, state: Any) -> Posterior:
         """What the state says about the weights."""
         ...
 
@@ -104,7 +135,7 @@ class Point:
     """
 
     mode: Params
-    target: Target
+    target: Density
     warnings: tuple[str, ...] = ()
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
@@ -118,6 +149,24 @@ class Point:
             Tensors of shape ``(n, *shape)``.
         """
         return {k: w.expand(n, *w.shape) for k, w in self.mode.items()}
+
+
+def network_target(target: Density, what: str) -> Target:
+    """Insist on a network.
+
+    Args:
+        target: A target of any kind.
+        what: What needs the network, for the message.
+
+    Returns:
+        The target.
+
+    Raises:
+        InputError: If it is a plain log-density.
+    """
+    if not isinstance(target, Target):
+        raise InputError(f"a network's Target for {what}", "a plain log-density", "use a sampler, such as NUTS")
+    return target
 
 
 def weights_of(start: Params | Posterior) -> Params:

@@ -7,6 +7,8 @@ transformations that all inputs share; then:
 - ``"linearised"``: ``f̄ ~ N(f̄(w*, x), J Σ Jᵀ)``, the network linearised at a Laplace posterior's mode.
 - ``"mixture"``: weights sampled from the posterior, probabilities averaged over them.
 
+The components of a `Mixture` of posteriors (an ensemble) are predicted each in its own way, and averaged.
+
 Everything random is drawn from a seed and not from the inputs, so a prediction does not depend on the batch it is made
 in, but for rounding.
 
@@ -17,6 +19,8 @@ References:
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -24,9 +28,10 @@ from torch import Tensor
 
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.memory import with_halving
-from novacula.core.params import unstack
+from novacula.core.params import Params
 from novacula.core.rng import derive, generator
-from novacula.inference.copies import default_chunk, fixed_copies, fixed_outputs
+from novacula.inference.copies import default_chunk, fixed_copies, fixed_outputs, member_outputs
+from novacula.inference.draws import Draws
 from novacula.inference.laplace import LaplacePosterior
 from novacula.inference.linearised import (
     Rule,
@@ -35,10 +40,14 @@ from novacula.inference.linearised import (
     effective_outputs,
     normal_draws,
 )
-from novacula.inference.method import Point, Posterior
+from novacula.inference.method import Point, Posterior, network_target
+from novacula.inference.mixture import Mixture
 from novacula.prediction.predictive import Predictive
+from novacula.target import Target
 
 Kind = Literal["auto", "plug-in", "linearised", "mixture"]
+_SAMPLES = 128
+_MOST = 512
 KINDS: tuple[Kind, ...] = ("auto", "plug-in", "linearised", "mixture")
 
 
@@ -48,7 +57,7 @@ def predict(
     *,
     kind: Kind = "auto",
     rule: Rule | None = None,
-    samples: int = 128,
+    samples: int | None = None,
     copies: int | None = None,
     average: Literal["outputs", "probabilities"] = "outputs",
     seed: int = 0,
@@ -63,7 +72,8 @@ def predict(
             mixture for everything else.
         rule: How a linearised predictive is made: ``"analytic"``, ``"monte_carlo"``, ``"probit"`` or
             ``"probit_diagonal"`` (see `novacula.inference.linearised`); by default the most accurate one.
-        samples: Draws of a mixture or of the Monte-Carlo rule.
+        samples: Draws of a mixture or of the Monte-Carlo rule; by default 128, and as many as there are, up to 512,
+            where the posterior is a finite set of draws.
         copies: Transformed copies S; by default the target's for predictions.
         average: Whether the outputs are averaged over the copies, as in training, or (plug-in and mixture only) the
             probabilities.
@@ -83,32 +93,77 @@ def predict(
         >>> predict(Point(target.params(), target), torch.zeros(4, 3)).mean().shape
         torch.Size([4, 2])
     """
-    target = posterior.target
-    chosen = _check(posterior, x, kind, rule, samples, average)
+    target = network_target(posterior.target, "predictions")
+    chosen = _check(posterior, target, x, kind, rule, samples, average)
     s = target.copies.predict if copies is None else copies
     if s < 1:
         raise InputError("at least one transformed copy", str(copies), "use 1 or more, or leave it out")
+    how = _How(target, x, rule, samples, s, average == "outputs", seed, chunk)
     with torch.no_grad():
         if chosen == "linearised" and isinstance(posterior, LaplacePosterior):
-            return _linearised(posterior, x, rule or default_rule(target.likelihood), samples, s, seed, chunk)
-        points = (
-            [posterior.mode]
-            if chosen == "plug-in"
-            else unstack(posterior.sample(samples, generator(derive(seed, "weights"))))
-        )
-        joint = average == "outputs"
-        outputs = [
-            fixed_outputs(target, w, x, copies=s, seed=seed, chunk=chunk, average=joint).movedim(-2, 0) for w in points
-        ]
-        f = torch.stack(outputs) if joint else torch.cat(outputs)
+            return _linearised(how, posterior, samples or _SAMPLES)
+        f = _components(how, posterior, chosen, samples)
     _finite(f)
     return Predictive(target.likelihood, f, chosen, warnings=posterior.warnings)
 
 
-def _linearised(
-    posterior: LaplacePosterior, x: Tensor, rule: Rule, samples: int, copies: int, seed: int, chunk: int | None
-) -> Predictive:
-    target = posterior.target
+@dataclass(frozen=True, eq=False)
+class _How:
+    """What all components of a posterior share."""
+
+    target: Target
+    x: Tensor
+    rule: Rule | None
+    samples: int | None
+    copies: int
+    joint: bool
+    seed: int
+    chunk: int | None
+
+    def outputs(self, params: Params) -> Tensor:
+        # (S, N, C) of stacked weights; of every copy, (S · copies, N, C), if these are averaged later.
+        f = member_outputs(
+            self.target,
+            params,
+            self.x,
+            copies=self.copies,
+            seed=self.seed,
+            chunk=self.chunk,
+            average=self.joint,
+        )
+        return f if self.joint else f.movedim(2, 1).flatten(0, 1)
+
+
+def _components(how: _How, posterior: Posterior, kind: str, samples: int | None) -> Tensor:
+    # The outputs of equally weighted components, (S, N, C).
+    if kind == "plug-in":
+        return how.outputs({k: w.unsqueeze(0) for k, w in posterior.mode.items()})
+    if isinstance(posterior, Mixture):
+        # As many from each; all points of an ensemble.
+        each = None if samples is None and isinstance(posterior.components[0], Draws) else samples or _SAMPLES
+        share = None if each is None else math.ceil(each / len(posterior.components))
+        return torch.cat([_components(how, c, _kind_of(c), share) for c in posterior.components])
+    if isinstance(posterior, LaplacePosterior) and kind != "mixture":
+        likelihood = how.target.likelihood
+        rule = how.rule or default_rule(likelihood)
+        # A mixture of Gaussians with covariances of their own is represented by draws.
+        rule = "monte_carlo" if rule == "analytic" else rule
+        return _linearised(replace(how, rule=rule), posterior, samples or _SAMPLES).outputs
+    if isinstance(posterior, Draws) and samples is None:
+        samples = min(posterior.size, _MOST)
+    return how.outputs(posterior.sample(samples or _SAMPLES, generator(derive(how.seed, "weights"))))
+
+
+def _kind_of(posterior: Posterior) -> str:
+    # What "auto" means for a posterior.
+    if isinstance(posterior, LaplacePosterior):
+        return "linearised"
+    return "plug-in" if isinstance(posterior, Point) else "mixture"
+
+
+def _linearised(how: _How, posterior: LaplacePosterior, samples: int) -> Predictive:
+    target, x, copies, seed, chunk = how.target, how.x, how.copies, how.seed, how.chunk
+    rule = how.rule or default_rule(target.likelihood)
     # The average over copies has less noise than the spread of the weights; the variance needs fewer copies.
     fewer = min(copies, target.copies.evidence)
 
@@ -131,12 +186,15 @@ def _linearised(
     return Predictive(likelihood, f, rule, warnings=warnings)
 
 
-def _check(posterior: Posterior, x: Tensor, kind: str, rule: Rule | None, samples: int, average: str) -> str:
-    linear = isinstance(posterior, LaplacePosterior)
+def _check(
+    posterior: Posterior, target: Target, x: Tensor, kind: str, rule: Rule | None, samples: int | None, average: str
+) -> str:
+    parts = posterior.components if isinstance(posterior, Mixture) else (posterior,)
+    linear = all(isinstance(p, LaplacePosterior) for p in parts)
     if kind not in KINDS:
         raise InputError(f"a kind among {', '.join(KINDS)}", repr(kind), "leave it out for the default")
     if kind == "auto":
-        kind = "linearised" if linear else "plug-in" if isinstance(posterior, Point) else "mixture"
+        kind = "linearised" if linear else _kind_of(posterior)
     if kind == "linearised" and not linear:
         raise InputError(
             "a Laplace posterior for a linearised predictive",
@@ -148,8 +206,8 @@ def _check(posterior: Posterior, x: Tensor, kind: str, rule: Rule | None, sample
             raise InputError(
                 "a rule with a linearised predictive only", f"rule={rule!r}, kind={kind!r}", "leave the rule out"
             )
-        check_rule(rule, posterior.target.likelihood)
-    if samples < 1:
+        check_rule(rule, target.likelihood)
+    if samples is not None and samples < 1:
         raise InputError("at least one sample", str(samples), "use 1 or more")
     if average not in {"outputs", "probabilities"} or (average == "probabilities" and kind == "linearised"):
         raise InputError("average='outputs', or 'probabilities' for plug-in and mixture", repr(average), "leave it out")
@@ -163,7 +221,7 @@ def _check(posterior: Posterior, x: Tensor, kind: str, rule: Rule | None, sample
         raise InputError("finite inputs", f"NaN or infinity in row {row}", "drop or impute the row")
     try:
         with torch.no_grad():
-            posterior.target.forward(posterior.mode, x[:1])
+            target.forward(posterior.mode, x[:1])
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise InputError(
             "inputs like those the network was trained on",

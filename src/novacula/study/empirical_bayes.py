@@ -25,14 +25,14 @@ import torch
 from torch import Tensor
 
 from novacula.core.data import Data
-from novacula.core.errors import NonFiniteError
+from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.params import Params
 from novacula.core.results import Estimate
 from novacula.core.rng import split
 from novacula.evidence.ntk_subset import NTKSubset
 from novacula.inference.adam import AdamState, adam_init, adam_step
 from novacula.inference.map import MAP, MAPState
-from novacula.inference.method import Batch, Info, Point
+from novacula.inference.method import Batch, Batching, Info, Point, Start
 from novacula.study.constant import Skill, best_constant
 from novacula.target import Target
 
@@ -94,20 +94,28 @@ class EmpiricalBayes:
     settle: float = 0.5
     learn: tuple[str, ...] = ("prior", "likelihood", "invariance")
 
-    def init(self, target: Target, data: Data, rng: torch.Generator) -> EmpiricalBayesState:
+    batching: Batching = field(default="mini", init=False, repr=False)
+
+    def init(self, target: Target, data: Data, rng: torch.Generator, start: Start) -> EmpiricalBayesState:
         """Start at the network's weights and the target's hyperparameters.
 
         Args:
             target: The target.
             data: The training data.
             rng: Passed on.
+            start: The first weights, of one member: each network has hyperparameters of its own.
 
         Returns:
             The first state.
+
+        Raises:
+            InputError: If there are several members.
         """
+        if start.members != 1:
+            raise InputError("one chain", str(start.members), "call learn once for each seed")
         hyper = {k: v.detach().clone() for k, v in target.learnable().items() if k.split(".")[0] in self.learn}
         return EmpiricalBayesState(
-            weights=self.optimiser.init(target, data, rng),
+            weights=self.optimiser.init(target, data, rng, start),
             hyper=hyper,
             adam=adam_init(hyper),
             evidence=math.nan,
@@ -140,7 +148,7 @@ class EmpiricalBayes:
             if math.isnan(opened) and skill.better and ETA in hyper:
                 opened = batch.progress
             pace = self._pace(batch.progress, opened) if skill.better else 0.0
-            hyper, adam, value = self._hyper_step(target, weights.params, state, batch, rng, pace)
+            hyper, adam, value = self._hyper_step(target, weights_in(weights), state, batch, rng, pace)
             # One estimate is noisy; the history follows a running mean of it.
             evidence = value if math.isnan(evidence) else 0.8 * evidence + 0.2 * value
             seconds = time.perf_counter() - began
@@ -206,7 +214,19 @@ class EmpiricalBayes:
         Returns:
             A posterior of one point.
         """
-        return Point(state.weights.params, learned(target, state))
+        return Point(weights_in(state.weights), learned(target, state))
+
+
+def weights_in(state: MAPState) -> Params:
+    """The weights of the one member.
+
+    Args:
+        state: The optimiser's state.
+
+    Returns:
+        Weights without the members' axis.
+    """
+    return {k: w[0] for k, w in state.params.items()}
 
 
 def hyper_factor(progress: float, hold: float, end: float) -> float:

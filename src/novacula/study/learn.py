@@ -26,7 +26,7 @@ from novacula.inference.laplace import Structure
 from novacula.inference.loop import Progress, run
 from novacula.inference.method import Point
 from novacula.prediction import Choice, choose
-from novacula.study.empirical_bayes import ETA, EmpiricalBayes, EmpiricalBayesState, learned
+from novacula.study.empirical_bayes import ETA, EmpiricalBayes, EmpiricalBayesState, learned, weights_in
 from novacula.target import Target
 
 # Beyond these sizes the default score is Kronecker-factored, and its curvature that of a random subset.
@@ -152,7 +152,7 @@ def learn(
         progress=progress,
     )
     trained = time.perf_counter()
-    fitted, params = learned(target, outcome.state), outcome.state.weights.params
+    fitted, params = learned(target, outcome.state), weights_in(outcome.state.weights)
     fitted = fitted.with_learnable({k: v.detach() for k, v in fitted.learnable().items()})
     estimator = evidence or default_evidence(fitted, data)
     score = estimator(fitted, data, params, seed=derive(seed, "score"))

@@ -1,5 +1,11 @@
-"""The target density: a network with its prior, likelihood, invariance and temperature."""
+"""The target density: network, prior, likelihood, invariance and temperature joined; or any log-density."""
 
+from typing import TypeAlias
+
+from novacula.target.log_density import LogDensity
 from novacula.target.target import Copies, Target
 
-__all__ = ["Copies", "Target"]
+Density: TypeAlias = Target | LogDensity
+"""What a sampler takes."""
+
+__all__ = ["Copies", "Density", "LogDensity", "Target"]

@@ -1,14 +1,21 @@
 """The target: network, prior, likelihood, invariance and temperature, as one log-density over weights.
 
-    log p_T(w | D) = 1/T [ Σ_n log p(y_n | f̄(w, x_n)) + log p(w | prior) ] + const,    f̄(w, x) = 1/S Σ_s f(w, T_s x).
+    log p(w | D) = 1/T [ 1/T_l Σ_n log p(y_n | f̄(w, x_n)) + log p(w | prior) ] + const,   f̄(w, x) = 1/S Σ_s f(w, T_s x).
 
-The target owns the scale: a minibatch stands for the full sum over N examples. Temperature T means tempering of the
-whole posterior and nothing else.
+The target owns the scale: a minibatch stands for the full sum over N examples. The temperature T tempers the whole
+posterior ("cold posteriors"); the likelihood's temperature T_l tempers what the data say and leaves the prior as it is
+(``1/T_l`` is the learning rate of a generalised posterior). Both are 1 for Bayes' rule.
+
+References:
+    How good is the Bayes posterior in deep neural networks really? F. Wenzel et al., 2020. arXiv:2002.02405.
+    A general framework for updating belief distributions. P. G. Bissiri, C. C. Holmes, S. G. Walker, 2016.
+    arXiv:1306.6430.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -59,12 +66,13 @@ class Target:
         likelihood: ``p(y | f)``.
         prior: ``p(w)``; bound to the network's weights.
         invariance: A random transformation of inputs, averaged over in the outputs; None for none.
-        temperature: T > 0; 1 is the Bayes posterior.
+        temperature: T > 0, of the whole posterior; 1 is the Bayes posterior.
         copies: How many transformed copies are averaged when training, scoring and predicting.
+        likelihood_temperature: T_l > 0, of the likelihood alone; 1 is the Bayes posterior.
         forward: The network as a function; made from ``network`` when absent.
 
     Raises:
-        InputError: If the temperature is not positive, or the network cannot be used (see `Forward`).
+        InputError: If a temperature is not positive, or the network cannot be used (see `Forward`).
 
     Example:
         >>> target = Target(nn.Linear(3, 2))
@@ -78,13 +86,15 @@ class Target:
     invariance: Invariance | None = None
     temperature: float = 1.0
     copies: Copies = field(default_factory=Copies)
+    likelihood_temperature: float = 1.0
     forward: Forward = None  # type: ignore[assignment]  # filled in below, kept by dataclasses.replace
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise InputError(
-                "a temperature above zero", str(self.temperature), "use temperature=1.0 for the Bayes posterior"
-            )
+        for name in ("temperature", "likelihood_temperature"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(
+                    f"a {name} above zero", str(getattr(self, name)), f"use {name}=1.0 for the Bayes posterior"
+                )
         if self.forward is None:
             object.__setattr__(self, "forward", Forward(self.network))
         object.__setattr__(self, "prior", self.prior.bind(self.forward.params()))
@@ -192,6 +202,22 @@ class Target:
         """
         return self.likelihood.log_prob(self.outputs(params, x, copies, rng), y)
 
+    def densities(self, params: Params, xs: Tensor, y: Tensor, total: int) -> tuple[Tensor, Tensor]:
+        """The fit of a batch, and the tempered log-posterior that follows if the batch stands for all examples.
+
+        Args:
+            params: Weights.
+            xs: Inputs with their copies, shape ``(B, S, …)``, as `warp` gives them.
+            y: Labels of the batch.
+            total: N.
+
+        Returns:
+            The mean log-likelihood of the batch, and the unnormalised log-density; scalars, in nats.
+        """
+        fit = self.likelihood.log_prob(self.forward.average(params, xs), y).mean()
+        tempered = fit * (total / self.likelihood_temperature)
+        return fit, (tempered + self.prior.log_prob(params)) / self.temperature
+
     def log_density(self, params: Params, x: Tensor, y: Tensor, total: int, rng: torch.Generator) -> Tensor:
         """The tempered, unnormalised log-posterior, estimated from a batch that stands for all ``total`` examples.
 
@@ -205,8 +231,16 @@ class Target:
         Returns:
             A scalar, in nats.
         """
-        fit = self.log_likelihood(params, x, y, self.copies.train, rng).mean() * total
-        return (fit + self.prior.log_prob(params)) / self.temperature
+        return self.densities(params, self.warp(x, self.copies.train, rng), y, total)[1]
+
+    def identity(self) -> tuple[list[str], dict[str, Tensor]]:
+        """What tells this target from others: a run may only be resumed on the same one.
+
+        Returns:
+            Words, and tensors by name.
+        """
+        words = [str(self.copies), str(self.temperature), str(self.likelihood_temperature)]
+        return [*words, self.likelihood.loss, str(self.forward.module)], {**self.params(), **self.learnable()}
 
     # ------------------------------------------------------------------ curvature
 
@@ -229,7 +263,8 @@ class Target:
             seed: Seed of the transformations: the same seed gives the same copies in every pass.
             chunk: Examples per batch; by default about 1,000 transformed inputs.
             copies: S; by default ``self.copies.evidence``.
-            total: N when ``data`` is a subset that stands for more examples.
+            total: N when ``data`` is a subset that stands for more examples; a likelihood's temperature scales the sum
+                too.
             differentiable: Whether the result must carry gradients to the target's tensors.
 
         Returns:
@@ -249,6 +284,6 @@ class Target:
             batches=batches,
             factor=self.likelihood.factor,
             size=data.n,
-            scale=(total or data.n) / data.n,
+            scale=(total or data.n) / data.n / self.likelihood_temperature,
             differentiable=differentiable,
         )
