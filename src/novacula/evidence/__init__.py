@@ -7,6 +7,7 @@
 | `ELBO` | a lower bound | last-layer and shallow networks |
 | `LinearGaussian` | the exact value | linear-Gaussian models |
 | `Conditional` | the evidence of the last part of the data given the first | which model generalises |
+| `SMC` | the value; its error is the spread between populations of particles | small networks; checking the others |
 | `Prequential` | forecasts by the training procedure itself | the same, without a posterior |
 
 `tune` finds the prior's precisions and the noise after training, by one eigendecomposition.
@@ -18,6 +19,7 @@ from novacula.evidence.laplace import Laplace
 from novacula.evidence.linear_gaussian import LinearGaussian
 from novacula.evidence.ntk_subset import NTKSubset
 from novacula.evidence.prequential import Prequential
+from novacula.evidence.smc import SMC
 from novacula.evidence.tuning import Tuned, tune
 
-__all__ = ["ELBO", "Conditional", "Laplace", "LinearGaussian", "NTKSubset", "Prequential", "Tuned", "tune"]
+__all__ = ["ELBO", "SMC", "Conditional", "Laplace", "LinearGaussian", "NTKSubset", "Prequential", "Tuned", "tune"]

@@ -12,11 +12,13 @@ from novacula.inference.map import MAP
 from novacula.inference.method import Batch, Info, Method, Point, Posterior, Start, weights_of
 from novacula.inference.mixture import Mixture, mixture
 from novacula.inference.sgmcmc import SGHMC, SGLD
+from novacula.inference.smc import SMC
 
 __all__ = [
     "MAP",
     "SGHMC",
     "SGLD",
+    "SMC",
     "Batch",
     "Diagnostics",
     "Draws",

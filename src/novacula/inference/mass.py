@@ -1,0 +1,206 @@
+"""Mass matrices: the linear map that makes a posterior look round to Hamiltonian dynamics.
+
+A mass is given by a factor of its inverse, ``M⁻¹ = L Lᵀ``, which should be like the posterior's covariance. All momenta
+here are whitened, ``z = Lᵀ p``: then ``z ~ N(0, I)``, the kinetic energy is ``½|z|²``, positions move by ``dq = ε L z``
+and momenta by ``dz = ε Lᵀ ∇ log p``. U-turn criteria become plain inner products of whitened momenta, whatever the mass.
+
+References:
+    Stan reference manual, "HMC algorithm parameters" (shrinkage of estimated variances). Stan development team, 2024.
+    Nonparametric estimation of large covariance matrices by data splitting and eigenvalue regularisation
+    ("Nonparametric eigenvalue-regularized precision or covariance matrix estimator"). C. Lam, 2016
+    (directions from one half of the data, their variances from the other). arXiv:1404.1151 (the same idea).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+
+class Stepper(Protocol):
+    """The linear parts of a leapfrog step, prepared for given step sizes; all change their first argument in place."""
+
+    def drift_(self, position: Tensor, momentum: Tensor) -> None:
+        """``q += ε L z``."""
+        ...
+
+    def kick_(self, momentum: Tensor, gradient: Tensor) -> None:
+        """``z += ε Lᵀ g``."""
+        ...
+
+    def half_kick_(self, momentum: Tensor, gradient: Tensor) -> None:
+        """``z += ½ ε Lᵀ g``."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class DiagonalMass:
+    """Independent coordinates, ``L = diag(scale)``.
+
+    Args:
+        scale: The sds by which coordinates are measured, shape ``(P,)``.
+    """
+
+    scale: Tensor
+
+    def stepper(self, step_size: Tensor) -> Stepper:
+        """Prepare leapfrog steps.
+
+        Args:
+            step_size: Step sizes of A chains, negative to go back in time; shape ``(A,)``.
+
+        Returns:
+            The steps.
+        """
+        full = step_size.to(self.scale.dtype)[:, None] * self.scale
+        return _DiagonalStepper(full, full / 2)
+
+
+@dataclass(frozen=True, eq=False)
+class LowRankMass:
+    """A diagonal and a few directions, ``M⁻¹ = D^½ (I + U (Λ − I) Uᵀ) D^½`` and ``L = D^½ (I + U (Λ^½ − I) Uᵀ)``.
+
+    Args:
+        scale: The square roots of D, shape ``(P,)``.
+        directions: Orthonormal columns U, shape ``(P, R)``; unused columns are 0.
+        variances: Λ, shape ``(R,)``; 1 for unused columns.
+    """
+
+    scale: Tensor
+    directions: Tensor
+    variances: Tensor
+
+    def stepper(self, step_size: Tensor) -> Stepper:
+        """Prepare leapfrog steps.
+
+        Args:
+            step_size: Step sizes of A chains, negative to go back in time; shape ``(A,)``.
+
+        Returns:
+            The steps.
+        """
+        full = step_size.to(self.scale.dtype)[:, None] * self.scale
+        return _LowRankStepper(full, full / 2, self.directions * (self.variances.sqrt() - 1), self.directions.mT)
+
+
+Mass: TypeAlias = DiagonalMass | LowRankMass
+
+
+@dataclass(frozen=True, eq=False)
+class _DiagonalStepper:
+    full: Tensor
+    half: Tensor
+
+    def drift_(self, position: Tensor, momentum: Tensor) -> None:
+        position.addcmul_(self.full, momentum)
+
+    def kick_(self, momentum: Tensor, gradient: Tensor) -> None:
+        momentum.addcmul_(self.full, gradient)
+
+    def half_kick_(self, momentum: Tensor, gradient: Tensor) -> None:
+        momentum.addcmul_(self.half, gradient)
+
+
+@dataclass(frozen=True, eq=False)
+class _LowRankStepper:
+    full: Tensor
+    half: Tensor
+    weighted: Tensor
+    transposed: Tensor
+
+    def drift_(self, position: Tensor, momentum: Tensor) -> None:
+        position.addcmul_(self.full, torch.addmm(momentum, momentum @ self.weighted, self.transposed))
+
+    def kick_(self, momentum: Tensor, gradient: Tensor) -> None:
+        self._add_(momentum, gradient * self.full)
+
+    def half_kick_(self, momentum: Tensor, gradient: Tensor) -> None:
+        self._add_(momentum, gradient * self.half)
+
+    def _add_(self, momentum: Tensor, force: Tensor) -> None:
+        momentum.add_(force).addmm_(force @ self.weighted, self.transposed)
+
+
+def unit_mass(like: Tensor) -> DiagonalMass:
+    """The identity.
+
+    Args:
+        like: Positions of shape ``(M, P)`` that give P, dtype and device.
+
+    Returns:
+        A diagonal mass of ones.
+    """
+    return DiagonalMass(torch.ones_like(like[0]))
+
+
+def diagonal_mass(variance: Tensor, n: int) -> DiagonalMass:
+    """A diagonal mass from estimated variances, shrunk as Stan does: ``(n v + 5 · 10⁻³) / (n + 5)``.
+
+    Args:
+        variance: Variances v of n draws, shape ``(P,)``.
+        n: How many draws they come from.
+
+    Returns:
+        The mass; in the dtype of ``variance``.
+    """
+    return DiagonalMass(((n * variance + 5e-3) / (n + 5)).sqrt())
+
+
+def no_directions(mass: DiagonalMass, rank: int) -> LowRankMass:
+    """A diagonal mass in the form of a low-rank one, to be filled later.
+
+    Args:
+        mass: The diagonal.
+        rank: How many directions there will be room for.
+
+    Returns:
+        The same mass with unused directions.
+    """
+    unused = mass.scale.new_zeros(len(mass.scale), rank)
+    return LowRankMass(mass.scale, unused, torch.ones_like(unused[0]))
+
+
+def low_rank_mass(draws: Tensor, variance: Tensor, n: int, rank: int) -> LowRankMass:
+    """A mass that knows the directions in which the standardised draws vary much more or less than elsewhere.
+
+    Draws are centred within their chain and standardised by the shrunk variances. One half of them (of the chains, where
+    there are two or more) proposes directions, the eigenvectors of its covariance; the other half tells their variances
+    λ, which are shrunk to ``(n λ + 5)/(n + 5)``. Where there are more weights than draws, most directions of large
+    variance in the first half are chance; in the second they are not large. Directions with λ outside [1/2, 2] are kept,
+    the ``rank`` most extreme of them.
+
+    Args:
+        draws: Draws of a warm-up window, shape ``(M, K, P)`` with ``M K ≥ 4``.
+        variance: Variances of all of the window's draws, shape ``(P,)``.
+        n: How many draws ``variance`` comes from.
+        rank: R, the most directions to keep.
+
+    Returns:
+        The mass; unused directions are padded.
+    """
+    base = no_directions(diagonal_mass(variance, n), rank)
+    x = ((draws - draws.mean(1, keepdim=True)) / base.scale).flatten(0, 1).to(torch.float64)
+    first, second = x.tensor_split(2)
+    u = _eigenvectors(first)
+    lam = (second @ u).square().mean(0)
+    lam = (len(second) * lam + 5) / (len(second) + 5)
+    extreme = lam.log().abs()
+    order = extreme.argsort(descending=True)[:rank]
+    order = order[extreme[order] > math.log(2)]
+    base.directions[:, : len(order)] = u[:, order].to(base.scale.dtype)
+    base.variances[: len(order)] = lam[order].to(base.scale.dtype)
+    return base
+
+
+def _eigenvectors(x: Tensor) -> Tensor:
+    # Of xᵀx, from the smaller of the two Gram matrices; directions in which x does not vary at all are left out.
+    n, p = x.shape
+    if p <= n:
+        return torch.linalg.eigh(x.mT @ x).eigenvectors
+    values, vectors = torch.linalg.eigh(x @ x.mT)
+    real = values > values[-1] * n * torch.finfo(x.dtype).eps
+    return (x.mT @ vectors[:, real]) / values[real].sqrt()
