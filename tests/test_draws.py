@@ -53,7 +53,7 @@ def filled(values: Tensor) -> Draws:
     # (K, M, P) draws of a plain normal density.
     recorder = Recorder(values, -0.5 * values.square().sum(-1), len(values), 0, 1)
     like = {"a": torch.zeros(2, dtype=values.dtype), "b": torch.zeros((), dtype=values.dtype)}
-    return draws_of(LogDensity(normal, like), recorder, like, None, stats={"divergences": 0.0})
+    return draws_of(LogDensity(normal, like), recorder, None, stats={"divergences": torch.tensor([1, 0, 2, 0])})
 
 
 def test_chains_mode_and_sample_come_from_the_draws() -> None:
@@ -79,7 +79,7 @@ def test_good_chains_pass_and_bad_ones_are_named() -> None:
     assert good.diagnostics.max_rhat < 1.02
     assert good.diagnostics.min_ess > 1000
     assert good.diagnostics.names == ("a[0]", "a[1]", "b")
-    assert good.diagnostics.to_dict()["divergences"] == 0
+    assert good.diagnostics.to_dict()["divergences"] == 3
     values = values.clone()
     values[:, 1, 2] += 3
     bad = filled(values)
@@ -103,7 +103,7 @@ def test_networks_are_compared_by_predictions_and_not_by_weights() -> None:
     other[:, :10] = torch.cat([w1.flip(1).flatten(1), b1.flip(1), w2.flip(2).flatten(1)], 1)
     flat = torch.stack([one, other], 1)
     recorder = Recorder(flat, torch.full((100, 2), math.nan, dtype=torch.float64), 100, 0, 1)
-    post = draws_of(target, recorder, own, data)
+    post = draws_of(target, recorder, data)
     assert post.diagnostics.names[0] == "prediction[0]"
     assert post.diagnostics.max_rhat < 1.05
     assert post.warnings == ()

@@ -13,7 +13,7 @@ from novacula.core.data import Data
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.params import Params
 from novacula.core.rng import generator
-from novacula.inference import MAP, Ensemble, Laplace, Mixture, Point, infer, mixture
+from novacula.inference import MAP, SGLD, Draws, Ensemble, Laplace, Mixture, Point, infer, mixture
 from novacula.inference.loop import run
 from novacula.inference.starts import fresh, starts
 from novacula.likelihoods import Normal
@@ -170,3 +170,30 @@ def test_a_run_can_start_from_given_weights() -> None:
     assert all(torch.allclose(still[k], init[k]) for k in init)
     with pytest.raises(InputError, match=r"init\['2.weight'\]"):
         infer(MAP(), target, data, init={k: w for k, w in init.items() if k != "2.weight"}, steps=1)
+
+
+@pytest.mark.parametrize("method", [MAP(lr=0.02), SGLD(lr=1e-3, keep=4)])
+def test_workers_share_the_chains(method: MAP | SGLD, tmp_path: Path) -> None:
+    target, data = problem()
+    options = {"steps": 12, "batch_size": 16, "seed": 4}
+    done: list[tuple[int, int]] = []
+    post = infer(
+        method,
+        target,
+        data,
+        chains=3,
+        workers=2,
+        backend="threads",
+        checkpoint=tmp_path / "c.safetensors",
+        progress=lambda i, n, _: done.append((i, n)),
+        **options,
+    )
+    assert done == [(1, 2), (2, 2)]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c-0.safetensors", "c-1.safetensors"]
+    if isinstance(post, Draws):
+        assert post.flat.shape[:2] == (4, 3)
+    else:
+        assert isinstance(post, Mixture)
+        assert len(post.components) == 3
+    again = infer(method, target, data, chains=3, workers=2, **options)
+    assert torch.equal(predict(post, data.x).mean(), predict(again, data.x).mean())

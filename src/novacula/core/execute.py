@@ -19,7 +19,7 @@ from multiprocessing import resource_tracker
 from types import ModuleType
 from typing import Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, cast
 
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
 
 from novacula.core.errors import InputError
@@ -107,6 +107,15 @@ def map(  # read as execute.map
             if progress is not None:
                 progress(done + 1, len(listed))
     return results
+
+
+def cores() -> int:
+    """How many tasks this machine can run at once.
+
+    Returns:
+        The cores that this process may use.
+    """
+    return cpu_count()
 
 
 def send_by_value(module: ModuleType) -> None:

@@ -20,6 +20,7 @@ from novacula.inference.draws import Draws
 from novacula.inference.infer import infer
 from novacula.inference.method import Posterior
 from novacula.inference.smc import SMC as Method
+from novacula.inference.smc import log_mean
 from novacula.target import Target
 
 
@@ -70,18 +71,19 @@ class SMC:
         method = Method(particles=self.particles, move=self.move, moves=self.moves)
         post = infer(method, target, data, steps=self.steps, chains=self.populations, seed=seed)
         assert isinstance(post, Draws)
-        stats = post.stats
-        if stats["beta"] < 1:
+        beta = float(post.stats["beta"].min())
+        if beta < 1:
             raise InputError(
-                "all of the likelihood within the steps", f"a share of {stats['beta']:.3g}", "raise steps or particles"
+                "all of the likelihood within the steps", f"a share of {beta:.3g}", "raise steps or particles"
             )
+        value, stderr = log_mean(post.stats["log_evidence"])
         return make_estimate(
             target,
             data,
-            [torch.tensor(stats["log_evidence"], dtype=torch.float64)],
+            [torch.tensor(value, dtype=torch.float64)],
             kind="estimate",
             estimator=f"SMC({self.particles} particles × {self.populations}, {self.move})",
-            within=stats["log_evidence_stderr"],
+            within=stderr,
             assumptions=(
                 "particles find every mode that matters; the error is the spread between populations",
                 *invariance_assumptions(target, target.copies.train),

@@ -81,7 +81,9 @@ def unpack(template: T, tensors: dict[str, Tensor], plain: dict[str, object], pr
     return plain[prefix]  # type: ignore[return-value]
 
 
-def save_checkpoint(path: Path, state: object, *, step: int, history: list[dict[str, float]], run_key: str) -> None:
+def save_checkpoint(
+    path: Path, state: object, *, step: int, history: list[dict[str, float]], done: bool, run_key: str
+) -> None:
     """Write a checkpoint atomically.
 
     Args:
@@ -89,14 +91,15 @@ def save_checkpoint(path: Path, state: object, *, step: int, history: list[dict[
         state: The method's state.
         step: Steps taken.
         history: The history so far.
+        done: Whether the method needs no further step.
         run_key: Identifies method, data and seed, so that another run's checkpoint is refused.
     """
     tensors, plain = pack(state)
-    meta = {"version": VERSION, "step": step, "history": history, "plain": plain, "run_key": run_key}
+    meta = {"version": VERSION, "step": step, "history": history, "done": done, "plain": plain, "run_key": run_key}
     write_bytes(path, save(tensors, metadata={"novacula": json.dumps(meta)}))
 
 
-def load_checkpoint(path: Path, template: T, *, run_key: str) -> tuple[T, int, list[dict[str, float]]]:
+def load_checkpoint(path: Path, template: T, *, run_key: str) -> tuple[T, int, list[dict[str, float]], bool]:
     """Read a checkpoint.
 
     Args:
@@ -105,7 +108,7 @@ def load_checkpoint(path: Path, template: T, *, run_key: str) -> tuple[T, int, l
         run_key: What the checkpoint must have been written for.
 
     Returns:
-        State, steps taken, history.
+        State, steps taken, history, and whether the method needs no further step.
 
     Raises:
         InputError: If the file cannot be read, or belongs to a run with other settings, data or seed.
@@ -125,7 +128,7 @@ def load_checkpoint(path: Path, template: T, *, run_key: str) -> tuple[T, int, l
             "resume with the options of the first run, or choose another --output folder",
         )
     try:
-        return unpack(template, tensors, meta["plain"]), meta["step"], meta["history"]
+        return unpack(template, tensors, meta["plain"]), meta["step"], meta["history"], meta["done"]
     except KeyError as error:
         raise InputError(
             "a checkpoint of the same network", f"{path}: no entry {error}", "use the same --net"

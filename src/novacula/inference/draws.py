@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -120,7 +120,8 @@ class Diagnostics:
             entry does not vary.
         ess_bulk: Effective draws for the centre of each entry's distribution, in all chains together.
         ess_tail: The same for its 5 % and 95 % quantiles.
-        stats: What the sampler reports: ``divergences``, ``accept``, ``step_size`` and so on.
+        stats: What the sampler reports, by name: counts (``divergences``) of all chains, and means over the chains of
+            everything else (``accept``, ``step_size``).
     """
 
     names: tuple[str, ...]
@@ -168,7 +169,7 @@ class Draws:
         log_density: Their log-densities, shape ``(K, M)``; NaN where not known.
         like: One point, which gives names and shapes.
         probe: Training inputs at which the predictions of a network's chains are compared; None for a plain density.
-        stats: What the sampler reports, by name.
+        stats: What the sampler reports, by name, for each chain: shape ``(M,)``; whole numbers are counts.
         reservations: What the sampler warns of.
     """
 
@@ -177,7 +178,7 @@ class Draws:
     log_density: Tensor
     like: Params
     probe: Tensor | None = None
-    stats: dict[str, float] = field(default_factory=dict)
+    stats: dict[str, Tensor] = field(default_factory=dict)
     reservations: tuple[str, ...] = ()
 
     @property
@@ -215,12 +216,13 @@ class Draws:
     def diagnostics(self) -> Diagnostics:
         """R-hat and effective sample sizes: of parameters, or of a network's predictions and log-density."""
         names, values = self._examined()
+        stats = {k: float(v.double().mean() if v.is_floating_point() else v.sum()) for k, v in self.stats.items()}
         if values.shape[1] < 4:
             nothing = torch.full((len(names),), math.nan, dtype=torch.float64)
-            return Diagnostics(names, nothing, nothing, nothing, self.stats)
-        return Diagnostics(names, rhat(values), ess(values, "bulk"), ess(values, "tail"), self.stats)
+            return Diagnostics(names, nothing, nothing, nothing, stats)
+        return Diagnostics(names, rhat(values), ess(values, "bulk"), ess(values, "tail"), stats)
 
-    @cached_property
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What the sampler warns of, and chains that disagree or say too little."""
         found, d = list(self.reservations), self.diagnostics
@@ -267,10 +269,9 @@ class Draws:
 def draws_of(
     target: Density,
     recorder: Recorder,
-    like: Params,
     data: Data | None,
     *,
-    stats: dict[str, float] | None = None,
+    stats: dict[str, Tensor] | None = None,
     warnings: Sequence[str] = (),
 ) -> Draws:
     """The posterior of recorded draws.
@@ -278,9 +279,8 @@ def draws_of(
     Args:
         target: The target.
         recorder: The draws.
-        like: One point, or stacked points, which give names and shapes.
         data: The training data; None for a plain log-density.
-        stats: What the sampler reports.
+        stats: What the sampler reports for each chain, shape ``(M,)``.
         warnings: What the sampler warns of.
 
     Returns:
@@ -291,13 +291,31 @@ def draws_of(
     """
     if recorder.count == 0:
         raise InputError("recorded draws", "none yet", "take more steps")
-    p = recorder.flat.shape[2]
-    if count(like) != p:
-        like = {k: w[0] for k, w in like.items()}
     # Evenly spaced over the data, whose order may mean something.
     probe = None if data is None else data.x[torch.linspace(0, data.n - 1, min(_PROBES, data.n)).long()]
     k = recorder.count
-    return Draws(target, recorder.flat[:k], recorder.log_density[:k], like, probe, stats or {}, tuple(warnings))
+    return Draws(
+        target, recorder.flat[:k], recorder.log_density[:k], target.params(), probe, stats or {}, tuple(warnings)
+    )
+
+
+def merge(parts: Sequence[Draws]) -> Draws:
+    """Chains of one target that were run apart.
+
+    Args:
+        parts: Draws of the same length with the same statistics.
+
+    Returns:
+        All chains in one.
+    """
+    first = parts[0]
+    return replace(
+        first,
+        flat=torch.cat([p.flat for p in parts], 1),
+        log_density=torch.cat([p.log_density for p in parts], 1),
+        stats={k: torch.cat([p.stats[k] for p in parts]) for k in first.stats},
+        reservations=tuple(dict.fromkeys(text for p in parts for text in p.reservations)),
+    )
 
 
 def _extreme(values: Tensor, *, largest: bool) -> float:

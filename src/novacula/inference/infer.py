@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from novacula.core import execute
 from novacula.core.data import Data
-from novacula.core.errors import InputError
+from novacula.core.errors import InputError, NovaculaWarning
+from novacula.core.execute import Backend
+from novacula.core.forward import Forward
 from novacula.core.params import Params, detach
 from novacula.core.rng import derive
+from novacula.inference.draws import Draws, merge
 from novacula.inference.loop import Progress, run
 from novacula.inference.method import Method, Posterior
+from novacula.inference.mixture import mixture
 from novacula.inference.starts import starts
 from novacula.target import Density, LogDensity, Target
 
@@ -28,6 +35,8 @@ def infer(
     epochs: int | None = None,
     batch_size: int = 128,
     chains: int = 1,
+    workers: int = 1,
+    backend: Backend = "loky",
     seed: int = 0,
     checkpoint: Path | None = None,
     resume: bool = False,
@@ -46,10 +55,14 @@ def infer(
         batch_size: Examples a step, for methods that take minibatches.
         chains: Runs of the method side by side. The first starts at the target's own point (or ``init``), the others at
             fresh draws of the network's initialisation, or near ``init`` for a plain log-density.
+        workers: Processes that share the chains among them; -1 for one on each core. Chains of one process run side by
+            side, and share what is adapted or drawn for all of them, so that the draws depend on the number of workers.
+        backend: Where the workers are: ``"loky"`` or ``"threads"`` here, ``"dask"`` or ``"ray"`` on a cluster.
         seed: Seed of everything random.
-        checkpoint: A file to replace after every epoch.
+        checkpoint: A file to replace after every epoch; one for each worker, numbered, where there are several.
         resume: Whether to continue from ``checkpoint`` where it exists.
-        progress: Called after every epoch with (epochs done, epochs in all, the epoch's record).
+        progress: Called after every epoch with (epochs done, epochs in all, the epoch's record); with several workers,
+            when one is done, with (workers done, workers, nothing).
 
     Returns:
         The posterior. It knows its target, so `novacula.predict` needs nothing else.
@@ -74,20 +87,69 @@ def infer(
     if init is not None and isinstance(density, Target):
         own = _checked(density, init)
         first = {k: torch.cat([own[k].unsqueeze(0), w[1:]]) for k, w in first.items()}
-    outcome = run(
-        method,
-        density,
-        data,
-        start=first,
-        epochs=epochs,
-        steps=steps,
-        batch_size=batch_size,
-        seed=seed,
-        checkpoint=checkpoint,
-        resume=resume,
-        progress=progress,
-    )
-    return method.posterior(density, outcome.state)
+    task = _Task(method, density, data, first, epochs, steps, batch_size, seed, checkpoint, resume)
+    groups = min(chains, execute.cores() if workers == -1 else workers)
+    if groups <= 1:
+        return task.run(progress)
+    report = None if progress is None else lambda done, total: progress(done, total, {})
+    parts = execute.map(_run, task.split(groups), workers=groups, backend=backend, progress=report)
+    draws = [p for p in parts if isinstance(p, Draws)]
+    return merge(draws) if len(draws) == len(parts) else mixture(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """Some of the chains: all that decides what they will be."""
+
+    method: Method
+    target: Density
+    data: Data | None
+    start: Params
+    epochs: int | None
+    steps: int | None
+    batch_size: int
+    seed: int
+    checkpoint: Path | None
+    resume: bool
+
+    def run(self, progress: Progress | None = None) -> Posterior:
+        outcome = run(
+            self.method,
+            self.target,
+            self.data,
+            start=self.start,
+            epochs=self.epochs,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            checkpoint=self.checkpoint,
+            resume=self.resume,
+            progress=progress,
+        )
+        return self.method.posterior(self.target, outcome.state)
+
+    def split(self, groups: int) -> list[_Task]:
+        pieces = [w.tensor_split(groups) for w in self.start.values()]
+        file = self.checkpoint
+        return [
+            replace(
+                self,
+                start=dict(zip(self.start, parts, strict=True)),
+                seed=derive(self.seed, "worker", i),
+                checkpoint=None if file is None else file.with_name(f"{file.stem}-{i}{file.suffix}"),
+            )
+            for i, parts in enumerate(zip(*pieces, strict=True))
+        ]
+
+
+def _run(task: _Task) -> Posterior:
+    if isinstance(task.target, Target):
+        # Evaluating a network puts other weights into its module for a moment: threads must not share it.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NovaculaWarning)  # said when the target was made
+            own = Forward(task.target.forward.module)
+        task = replace(task, target=replace(task.target, forward=own))
+    return task.run()
 
 
 def _prepare(

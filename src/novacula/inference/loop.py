@@ -82,11 +82,11 @@ def run(
     first = Start({k: w.unsqueeze(0) for k, w in target.params().items()} if start is None else start, total)
 
     state = method.init(target, data, generator(seed, "init"), first)
-    done, history = 0, []
+    done, history, info = 0, [], Info(math.nan)
     key = _run_key(method, target, data, first, feed, seed)
     if resume and checkpoint is not None and checkpoint.exists():
-        state, done, history = load_checkpoint(checkpoint, state, run_key=key)
-    info = Info(math.nan, done=bool(history) and done < min(total, len(history) * feed.per_round))
+        state, done, history, finished = load_checkpoint(checkpoint, state, run_key=key)
+        info = Info(math.nan, done=finished)
 
     for index in range(math.ceil(done / feed.per_round), n_rounds):
         if info.done:
@@ -109,7 +109,7 @@ def run(
         record = {"epoch": float(index + 1), "step": float(done), "loss": sum(losses) / len(losses), **info.metrics}
         history = [*history, record]
         if checkpoint is not None:
-            save_checkpoint(checkpoint, state, step=done, history=history, run_key=key)
+            save_checkpoint(checkpoint, state, step=done, history=history, done=info.done, run_key=key)
         if progress is not None:
             progress(index + 1, n_rounds, record)
     return Outcome(state, history, done)

@@ -22,18 +22,14 @@ from torch import Tensor
 
 
 class Stepper(Protocol):
-    """The linear parts of a leapfrog step, prepared for given step sizes; all change their first argument in place."""
+    """The linear parts of a leapfrog step, prepared for given step sizes."""
 
     def drift_(self, position: Tensor, momentum: Tensor) -> None:
-        """``q += ε L z``."""
+        """Add ``ε L z`` to positions, in place; shapes ``(A, P)``."""
         ...
 
-    def kick_(self, momentum: Tensor, gradient: Tensor) -> None:
-        """``z += ε Lᵀ g``."""
-        ...
-
-    def half_kick_(self, momentum: Tensor, gradient: Tensor) -> None:
-        """``z += ½ ε Lᵀ g``."""
+    def force(self, gradient: Tensor) -> Tensor:
+        """``ε Lᵀ g``, shape ``(A, P)``; half of it is added to momenta before and after a drift."""
         ...
 
 
@@ -57,7 +53,7 @@ class DiagonalMass:
             The steps.
         """
         full = step_size.to(self.scale.dtype)[:, None] * self.scale
-        return _DiagonalStepper(full, full / 2)
+        return _DiagonalStepper(full)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +80,7 @@ class LowRankMass:
             The steps.
         """
         full = step_size.to(self.scale.dtype)[:, None] * self.scale
-        return _LowRankStepper(full, full / 2, self.directions * (self.variances.sqrt() - 1), self.directions.mT)
+        return _LowRankStepper(full, self.directions * (self.variances.sqrt() - 1), self.directions.mT)
 
 
 Mass: TypeAlias = DiagonalMass | LowRankMass
@@ -92,37 +88,27 @@ Mass: TypeAlias = DiagonalMass | LowRankMass
 
 @dataclass(frozen=True, eq=False)
 class _DiagonalStepper:
-    full: Tensor
-    half: Tensor
+    scale: Tensor
 
     def drift_(self, position: Tensor, momentum: Tensor) -> None:
-        position.addcmul_(self.full, momentum)
+        position.addcmul_(self.scale, momentum)
 
-    def kick_(self, momentum: Tensor, gradient: Tensor) -> None:
-        momentum.addcmul_(self.full, gradient)
-
-    def half_kick_(self, momentum: Tensor, gradient: Tensor) -> None:
-        momentum.addcmul_(self.half, gradient)
+    def force(self, gradient: Tensor) -> Tensor:
+        return gradient * self.scale
 
 
 @dataclass(frozen=True, eq=False)
 class _LowRankStepper:
-    full: Tensor
-    half: Tensor
+    scale: Tensor
     weighted: Tensor
     transposed: Tensor
 
     def drift_(self, position: Tensor, momentum: Tensor) -> None:
-        position.addcmul_(self.full, torch.addmm(momentum, momentum @ self.weighted, self.transposed))
+        position.addcmul_(self.scale, torch.addmm(momentum, momentum @ self.weighted, self.transposed))
 
-    def kick_(self, momentum: Tensor, gradient: Tensor) -> None:
-        self._add_(momentum, gradient * self.full)
-
-    def half_kick_(self, momentum: Tensor, gradient: Tensor) -> None:
-        self._add_(momentum, gradient * self.half)
-
-    def _add_(self, momentum: Tensor, force: Tensor) -> None:
-        momentum.add_(force).addmm_(force @ self.weighted, self.transposed)
+    def force(self, gradient: Tensor) -> Tensor:
+        force = gradient * self.scale
+        return force.addmm_(force @ self.weighted, self.transposed)
 
 
 def unit_mass(like: Tensor) -> DiagonalMass:

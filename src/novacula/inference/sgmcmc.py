@@ -180,7 +180,7 @@ class SGLD:
         Returns:
             The posterior.
         """
-        return draws_of(target, state.recorder, state.params, state.data)
+        return draws_of(target, state.recorder, state.data)
 
     def _preconditioner(self, second: Params, step: int) -> Params:
         # 1/rms, scaled to an average of one over all weights, so that lr keeps its meaning.
@@ -274,7 +274,7 @@ class SGHMC:
         Returns:
             The posterior.
         """
-        return draws_of(target, state.recorder, state.params, state.data)
+        return draws_of(target, state.recorder, state.data)
 
 
 def _next(

@@ -178,7 +178,7 @@ class SMC:
         return after, Info(-float(values.mean()) / n, metrics, done=bool((beta >= 1).all()))
 
     def posterior(self, target: Density, state: SMCState) -> Draws:
-        """The particles; the diagnostics hold ``log_evidence`` and its standard error.
+        """The particles; their ``stats`` hold every population's ``log_evidence`` (see `log_mean`).
 
         Args:
             target: The target.
@@ -193,14 +193,13 @@ class SMC:
                 f"only {float(state.beta.min()):.3g} of the likelihood entered: these are not draws of the posterior, "
                 "and there is no evidence. Take more steps"
             )
-        value, stderr = log_mean(state.log_evidence)
         if len(state.beta) == 1:
             warnings.append("one population: the error of its evidence is not known. Use chains=4 or more")
         flat = state.positions.transpose(0, 1)
         logs = (state.log_likelihood + _log_prior(state)).T
         recorder = Recorder(flat, logs.to(flat.dtype), len(flat), 0, 1)
-        stats = {"log_evidence": value, "log_evidence_stderr": stderr, "beta": float(state.beta.min())}
-        return draws_of(target, recorder, state.like, state.data, stats=stats, warnings=warnings)
+        stats = {"log_evidence": state.log_evidence, "beta": state.beta}
+        return draws_of(target, recorder, state.data, stats=stats, warnings=warnings)
 
     def _hamiltonian(
         self, state: SMCState, positions: Tensor, beta: Tensor, rng: torch.Generator

@@ -118,9 +118,9 @@ def leapfrog(
     """
     end = Place(place.position.clone(), place.log_density.clone(), place.gradient.clone())
     end_momentum = momentum.clone()
-    q, z, g, rows = end.position.clone(), momentum.clone(), place.gradient, None
+    q, z, rows = end.position.clone(), momentum.clone(), None
     stepper = mass.stepper(step_size)
-    stepper.half_kick_(z, g)
+    z.add_(stepper.force(place.gradient), alpha=0.5)
     for step in range(steps):
         stepper.drift_(q, z)
         log_density, g = potential(q)
@@ -133,12 +133,11 @@ def leapfrog(
             stepper = mass.stepper(step_size[rows])
             if len(rows) == 0:
                 break
-        if step < steps - 1:
-            stepper.kick_(z, g)
-            continue
-        stepper.half_kick_(z, g)
-        at = slice(None) if rows is None else rows
-        end.position[at], end.log_density[at], end.gradient[at], end_momentum[at] = q, log_density, g, z
+        # The second half of a kick and the first half of the next are one.
+        z.add_(stepper.force(g), alpha=1.0 if step < steps - 1 else 0.5)
+        if step == steps - 1:
+            at = slice(None) if rows is None else rows
+            end.position[at], end.log_density[at], end.gradient[at], end_momentum[at] = q, log_density, g, z
     return end, end_momentum
 
 
