@@ -7,13 +7,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import quad
 from scipy.stats import norm
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, root_mean_squared_error
 from torch import Tensor
 
 from novacula.core.errors import InputError
-from novacula.likelihoods import Bernoulli, Categorical, Gibbs, Normal, ZeroOne
-from novacula.prediction import Predictive, evaluate, reliability, reliability_of
+from novacula.likelihoods import Bernoulli, Categorical, Gibbs, HeteroscedasticNormal, Normal, ZeroOne
+from novacula.prediction import Predictive, crps, evaluate, gaussians, reliability, reliability_of, risk_coverage_of
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -53,6 +54,9 @@ def test_regression_metrics() -> None:
     scores = evaluate(Predictive(Normal(sigma=0.5), f, "plug-in"), y)
     assert scores["rmse"] == pytest.approx(root_mean_squared_error(y.flatten(), f[0].flatten()), rel=1e-12)
     assert scores["nll"] == pytest.approx(-norm.logpdf(y, f[0], 0.5).sum(1).mean(), rel=1e-12)
+    z = ((y - f[0]) / 0.5).numpy()  # Gneiting and Raftery's closed form for one Gaussian
+    closed = 0.5 * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / math.sqrt(math.pi))
+    assert scores["crps"] == pytest.approx(float(closed.mean()), rel=1e-10)
     inside = (y - f[0]).abs() <= 0.5 * norm.ppf(0.95)
     assert scores["coverage_90"] == pytest.approx(float(inside.double().mean()))
 
@@ -137,3 +141,83 @@ def test_labels_that_do_not_fit_are_refused() -> None:
         evaluate(predictive, torch.tensor([0, 1, 2]))
     with pytest.raises(InputError, match="3 inputs"):
         evaluate(predictive, torch.tensor([0, 1]))
+
+
+# ------------------------------------------------------------------ the continuous ranked probability score
+
+
+def quadrature(y: float, mu: np.ndarray, sd: np.ndarray) -> float:
+    def cdf(t: float) -> float:
+        return float(norm.cdf(t, mu, sd).mean())
+
+    below = quad(lambda t: cdf(t) ** 2, y - 80, y, limit=800, points=[y - 1])[0]
+    return below + quad(lambda t: (1 - cdf(t)) ** 2, y, y + 80, limit=800, points=[y + 1])[0]
+
+
+@pytest.mark.parametrize("s", [1, 2, 5])
+def test_the_score_of_a_mixture_is_the_integral(s: int) -> None:
+    predictive, y = Predictive(HeteroscedasticNormal(), draw(s, 3, 4), "mixture"), 2 * draw(3, 2, seed=8)
+    mu, sd = (t.numpy() for t in predictive.gaussians())
+    want = [[quadrature(float(y[n, d]), mu[:, n, d], sd[:, n, d]) for d in range(2)] for n in range(3)]
+    np.testing.assert_allclose(crps(predictive, y), want, rtol=1e-7)
+    assert evaluate(predictive, y)["crps"] == pytest.approx(np.mean(want), rel=1e-7)
+
+
+def test_the_score_of_an_analytic_predictive_has_its_whole_variance() -> None:
+    v = torch.tensor([[[2.0, 0.3], [0.3, 1.0]]], dtype=torch.float64)
+    predictive = Predictive(Normal(sigma=0.5), torch.tensor([[[1.0, 0.0]]]).double(), "analytic", covariance=v)
+    y = torch.tensor([[0.0, 3.0]]).double()
+    for d, sd in enumerate((1.5, math.sqrt(1.25))):
+        want = quadrature(float(y[0, d]), np.array([1.0 - d]), np.array([sd]))
+        assert float(crps(predictive, y)[0, d]) == pytest.approx(want, rel=1e-7)
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 4.0])
+def test_the_two_ways_to_the_spread_agree(spread: float) -> None:
+    """Pairs of components, and the trapezoidal rule, which 200 of about one width allow."""
+    mu, sd = spread * draw(200, 3, 2), torch.exp(0.1 * draw(200, 3, 2, seed=1))
+    low, high = (mu - 7.5 * sd).amin(0), (mu + 7.5 * sd).amax(0)
+    assert float(((high - low) / (0.6 * sd.amin(0))).max()) + 2 < 100  # so that points are what is taken
+    i, j = torch.cartesian_prod(torch.arange(200), torch.arange(200)).unbind(1)
+    both = (sd[i].square() + sd[j].square()).sqrt()
+    z = ((mu[i] - mu[j]) / both).numpy()
+    pairs = 0.5 * ((mu[i] - mu[j]) * (2 * torch.tensor(norm.cdf(z)) - 1) + 2 * both * torch.tensor(norm.pdf(z))).mean(0)
+    torch.testing.assert_close(gaussians.half_spread(mu, sd), pairs, rtol=1e-11, atol=0)
+
+
+def test_a_sharp_prediction_scores_its_distance() -> None:
+    f, y = draw(1, 5, 2), draw(5, 2, seed=1)
+    torch.testing.assert_close(
+        crps(Predictive(Normal(sigma=1e-6), f, "plug-in"), y), (y - f[0]).abs(), atol=1e-6, rtol=0
+    )
+    # Single precision in, double precision out.
+    single = crps(Predictive(Normal(sigma=0.3), f.float(), "plug-in"), y.float())
+    torch.testing.assert_close(single, crps(Predictive(Normal(sigma=0.3), f, "plug-in"), y), rtol=1e-5, atol=1e-6)
+
+
+def test_the_truth_scores_best_on_average() -> None:
+    """A proper score: 4,000 labels; the truth's advantage is some 30 standard errors, so no false alarm to speak of."""
+    f = draw(3, 4_000, 1)
+    truth = Predictive(Normal(sigma=0.6), f, "mixture")
+    which = torch.randint(3, (4_000,), generator=torch.Generator().manual_seed(1))
+    y = f[which, torch.arange(4_000)] + 0.6 * draw(4_000, 1, seed=2)
+    best = crps(truth, y).mean()
+    for other in (
+        Predictive(Normal(sigma=0.6), f.mean(0, keepdim=True), "plug-in"),
+        Predictive(Normal(sigma=0.2), f, "mixture"),
+        Predictive(Normal(sigma=1.5), f, "mixture"),
+    ):
+        assert best < crps(other, y).mean()
+
+
+def test_scores_that_need_a_density_are_refused_without_one() -> None:
+    with pytest.raises(InputError, match="Gaussian noise"):
+        crps(Predictive(Categorical(), draw(1, 3, 2), "plug-in"), torch.zeros(3))
+    with pytest.raises(InputError, match="3 inputs"):
+        crps(Predictive(Normal(), draw(1, 3, 2), "plug-in"), torch.zeros(4, 2))
+
+
+def test_the_area_under_risk_and_coverage_is_among_the_scores() -> None:
+    for likelihood, y in ((Categorical(), torch.arange(30) % 3), (Bernoulli(), (draw(30, 3, seed=4) > 0).double())):
+        predictive = Predictive(likelihood, draw(2, 30, 3), "mixture")
+        assert evaluate(predictive, y)["aurc"] == risk_coverage_of(predictive, y).aurc

@@ -219,6 +219,80 @@ def test_intervals_want_a_probability_and_a_regression(level: float) -> None:
         Predictive(Categorical(), draw(1, 2, 3), "plug-in").interval(0.5)
 
 
+def test_quantiles_of_gaussians_and_mixtures() -> None:
+    f = draw(4, 3, 4)
+    mixture = Predictive(HeteroscedasticNormal(), f, "mixture")
+    mu, sd = f[..., :2].numpy(), f[..., 2:].exp().numpy()
+    levels = [1e-4, 0.3, 0.5, 0.999]
+    found = mixture.quantile(levels)
+    assert found.shape == (4, 3, 2)
+    for q, p in zip(found, levels, strict=True):
+        np.testing.assert_allclose(norm.cdf(q, mu, sd).mean(0), p, rtol=1e-9)
+        torch.testing.assert_close(mixture.quantile(p), q)
+    torch.testing.assert_close(
+        mixture.quantile(torch.tensor([0.05, 0.95], dtype=torch.float64))[1], mixture.interval(0.9)[1]
+    )
+    torch.testing.assert_close(mixture.quantile(np.float32(0.5)), found[2])  # type: ignore[arg-type]
+    one = Predictive(Normal(sigma=0.5), torch.tensor([[[1.0]]]).double(), "analytic", torch.tensor([[[2.0]]]).double())
+    assert float(one.quantile(0.8)) == pytest.approx(norm.ppf(0.8, 1, 1.5), rel=1e-9)
+    for wrong in (0.0, [0.5, 1.0], [], math.nan, [[0.5]]):
+        with pytest.raises(InputError, match="between 0 and 1"):
+            mixture.quantile(wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="regression"):
+        Predictive(Categorical(), f, "mixture").quantile(0.5)
+
+
+def test_draws_of_labels_have_the_predictives_frequencies() -> None:
+    """20,000 draws; each frequency within 5 binomial standard errors, so false alarms are below 1e-5."""
+    f, n = draw(3, 4, 5), 20_000
+    rng = torch.Generator().manual_seed(1)
+    classes = Predictive(Categorical(), f, "mixture")
+    y = classes.sample(n, rng)
+    assert (y.shape, y.dtype) == ((n, 4), torch.int64)
+    p = classes.mean()
+    counts = torch.stack([(y == c).double().mean(0) for c in range(5)], 1)
+    assert bool(((counts - p).abs() < 5 * (p * (1 - p) / n).sqrt()).all())
+    labels = Predictive(Bernoulli(), f, "mixture")
+    y, p = labels.sample(n, rng), labels.mean()
+    assert (y.shape, set(y.unique().tolist())) == ((n, 4, 5), {0.0, 1.0})
+    assert bool(((y.mean(0) - p).abs() < 5 * (p * (1 - p) / n).sqrt()).all())
+    mixture = Predictive(HeteroscedasticNormal(), f[..., :4], "mixture")
+    y = mixture.sample(n, rng)
+    for p in (0.1, 0.5, 0.8):
+        share = (y <= mixture.quantile(p)).double().mean(0)
+        assert bool(((share - p).abs() < 5 * math.sqrt(p * (1 - p) / n)).all())
+
+
+def test_draws_of_one_gaussian_have_its_covariance() -> None:
+    """20,000 draws; 5 standard errors of a covariance, ``√((v₁₁ v₂₂ + v₁₂²)/n)``."""
+    v, n = covariances(3, 2, 4.0), 20_000
+    likelihood = Normal(log_sigma=torch.tensor([0.5, 2.0], dtype=torch.float64).log(), per_output=True)
+    predictive = Predictive(likelihood, draw(1, 3, 2), "analytic", covariance=v)
+    y = predictive.sample(n, torch.Generator().manual_seed(0))
+    for i in range(3):
+        want = v[i] + torch.diag(torch.tensor([0.25, 4.0]).double())
+        d = want.diagonal()
+        slack = 5 * ((d[:, None] * d + want.square()) / n).sqrt()
+        assert bool(((torch.cov(y[:, i].T) - want).abs() < slack).all())
+        assert bool(((y[:, i].mean(0) - predictive.mean()[i]).abs() < 5 * (d / n).sqrt()).all())
+
+
+def test_one_draw_is_one_function() -> None:
+    # Two components that are sure of opposite classes: all inputs of a draw agree on which of them it is.
+    f = torch.tensor([[[50.0, 0.0], [0.0, 50.0]], [[0.0, 50.0], [50.0, 0.0]]])
+    y = Predictive(Categorical(), f, "mixture").sample(200, torch.Generator().manual_seed(0))
+    assert bool((y.sum(1) == 1).all())
+    assert 60 < int(y[:, 0].sum()) < 140  # false alarms below 1e-8
+    assert 20 < int(y[:100, 0].sum()) < 80  # and not component after component
+    shared = Predictive(Normal(sigma=0.1, per_output=True), f, "mixture").sample(3, torch.Generator())
+    assert shared.shape == (3, 2, 2)
+    for n, rng in ((0, torch.Generator()), (2, 0)):
+        with pytest.raises(InputError, match=r"torch\.Generator"):
+            Predictive(Categorical(), f, "mixture").sample(n, rng)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="sampled"):
+        Predictive(Gibbs(lambda f, y: f.sum(1), name="sum"), f, "mixture").sample(1, torch.Generator())
+
+
 # ------------------------------------------------------------------ predict
 
 

@@ -1,24 +1,52 @@
-"""Predictions: a posterior's distribution over new labels, its scores, and the choice of it.
+"""Predictions: a posterior's distribution over new labels, its scores, what to do with it, and the choice of it.
 
 `predict` makes a `Predictive`, `evaluate` scores it against labels, `choose` finds the structure and temperature that
-are not worse than the point estimate, on the training data alone.
+are not worse than the point estimate, on the training data alone. `Predictive.decide` finds the best actions under any
+costs, `conformal` makes sets that hold the truth as often as promised, `ood` tells strange inputs from usual ones, and
+`agreement` and `total_variation` compare with a reference.
 """
 
+from novacula.prediction import conformal
 from novacula.prediction.calibration import Reliability, reliability
 from novacula.prediction.choose import Choice, Score, choose
-from novacula.prediction.metrics import evaluate, reliability_of
+from novacula.prediction.conformal_sets import Intervals, Sets
+from novacula.prediction.costs import Costs, load_costs
+from novacula.prediction.decisions import Decision, PointDecision
+from novacula.prediction.entropy import Entropy
+from novacula.prediction.fidelity import agreement, function_rhat, total_variation
+from novacula.prediction.metrics import crps, evaluate, reliability_of, risk_coverage_of
+from novacula.prediction.ood import Detection, detection, ood, strangeness
 from novacula.prediction.predict import predict
-from novacula.prediction.predictive import Entropy, Predictive
+from novacula.prediction.predictive import Predictive
+from novacula.prediction.selective import RiskCoverage, risk_coverage
 
 __all__ = [
     "Choice",
+    "Costs",
+    "Decision",
+    "Detection",
     "Entropy",
+    "Intervals",
+    "PointDecision",
     "Predictive",
     "Reliability",
+    "RiskCoverage",
     "Score",
+    "Sets",
+    "agreement",
     "choose",
+    "conformal",
+    "crps",
+    "detection",
     "evaluate",
+    "function_rhat",
+    "load_costs",
+    "ood",
     "predict",
     "reliability",
     "reliability_of",
+    "risk_coverage",
+    "risk_coverage_of",
+    "strangeness",
+    "total_variation",
 ]

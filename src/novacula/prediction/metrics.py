@@ -2,15 +2,17 @@
 
 | task | metrics |
 | --- | --- |
-| classification | ``accuracy``, ``nll``, ``brier``, ``ece``, ``ece_adaptive`` |
+| classification | ``accuracy``, ``nll``, ``brier``, ``ece``, ``ece_adaptive``, ``aurc`` |
 | multilabel | the same, each label a yes-or-no prediction; ``nll`` is an example's, all labels together |
-| regression | ``rmse``, ``nll``, ``coverage_90`` |
+| regression | ``rmse``, ``nll``, ``crps``, ``coverage_90`` |
 | other | ``loss`` |
 
 All are means over examples, in float64. ``nll`` is in nats. ``brier`` is ``Σ_c (p_c − [y = c])²`` (between 0 and 2) for
 classes, ``(p − y)²`` averaged over labels for multilabel. ``ece`` takes the probability of the most probable class in
 15 bins of equal width, ``ece_adaptive`` in 15 bins of equal mass. ``rmse`` is over all entries of the targets, in
-their units, and ``coverage_90`` the share of targets inside their central 90 % interval.
+their units; ``crps`` is averaged over them, in the same units; ``coverage_90`` is the share of targets inside their
+central 90 % interval. ``aurc`` is the area under the risk–coverage curve: the share of errors among the predictions
+with the largest probabilities, averaged over how many of these are taken (see `novacula.prediction.selective`).
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from novacula.core.errors import InputError
+from novacula.prediction import gaussians
 from novacula.prediction.calibration import BINS, Reliability, reliability
 from novacula.prediction.predictive import Predictive
+from novacula.prediction.selective import RiskCoverage, risk_coverage
 
 
 def evaluate(predictive: Predictive, y: Tensor) -> dict[str, float]:
@@ -60,6 +64,7 @@ def evaluate(predictive: Predictive, y: Tensor) -> dict[str, float]:
         confidence, hits = _confidence(p, task), _hits(p, y, task)
         scores["ece"] = reliability(confidence, hits, bins=BINS).error
         scores["ece_adaptive"] = reliability(confidence, hits, bins=BINS, spacing="mass").error
+        scores["aurc"] = risk_coverage(confidence, 1 - hits.double()).aurc
     return scores
 
 
@@ -84,11 +89,56 @@ def reliability_of(predictive: Predictive, y: Tensor, *, bins: int = BINS) -> Re
     return reliability(_confidence(p, task), _hits(p, predictive.labels(y), task), bins=bins)
 
 
+def risk_coverage_of(predictive: Predictive, y: Tensor) -> RiskCoverage:
+    """The risk–coverage curve of a predictive's most probable labels, its risk the share of errors.
+
+    Args:
+        predictive: Predictions of classes or of several labels (each label then counts as a prediction).
+        y: The labels.
+
+    Returns:
+        The curve with ``aurc`` and ``e_aurc``.
+
+    Raises:
+        InputError: If the task is neither classification nor multilabel.
+    """
+    task = predictive.likelihood.task
+    if task not in {"classification", "multilabel"}:
+        raise InputError(
+            "predictions of classes or labels", f"the task {task!r}", "use risk_coverage(confidence, loss)"
+        )
+    p = predictive.mean().double()
+    return risk_coverage(_confidence(p, task), 1 - _hits(p, predictive.labels(y), task).double())
+
+
+def crps(predictive: Predictive, y: Tensor) -> Tensor:
+    """The continuous ranked probability score, ``∫ (F(t) − [t ≥ y])² dt``, of each target in closed form.
+
+    Args:
+        predictive: Predictions of measurements with Gaussian noise.
+        y: The targets.
+
+    Returns:
+        Shape ``(N, D)``, float64, in the targets' units; 0 is perfect, and for a point estimate it is ``|y − m|``.
+
+    Raises:
+        InputError: If this is no regression with Gaussian noise, or the targets do not fit.
+
+    Example:
+        >>> from novacula.likelihoods import Normal
+        >>> crps(Predictive(Normal(), torch.zeros(1, 1, 1), "plug-in"), torch.zeros(1, 1))
+        tensor([[0.2337]], dtype=torch.float64)
+    """
+    mu, sd = predictive.gaussians()
+    return gaussians.crps(predictive.labels(y), mu, sd)
+
+
 def _regression(predictive: Predictive, y: Tensor) -> dict[str, float]:
     gap = predictive.mean().double() - y.double()
     scores = {"rmse": float(gap.square().mean().sqrt())}
     if predictive.likelihood.normalised:
         scores["nll"] = -float(predictive.log_prob(y).double().mean())
+        scores["crps"] = float(crps(predictive, y).mean())
         low, high = predictive.interval(0.9)
         scores["coverage_90"] = float(((y >= low) & (y <= high)).double().mean())
     else:

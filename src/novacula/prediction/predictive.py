@@ -7,32 +7,23 @@ people ask of it follows from that.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
-from novacula.inference.linearised import add_noise, gaussian_log_prob, mixture_log_prob, normal_draws
+from novacula.inference.linearised import add_noise, gaussian_log_prob, mixture_log_prob
 from novacula.likelihoods import HeteroscedasticNormal, Normal
 from novacula.likelihoods.base import Likelihood
-
-_NOISE_DRAWS = 64
-
-
-class Entropy(NamedTuple):
-    """Entropies in nats, each of shape ``(N,)``.
-
-    ``total`` is that of the predictive; ``aleatoric`` the average over the weights of each one's own, what would remain
-    were the weights known; ``epistemic`` the difference, the information that the label would give about the weights.
-    The last two are None where the predictive is not made of samples.
-    """
-
-    total: Tensor
-    aleatoric: Tensor | None
-    epistemic: Tensor | None
+from novacula.prediction.conformal import calibrate
+from novacula.prediction.conformal_scores import IntervalScore, SetScore
+from novacula.prediction.conformal_sets import Intervals, Sets
+from novacula.prediction.decisions import DRAWS, Decision, Losses, PointDecision, PointLoss, decide
+from novacula.prediction.entropy import Entropy, of_gaussian, of_mixture, of_probabilities
+from novacula.prediction.gaussians import quantile
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +112,30 @@ class Predictive:
         Raises:
             InputError: If this is no regression with Gaussian noise.
         """
-        mu, sd = self._gaussians()
-        return (sd.square() + mu.square()).mean(0) - mu.mean(0).square() if len(mu) > 1 else sd[0].square()
+        mu, sd = self.gaussians()
+        return sd.square().mean(0) + mu.var(0, correction=0)
+
+    def gaussians(self) -> tuple[Tensor, Tensor]:
+        """The Gaussians of which each target's predictive is the mixture, with equal weights.
+
+        Returns:
+            Means and standard deviations, noise included, each of shape ``(S, N, D)``.
+
+        Raises:
+            InputError: If this is no regression with Gaussian noise.
+        """
+        f = self.outputs
+        if self.covariance is not None:
+            return f, self._total_covariance().diagonal(dim1=1, dim2=2).sqrt().unsqueeze(0)
+        if isinstance(self.likelihood, Normal):
+            sigma = self.likelihood.bind(f.shape[2]).log_sigma.detach().to(f).exp()
+            return f, sigma.expand_as(f)
+        if isinstance(self.likelihood, HeteroscedasticNormal):
+            mu, log_sigma = f.chunk(2, -1)
+            return mu, log_sigma.exp()
+        raise InputError(
+            "a regression with Gaussian noise", f"the likelihood {self.likelihood.loss!r}", "use mean(), or Normal()"
+        )
 
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
         """The central interval of each target: equal probabilities lie below and above.
@@ -143,8 +156,75 @@ class Predictive:
         """
         if not 0 < level < 1:
             raise InputError("a level between 0 and 1", str(level), "use 0.9 for 90 %")
-        mu, sd = self._gaussians()
-        return _quantile(mu, sd, (1 - level) / 2), _quantile(mu, sd, (1 + level) / 2)
+        mu, sd = self.gaussians()
+        return quantile(mu, sd, (1 - level) / 2), quantile(mu, sd, (1 + level) / 2)
+
+    def quantile(self, p: float | Sequence[float] | Tensor) -> Tensor:
+        """Quantiles of each target, of mixtures too.
+
+        Args:
+            p: A probability between 0 and 1, or Q of them.
+
+        Returns:
+            Shape ``(N, D)``, or ``(Q, N, D)``, in the units of the training targets.
+
+        Raises:
+            InputError: If this is no regression with Gaussian noise, or a probability is not between 0 and 1.
+
+        Example:
+            >>> one = Predictive(Normal(sigma=2.0), torch.zeros(1, 1, 1), "plug-in")
+            >>> [round(float(q), 2) for q in one.quantile([0.5, 0.975])]
+            [0.0, 3.92]
+        """
+        wanted = torch.as_tensor(p, dtype=torch.float64)
+        if wanted.ndim > 1 or wanted.numel() == 0 or not bool(((wanted > 0) & (wanted < 1)).all()):
+            raise InputError("probabilities between 0 and 1", str(p), "use 0.5 for the median")
+        mu, sd = self.gaussians()
+        found = torch.stack([quantile(mu, sd, q) for q in wanted.flatten().tolist()])
+        return found if wanted.ndim else found[0]
+
+    def sample(self, n: int, rng: torch.Generator) -> Tensor:
+        """Draw labels from the predictive.
+
+        One draw takes one component for all inputs, as one function explains all of them; so draws are joint over the
+        inputs where the components are weights sampled from a posterior.
+
+        Args:
+            n: The number of draws.
+            rng: The source of randomness.
+
+        Returns:
+            Labels as the likelihood takes them: ``(n, N)`` classes, or ``(n, N, C)`` labels or targets.
+
+        Raises:
+            InputError: If ``n`` is not positive, ``rng`` is no generator, or the likelihood is a loss, which cannot be
+                sampled.
+
+        Example:
+            >>> from novacula.likelihoods import Categorical
+            >>> sure = Predictive(Categorical(), torch.tensor([[[0.0, 90.0], [90.0, 0.0]]]), "plug-in")
+            >>> sure.sample(2, torch.Generator().manual_seed(0))
+            tensor([[1, 0],
+                    [1, 0]])
+        """
+        if n < 1 or not isinstance(rng, torch.Generator):
+            raise InputError(
+                "a positive number of draws and a torch.Generator",
+                f"{n} and a {type(rng).__name__}",
+                "sample(100, torch.Generator().manual_seed(0))",
+            )
+        f = self.outputs
+        if self.covariance is not None:
+            factor = torch.linalg.cholesky(self._total_covariance())
+            noise = torch.randn((n, *f.shape[1:]), generator=rng, device=rng.device, dtype=f.dtype).to(f.device)
+            return f + torch.einsum("ncd,snd->snc", factor, noise)
+        likelihood = self.likelihood.bind(f.shape[2])
+        which = torch.randint(len(f), (n,), generator=rng, device=rng.device).to(f.device)
+        parts = []  # component by component, and back into the order in which they were drawn
+        for s, k in zip(*(t.tolist() for t in which.unique(return_counts=True)), strict=True):
+            y = likelihood.sample(f[s].repeat(k, 1), rng)
+            parts.append(y.reshape(k, self.n, *y.shape[1:]))
+        return torch.cat(parts)[which.argsort(stable=True).argsort()]
 
     def entropy(self) -> Entropy:
         """How unsure the predictive is, and why.
@@ -162,15 +242,12 @@ class Predictive:
         task = self.likelihood.task
         if not self.likelihood.normalised:
             raise InputError("a likelihood with an entropy", f"the loss {self.likelihood.loss!r}", "use a density")
-        if task == "regression":
-            total, aleatoric = self._gaussian_entropies()
-        else:
-            each = _class_entropy if task == "classification" else _label_entropy
-            p = self.samples
-            total, aleatoric = each(p.mean(0)), each(p).mean(0)
-            if len(p) == 1:
-                return Entropy(total, None, None)
-        return Entropy(total, aleatoric, (total - aleatoric).clamp(min=0))
+        if task != "regression":
+            return of_probabilities(self.samples, exclusive=task == "classification")
+        if self.covariance is None:
+            return of_mixture(*self.gaussians())
+        assert isinstance(self.likelihood, Normal)
+        return of_gaussian(self._total_covariance(), add_noise(torch.zeros_like(self.covariance), self.likelihood))
 
     def labels(self, y: Tensor) -> Tensor:
         """Check labels against the inputs.
@@ -189,69 +266,87 @@ class Predictive:
             raise InputError(f"labels of the {self.n} inputs", f"{len(y)} labels", "pass the labels of the same rows")
         return y
 
+    # ------------------------------------------------------------------ what to do with it
+
+    @overload
+    def decide(self, loss: PointLoss, *, tau: float | None = None, abstain: float | None = None) -> PointDecision: ...
+    @overload
+    def decide(
+        self,
+        loss: Losses,
+        *,
+        actions: Sequence[Any] | Tensor | None = None,
+        abstain: float | None = None,
+        draws: int = DRAWS,
+    ) -> Decision: ...
+    def decide(
+        self,
+        loss: Losses | PointLoss,
+        *,
+        actions: Sequence[Any] | Tensor | None = None,
+        abstain: float | None = None,
+        tau: float | None = None,
+        draws: int = DRAWS,
+    ) -> Decision | PointDecision:
+        """The action with the least expected loss for each input, see `novacula.prediction.decisions`.
+
+        Args:
+            loss: For classes, costs of shape ``(C, A)`` (rows are true classes, columns actions; a tensor, nested lists
+                or `Costs`), or ``"zero_one"``. For multilabel, costs ``(2, A)``, for each label by itself. For
+                regression ``"squared"``, ``"absolute"`` or ``"pinball"``. For all of them a function
+                ``loss(action, y)`` with ``actions``, where ``y`` are labels ``(K, …)`` and the losses have shape
+                ``(K,)`` for classes (all C of them), ``(K, N)`` otherwise (K draws of the labels of N inputs).
+            actions: The actions to choose from for a function; for costs, names of the columns.
+            abstain: The cost of not acting (leaving the case to someone else); by default one must act.
+            tau: The level of ``"pinball"``.
+            draws: Draws of the labels for a function, where they are not classes.
+
+        Returns:
+            Actions with their expected losses; for the losses of a regression that have names, values.
+
+        Raises:
+            InputError: If the loss does not fit the task, is not finite, or has another shape, or an option is wrong.
+
+        Example:
+            >>> from novacula.likelihoods import Categorical
+            >>> half = Predictive(Categorical(), torch.tensor([[[0.0, 0.1]]]), "plug-in")
+            >>> half.decide([[0.0, 1.0], [20.0, 0.0]]).action, half.decide("zero_one", abstain=0.3).abstained
+            (tensor([1]), tensor([True]))
+        """
+        return decide(self, loss, actions=actions, abstain=abstain, tau=tau, draws=draws)
+
+    def conformal(
+        self,
+        alpha: float,
+        calibration: Predictive,
+        y: Tensor,
+        *,
+        score: str | SetScore | IntervalScore | None = None,
+        seed: int = 0,
+    ) -> Sets | Intervals:
+        """Sets or intervals that hold the truth with probability ``1 − alpha``, whatever the model is worth.
+
+        The same as ``conformal.calibrate(calibration, y, alpha=alpha)(self)``: call `calibrate` where many predictives
+        share one calibration, or groups each need their own.
+
+        Args:
+            alpha: The share of labels that may be missed.
+            calibration: The same model's predictive of inputs that it was not trained on.
+            y: Their labels.
+            score: The score, see `novacula.prediction.conformal`.
+            seed: Seed of the scores that are randomised.
+
+        Returns:
+            `Sets` for classes and multilabel, `Intervals` for regression.
+
+        Raises:
+            InputError: If there are too few labels for the level, or the score does not fit the task.
+        """
+        return calibrate(calibration, y, alpha=alpha, score=score, seed=seed)(self)
+
     # ------------------------------------------------------------------ inside
 
     def _total_covariance(self) -> Tensor:
         assert self.covariance is not None
         assert isinstance(self.likelihood, Normal)
         return add_noise(self.covariance, self.likelihood)
-
-    def _gaussians(self) -> tuple[Tensor, Tensor]:
-        # Means and standard deviations of each component, each (S, N, D).
-        f = self.outputs
-        if self.covariance is not None:
-            return f, self._total_covariance().diagonal(dim1=1, dim2=2).sqrt().unsqueeze(0)
-        if isinstance(self.likelihood, Normal):
-            sigma = self.likelihood.bind(f.shape[2]).log_sigma.detach().to(f).exp()
-            return f, sigma.expand_as(f)
-        if isinstance(self.likelihood, HeteroscedasticNormal):
-            mu, log_sigma = f.chunk(2, -1)
-            return mu, log_sigma.exp()
-        raise InputError(
-            "a regression with Gaussian noise", f"the likelihood {self.likelihood.loss!r}", "use mean(), or Normal()"
-        )
-
-    def _gaussian_entropies(self) -> tuple[Tensor, Tensor]:
-        mu, sd = self._gaussians()
-        d = mu.shape[2]
-        constant = 0.5 * d * math.log(2 * math.pi * math.e)
-        if self.covariance is not None:
-            noise = self.covariance.new_zeros(self.covariance.shape)
-            assert isinstance(self.likelihood, Normal)
-            return tuple(  # type: ignore[return-value]
-                constant + 0.5 * torch.linalg.slogdet(m).logabsdet
-                for m in (self._total_covariance(), add_noise(noise, self.likelihood))
-            )
-        aleatoric = constant + sd.log().sum(-1).mean(0)
-        if len(mu) == 1:
-            return aleatoric, aleatoric
-        z = normal_draws(_NOISE_DRAWS, d, 1, mu)
-        logs = [torch.stack([_log_normal(m + s * e, mu, sd) for e in z]).mean(0) for m, s in zip(mu, sd, strict=True)]
-        return -torch.stack(logs).mean(0), aleatoric
-
-
-def _log_normal(y: Tensor, mu: Tensor, sd: Tensor) -> Tensor:
-    # The log-density of y (N, D) under the mixture of independent Gaussians (S, N, D).
-    logs = (-0.5 * ((y - mu) / sd).square() - sd.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
-    return logs.logsumexp(0) - math.log(len(mu))
-
-
-def _quantile(mu: Tensor, sd: Tensor, p: float) -> Tensor:
-    # The p-quantile of a mixture of Gaussians, by bisection between its components' quantiles.
-    each = mu + sd * torch.special.ndtri(torch.tensor(p, dtype=torch.float64)).to(mu)
-    low, high = each.amin(0), each.amax(0)
-    if len(mu) == 1:
-        return low
-    for _ in range(60):
-        middle = (low + high) / 2
-        below = torch.special.ndtr((middle - mu) / sd).mean(0) < p
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    return (low + high) / 2
-
-
-def _class_entropy(p: Tensor) -> Tensor:
-    return torch.special.entr(p).sum(-1)
-
-
-def _label_entropy(p: Tensor) -> Tensor:
-    return (torch.special.entr(p) + torch.special.entr(1 - p)).sum(-1)

@@ -57,7 +57,23 @@ METRICS = (
         "the same over bins of equal counts",
         headline=False,
     ),
+    Metric(
+        "crps",
+        "CRPS",
+        "a CRPS of",
+        False,
+        "mean distance of the predictive distribution from the truth, in the target’s unit",
+        True,
+    ),
     Metric("brier", "Brier score", "a Brier score of", False, "mean squared error of the probabilities"),
+    Metric(
+        "aurc",
+        "Area under risk–coverage",
+        "",
+        False,
+        "share of errors among the surest predictions, averaged over how many are kept",
+        headline=False,
+    ),
     Metric(
         "coverage_90", "Coverage at 90\u00a0%", "", None, "share of values in the 90\u00a0% interval", headline=False
     ),

@@ -17,7 +17,7 @@ from novacula.core.data import Data
 from novacula.core.params import count
 from novacula.core.rng import generator
 from novacula.core.run import Run
-from novacula.prediction import Predictive, evaluate, predict
+from novacula.prediction import Predictive, crps, evaluate, predict
 
 if TYPE_CHECKING:
     from novacula.study.learn import LearnResult
@@ -117,6 +117,8 @@ def _evaluate(predictive: Predictive, test: Data, arrays: dict[str, np.ndarray],
         mean, y = test.scaling.restore_y(mean), test.scaling.restore_y(y)
         found["nll"] += test.scaling.log_y_scale
         found["rmse"] = float((mean.double() - y.double()).square().mean().sqrt())
+        if "crps" in found:
+            found["crps"] = float(test.scaling.restore_y_scale(crps(predictive, test.y)).double().mean())
     arrays[f"{key}/mean"] = mean.detach().cpu().numpy()
     if test.task == "regression":
         arrays[f"{key}/sd"] = _sd(predictive, test).cpu().numpy()

@@ -1,0 +1,100 @@
+"""Every method against the reference posterior of a small net (`benchmarks.gold_task`, `benchmarks.peers.numpyro_gold`).
+
+``python -m benchmarks.gold --method sgld --seeds 0 1 2`` writes ``results/gold/sgld.json``: accuracy, log loss,
+agreement with the reference's classes, total variation from its probabilities, CPU seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import novacula as nv
+from benchmarks.common import environment, write
+from benchmarks.gold_task import SIZES, compare, digits, scores
+
+RESULTS = Path(__file__).parent / "results" / "gold"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method and how long it runs."""
+
+    method: Callable[[], Any]
+    steps: int
+    chains: int = 1
+    batch_size: int = 100
+
+
+METHODS: dict[str, Entry] = {
+    "map": Entry(lambda: nv.MAP(lr=1e-2), 2_000),
+    "ensemble": Entry(lambda: nv.Ensemble(nv.MAP(lr=1e-2), members=10), 2_000),
+    "laplace_exact": Entry(lambda: nv.Laplace("exact", optimiser=nv.MAP(lr=1e-2)), 2_000),
+    "laplace_kron": Entry(lambda: nv.Laplace("kron", optimiser=nv.MAP(lr=1e-2)), 2_000),
+    "laplace_last_layer": Entry(lambda: nv.Laplace("last_layer", optimiser=nv.MAP(lr=1e-2)), 2_000),
+    "multi_laplace_kron": Entry(lambda: nv.Ensemble(nv.Laplace("kron", optimiser=nv.MAP(lr=1e-2)), 5), 2_000),
+    "sgld": Entry(lambda: nv.SGLD(lr=0.02, keep=100), 20_000, chains=4),
+    "sghmc": Entry(lambda: nv.SGHMC(lr=0.005, keep=100), 20_000, chains=4),
+}
+
+
+def problem(temperature: float = 1.0) -> tuple[nv.Target, nv.Data, torch.Tensor, np.ndarray]:
+    """The target, the training data, test images and labels."""
+    x, y, x_test, y_test = digits()
+    d, h, c = SIZES
+    net = nn.Sequential(nn.Linear(d, h), nn.ReLU(), nn.Linear(h, c))
+    target = nv.Target(net, prior=nv.Gaussian(1.0), temperature=temperature)
+    return target, nv.Data(torch.tensor(x), torch.tensor(y, dtype=torch.int64)), torch.tensor(x_test), y_test
+
+
+def run(name: str, seed: int, entry: Entry | None = None, **predict: Any) -> dict[str, Any]:
+    """One run of a method."""
+    entry = entry or METHODS[name]
+    torch.manual_seed(seed)  # the network's own start
+    target, data, x_test, y_test = problem()
+    began = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", nv.NovaculaWarning)
+        post = nv.infer(
+            entry.method(),
+            target,
+            data,
+            steps=entry.steps,
+            chains=entry.chains,
+            batch_size=entry.batch_size,
+            seed=seed,
+        )
+        inferred = time.process_time() - began
+        p = nv.predict(post, x_test, **predict).mean().double().numpy()
+    reference = np.load(RESULTS / "numpyro.npz")["probabilities"].mean(0)
+    result = {**scores(p, y_test), **compare(p, reference), "cpu_seconds": inferred, "warnings": list(post.warnings)}
+    return {**result, "cpu_seconds_with_prediction": time.process_time() - began}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--method", choices=METHODS, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    entry = METHODS[options.method]
+    runs = [run(options.method, seed) for seed in options.seeds]
+    means = {k: fmean(r[k] for r in runs) for k in runs[0] if k != "warnings"}
+    settings = {"method": repr(entry.method()), "steps": entry.steps, "chains": entry.chains, "batch": entry.batch_size}
+    result = {"environment": environment(), "settings": settings, "seeds": options.seeds, "runs": runs, "mean": means}
+    write(RESULTS / f"{options.method}.json", result)
+    print(options.method, {k: round(v, 4) for k, v in means.items()})
+
+
+if __name__ == "__main__":
+    main()
