@@ -56,6 +56,23 @@ def significant(value: float | None, digits: int = 3) -> str:
     return text.replace("-", "−")
 
 
+def percent(value: float) -> str:
+    """A share in per cent, with a decimal below ten.
+
+    Args:
+        value: The share.
+
+    Returns:
+        For instance ``"4.2 %"``.
+
+    Example:
+        >>> percent(0.0421).replace(NO_BREAK, " "), percent(0.5).replace(NO_BREAK, " ")
+        ('4.2 %', '50 %')
+    """
+    text = f"{100 * value:.1f}" if abs(value) < 0.0995 else f"{100 * value:.0f}"
+    return f"{text.removesuffix('.0')}{NO_BREAK}%"
+
+
 def with_error(value: float | None, error: float | None) -> str:
     """A number and its standard error, to two digits of the error and at most two decimals.
 

@@ -13,11 +13,13 @@ from markupsafe import Markup
 
 from novacula.core.atomic import write_text
 from novacula.core.run import REPORT, Run
-from novacula.reporting import metrics
+from novacula.reporting import metrics, posterior
 from novacula.reporting.extents import NOT_AN_EXTENT, base, meaning, negligible
-from novacula.reporting.figures import confusion, coverage, glyphs, montage, precision, reliability, residuals, training
+from novacula.reporting.figures import glyphs, montage, precision, training
 from novacula.reporting.figures.base import Picture
+from novacula.reporting.methods import averaged
 from novacula.reporting.numbers import MISSING, count, duration, number, significant
+from novacula.reporting.pictures import chosen, one_answer, predictions, present, sampler
 from novacula.reporting.provenance import provenance
 from novacula.reporting.verdict import stability, verdict
 
@@ -83,20 +85,25 @@ def render(run: Run) -> str:
         css=Markup(resources.files("novacula.reporting").joinpath("templates/report.css").read_text(encoding="utf-8")),
         title=_title(record),
         subtitle=_subtitle(record),
-        verdict=verdict(record, history),
+        verdict=verdict(record, history, run.arrays),
         moved=bool(stability(record)),
         extents=extent_views(record),
-        montage=_optional(_montage(run)),
-        training=[*_present([training.evidence(history), training.loss(history)]), *training.extents(history)],
-        precision=_optional(precision.precision(precisions)),
+        montage=present(_montage(run)),
+        training=[*present(training.evidence(history), training.loss(history)), *training.extents(history)],
+        precision=present(precision.precision(precisions)),
         precisions=[(name, significant(value), _deviation(value)) for name, value in precisions.items()],
+        posterior=posterior.view(record, run.arrays),
+        sampler=sampler(run),
         predictions=predictions(run),
         metrics=metrics.rows(record.get("test"), record.get("map_test"), n=record["data"].get("n_test") or 0),
         n_test=count(record["data"].get("n_test") or 0, "test example"),
-        one_column=_is_point(record),
+        one_column=one_answer(record),
+        was_chosen=chosen(record),
+        has_point=chosen(record) or record.get("map_test") is not None,
+        averaged=averaged(record),
         reason=str((record.get("predictive") or {}).get("reason") or "").rstrip("."),
         scores=_scores(record),
-        warnings=list(dict.fromkeys([*(record.get("warnings") or []), *(record["evidence"].get("warnings") or [])])),
+        warnings=_warnings(record),
         parts=[(k.replace("_", " "), number(v, 1)) for k, v in (record["evidence"].get("parts") or {}).items()],
         provenance=provenance(record),
     )
@@ -126,52 +133,9 @@ def extent_views(record: Mapping[str, Any]) -> list[ExtentView]:
     return views
 
 
-def predictions(run: Run) -> list[Picture]:
-    """The figures of the test predictions that the saved arrays allow.
-
-    Args:
-        run: The run.
-
-    Returns:
-        Reliability and confusion for classes, reliability for labels, residuals and coverage for regression.
-    """
-    mean, y, point = (run.arrays.get(k) for k in ("test/mean", "test/y", "map_test/mean"))
-    point = None if _is_point(run.record) else point
-    if mean is None or y is None or not len(mean):
-        return []
-    task = run.record["data"].get("task")
-    if task == "regression":
-        sd = run.arrays.get("test/sd")
-        pictures = residuals.residuals(mean, y, sd, run.record["data"].get("targets") or ())
-        return pictures if sd is None or not pictures else [*pictures, *_optional(coverage.coverage(mean, sd, y))]
-    if task == "multilabel":
-        labels = y.reshape(len(y), -1)
-        return _present([reliability.reliability(mean.reshape(labels.shape), labels, point)])
-    if task == "classification":
-        return _present(
-            [
-                reliability.reliability(mean, y, point),
-                confusion.confusion(mean, y, run.record["data"].get("classes")),
-            ]
-        )
-    return []
-
-
-def _is_point(record: Mapping[str, Any]) -> bool:
-    return (record.get("predictive") or {}).get("structure") == "point"
-
-
 def _montage(run: Run) -> Picture | None:
     original, transformed = run.arrays.get("montage/original"), run.arrays.get("montage/transformed")
     return None if original is None or transformed is None else montage.montage(original, transformed)
-
-
-def _present(pictures: list[Picture | None]) -> list[Picture]:
-    return [p for p in pictures if p is not None]
-
-
-def _optional(picture: Picture | None) -> list[Picture]:
-    return _present([picture])
 
 
 def _title(record: Mapping[str, Any]) -> str:
@@ -187,6 +151,13 @@ def _subtitle(record: Mapping[str, Any]) -> str:
     parts += [f"perturbed by {', '.join(map(str, perturbed))}"] if perturbed else []
     parts += [f"learned in {duration(record['seconds'].get('total'))}"] if record["seconds"].get("total") else []
     return " · ".join(parts)
+
+
+def _warnings(record: Mapping[str, Any]) -> list[str]:
+    # Those of the posterior stand beside its diagnostics, and only there.
+    listed = [*(record.get("warnings") or []), *(record["evidence"].get("warnings") or [])]
+    elsewhere = set(posterior.warnings(record))
+    return [text for text in dict.fromkeys(listed) if text not in elsewhere]
 
 
 def _deviation(value: float | None) -> str:

@@ -32,7 +32,7 @@ def provenance(record: Mapping[str, Any]) -> dict[str, Any]:
         ("Run folder", str(record.get("output_dir") or MISSING)),
     ]
     facts.append(("Versions", ", ".join(f"{name} {v}" for name, v in record["versions"].items())))
-    settings = [(name.replace("_", " "), _setting(v)) for name, v in (record.get("settings") or {}).items()]
+    settings = [(name.replace("_", " "), setting(v)) for name, v in (record.get("settings") or {}).items()]
     return {"command": record.get("command") or "", "facts": facts, "settings": settings}
 
 
@@ -44,11 +44,23 @@ def _time(seconds: Mapping[str, Any]) -> str:
     return duration(total)
 
 
-def _setting(value: Any) -> str:
+def setting(value: Any) -> str:
+    """A setting as people read it.
+
+    Args:
+        value: Any plain JSON value.
+
+    Returns:
+        Words.
+
+    Example:
+        >>> setting(None), setting({"a": [1, 2]}), setting(True)
+        ('default', 'a 1, 2', 'true')
+    """
     if value is None:
         return "default"
     if isinstance(value, Mapping):
-        return ", ".join(f"{k} {_setting(v)}" for k, v in value.items())
+        return ", ".join(f"{k} {setting(v)}" for k, v in value.items())
     if isinstance(value, list):
-        return ", ".join(map(_setting, value)) or "none"
+        return ", ".join(map(setting, value)) or "none"
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,11 @@
-"""The few statistics that the report computes from saved predictions, in numpy."""
+"""The few statistics that the report computes from saved predictions, in numpy.
+
+References:
+    Bias-reduced uncertainty estimation for deep neural classifiers. Y. Geifman, G. Uziel, R. El-Yaniv, 2019.
+    arXiv:1805.08206 (risk–coverage curves).
+    Rank-normalization, folding, and localization: an improved R̂ for assessing convergence of MCMC. A. Vehtari,
+    A. Gelman, D. Simpson, B. Carpenter, P.-C. Bürkner, 2021. arXiv:1903.08008 (rank plots).
+"""
 
 from __future__ import annotations
 
@@ -131,3 +138,122 @@ def central_levels(mean: np.ndarray, sd: np.ndarray, y: np.ndarray) -> np.ndarra
     """
     z = np.abs(y - mean) / (math.sqrt(2.0) * sd)
     return np.vectorize(math.erf, otypes=[float])(z)
+
+
+@dataclass(frozen=True, eq=False)
+class RiskCoverage:
+    """How large the risk is when only the surest predictions are kept.
+
+    Args:
+        coverage: The share that is kept, ``1/N, 2/N, …, 1``.
+        risk: The mean loss of what is kept.
+        ideal: The same, had the predictions been in order of their losses.
+    """
+
+    coverage: np.ndarray
+    risk: np.ndarray
+    ideal: np.ndarray
+
+    @property
+    def area(self) -> float:
+        """The area under the curve: the mean risk over all coverages."""
+        return float(self.risk.mean())
+
+    def at(self, share: float) -> float:
+        """The risk at a coverage.
+
+        Args:
+            share: The share that is kept; rounded up to whole predictions.
+
+        Returns:
+            The mean loss of that share.
+        """
+        n = len(self.risk)
+        return float(self.risk[min(max(math.ceil(share * n - 1e-9), 1), n) - 1])
+
+
+def risk_coverage(confidence: np.ndarray, loss: np.ndarray) -> RiskCoverage:
+    """The risk–coverage curve. Predictions of equal confidence count as their average, whatever the order of the rows.
+
+    Args:
+        confidence: Larger where the model is surer, shape ``(N,)``.
+        loss: The loss of each prediction (0 or 1 for right or wrong), shape ``(N,)``.
+
+    Returns:
+        The curve.
+    """
+    c, values = np.asarray(confidence, dtype=float).ravel(), np.asarray(loss, dtype=float).ravel()
+    order = np.argsort(-c, kind="stable")
+    _, group, size = np.unique(-c[order], return_inverse=True, return_counts=True)
+    mean = np.bincount(group, weights=values[order]) / size
+    k = np.arange(1, len(c) + 1)
+    return RiskCoverage(k / len(c), np.cumsum(mean[group]) / k, np.cumsum(np.sort(values)) / k)
+
+
+def evenly(n: int, most: int) -> np.ndarray:
+    """Positions to show of n in a row, the first and the last among them.
+
+    Args:
+        n: How many there are.
+        most: How many to show at most, two or more.
+
+    Returns:
+        Increasing indices.
+    """
+    return np.arange(n) if n <= most else np.unique(np.linspace(0, n - 1, most).round().astype(int))
+
+
+def within(low: np.ndarray, high: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Whether values lie between two quantiles, the ends included.
+
+    Args:
+        low: The lower quantiles.
+        high: The upper ones.
+        y: Values, all of one shape.
+
+    Returns:
+        Booleans of that shape.
+    """
+    return (low <= y) & (y <= high)
+
+
+def binned(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """The bin of each value; those beyond the ends belong to the first or the last.
+
+    Args:
+        values: The values, shape ``(N,)``.
+        edges: Increasing, one more than bins; a bin holds its left edge.
+
+    Returns:
+        Indices.
+    """
+    return np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1; equal values share the mean of theirs.
+
+    Args:
+        values: Any shape.
+
+    Returns:
+        Ranks of that shape.
+    """
+    flat = np.asarray(values, dtype=float).ravel()
+    _, group, size = np.unique(flat, return_inverse=True, return_counts=True)
+    last = np.cumsum(size)
+    return (last - (size - 1) / 2)[group.ravel()].reshape(np.shape(values))
+
+
+def rank_counts(draws: np.ndarray, bins: int) -> np.ndarray:
+    """For each chain, how often its draws take each part of the ranks among the draws of all chains.
+
+    Args:
+        draws: Shape ``(M, K)``.
+        bins: The number of equal parts.
+
+    Returns:
+        Counts ``(M, bins)``; about ``K / bins`` each where the chains draw from one distribution.
+    """
+    part = np.minimum(((ranks(draws) - 0.5) / draws.size * bins).astype(int), bins - 1)
+    return np.stack([np.bincount(chain, minlength=bins) for chain in part])

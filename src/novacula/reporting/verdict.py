@@ -10,9 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from novacula.reporting.extents import NEGLIGIBLE, NOT_AN_EXTENT, base, everything, meaning, negligible
+from novacula.reporting.methods import averaged, is_point
 from novacula.reporting.metrics import METRICS, better
 from novacula.reporting.numbers import count, listing, number, significant, with_error
+from novacula.reporting.posterior import doubt
 
 Record = Mapping[str, Any]
 
@@ -37,12 +41,15 @@ class Verdict:
     assumes: tuple[str, ...]
 
 
-def verdict(record: Record, history: Sequence[Mapping[str, Any]] = ()) -> Verdict:
+def verdict(
+    record: Record, history: Sequence[Mapping[str, Any]] = (), arrays: Mapping[str, np.ndarray] | None = None
+) -> Verdict:
     """Put a run's results in words.
 
     Args:
         record: The contents of ``run.json``.
         history: One record an epoch.
+        arrays: The run's arrays.
 
     Returns:
         The verdict.
@@ -53,7 +60,7 @@ def verdict(record: Record, history: Sequence[Mapping[str, Any]] = ()) -> Verdic
     return Verdict(
         learned=" ".join(learned),
         result=" ".join(_result(record)),
-        sure=" ".join([*_evidence(record), *_stability(record, history)]),
+        sure=" ".join([*_evidence(record), *_stability(record, history), *_draws(record, arrays or {})]),
         assumes=_assumptions(record),
     )
 
@@ -119,7 +126,7 @@ def _noise(record: Record) -> list[str]:
 
 
 def _precisions(record: Record) -> list[str]:
-    found = {k: float(v) for k, v in (record.get("prior", {}).get("precision") or {}).items() if v}
+    found = {k: float(v) for k, v in ((record.get("prior") or {}).get("precision") or {}).items() if v}
     if not found:
         return []
     low, high = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
@@ -138,19 +145,23 @@ def _result(record: Record) -> list[str]:
     shown = [m for m in METRICS if m.headline and test.get(m.key) is not None]
     said = listing([f"{m.words} {m.text(test[m.key])}" for m in shown])
     copies = (record.get("settings") or {}).get("copies") or {}
-    averaged = (
-        f"averaging outputs over {copies['predict']} transformed copies"
-        if eta(record) and copies.get("predict")
-        else ""
-    )
-    how = f", {averaged}," if averaged else ""
+    over = [f"{copies['predict']} transformed copies"] if eta(record) and copies.get("predict") else []
+    over += [what] if (what := averaged(record)) else []
+    how = f", averaging outputs over {listing(over)}," if over else ""
     sentences = [f"On {count(record['data'].get('n_test') or 0, 'test example')} the model{how} reaches {said}."]
-    if (record.get("predictive") or {}).get("structure") == "point":
+    asked = record.get("posterior")
+    if asked and is_point(asked):
+        sentences.append("These are one network’s predictions; nothing is averaged.")
+    elif not asked and (record.get("predictive") or {}).get("structure") == "point":
         sentences.append("No average over weights promised better, so these are the point estimate’s predictions.")
     elif point and test.get("nll") is not None and point.get("nll") is not None:
         which = {1: "better than", -1: "worse than", 0: "as good as"}[better("nll", test["nll"], point["nll"])]
         sentences.append(f"Its log loss is {which} the plain point estimate’s ({number(point['nll'])}).")
     return sentences
+
+
+def _draws(record: Record, arrays: Mapping[str, np.ndarray]) -> list[str]:
+    return [text] if (text := doubt(record, arrays)) else []
 
 
 def _evidence(record: Record) -> list[str]:

@@ -9,14 +9,18 @@ give the same bytes.
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import matplotlib.style
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from novacula.reporting.numbers import significant
 
 INK, MUTED, RULE, PAPER = "#1d1c1a", "#66625b", "#dcd8cf", "#fbfaf8"
 ACCENT, SECOND, FAINT = "#21618c", "#b0532a", "#cfe0ec"
@@ -165,6 +169,79 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     head = f'<svg role="img" aria-label="{_attribute(alt)}" width="{width}" height="{height}"'
     text = re.sub(r'<svg\b[^>]*?(viewBox="[^"]*")[^>]*>', rf"{head} \1>", text, count=1)
     return text.strip() + "\n"
+
+
+def quiet(axes: Axes, title: str = "", *, grid: bool = True) -> None:
+    """Take away what a figure can be read without: the left spine and tick marks.
+
+    Args:
+        axes: The axes.
+        title: What is measured upwards.
+        grid: Whether horizontal lines guide the eye.
+    """
+    if grid:
+        axes.grid(axis="y")
+    axes.spines["left"].set_visible(False)
+    axes.spines["bottom"].set_zorder(5)  # over what stands on it
+    axes.tick_params(length=0, which="both")
+    axes.tick_params(axis="x", pad=7)  # so that the zeros of both axes stay apart
+    if title:
+        axes.set_title(title, color=MUTED, pad=8)
+
+
+def bars(
+    axes: Axes, x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: object, *, width: float, alpha: float
+) -> None:
+    """Vertical lines, as a single path: a tenth of the size of separate ones.
+
+    Args:
+        axes: The axes.
+        x: Where, shape ``(n,)``.
+        low: Their lower ends.
+        high: Their upper ends.
+        colour: Their colour.
+        width: Their width in CSS pixels.
+        alpha: Their opacity.
+    """
+    gap = np.full(len(x), math.nan)
+    across, up = np.stack([x, x, gap], 1).ravel(), np.stack([low, high, gap], 1).ravel()
+    (line,) = axes.plot(across, up, color=colour, linewidth=width, alpha=alpha, solid_capstyle="butt")  # type: ignore[arg-type]
+    line.get_path().should_simplify = False  # it would drop what it takes for a detour
+
+
+def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Where to label a logarithmic axis: whole decades where there are three or more, else 1-2-5 steps.
+
+    Args:
+        low: The logarithm to base 10 of its lower end.
+        high: That of its upper end.
+        most: How many labels fit.
+
+    Returns:
+        Values, not logarithms.
+
+    Example:
+        >>> log_ticks(-0.2, 3.1), log_ticks(0.0, 1.0)
+        ([1.0, 10.0, 100.0, 1000.0], [1.0, 2.0, 5.0, 10.0])
+    """
+    decades = [10.0**e for e in range(math.ceil(low), math.floor(high) + 1)]
+    fine = [m * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for m in (1, 2, 5)]
+    ticks = decades if len(decades) >= 3 else [t for t in fine if low <= math.log10(t) <= high]
+    while len(ticks) > most:
+        ticks = ticks[::2]
+    return ticks
+
+
+def tick_texts(ticks: list[float]) -> list[str]:
+    """Labels of ticks, as plain numbers.
+
+    Args:
+        ticks: Their values.
+
+    Returns:
+        Texts.
+    """
+    return [significant(t, 2) for t in ticks]
 
 
 def direct_labels(axes: Axes, ends: list[tuple[float, str, str]], *, x: float, gap: float) -> None:

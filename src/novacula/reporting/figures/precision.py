@@ -5,7 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from novacula.reporting.figures.base import ACCENT, INK, MUTED, PAPER, RULE, Picture, canvas, panel, style, svg
+from novacula.reporting.figures.base import (
+    ACCENT,
+    INK,
+    MUTED,
+    PAPER,
+    RULE,
+    Picture,
+    canvas,
+    log_ticks,
+    panel,
+    style,
+    svg,
+    tick_texts,
+)
 from novacula.reporting.numbers import significant
 
 _NAMED = 40  # above this many tensors, names would be too many to read
@@ -48,7 +61,9 @@ def precision(values: Mapping[str, float | None]) -> Picture | None:
         )
         axes.tick_params(length=0, which="both")
         axes.spines["left"].set_visible(False)
-        _ticks(axes, lowest - pad, highest + pad)
+        ticks = log_ticks(lowest - pad, highest + pad)
+        axes.set_xticks(ticks, tick_texts(ticks))
+        axes.set_xticks([], minor=True)
         if named:
             axes.set_yticks(range(len(found)), [_short(k) for k in found])
             axes.tick_params(axis="y", labelcolor=INK)
@@ -57,17 +72,6 @@ def precision(values: Mapping[str, float | None]) -> Picture | None:
         if any(n.rsplit(".", 1)[-1].startswith("bias") for n in found):
             axes.set_title("filled: weights, hollow: biases", color=MUTED, pad=8)
         return Picture("precision", "Prior precision by layer", svg(figure, "precision", alt), alt, "")
-
-
-def _ticks(axes: object, low: float, high: float) -> None:
-    """Whole decades where there are three or more, else 1-2-5 steps; labelled as plain numbers."""
-    decades = [10.0**e for e in range(math.ceil(low), math.floor(high) + 1)]
-    fine = [m * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for m in (1, 2, 5)]
-    ticks = decades if len(decades) >= 3 else [t for t in fine if low <= math.log10(t) <= high]
-    while len(ticks) > 6:
-        ticks = ticks[::2]
-    axes.set_xticks(ticks, [significant(t, 2) for t in ticks])  # type: ignore[attr-defined]
-    axes.set_xticks([], minor=True)  # type: ignore[attr-defined]
 
 
 def _short(name: str) -> str:

@@ -23,13 +23,16 @@ from novacula.reporting.statistics import Bins, calibration, confidence, wilson
 _HEIGHT, _COUNTS = 430, 96
 
 
-def reliability(mean: np.ndarray, y: np.ndarray, point: np.ndarray | None = None) -> Picture | None:
+def reliability(
+    mean: np.ndarray, y: np.ndarray, point: np.ndarray | None = None, *, chosen: str = "chosen predictive"
+) -> Picture | None:
     """The reliability diagram of test predictions.
 
     Args:
         mean: Class probabilities ``(N, C)``, or label probabilities.
         y: Classes ``(N,)``, or labels ``(N, C)`` of 0 and 1.
         point: The point estimate's probabilities, for comparison.
+        chosen: What the predictive is called.
 
     Returns:
         The figure, or None without predictions.
@@ -57,7 +60,7 @@ def reliability(mean: np.ndarray, y: np.ndarray, point: np.ndarray | None = None
         axes.tick_params(length=0)
         axes.spines["left"].set_visible(False)
         axes.set_title("observed frequency" if labels else "accuracy", color=MUTED, pad=10)
-        axes.text(0.97, 0.13, "● chosen predictive", color=ACCENT, ha="right")
+        axes.text(0.97, 0.13, f"● {chosen}", color=ACCENT, ha="right")
         if other is not None:
             axes.text(0.97, 0.05, "○ point estimate", color=SECOND, ha="right")
         lower = panel(figure, left=52, bottom=44, top=_HEIGHT - 44 - _COUNTS, right=16)

@@ -16,6 +16,7 @@ from novacula.reporting.figures.base import (
     RASTER,
     SECOND,
     Picture,
+    bars,
     canvas,
     panel,
     style,
@@ -24,7 +25,8 @@ from novacula.reporting.figures.base import (
 from novacula.reporting.numbers import significant
 from novacula.reporting.statistics import Z95, coverage
 
-_MOST = 4  # columns of a target that are shown
+MOST_COLUMNS = 4
+"""Columns of a target that are shown."""
 
 
 def residuals(
@@ -45,20 +47,30 @@ def residuals(
     if not len(mean) or mean.shape != y.shape:
         return []
     sd = None if sd is None else np.broadcast_to(sd.reshape(len(sd), -1) if sd.ndim else sd, mean.shape)
-    columns = range(min(mean.shape[1], _MOST))
+    columns = range(min(mean.shape[1], MOST_COLUMNS))
     return [
         _column(
             mean[:, d],
             y[:, d],
             None if sd is None else sd[:, d],
-            _name(names, d, mean.shape[1]),
+            column_name(names, d, mean.shape[1]),
             f"residuals-{d + 1}",
         )
         for d in columns
     ]
 
 
-def _name(names: Sequence[str], d: int, size: int) -> str:
+def column_name(names: Sequence[str], d: int, size: int) -> str:
+    """What a column of the target is called.
+
+    Args:
+        names: The columns' names, if known.
+        d: The column.
+        size: How many there are.
+
+    Returns:
+        Its name or number; empty for an only column without a name.
+    """
     return str(names[d]) if len(names) == size else ("" if size == 1 else f"target {d + 1}")
 
 
@@ -85,6 +97,7 @@ def _column(mean: np.ndarray, y: np.ndarray, sd: np.ndarray | None, name: str, i
         axes.grid(axis="y")
         axes.spines["left"].set_visible(False)
         axes.tick_params(length=0)
+        axes.locator_params(axis="x", nbins=7)
         axes.set_xlabel(f"predicted {name}".strip())
         axes.set_title("residual", color=MUTED, pad=8)
         title = f"Residuals: {name}" if name else "Residuals"
@@ -94,5 +107,5 @@ def _column(mean: np.ndarray, y: np.ndarray, sd: np.ndarray | None, name: str, i
 def _points(axes: Axes, x: np.ndarray, r: np.ndarray, sd: np.ndarray | None, colour: str, *, raster: bool) -> None:
     tone = to_rgb(RASTER) if raster and colour == ACCENT else colour
     if sd is not None and not raster:
-        axes.vlines(x, r - Z95 * sd, r + Z95 * sd, color=tone, linewidth=0.8, alpha=0.35)
+        bars(axes, x, r - Z95 * sd, r + Z95 * sd, tone, width=0.8, alpha=0.35)
     axes.plot(x, r, "o", color=tone, markersize=2.6 if raster else 3.4, markeredgewidth=0, rasterized=raster)
