@@ -1,4 +1,4 @@
-"""Every method against the reference posterior of a small net (`benchmarks.gold_task`, `benchmarks.peers.numpyro_gold`).
+"""Every method against the reference posterior of a small net (see `benchmarks.gold_task`).
 
 ``python -m benchmarks.gold --method sgld --seeds 0 1 2`` writes ``results/gold/sgld.json``: accuracy, log loss,
 agreement with the reference's classes, total variation from its probabilities, CPU seconds.
@@ -43,8 +43,13 @@ METHODS: dict[str, Entry] = {
     "laplace_kron": Entry(lambda: nv.Laplace("kron", optimiser=nv.MAP(lr=1e-2)), 2_000),
     "laplace_last_layer": Entry(lambda: nv.Laplace("last_layer", optimiser=nv.MAP(lr=1e-2)), 2_000),
     "multi_laplace_kron": Entry(lambda: nv.Ensemble(nv.Laplace("kron", optimiser=nv.MAP(lr=1e-2)), 5), 2_000),
-    "sgld": Entry(lambda: nv.SGLD(lr=0.02, keep=100), 20_000, chains=4),
-    "sghmc": Entry(lambda: nv.SGHMC(lr=0.005, keep=100), 20_000, chains=4),
+    "nuts": Entry(lambda: nv.NUTS(warmup=200, keep=400), 600, chains=4),
+    "swag": Entry(lambda: nv.SWAG(), 3_000),
+    "multiswag": Entry(lambda: nv.Ensemble(nv.SWAG(), members=5), 3_000),
+    "mean_field": Entry(lambda: nv.MeanField(), 6_000),
+    "ivon": Entry(lambda: nv.IVON(), 6_000),
+    "sgld": Entry(lambda: nv.SGLD(lr=1.0, keep=200), 20_000, chains=4),
+    "sghmc": Entry(lambda: nv.SGHMC(lr=0.05, keep=200), 20_000, chains=4),
 }
 
 

@@ -21,13 +21,14 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from novacula.cli.app import app
-from novacula.cli.assemble import assemble, read_copies, read_invariance
+from novacula.cli.assemble import assemble
 from novacula.cli.folder import OutputFolder, default_folder
 from novacula.cli.options import Options
 from novacula.cli.progress import Progress, bar, line
 from novacula.core.errors import InputError
 from novacula.core.run import ARRAYS, CHECKPOINT, COMMAND, HISTORY, RECORD, REPORT, WEIGHTS, Run
 from novacula.invariances import Affine, Compose
+from novacula.study.names import read_copies, read_invariance
 from novacula.target import Copies
 
 NET = """
@@ -205,7 +206,7 @@ def test_help_report_and_show_need_no_torch() -> None:
 def test_an_occupied_folder_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("run").mkdir()
     Path("run", "notes.txt").write_text("mine")
-    monkeypatch.setattr("novacula.cli.assemble.load_splits", lambda *args, **more: pytest.fail("work was done"))
+    monkeypatch.setattr("novacula.study.setup.load_splits", lambda *args, **more: pytest.fail("work was done"))
     result = learn("classes.npz")
     assert result.exit_code == 2
     assert "--overwrite" in result.stderr

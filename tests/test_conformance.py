@@ -16,7 +16,22 @@ from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.params import flatten
 from novacula.core.rng import generator
-from novacula.inference import MAP, SGHMC, SGLD, SMC, Ensemble, Laplace, Method, infer
+from novacula.inference import (
+    HMC,
+    IVON,
+    MAP,
+    NUTS,
+    SGHMC,
+    SGLD,
+    SMC,
+    SWAG,
+    Ensemble,
+    Laplace,
+    MeanField,
+    Method,
+    Subnetwork,
+    infer,
+)
 from novacula.invariances import Affine
 from novacula.likelihoods import Normal
 from novacula.prediction import predict
@@ -48,6 +63,18 @@ METHODS: list[Case] = [
     Case("sgld_preconditioned", lambda: SGLD(lr=1e-3, precondition=True, keep=5)),
     Case("sgld_cyclical", lambda: SGLD(lr=1e-3, cycles=2, keep=5)),
     Case("sghmc", lambda: SGHMC(lr=1e-3, keep=5)),
+    Case("nuts", lambda: NUTS(max_depth=3, keep=5)),
+    Case("nuts_low_rank", lambda: NUTS(max_depth=3, mass="low_rank", rank=2, keep=5)),
+    Case("hmc", lambda: HMC(leapfrogs=3, keep=5)),
+    Case("swag", lambda: SWAG(points=4, rank=2)),
+    Case("mean_field", lambda: MeanField(), plain=False),
+    Case("ivon", lambda: IVON(), plain=False),
+    Case("subnetwork", lambda: Subnetwork(MeanField(), ("*.bias",), epochs=2), plain=False),
+    Case(
+        "subnetwork_sgld",
+        lambda: Subnetwork(SGLD(keep=5), ("largest_variance", 7), epochs=2),
+        plain=False,
+    ),
     Case("smc", lambda: SMC(particles=8, moves=1, leapfrogs=2), prior=True, steps=60),
     Case("smc_elliptical", lambda: SMC(particles=8, moves=1, move="elliptical"), prior=True, steps=60),
 ]

@@ -255,6 +255,20 @@ def test_leave_one_out_of_linear_regression_is_that_of_refits() -> None:
         assert float(posterior.log_prob(0.6)[i]) == pytest.approx(float(law.log_prob(data.y[n])), rel=1e-7)
 
 
+def test_leave_one_out_of_a_tempered_likelihood_is_that_of_twice_the_noise() -> None:
+    """Gaussian noise to the power 1/4 pins the weights as much as noise of twice the size does."""
+    target, data = linear_gaussian()
+    wide = dataclasses.replace(target, likelihood=Normal(log_sigma=(2 * SIGMA).log()))
+    tempered = dataclasses.replace(target, likelihood_temperature=4.0)
+    start = {k: w + 0.3 for k, w in target.params().items()}  # no optimum: early stopping counts too
+    found, expected = (reference(t, start, data, seed=0) for t in (tempered, wide))
+    assert found.damping == pytest.approx(expected.damping, rel=1e-6)
+    torch.testing.assert_close(found.mean, expected.mean)
+    assert found.curvature is not None
+    assert expected.curvature is not None
+    torch.testing.assert_close(found.of(found.curvature).variance, expected.of(expected.curvature).variance)
+
+
 def classification(net: nn.Module, n: int, precision: float) -> tuple[Target, Data, Params]:
     """Three classes in four dimensions, with overlap; trained to the minimum."""
     x = draw(n, 4)

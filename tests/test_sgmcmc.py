@@ -76,7 +76,8 @@ def test_preconditioning_leaves_a_narrow_gaussian_right_and_makes_scales_alike()
 def test_minibatches_and_temperature_on_linear_regression() -> None:
     """A linear Gaussian model has a known posterior, and a temperature multiplies its covariance.
 
-    The discretisation's bias is below 2 % at this step; 150 chains of 60 draws, at least every third independent, give variances to 3 %.
+    The discretisation's bias is below 2 % at this step; 150 chains of 60 draws, at least every third independent, give
+    variances to 3 %.
     """
     rng = generator(5)
     x = torch.randn(30, 2, generator=rng, dtype=torch.float64) * torch.tensor([1.0, 0.5])

@@ -26,6 +26,7 @@ _PACKAGES = {
     "invariances": "Invariances",
     "networks": "Networks",
     "curvature": "Curvature",
+    "diagnostics": "Diagnostics",
     "reporting": "Reporting",
     "core": "Core",
 }

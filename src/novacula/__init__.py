@@ -38,11 +38,19 @@ if TYPE_CHECKING:
     from novacula.core.results import Estimate as Estimate
     from novacula.core.run import Run as Run
     from novacula.core.standardise import Standardiser as Standardiser
+    from novacula.inference import HMC as HMC
+    from novacula.inference import IVON as IVON
     from novacula.inference import MAP as MAP
+    from novacula.inference import NUTS as NUTS
     from novacula.inference import SGHMC as SGHMC
     from novacula.inference import SGLD as SGLD
+    from novacula.inference import SMC as SMC
+    from novacula.inference import SWAG as SWAG
+    from novacula.inference import Dropout as Dropout
     from novacula.inference import Ensemble as Ensemble
     from novacula.inference import Laplace as Laplace
+    from novacula.inference import MeanField as MeanField
+    from novacula.inference import Subnetwork as Subnetwork
     from novacula.inference import infer as infer
     from novacula.invariances import Affine as Affine
     from novacula.invariances import Colour as Colour
@@ -97,26 +105,34 @@ _HOMES = {
     "Custom": "novacula.invariances",
     "Data": "novacula.core.data",
     "Deformation": "novacula.invariances",
+    "Dropout": "novacula.inference",
     "Ensemble": "novacula.inference",
     "Estimate": "novacula.core.results",
     "FanIn": "novacula.priors",
     "Flip": "novacula.invariances",
     "Gaussian": "novacula.priors",
     "Gibbs": "novacula.likelihoods",
+    "HMC": "novacula.inference",
     "HeteroscedasticNormal": "novacula.likelihoods",
+    "IVON": "novacula.inference",
     "InputError": "novacula.core.errors",
     "Laplace": "novacula.inference",
     "LearnResult": "novacula.study",
     "LogDensity": "novacula.target",
     "MAP": "novacula.inference",
+    "MeanField": "novacula.inference",
+    "NUTS": "novacula.inference",
     "NonFiniteError": "novacula.core.errors",
     "Normal": "novacula.likelihoods",
     "NovaculaWarning": "novacula.core.errors",
     "Run": "novacula.core.run",
     "SGHMC": "novacula.inference",
     "SGLD": "novacula.inference",
+    "SMC": "novacula.inference",
+    "SWAG": "novacula.inference",
     "Standardiser": "novacula.core.standardise",
     "StudentT": "novacula.priors",
+    "Subnetwork": "novacula.inference",
     "Target": "novacula.target",
     "TimeWarp": "novacula.invariances",
     "infer": "novacula.inference",
@@ -127,9 +143,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "HMC",
+    "IVON",
     "MAP",
+    "NUTS",
     "SGHMC",
     "SGLD",
+    "SMC",
+    "SWAG",
     "Affine",
     "Bernoulli",
     "Categorical",
@@ -139,6 +160,7 @@ __all__ = [
     "Custom",
     "Data",
     "Deformation",
+    "Dropout",
     "Ensemble",
     "Estimate",
     "FanIn",
@@ -150,12 +172,14 @@ __all__ = [
     "Laplace",
     "LearnResult",
     "LogDensity",
+    "MeanField",
     "NonFiniteError",
     "Normal",
     "NovaculaWarning",
     "Run",
     "Standardiser",
     "StudentT",
+    "Subnetwork",
     "Target",
     "TimeWarp",
     "__version__",

@@ -18,7 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Learn a network's prior and invariances from its training data alone.",
 )
-_DATA, _MODEL, _TRAINING, _OUTPUT = "Data", "Model", "Training", "Output"
+_DATA, _MODEL, _TRAINING, _POSTERIOR, _OUTPUT = "Data", "Model", "Training", "Posterior", "Output"
 
 
 def run() -> None:
@@ -155,6 +155,38 @@ def learn(
             metavar="N", help="Threads of the computation.", show_default="torch’s own", rich_help_panel=_TRAINING
         ),
     ] = None,
+    posterior: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What predictions average over: auto, point, laplace, ensemble, swag, multi-swag, dropout, "
+            "mean-field, ivon, sgld, csgld, sghmc, hmc, nuts or smc; NAME:SETTING=VALUE,… changes a method’s settings.",
+            rich_help_panel=_POSTERIOR,
+        ),
+    ] = "auto",
+    posterior_steps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Steps of each of its chains.",
+            show_default="by the method and the epochs",
+            rich_help_panel=_POSTERIOR,
+        ),
+    ] = None,
+    chains: Annotated[
+        int | None,
+        typer.Option(
+            metavar="M", help="Chains side by side.", show_default="4 for samplers, else 1", rich_help_panel=_POSTERIOR
+        ),
+    ] = None,
+    ood: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Inputs of another kind: how well doubt tells them from the test data.",
+            rich_help_panel=_POSTERIOR,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(help="Run folder.", metavar="FOLDER", show_default="runs/NAME-TIME", rich_help_panel=_OUTPUT),
@@ -200,6 +232,10 @@ def learn(
         "copies": copies,
         "seed": seed,
         "threads": threads,
+        "posterior": posterior,
+        "posterior_steps": posterior_steps,
+        "chains": chains,
+        "ood": ood,
     }
     written = {k: v for k, v in values.items() if _is_written(context, k)}
     from novacula.cli.learn import Shown
@@ -210,6 +246,63 @@ def learn(
         code = run_learn(None if data is None else Options(**values), written, output, overwrite, resume, shown)
     if code:
         raise typer.Exit(code)
+
+
+@app.command(
+    epilog="Examples: novacula predict runs/digits new.npz --out predictions.csv; "
+    "novacula predict runs/patients new.csv --decide costs.csv --conformal 0.1 --calibration held-out.csv"
+)
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="What to predict: a file or folder like the run’s data, with or without labels; or 'digits'."
+        ),
+    ],
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Write all rows: .csv, .tsv, .parquet or .json; - for CSV on stdout."
+        ),
+    ] = None,
+    decide: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COSTS",
+            help="Choose actions by a table of costs (rows are classes, columns actions); for measurements squared, "
+            "absolute or pinball=TAU.",
+        ),
+    ] = None,
+    abstain: Annotated[
+        float | None,
+        typer.Option(metavar="COST", help="Let decisions be left open at this cost.", show_default="not allowed"),
+    ] = None,
+    conformal: Annotated[
+        float | None,
+        typer.Option(metavar="ALPHA", help="Sets or intervals that miss at most this share of the truth."),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Labelled data to calibrate them on.", show_default="the run’s own test examples"
+        ),
+    ] = None,
+    groups: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Calibrate the groups that this column names apart.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """Predict new data with a run: classes and probabilities, or means and quantiles; decisions; conformal sets.
+
+    Labels are not needed; where there are any, the predictions are scored. Of the data that the run learned from, the
+    examples that it set aside for testing are predicted.
+    """
+    from novacula.cli.predict import Asked
+    from novacula.cli.predict import predict as run_predict
+
+    with errors_to_exit():
+        run_predict(run, data, Asked(to, decide, abstain, conformal, calibration, groups, as_json))
 
 
 @app.command()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from novacula.core.errors import InputError
-from novacula.core.run import CHECKPOINT, COMMAND, FILES, RECORD
+from novacula.core.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, FILES, RECORD
 
 
 @dataclass(eq=False)
@@ -79,7 +79,7 @@ class OutputFolder:
 
     def settle(self) -> None:
         """Remove what only an unfinished run needs, once the results are on disk."""
-        for name in (CHECKPOINT, COMMAND):
+        for name in (CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND):
             (self.path / name).unlink(missing_ok=True)
 
     def abandon(self, *, keep_resumable: bool) -> None:

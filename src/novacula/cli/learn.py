@@ -18,7 +18,7 @@ from novacula.cli.console import INTERRUPTED, err, out, warn, warnings_to_stderr
 from novacula.cli.folder import OutputFolder, default_folder
 from novacula.cli.options import Options
 from novacula.core.errors import InputError, NonFiniteError
-from novacula.core.run import CHECKPOINT, COMMAND, Run
+from novacula.core.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, Run
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,16 @@ def _run(options: Options, folder: OutputFolder | None, shown: Shown) -> tuple[d
 
     with Progress(quiet=shown.quiet) as progress:
         progress.say("loading")
-        from novacula.cli.assemble import assemble  # torch, from here on
+        from novacula.cli.assemble import assemble, setup_of, strange_of  # torch, from here on
+        from novacula.cli.infer import asked, infer
         from novacula.study import learn as learn_target
 
         _set_threads(options.threads)
         assembled = assemble(options)
         # Whatever can be known to be wrong is known before the folder is touched.
         assembled.target.prepare(assembled.train)
+        posterior = asked(options, assembled)
+        strange = None if options.ood is None else strange_of(options.ood, assembled)
         folder = folder or OutputFolder(default_folder(assembled.train.name))
         with _owned(folder, options):
             progress.begin()
@@ -114,10 +117,22 @@ def _run(options: Options, folder: OutputFolder | None, shown: Shown) -> tuple[d
                 resume=folder.resume,
                 progress=progress,
             )
+            failed: NonFiniteError | None = None
+            if posterior:
+                checkpoint = folder.path / CHECKPOINT_POSTERIOR
+                try:
+                    result = infer(result, options, checkpoint, resume=folder.resume, progress=progress)
+                except NonFiniteError as error:
+                    # What was learned is not lost with it.
+                    failed, text = error, f"there is no posterior by {options.posterior}: {error}"
+                    result = dataclasses.replace(result, warnings=(*result.warnings, text))
             progress.say("saving")
             record = result.save(
                 folder.path,
                 test=assembled.test,
+                strange=strange,
+                setup=setup_of(options),
+                targets=assembled.targets,
                 command=options.command(),
                 settings=options.settings(),
             )
@@ -126,6 +141,8 @@ def _run(options: Options, folder: OutputFolder | None, shown: Shown) -> tuple[d
         from novacula.reporting import report
 
         report(folder.path)
+    if failed is not None:
+        raise NonFiniteError(failed.expected, f"{failed.got}; {folder.path} holds the run without it", failed.hint)
     return record, folder
 
 

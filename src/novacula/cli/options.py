@@ -35,6 +35,10 @@ class Options:
         copies: Transformed copies for training, evidence and prediction.
         seed: Seed of everything random.
         threads: Threads of a computation; None for torch's default.
+        posterior: What predictions average over: a name, perhaps with settings.
+        posterior_steps: Steps of each of its chains; None for the default.
+        chains: Its chains; None for the default.
+        ood: A file or folder of inputs of another kind, to be told from the test data.
     """
 
     data: str
@@ -53,6 +57,10 @@ class Options:
     copies: str | None = None
     seed: int = 0
     threads: int | None = None
+    posterior: str = "auto"
+    posterior_steps: int | None = None
+    chains: int | None = None
+    ood: str | None = None
 
     def command(self) -> str:
         """The command that repeats the run: options that differ from their defaults, and the seed.
@@ -102,7 +110,10 @@ class Options:
         data = str(Path(self.data).expanduser().resolve()) if Path(self.data).expanduser().exists() else self.data
         file, colon, name = self.net.rpartition(":")
         net = f"{Path(file).expanduser().resolve()}:{name}" if colon and file.endswith(".py") else self.net
-        return dataclasses.replace(self, data="digits" if self.data == "digits" else data, net=net)
+        ood = self.ood
+        if ood is not None and ood != "digits" and Path(ood).expanduser().exists():
+            ood = str(Path(ood).expanduser().resolve())
+        return dataclasses.replace(self, data="digits" if self.data == "digits" else data, net=net, ood=ood)
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Options:

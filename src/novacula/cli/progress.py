@@ -34,6 +34,7 @@ class Progress:
         self._live: Live | None = None
         self._began = time.monotonic()
         self._first: int | None = None
+        self._what, self._after = "epoch", "scoring and choosing a predictive"
 
     def __enter__(self) -> Self:
         if not self._quiet and self._console.is_terminal:
@@ -47,9 +48,15 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
-    def begin(self) -> None:
-        """Start the clock by which the time left is told."""
-        self._began = time.monotonic()
+    def begin(self, what: str = "epoch", after: str = "scoring and choosing a predictive") -> None:
+        """Start the clock by which the time left is told.
+
+        Args:
+            what: What is counted.
+            after: What follows when all is done.
+        """
+        self._began, self._first = time.monotonic(), None
+        self._what, self._after = what, after
 
     def say(self, text: str) -> None:
         """Say what is being done now.
@@ -75,14 +82,14 @@ class Progress:
         self._first = done if self._first is None else self._first
         # The first epoch seen took all the time so far, also where a resumed run begins in the middle.
         rate = (time.monotonic() - self._began) / (done - self._first + 1)
-        left = duration(rate * (total - done)) + " left" if done < total else "scoring and choosing a predictive"
+        left = duration(rate * (total - done)) + " left" if done < total else self._after
         if self._live is not None:
-            self._live.update(display(done, total, record, left))
+            self._live.update(display(done, total, record, left, self._what))
         else:
-            self._console.print(Text(line(done, total, record, left)))
+            self._console.print(Text(line(done, total, record, left, self._what)))
 
 
-def line(done: int, total: int, record: Mapping[str, float], left: str) -> str:
+def line(done: int, total: int, record: Mapping[str, float], left: str, what: str = "epoch") -> str:
     """An epoch in one line.
 
     Args:
@@ -90,19 +97,20 @@ def line(done: int, total: int, record: Mapping[str, float], left: str) -> str:
         total: Epochs in all.
         record: The epoch's record.
         left: The time left, in words.
+        what: What is counted.
 
     Returns:
         For instance ``"epoch 3/24  loss 0.412  evidence −0.377 an example  rotation ±171°  12 s left"``.
     """
     width = len(str(total))
-    words = [f"epoch {done:{width}}/{total}", *_scores(record)]
+    words = [f"{what} {done:{width}}/{total}", *_scores(record)]
     extents = _extents(record)
     shown = [f"{meaning(n).label} {meaning(n).text(v)}" for n, v in extents.items() if not negligible(n, v)]
     words += shown or (["no extent above its jitter"] if extents else [])
     return "  ".join([*words, left])
 
 
-def display(done: int, total: int, record: Mapping[str, float], left: str) -> RenderableType:
+def display(done: int, total: int, record: Mapping[str, float], left: str, what: str = "epoch") -> RenderableType:
     """An epoch as a live display.
 
     Args:
@@ -110,13 +118,14 @@ def display(done: int, total: int, record: Mapping[str, float], left: str) -> Re
         total: Epochs in all.
         record: The epoch's record.
         left: The time left, in words.
+        what: What is counted.
 
     Returns:
         A bar, the scores, and the learned extents with a bar each.
     """
     head = Table.grid(padding=(0, 2))
     head.add_row(
-        Text(f"epoch {done}/{total}"),
+        Text(f"{what} {done}/{total}"),
         ProgressBar(total, done, width=_WIDTH, complete_style="cyan", finished_style="cyan"),
         Text(left, style="dim"),
     )
@@ -153,7 +162,9 @@ def bar(share: float, width: int = 24) -> str:
 
 
 def _scores(record: Mapping[str, Any]) -> list[str]:
-    found = [f"loss {number(record.get('loss'))}"]
+    # A sampler's loss is minus its log-density, which has more digits than one wants.
+    loss = record.get("loss")
+    found = [f"loss {number(loss) if loss is None or abs(loss) < 1_000 else number(loss, 0)}"]
     evidence = number(record.get("evidence"))
     return [*found, f"evidence {evidence} an example"] if evidence != number(None) else found
 

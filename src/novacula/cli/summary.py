@@ -61,15 +61,43 @@ def _facts(record: Mapping[str, Any]) -> Table:
         temperature = significant((record.get("predictive") or {}).get("temperature"))
         name = f"{str(structure).replace('_', ' ')} Laplace at temperature {temperature}"
         table.add_row("predictive", Text("point estimate" if structure == "point" else name))
+    for label, text in _posterior(record):
+        table.add_row(label, Text(text))
     table.add_row("time", duration(record["seconds"].get("total")))
     return table
+
+
+def _posterior(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    # The posterior that was asked for, what its draws say of themselves, and what it makes of strange inputs.
+    found, rows = record.get("posterior") or {}, list[tuple[str, str]]()
+    if found:
+        steps = f"{count(found.get('steps') or 0, 'step')}"
+        chains = found.get("chains") or 1
+        words = [str(found.get("name") or found.get("method"))]
+        words.append(f"{count(chains, 'chain')} of {steps}" if chains > 1 else steps)
+        draws, stored = found.get("draws") or 0, found.get("stored") or 0
+        if draws:
+            words.append(count(draws, "draw") + (f", {stored:,} of them kept" if 0 < stored < draws else ""))
+        rows.append(("posterior", "; ".join(words)))
+        d = found.get("diagnostics") or {}
+        if d.get("max_rhat") is not None:
+            shown = f"up to {number(d['max_rhat'])}, of {found.get('examined')}"
+            rows.append(("R-hat", shown))
+            rows.append(("effective draws", f"{significant(d.get('min_ess'))} or more"))
+        if d.get("divergences"):
+            rows.append(("divergences", f"{d['divergences']:,.0f}"))
+    if strange := record.get("ood"):
+        text = f"{strange['name']}: AUROC {number(strange['auroc'])}, FPR at 95 % {number(strange['fpr95'])}"
+        rows.append(("out of distribution", text))
+    return rows
 
 
 def _metrics(record: Mapping[str, Any]) -> Table:
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
     table.add_column("test")
     point = (record.get("predictive") or {}).get("structure") == "point"
-    columns = {"point": "point estimate"} if point else {"chosen": "chosen predictive", "point": "point estimate"}
+    chosen = "average over weights" if record.get("posterior") else "chosen predictive"
+    columns = {"point": "point estimate"} if point else {"chosen": chosen, "point": "point estimate"}
     for title in columns.values():
         table.add_column(title, justify="right")
     for row in rows(record.get("test"), record.get("map_test")):

@@ -17,18 +17,19 @@ from torch import Tensor
 from novacula.core.errors import InputError, NovaculaWarning
 
 
-def to_tensor(x: Any, what: str) -> Tensor:
+def to_tensor(x: Any, what: str, *, least: int = 2) -> Tensor:
     """A tensor of numbers or booleans.
 
     Args:
         x: Tensor (its memory is shared), array (copied), nested lists, list of tensors, or pandas object.
         what: "inputs" or "labels", for messages.
+        least: The fewest rows: two to learn from, one to predict.
 
     Returns:
-        A tensor with at least two rows, in the dtype that came (wide unsigned integers become int64).
+        A tensor with at least so many rows, in the dtype that came (wide unsigned integers become int64).
 
     Raises:
-        InputError: If it does not hold real numbers, has missing values or fewer than two rows.
+        InputError: If it does not hold real numbers, has missing values or too few rows.
     """
     columns = frame_columns(x)
     t = x.detach() if isinstance(x, Tensor) else _from_numpy(_to_numpy(x, what, columns), what)
@@ -38,23 +39,25 @@ def to_tensor(x: Any, what: str) -> Tensor:
         )
     if t.is_complex():
         raise InputError(f"real {what}", f"dtype {t.dtype}", "pass the real and imaginary parts as two features")
-    check_rows(len(t), what)
+    check_rows(len(t), what, least)
     return t
 
 
-def check_rows(n: int, what: str) -> None:
-    """Refuse fewer than two rows.
+def check_rows(n: int, what: str, least: int = 2) -> None:
+    """Refuse too few rows.
 
     Args:
         n: The number of rows.
         what: "inputs" or "labels", for the message.
+        least: The fewest rows, one or two.
 
     Raises:
-        InputError: If ``n < 2``.
+        InputError: If there are fewer.
     """
-    if n < 2:
+    if n < least:
         got = "one row" if n == 1 else "no rows"
-        raise InputError(f"{what} with at least two rows", got, "check the file and the filter that selected the rows")
+        wanted = f"{what} with at least {'two rows' if least == 2 else 'one row'}"
+        raise InputError(wanted, got, "check the file and the filter that selected the rows")
 
 
 def check_finite(t: Tensor, what: str, columns: Sequence[str] = ()) -> None:

@@ -15,7 +15,7 @@ from novacula.core.errors import InputError, NovaculaWarning
 _CHANNELS = (1, 3, 4)
 
 
-def as_inputs(x: Any, *, tokens: bool, dtype: torch.dtype | None, columns: Sequence[str]) -> Tensor:
+def as_inputs(x: Any, *, tokens: bool, dtype: torch.dtype | None, columns: Sequence[str], least: int = 2) -> Tensor:
     """Inputs as a tensor of finite floats, or of token ids.
 
     Unsigned bytes of shape ``(N, H, W)``, ``(N, H, W, channels)`` or ``(N, channels, H, W)`` are images and become
@@ -27,6 +27,7 @@ def as_inputs(x: Any, *, tokens: bool, dtype: torch.dtype | None, columns: Seque
         tokens: Whether whole numbers are ids to be kept as int64.
         dtype: The floating dtype wanted; by default a floating tensor's own, and torch's default dtype for all else.
         columns: Names of the columns of a table, for messages; ignored where they do not fit.
+        least: The fewest rows.
 
     Returns:
         A contiguous tensor of shape ``(N, …)``.
@@ -36,7 +37,7 @@ def as_inputs(x: Any, *, tokens: bool, dtype: torch.dtype | None, columns: Seque
     """
     if dtype is not None and not dtype.is_floating_point:
         raise InputError("a floating dtype", str(dtype), "use dtype=torch.float32, or tokens=True for whole-number ids")
-    t = to_tensor(x, "inputs")
+    t = to_tensor(x, "inputs", least=least)
     if t.ndim < 2 or t.numel() == 0:
         raise InputError(
             "inputs of shape (N, features) or (N, channels, height, width), none of them 0",

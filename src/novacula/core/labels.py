@@ -26,7 +26,9 @@ class Labels(NamedTuple):
     classes: tuple[str, ...]
 
 
-def as_labels(y: Any, *, x: Tensor, task: Task | None = None, classes: Sequence[str] | None = None) -> Labels:
+def as_labels(
+    y: Any, *, x: Tensor, task: Task | None = None, classes: Sequence[str] | None = None, least: int = 2
+) -> Labels:
     """Labels as a tensor, with the task they pose.
 
     The guess: strings, booleans and whole numbers ``(N,)`` or ``(N, 1)`` are classes, as is all that comes with class
@@ -38,6 +40,7 @@ def as_labels(y: Any, *, x: Tensor, task: Task | None = None, classes: Sequence[
         x: The inputs; floating labels take their dtype.
         task: The task, where it is known.
         classes: Names of the classes 0, 1, …; for string labels, by default the sorted distinct strings.
+        least: The fewest rows.
 
     Returns:
         Labels: int64 ``(N,)`` for classification, otherwise floats ``(N, D)``.
@@ -55,8 +58,8 @@ def as_labels(y: Any, *, x: Tensor, task: Task | None = None, classes: Sequence[
         if task not in {None, "classification"}:
             raise InputError(f"numbers as labels for {task}", f"the string {strings[0]!r} in row 0", "leave out task=")
         names = names or tuple(sorted(set(strings)))
-        return Labels(_encode(strings, names).to(x.device), "classification", names)
-    t, columns = to_tensor(y, "labels"), frame_columns(y)
+        return Labels(_encode(strings, names, least).to(x.device), "classification", names)
+    t, columns = to_tensor(y, "labels", least=least), frame_columns(y)
     if t.ndim > 2 or t.numel() == 0:
         raise InputError("labels of shape (N,) or (N, D)", f"shape {tuple(t.shape)}", "flatten each example's label")
     check_finite(t, "labels", columns)
@@ -91,8 +94,8 @@ def _strings(y: Any) -> list[str] | None:
     return list(y)
 
 
-def _encode(strings: list[str], names: tuple[str, ...]) -> Tensor:
-    check_rows(len(strings), "labels")
+def _encode(strings: list[str], names: tuple[str, ...], least: int) -> Tensor:
+    check_rows(len(strings), "labels", least)
     index = {name: i for i, name in enumerate(names)}
     for row, v in enumerate(strings):
         if v not in index:

@@ -34,10 +34,12 @@ class Splits:
     Args:
         train: The training rows, or all rows where the source has no test part.
         test: The test rows, or None.
+        targets: Names of the target's columns, where the source has them.
     """
 
     train: Data
     test: Data | None
+    targets: tuple[str, ...] = ()
 
 
 def load(
@@ -126,7 +128,7 @@ def load_splits(
     options: dict[str, Any] = {"name": label, "task": task, "tokens": tokens, "dtype": dtype}
     train = _make(source.train, path, classes=source.classes, columns=source.columns, options=options)
     if source.test is None:
-        return Splits(train, None)
+        return Splits(train, None, source.targets)
     options["task"] = train.task
     test = _make(
         source.test, f"{path} (test part)", classes=train.classes or None, columns=source.columns, options=options
@@ -135,7 +137,7 @@ def load_splits(
         raise InputError(
             "training and test inputs of one shape", f"{train.x_shape} and {test.x_shape} in {path}", "write them anew"
         )
-    return Splits(train, test)
+    return Splits(train, test, source.targets)
 
 
 def _make(table: Table, path: object, *, classes: Any, columns: Any, options: dict[str, Any]) -> Data:

@@ -14,13 +14,14 @@ import importlib
 import math
 import re
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from novacula.core.errors import InputError
-from novacula.core.tables import Source, Table
+from novacula.core.tables import New, Source, Table
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
 _IDX_NAME = re.compile(r"idx\d[-.]?u?byte|\.idx\d?(\.gz)?$|-ubyte(\.gz)?$", re.IGNORECASE)
@@ -113,11 +114,69 @@ def read_image_folder(folder: Path) -> Source:
     )
 
 
-def _idx_pair(images: Path) -> Table:
+def read_new_images(path: Path, classes: Sequence[str], channels: int, *, labels: bool) -> New:
+    """Read images to predict: an IDX file or folder, one image, or a folder of images with or without class folders.
+
+    Args:
+        path: The file or folder. Of one with a training and a test part, the test part is read.
+        classes: The classes' names.
+        channels: How many channels the images are to have: 1 for grey, 3 for colours.
+        labels: Whether labels are wanted.
+
+    Returns:
+        The images, with labels if there are any, and the images' names.
+
+    Raises:
+        InputError: If there are no images, one cannot be read, or they differ in size.
+    """
+    if path.is_dir() and any(is_idx(p) for p in path.iterdir()):
+        images = [p for p in sorted(path.iterdir()) if is_idx(p) and "images" in p.name.lower()]
+        tests = [p for p in images if _TEST_WORDS & set(re.split(r"[-_.]", p.name.lower()))]
+        if not images:
+            raise InputError("an IDX file of images", f"none in {path}", "pass the file of images itself")
+        return _new_idx((tests or images)[0], labels=labels)
+    if is_idx(path):
+        return _new_idx(path, labels=labels)
+    root = path
+    parts = {p.name.lower(): p for p in _folders(path)} if path.is_dir() else {}
+    if {"train", "test"} <= set(parts):
+        root = parts["test"]
+    files = [path] if path.is_file() else sorted(p for p in root.glob("**/*") if _is_image(p.relative_to(root)))
+    if not files:
+        raise InputError("images", f"none in {path}", "pass a folder of images, or one image")
+    x = _stack(files, "L" if channels == 1 else "RGB")
+    folders = [p.relative_to(root).parts[0] for p in files if p != root and len(p.relative_to(root).parts) > 1]
+    labelled = labels and len(folders) == len(files)
+    note = "" if root == path else f"{path} has a test part: its {len(files):,} images are read"
+    if labelled and (strange := next((f for f in folders if f not in classes), None)) is not None:
+        labelled, note = False, f"the folder {strange!r} is none of the classes: folders are not taken for labels"
+    names = tuple(path.name if p == root else p.relative_to(root).as_posix() for p in files)
+    return New(x, folders if labelled else None, note=note, names=names)
+
+
+def _new_idx(images: Path, *, labels: bool) -> New:
+    if labels and _idx_labels(images) is not None:
+        pair = _idx_pair(images)
+        return New(pair.x, pair.y)
+    x = _read_idx(images)
+    return New(x[:, None] if x.ndim == 3 else x)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith(".") for part in path.parts)
+
+
+def _idx_labels(images: Path) -> Path | None:
     name = re.sub("images", "labels", images.name, flags=re.IGNORECASE)
     stem = re.sub(r"idx\d", "idx1", name, flags=re.IGNORECASE).removesuffix(".gz")
-    labels = next((p for n in (stem, stem + ".gz") if (p := images.with_name(n)).is_file()), None)
+    return next((p for n in (stem, stem + ".gz") if (p := images.with_name(n)).is_file()), None)
+
+
+def _idx_pair(images: Path) -> Table:
+    labels = _idx_labels(images)
     if labels is None:
+        name = re.sub("images", "labels", images.name, flags=re.IGNORECASE)
+        stem = re.sub(r"idx\d", "idx1", name, flags=re.IGNORECASE).removesuffix(".gz")
         raise InputError(f"labels in {stem} or {stem}.gz", f"no such file beside {images}", "put it in the same folder")
     x, y = _read_idx(images), _read_idx(labels)
     if y.ndim != 1:
@@ -161,21 +220,28 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 
 def _image_table(folder: Path, classes: tuple[str, ...]) -> Table:
-    pillow: Any = _pillow(folder)
-    images, labels, files = [], [], []
+    labels: list[str] = []
+    files: list[Path] = []
     extra = [p for p in _folders(folder) if p.name not in classes]
     if extra:
         raise InputError(
             f"classes {', '.join(classes)}", f"folder {extra[0]}", "remove it, or add it to the training part"
         )
     for name in classes:
-        found = sorted(p for p in (folder / name).glob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != ".")
+        found = sorted(p for p in (folder / name).glob("*") if _is_image(p.relative_to(folder / name)))
         if not found and (folder / name).is_dir():
             raise InputError(
                 "images in every class folder", f"none in {folder / name}", "add some, or remove the folder"
             )
         files += found
         labels += [name] * len(found)
+    return Table(_stack(files, None), labels)
+
+
+def _stack(files: Sequence[Path], mode: str | None) -> np.ndarray:
+    # Bytes (N, channels, H, W); grey if all are, where no mode is asked for.
+    pillow: Any = _pillow(files[0] if files else Path())
+    images: list[Any] = []
     for file in files:
         try:
             with pillow.open(file) as image:
@@ -188,14 +254,14 @@ def _image_table(folder: Path, classes: tuple[str, ...]) -> Table:
             raise InputError("images of one size", sizes, "resize or crop them")
         if images[-1].mode[0] in "IF":
             raise InputError("images with 8 bits a channel", f"mode {images[-1].mode} in {file}", "convert them")
-    mode = "L" if all(i.mode in {"L", "1", "LA"} for i in images) else "RGB"
+    mode = mode or ("L" if all(i.mode in {"L", "1", "LA"} for i in images) else "RGB")
     x = np.stack([np.asarray(i.convert(mode)) for i in images])
-    return Table(x[:, None] if mode == "L" else np.moveaxis(x, -1, 1), labels)
+    return x[:, None] if mode == "L" else np.moveaxis(x, -1, 1)
 
 
-def _pillow(folder: Path) -> Any:
+def _pillow(path: Path) -> Any:
     try:
         return importlib.import_module("PIL.Image")
     except ImportError:
         hint = "pip install 'novacula[images]'"
-        raise InputError("Pillow to read images", f"none installed, for {folder}", hint) from None
+        raise InputError("Pillow to read images", f"none installed, for {path}", hint) from None

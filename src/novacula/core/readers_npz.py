@@ -12,10 +12,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 from novacula.core.errors import InputError
-from novacula.core.tables import Source, Table, from_columns
+from novacula.core.readers_tables import Columns
+from novacula.core.tables import New, Source, Table, from_columns
 
 INPUT_NAMES = ("x", "inputs", "images", "features", "data", "input", "image")
 LABEL_NAMES = ("y", "labels", "targets", "target", "label")
+COLUMN_NAMES = ("columns", "feature_names")
 _PARTS = ("train", "test")
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError)
 
@@ -48,6 +50,60 @@ def read_npz(path: Path, target: str | int | Sequence[str] | None, split: int | 
         raise
     except _UNREADABLE as error:
         _refuse_unreadable(path, error)
+
+
+def read_new_npz(path: Path, target: str | None, groups: str | None, *, labels: bool) -> New:
+    """Read inputs to predict: of the test part where there is one, with labels where there are any.
+
+    Args:
+        path: The file.
+        target: The name of the labels' array, where it is not a usual one.
+        groups: The name of an array of groups, shape ``(N,)``.
+        labels: Whether labels are wanted.
+
+    Returns:
+        The arrays.
+
+    Raises:
+        InputError: If the file is damaged or holds pickled objects, or has no inputs or no such groups.
+    """
+    try:
+        _check_magic(path)
+        with np.load(path, allow_pickle=False) as file:
+            return _Archive(file, path).new(target, groups, labels=labels)
+    except InputError:
+        raise
+    except _UNREADABLE as error:
+        _refuse_unreadable(path, error)
+
+
+def read_new_npy(path: Path, *, labels: bool) -> New | Columns:
+    """Read inputs to predict from a single array.
+
+    Args:
+        path: A structured array, a matrix or inputs of any shape, perhaps with labels in a file beside it.
+        labels: Whether labels are wanted.
+
+    Returns:
+        Columns of a structured array or a matrix; otherwise the array, with labels if there are any.
+
+    Raises:
+        InputError: If the file is damaged or holds pickled objects.
+    """
+    try:
+        _check_magic(path)
+        x = np.load(path, allow_pickle=False)
+        beside = _companion(path) if labels else None
+        y = None if beside is None else np.load(beside, allow_pickle=False)
+    except InputError:
+        raise
+    except _UNREADABLE as error:
+        _refuse_unreadable(path, error)
+    if x.dtype.names:
+        return Columns(tuple(x.dtype.names), len(x), lambda name: np.asarray(x[name]), lambda name: 0)
+    if x.ndim == 2 and y is None:
+        return Columns(tuple(map(str, range(x.shape[1]))), len(x), lambda name: x[:, int(name)], lambda name: 0)
+    return New(_image_axes(x, path.stem), y)
 
 
 def read_npy(path: Path, target: str | int | Sequence[str] | None) -> Source:
@@ -100,7 +156,7 @@ class _Archive:
 
     def read(self, target: str | None, split: int | None) -> Source:
         classes = self._names("classes", "class_names", "label_names", "target_names")
-        columns = self._names("columns", "feature_names")
+        columns = self._names(*COLUMN_NAMES)
         parts = {part: self._find(INPUT_NAMES, part) for part in _PARTS}
         if split is not None and any(parts.values()):
             raise InputError("a file with published splits", f"{self.path}, which has a test part", "leave out split=")
@@ -123,6 +179,35 @@ class _Archive:
         mask = self._mask(split, len(table.x))
         return Source(Table(table.x[~mask], table.y[~mask]), Table(table.x[mask], table.y[mask]), classes, columns)
 
+    def new(self, target: str | None, groups: str | None, *, labels: bool) -> New:
+        found = [(part, key) for part in ("test", "", "train") if (key := self._find(INPUT_NAMES, part)) is not None]
+        if not found:
+            raise InputError(
+                f"an array of inputs called {', '.join(INPUT_NAMES)}",
+                f"{self.path} with {', '.join(self.keys) or 'no arrays'}",
+                "np.savez('data.npz', x=x)",
+            )
+        part, key = found[0]
+        label = None
+        if labels:
+            label = self._named(target, part) if target is not None else None
+            label = label or self._find(LABEL_NAMES, part)
+        group = None if groups is None else self._named(groups, part)
+        if groups is not None and group is None:
+            raise InputError(f"an array {groups!r}", f"{self.path} with {', '.join(self.keys)}", "name one of these")
+        x = self.file[key]
+        y, z = (None if k is None else self.file[k] for k in (label, group))
+        for name, a in ((label, y), (group, z)):
+            if a is not None and (a.ndim == 0 or len(a) != len(x)):
+                raise InputError(
+                    f"{len(x)} entries, as in {key}", f"shape {a.shape} in {name} of {self.path}", "check them"
+                )
+        note = f"{self.path} has a test part: its {len(x):,} rows are read" if part == "test" else ""
+        return New(_image_axes(x, key), y, None if z is None else z.tolist(), self._names(*COLUMN_NAMES) or (), note)
+
+    def _named(self, name: str, part: str) -> str | None:
+        return next((k for k in self.keys if k == name or k.lower() in _spellings(name.lower(), part)), None)
+
     def _find(self, names: Sequence[str], part: str) -> str | None:
         found = {name: [k for k in self.keys if k.lower() in _spellings(name, part)] for name in names}
         hits = [k for keys in found.values() for k in keys]
@@ -138,7 +223,7 @@ class _Archive:
         if target is None:
             label = self._find(LABEL_NAMES, part)
         else:
-            label = next((k for k in self.keys if k == target or k.lower() in _spellings(target.lower(), part)), None)
+            label = self._named(target, part)
         if label is None:
             close = difflib.get_close_matches(target or "y", [k for k in self.keys if k != key], n=1)
             raise InputError(

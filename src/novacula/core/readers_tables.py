@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import gzip
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -20,6 +21,36 @@ from novacula.core.tables import Source, from_columns
 
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "<na>", "-nan", "#n/a"})
 _BOOLEANS = {"true": 1, "false": 0}
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """A table whose columns are checked when they are asked for: what is not used need not be in order.
+
+    Args:
+        names: The columns' names.
+        n: The number of rows.
+        read: A column by its name: numbers or strings, shape ``(N,)``; raises `InputError` for missing values and for
+            what is neither, with row, line and column.
+        missing: How many of a column's entries are missing.
+    """
+
+    names: tuple[str, ...]
+    n: int
+    read: Callable[[str], np.ndarray]
+    missing: Callable[[str], int]
+
+    def source(self, target: str | int | Sequence[str] | None, path: Path) -> Source:
+        """All columns, of which one or more are the target.
+
+        Args:
+            target: The target's column.
+            path: The file, for messages.
+
+        Returns:
+            Inputs, labels and column names.
+        """
+        return from_columns({name: self.read(name) for name in self.names}, target, str(path))
 
 
 def read_delimited(path: Path, target: str | int | Sequence[str] | None) -> Source:
@@ -40,15 +71,35 @@ def read_delimited(path: Path, target: str | int | Sequence[str] | None) -> Sour
         InputError: If the file is not text, has no rows, rows of unequal length, missing values, columns of one name,
             or a column that mixes numbers and words; the message gives row, line and column.
     """
+    return delimited_columns(path).source(target, path)
+
+
+def delimited_columns(path: Path) -> Columns:
+    """Open comma-, semicolon- or tab-separated text; see `read_delimited`.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its columns.
+
+    Raises:
+        InputError: If the file is not text, has no rows, rows of unequal length or columns of one name.
+    """
     try:
         with _open(path) as file:
             header, rows, lines = _parse(file, path)
     except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile) as error:
         raise InputError("UTF-8 text with one row a line", f"{path}: {error}", "save it as CSV in UTF-8") from error
-    columns = {}
-    for i, name in enumerate(header):
-        columns[name] = _column([row[i] for row in rows], name, lines, path)
-    return from_columns(columns, target, str(path))
+    place = {name: i for i, name in enumerate(header)}
+
+    def read(name: str) -> np.ndarray:
+        return _column([row[place[name]] for row in rows], name, lines, path)
+
+    def missing(name: str) -> int:
+        return sum(row[place[name]].lower() in _MISSING for row in rows)
+
+    return Columns(tuple(header), len(rows), read, missing)
 
 
 def read_parquet(path: Path, target: str | int | Sequence[str] | None) -> Source:
@@ -65,24 +116,39 @@ def read_parquet(path: Path, target: str | int | Sequence[str] | None) -> Source
         InputError: If no reader is installed, the file cannot be read, or a column has missing values or a type that is
             neither numbers nor text.
     """
+    return parquet_columns(path).source(target, path)
+
+
+def parquet_columns(path: Path) -> Columns:
+    """Open a Parquet file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its columns.
+    """
     frame = _parquet_columns(path)
-    columns = {}
-    for name, values in frame.items():
-        kept = np.asarray(values, dtype=object)
+
+    def read(name: str) -> np.ndarray:
+        kept = np.asarray(frame[name], dtype=object)
         for row, value in enumerate(kept.tolist()):
             if value is None or value != value:
                 _refuse_missing(repr(value), f"row {row}, column {name!r} of {path}")
         kinds = {type(v) for v in kept.tolist()}
         if kinds <= {bool, int, float, str} and (str not in kinds or kinds == {str}):
-            columns[name] = np.array(kept.tolist())
-        else:
-            kind = next(k.__name__ for k in kinds if k not in {bool, int, float})
-            raise InputError(
-                "columns of numbers or text",
-                f"{kind} in column {name!r} of {path}",
-                "drop it, or convert it to numbers",
-            )
-    return from_columns(columns, target, str(path))
+            return np.array(kept.tolist())
+        kind = next(k.__name__ for k in kinds if k not in {bool, int, float})
+        raise InputError(
+            "columns of numbers or text",
+            f"{kind} in column {name!r} of {path}",
+            "drop it, or convert it to numbers",
+        )
+
+    def missing(name: str) -> int:
+        return sum(value is None or value != value for value in frame[name])
+
+    return Columns(tuple(frame), len(next(iter(frame.values()), ())), read, missing)
 
 
 def _open(path: Path) -> TextIO:

@@ -4,10 +4,12 @@
 | --- | --- |
 | ``run.json`` | what was learned, how well it does, where it came from; written last: it marks a whole run |
 | ``history.json`` | one record an epoch |
-| ``weights.safetensors`` | ``weights/<name>`` and ``learned/<name>`` |
+| ``weights.safetensors`` | ``weights/<name>`` and ``learned/<name>``; ``scaling/<name>`` of tables; ``check/<name>`` |
+| ``posterior.safetensors`` | draws of the weights, where predictions average over draws |
 | ``arrays.safetensors`` | predictions on the test set and a montage, for the report alone |
 | ``report.html`` | the report, rebuilt from the files above at any time |
 | ``checkpoint.safetensors`` | during a run: where to continue from |
+| ``checkpoint-posterior.safetensors`` | the same, while the posterior is inferred |
 | ``command.json`` | during a run: the options it was started with |
 
 The schema is versioned. A reader accepts its own version and refuses others, naming both.
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 RECORD, HISTORY, WEIGHTS, ARRAYS = "run.json", "history.json", "weights.safetensors", "arrays.safetensors"
 REPORT, CHECKPOINT, COMMAND = "report.html", "checkpoint.safetensors", "command.json"
-FILES = (RECORD, HISTORY, WEIGHTS, ARRAYS, REPORT, CHECKPOINT, COMMAND)
+POSTERIOR, CHECKPOINT_POSTERIOR = "posterior.safetensors", "checkpoint-posterior.safetensors"
+FILES = (RECORD, HISTORY, WEIGHTS, POSTERIOR, ARRAYS, REPORT, CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND)
 """Every file that a run may write into its folder."""
 
 _DTYPES = {
@@ -110,6 +113,7 @@ class Run:
         *,
         history: Sequence[Mapping[str, Any]] = (),
         weights: Mapping[str, Tensor] | None = None,
+        posterior: Mapping[str, Tensor] | None = None,
         arrays: Mapping[str, np.ndarray] | None = None,
     ) -> Run:
         """Write a run folder. Each file appears whole or not at all, and ``run.json`` last.
@@ -119,6 +123,7 @@ class Run:
             record: The contents of ``run.json``, less ``schema``. Non-finite numbers become null.
             history: One record an epoch.
             weights: Tensors by name: ``weights/<name>``, ``learned/<name>``.
+            posterior: Draws of the weights, by name; None where there are none.
             arrays: Arrays for the report, by name.
 
         Returns:
@@ -137,11 +142,14 @@ class Run:
             raise InputError(
                 "a folder that can be written", f"{folder}: {error.strerror}", "choose another place"
             ) from error
-        if weights is not None:
+        for name, tensors in ((WEIGHTS, weights), (POSTERIOR, posterior)):
+            if tensors is None:
+                (folder / name).unlink(missing_ok=True)  # an older run's would be taken for this one's
+                continue
             from safetensors.torch import save as save_torch  # torch only where there are tensors to write
 
-            own = {name: w.detach().cpu().contiguous().clone() for name, w in weights.items()}
-            write_bytes(folder / WEIGHTS, save_torch(own))
+            own = {key: w.detach().cpu().contiguous().clone() for key, w in tensors.items()}
+            write_bytes(folder / name, save_torch(own))
         kept = {name: np.ascontiguousarray(a) for name, a in (arrays or {}).items()}
         write_bytes(folder / ARRAYS, save_numpy(kept))
         records = [plain(epoch) for epoch in history]
@@ -156,6 +164,15 @@ class Run:
             Arrays by name; empty where none were saved.
         """
         path = self.folder / WEIGHTS
+        return _read_tensors(path) if path.is_file() else {}
+
+    def posterior(self) -> dict[str, np.ndarray]:
+        """Read draws of the weights from disk, without torch.
+
+        Returns:
+            Arrays by name; empty where none were saved.
+        """
+        path = self.folder / POSTERIOR
         return _read_tensors(path) if path.is_file() else {}
 
 

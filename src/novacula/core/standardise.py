@@ -96,6 +96,41 @@ class Standardiser:
         x, y = _shift(data.x, self.x_mean, self.x_sd), _shift(data.y, self.y_mean, self.y_sd)
         return data.with_values(x, y, scaling=self)
 
+    def inputs(self, x: Tensor) -> Tensor:
+        """Inputs in standard units; where they are no table, as they are.
+
+        Args:
+            x: Inputs in original units, shape ``(N, …)``.
+
+        Returns:
+            Same shape and dtype.
+        """
+        return _shift(x, self.x_mean, self.x_sd)
+
+    def targets(self, y: Tensor) -> Tensor:
+        """Targets in standard units; where they are no measurements, as they are.
+
+        Args:
+            y: Targets in original units, shape ``(N, K)``.
+
+        Returns:
+            Same shape and dtype.
+        """
+        return _shift(y, self.y_mean, self.y_sd)
+
+    def restore_x(self, x: Tensor) -> Tensor:
+        """Inputs in original units.
+
+        Args:
+            x: Standardised, shape ``(N, D)``; where they are no table, as they are.
+
+        Returns:
+            Same shape and dtype.
+        """
+        if not self.x_sd.numel():
+            return x
+        return (x.double() * self.x_sd.to(x.device) + self.x_mean.to(x.device)).to(x.dtype)
+
     @property
     def log_y_scale(self) -> float:
         """``Σ_d log s_d``: add it to a negative log-likelihood per example to have it in original units. In nats."""

@@ -32,12 +32,35 @@ class Source:
         test: The test rows, or None.
         classes: Names of the classes, where the file has them.
         columns: Names of the inputs' columns, where it has them.
+        targets: Names of the target's columns, where it has them.
     """
 
     train: Table
     test: Table | None = None
     classes: tuple[str, ...] | None = None
     columns: tuple[str, ...] | None = None
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class New:
+    """Inputs to predict as they were read, not yet checked.
+
+    Args:
+        x: The inputs.
+        y: Their labels, or None.
+        groups: The group of each, or None.
+        columns: Names of the columns of a table, where the file has them.
+        note: What a reader must know about which rows these are; empty for nothing.
+        names: A name for each row, where the source has them (files of images).
+    """
+
+    x: Any
+    y: Any = None
+    groups: list[Any] | None = None
+    columns: tuple[str, ...] = ()
+    note: str = ""
+    names: tuple[str, ...] = ()
 
 
 def from_columns(columns: Mapping[str, np.ndarray], target: str | int | Sequence[str] | None, where: str) -> Source:
@@ -88,7 +111,7 @@ def from_columns(columns: Mapping[str, np.ndarray], target: str | int | Sequence
         if len(chosen) == 1
         else np.stack([_number_target(columns, c, where) for c in chosen], axis=1)
     )
-    return Source(Table(np.concatenate(blocks, axis=1), y), columns=tuple(names))
+    return Source(Table(np.concatenate(blocks, axis=1), y), columns=tuple(names), targets=tuple(chosen))
 
 
 def choose_target(names: list[str], target: str | int | Sequence[str] | None, where: str) -> list[str]:

@@ -81,6 +81,55 @@ def adam_step(
     )
 
 
+@torch.no_grad()
+def adam_step_(
+    params: Params,
+    grads: dict[str, Tensor],
+    state: AdamState,
+    lr: float,
+    *,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+) -> AdamState:
+    """`adam_step` in place: one pass over memory, which for many networks is several times as fast.
+
+    Args:
+        params: Tensors before the step; they are overwritten by those after it.
+        grads: Gradients of the loss to minimise.
+        state: Moments before the step; they are overwritten, so that this state must not be used again.
+        lr: The learning rate.
+        beta1: Decay of the first moment.
+        beta2: Decay of the second moment.
+        eps: Keeps the division finite.
+
+    Returns:
+        The state after the step.
+    """
+    by_device: dict[torch.device, list[str]] = {}
+    for k, w in params.items():
+        by_device.setdefault(w.device, []).append(k)
+    for device, names in by_device.items():
+        # torch's own optimiser adds one to the count before it calls this.
+        step = torch.tensor(float(state.count + 1), device=device)
+        torch._fused_adam_(
+            [params[k] for k in names],
+            [grads[k] for k in names],
+            [state.m[k] for k in names],
+            [state.v[k] for k in names],
+            [],
+            [step] * len(names),
+            lr=lr,
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=0.0,
+            eps=eps,
+            amsgrad=False,
+            maximize=False,
+        )
+    return AdamState(state.m, state.v, state.count + 1)
+
+
 def one_cycle(progress: float, *, warmup: float = 0.25, start: float = 0.04, end: float = 1e-4) -> float:
     """The one-cycle factor: cosine from ``start`` up to 1 at ``warmup``, and down to ``end``.
 

@@ -29,7 +29,7 @@ from novacula.inference.trajectory import Place, energy_at, leapfrog, normal
 MassKind: TypeAlias = Literal["unit", "diagonal", "low_rank"]
 
 _FIRST, _BASE, _LAST = 75, 25, 50  # Stan's: steps before the windows, in the first of them, and after them
-_LEAST = 20  # a shorter warm-up adapts step sizes alone
+_LEAST, _SETTLE = 50, 20  # a shorter warm-up adapts step sizes alone; steps they need at least after a new mass
 _BUFFER = 200  # most draws of a window and chain that are kept to find directions
 
 
@@ -51,6 +51,9 @@ class Schedule:
     def of(cls, warmup: int) -> Schedule:
         """Stan's schedule, for any length.
 
+        In a warm-up of fewer than 150 steps the parts shrink, but not the last below 20 steps: Stan's would be 2 steps
+        of 20, in which step sizes do not find the new mass. There is no window in fewer than 50.
+
         Args:
             warmup: Steps of the warm-up.
 
@@ -65,13 +68,14 @@ class Schedule:
             return cls(warmup, warmup, ())
         first, base, last = _FIRST, _BASE, _LAST
         if first + base + last > warmup:
-            first, last = int(0.15 * warmup), int(0.1 * warmup)
+            first, last = int(0.15 * warmup), max(_SETTLE, int(0.1 * warmup))
             base = warmup - first - last
-        ends, length, stop = [first + base], base, warmup - last
-        while ends[-1] < stop:
-            length *= 2
+        ends, at, length, stop = [], first, base, warmup - last
+        while at < stop:
             # A window after which the next would not fit is extended to the end.
-            ends.append(stop if ends[-1] + 3 * length > stop else ends[-1] + length)
+            at = stop if at + 3 * length > stop else at + length
+            ends.append(at)
+            length *= 2
         return cls(warmup, first, tuple(ends))
 
     def window(self, step: int) -> tuple[int, int] | None:
@@ -125,7 +129,7 @@ class DualAveraging:
             The first state.
         """
         log_step = step_size.double().log()
-        return cls(log_step, log_step, torch.zeros_like(log_step), log_step + math.log(10), 0)
+        return cls(log_step, log_step.clone(), torch.zeros_like(log_step), log_step + math.log(10), 0)
 
     def updated(self, accept: Tensor, target: float) -> DualAveraging:
         """Take account of a transition.
@@ -141,9 +145,7 @@ class DualAveraging:
         eta, weight = 1 / (count + 10), count**-0.75
         error = (1 - eta) * self.error + eta * (target - accept)
         log_step = self.centre - error * (math.sqrt(count) / 0.05)
-        return DualAveraging(
-            log_step, weight * log_step + (1 - weight) * self.log_average, error, self.centre, count
-        )
+        return DualAveraging(log_step, weight * log_step + (1 - weight) * self.log_average, error, self.centre, count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,8 +272,8 @@ class WarmUp:
         step_size = now.step_size
         if self.step_size is None:
             step_size = reasonable_step_size(potential, place, mass, step_size, rng)
-        zeros = torch.zeros_like(now.mean)
-        return Adaptation(step_size, mass, DualAveraging.of(step_size), 0, zeros, zeros[0], now.window)
+        mean, squares = torch.zeros_like(now.mean), torch.zeros_like(now.squares)
+        return Adaptation(step_size, mass, DualAveraging.of(step_size), 0, mean, squares, now.window)
 
 
 def reasonable_step_size(

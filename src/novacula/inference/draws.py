@@ -76,7 +76,8 @@ class Recorder:
                 f"{start.steps} steps, {warmup} of them warm-up, keep={keep}",
                 "take more steps, or a shorter warm-up",
             )
-        k = min(keep, left)
+        every = math.ceil(left / keep)
+        k = left // every
         like = next(iter(start.params.values()))
         p = count(start.params) // start.members
         size = k * start.members * p * like.element_size()
@@ -88,7 +89,7 @@ class Recorder:
             )
         flat = torch.zeros(k, start.members, p, dtype=like.dtype, device=like.device)
         logs = torch.full((k, start.members), math.nan, dtype=like.dtype, device=like.device)
-        return cls(flat, logs, 0, warmup, left // k)
+        return cls(flat, logs, 0, warmup, every)
 
     def record(self, step: int, weights: Tensor | Params, log_density: Tensor | None = None) -> Recorder:
         """Record the result of a step, if its turn has come.
@@ -171,6 +172,7 @@ class Draws:
         probe: Training inputs at which the predictions of a network's chains are compared; None for a plain density.
         stats: What the sampler reports, by name, for each chain: shape ``(M,)``; whole numbers are counts.
         reservations: What the sampler warns of.
+        known: All warnings, where they were found before, of more draws than these; None to find them.
     """
 
     target: Density
@@ -180,6 +182,7 @@ class Draws:
     probe: Tensor | None = None
     stats: dict[str, Tensor] = field(default_factory=dict)
     reservations: tuple[str, ...] = ()
+    known: tuple[str, ...] | None = None
 
     @property
     def size(self) -> int:
@@ -225,6 +228,8 @@ class Draws:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the sampler warns of, and chains that disagree or say too little."""
+        if self.known is not None:
+            return self.known
         found, d = list(self.reservations), self.diagnostics
         what = "predictions and log-density" if self.probe is not None else "parameters"
         if self.flat.shape[0] < 4:

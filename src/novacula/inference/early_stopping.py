@@ -67,7 +67,7 @@ def stopping_precision(
 
 
 def full_gradient(target: Target, params: Params, data: Data, *, seed: int) -> Params:
-    """The gradient of ``−log p(D | w) − log p(w)`` over all data, with as many copies as training takes.
+    """The gradient of ``−log p(D | w)/T_l − log p(w)`` over all data, with as many copies as training takes.
 
     Many copies of many examples are more than a diagnosis is worth: beyond `INPUTS` transformed inputs there are fewer
     copies, though never fewer examples, whose gradients would no longer cancel.
@@ -87,7 +87,7 @@ def full_gradient(target: Target, params: Params, data: Data, *, seed: int) -> P
     with torch.enable_grad():
         total = list(torch.autograd.grad(-target.prior.log_prob(leaves), inputs))
         for xs, y in problem.batches():
-            loss = -target.likelihood.log_prob(target.forward.average(leaves, xs.detach()), y).sum()
+            loss = -target.likelihood.log_prob(target.forward.average(leaves, xs.detach()), y).sum() * problem.scale
             parts = torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True)
             total = [a + b for a, b in zip(total, parts, strict=True)]
     return {k: g.detach() for k, g in zip(leaves, total, strict=True)}

@@ -1,14 +1,14 @@
 """Mass matrices: the linear map that makes a posterior look round to Hamiltonian dynamics.
 
-A mass is given by a factor of its inverse, ``M⁻¹ = L Lᵀ``, which should be like the posterior's covariance. All momenta
-here are whitened, ``z = Lᵀ p``: then ``z ~ N(0, I)``, the kinetic energy is ``½|z|²``, positions move by ``dq = ε L z``
-and momenta by ``dz = ε Lᵀ ∇ log p``. U-turn criteria become plain inner products of whitened momenta, whatever the mass.
+A mass is given by a factor of its inverse, ``M⁻¹ = L Lᵀ``, which should be like the posterior's covariance. All
+momenta here are whitened, ``z = Lᵀ p``: then ``z ~ N(0, I)``, the kinetic energy is ``½|z|²``, positions move by
+``dq = ε L z`` and momenta by ``dz = ε Lᵀ ∇ log p``. U-turn criteria become plain inner products of whitened momenta,
+whatever the mass.
 
 References:
-    Stan reference manual, "HMC algorithm parameters" (shrinkage of estimated variances). Stan development team, 2024.
-    Nonparametric estimation of large covariance matrices by data splitting and eigenvalue regularisation
-    ("Nonparametric eigenvalue-regularized precision or covariance matrix estimator"). C. Lam, 2016
-    (directions from one half of the data, their variances from the other). arXiv:1404.1151 (the same idea).
+    Stan reference manual, "Automatic parameter tuning" (shrinkage of estimated variances). Stan development team, 2024.
+    Nonparametric eigenvalue-regularized precision or covariance matrix estimator. C. Lam, 2016. The Annals of
+    Statistics 44(3) (directions from one part of the data, their variances from the other).
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
+
+_LEAST = 1e-8  # a standardised variance; chains that stand still would have 0
 
 
 class Stepper(Protocol):
@@ -151,13 +153,14 @@ def no_directions(mass: DiagonalMass, rank: int) -> LowRankMass:
 
 
 def low_rank_mass(draws: Tensor, variance: Tensor, n: int, rank: int) -> LowRankMass:
-    """A mass that knows the directions in which the standardised draws vary much more or less than elsewhere.
+    """A mass that knows the directions in which the standardised draws vary much more or less than in most.
 
-    Draws are centred within their chain and standardised by the shrunk variances. One half of them (of the chains, where
-    there are two or more) proposes directions, the eigenvectors of its covariance; the other half tells their variances
-    λ, which are shrunk to ``(n λ + 5)/(n + 5)``. Where there are more weights than draws, most directions of large
-    variance in the first half are chance; in the second they are not large. Directions with λ outside [1/2, 2] are kept,
-    the ``rank`` most extreme of them.
+    Draws are centred within their chain and standardised by the shrunk variances. One half of them (of the chains,
+    where there are two or more) proposes directions, the eigenvectors of its covariance; the other half tells their
+    variances λ, and the mean variance of all directions that the first half does not reach. Where there are more
+    weights than draws, most directions of large variance in the first half are chance; in the second they are not
+    large. The median of the variances becomes part of the diagonal, and relative to it λ is shrunk to
+    ``λ^(n/(n + 5))``; directions with λ outside [1/2, 2] are kept, the ``rank`` most extreme of them.
 
     Args:
         draws: Draws of a warm-up window, shape ``(M, K, P)`` with ``M K ≥ 4``.
@@ -168,18 +171,22 @@ def low_rank_mass(draws: Tensor, variance: Tensor, n: int, rank: int) -> LowRank
     Returns:
         The mass; unused directions are padded.
     """
-    base = no_directions(diagonal_mass(variance, n), rank)
-    x = ((draws - draws.mean(1, keepdim=True)) / base.scale).flatten(0, 1).to(torch.float64)
+    scale = diagonal_mass(variance, n).scale
+    x = ((draws - draws.mean(1, keepdim=True)) / scale).flatten(0, 1).to(torch.float64)
     first, second = x.tensor_split(2)
     u = _eigenvectors(first)
-    lam = (second @ u).square().mean(0)
-    lam = (len(second) * lam + 5) / (len(second) + 5)
+    lam = (second @ u).square().mean(0).clamp(min=_LEAST)
+    missed = u.shape[0] - u.shape[1]
+    left = ((second.square().sum(1).mean() - lam.sum()) / max(1, missed)).clamp(min=_LEAST)
+    most = torch.cat([lam, left.expand(missed)]).median()
+    lam = (lam / most) ** (len(second) / (len(second) + 5))
     extreme = lam.log().abs()
     order = extreme.argsort(descending=True)[:rank]
     order = order[extreme[order] > math.log(2)]
-    base.directions[:, : len(order)] = u[:, order].to(base.scale.dtype)
-    base.variances[: len(order)] = lam[order].to(base.scale.dtype)
-    return base
+    mass = no_directions(DiagonalMass((scale * most.sqrt()).to(scale.dtype)), rank)
+    mass.directions[:, : len(order)] = u[:, order].to(scale.dtype)
+    mass.variances[: len(order)] = lam[order].to(scale.dtype)
+    return mass
 
 
 def _eigenvectors(x: Tensor) -> Tensor:

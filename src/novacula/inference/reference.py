@@ -161,7 +161,7 @@ def reference(
     size = min(data.n, examples, memory, time)
     x, y = _subset(data, size, seed)
     f = fixed_outputs(target, params, x, copies=copies, seed=seed).double()
-    gradient, factor = _loss(target.likelihood, f, y)
+    gradient, factor = _loss(target, f, y)
     start = Reference(target, params, x, y, f, factor, curvature, copies, seed)
     scale = 1.0
     if curvature is None:
@@ -273,9 +273,10 @@ def _subset(data: Data, size: int, seed: int) -> tuple[Tensor, Tensor]:
     return data.x[rows], data.y[rows]
 
 
-def _loss(likelihood: Likelihood, f: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    # The gradient of −log p in the outputs, and the factor of its curvature.
+def _loss(target: Target, f: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    # The gradient of −log p / T_l in the outputs, and the factor of its curvature.
+    likelihood, t = target.likelihood, target.likelihood_temperature
     f = f.detach().requires_grad_()
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(-likelihood.log_prob(f, y).sum(), f)
-    return gradient, likelihood.factor(f.detach(), y).detach().double()
+    return gradient / t, likelihood.factor(f.detach(), y).detach().double() / t**0.5

@@ -9,10 +9,10 @@ of the last K from the mean make
 The deviations are those from the final mean (the paper takes the running one, as it does not keep the points
 themselves), so that with K = n the second part is the sample covariance.
 
-Both phases take steps of Adam. What a walk explores is set by how noise and curvature meet in its steps: those of plain
-SGD, with any rate that trains, hardly move in the flat directions in which the posterior is wide, whereas Adam's, which
-are of about equal size in all weights, do. On digits (64-50-10, 100 epochs) the predictive of Adam's walk is nearer to
-that of NUTS, and better, than that of SGD's at each of four rates.
+Both phases take steps of Adam, whose moves are of about equal size in all weights, so that one rate suits flat and
+steep directions, and most networks. On digits (64-50-10, 100 epochs, three seeds) the predictive's test NLL is 0.121,
+where MAP at the same peak rate has 0.125; with the second phase by SGD with momentum it is 0.128, 0.128, 0.126 and
+0.121 at rates of 0.05, 0.1, 0.2 and 0.5.
 
 References:
     A simple baseline for Bayesian uncertainty in deep learning. W. J. Maddox, T. Garipov, P. Izmailov, D. Vetrov,

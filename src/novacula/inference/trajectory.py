@@ -1,7 +1,7 @@
 """Hamiltonian trajectories by the leapfrog rule, and the transition of Hamiltonian Monte Carlo; all chains in lockstep.
 
 With whitened momenta (see `novacula.inference.mass`) one step is ``z += ½ε Lᵀg; q += ε L z; z += ½ε Lᵀg``. It is
-reversible, keeps volume, and its energy error is of second order in ε; a Metropolis step removes the bias of that error.
+reversible, keeps volume, and its energy error is of second order in ε; a Metropolis step removes the error's bias.
 
 The potential is asked about any number of rows. Where there is no density it returns values that are not finite rather
 than raise; it may reuse the memory of what it returns for its next answer.
@@ -46,7 +46,7 @@ class Transition:
     Args:
         place: Where they stand now.
         accept: The mean Metropolis probability along the trajectory, shape ``(M,)``, float64; what step sizes adapt to.
-        divergent: Whether the trajectory met an energy error above `DIVERGENCE` or a density that is not finite, ``(M,)``.
+        divergent: Whether it met an energy error above `DIVERGENCE` or a density that is not finite, shape ``(M,)``.
         leapfrogs: Leapfrog steps taken, shape ``(M,)``.
         depth: Completed doublings of NUTS, shape ``(M,)``; 0 for a trajectory of fixed length.
     """

@@ -42,6 +42,7 @@ from novacula.inference.linearised import (
 )
 from novacula.inference.method import Point, Posterior, network_target
 from novacula.inference.mixture import Mixture
+from novacula.inference.subnetwork import SubnetworkPosterior
 from novacula.prediction.predictive import Predictive
 from novacula.target import Target
 
@@ -93,6 +94,9 @@ def predict(
         >>> predict(Point(target.params(), target), torch.zeros(4, 3)).mean().shape
         torch.Size([4, 2])
     """
+    if isinstance(posterior, SubnetworkPosterior):
+        # The part's target is the same function, and its own posterior knows how it wants to be predicted.
+        posterior = posterior.inner
     target = network_target(posterior.target, "predictions")
     chosen = _check(posterior, target, x, kind, rule, samples, average)
     s = target.copies.predict if copies is None else copies

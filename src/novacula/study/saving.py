@@ -17,9 +17,17 @@ from novacula.core.data import Data
 from novacula.core.params import count
 from novacula.core.rng import generator
 from novacula.core.run import Run
-from novacula.prediction import Predictive, crps, evaluate, predict
+from novacula.inference.draws import Diagnostics, Draws
+from novacula.inference.method import Posterior
+from novacula.prediction import Predictive, ood, predict
+from novacula.study import units
+from novacula.study.methods import settings_of
+from novacula.study.setup import Setup
+from novacula.study.stored import bounded, check_tensors, size_of, tensors_of
 
 if TYPE_CHECKING:
+    from novacula.core.newdata import NewData
+    from novacula.study.inferred import Inferred
     from novacula.study.learn import LearnResult
 
 # The montage: so many inputs, each under so many transformations.
@@ -31,51 +39,70 @@ def save(
     folder: Path,
     *,
     test: Data | None = None,
+    strange: NewData | None = None,
+    setup: Setup | None = None,
+    targets: Sequence[str] = (),
     command: str = "",
     settings: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write a run folder: ``run.json``, ``history.json``, weights and the report's arrays.
+    """Write a run folder: ``run.json``, ``history.json``, weights, the posterior's draws and the report's arrays.
 
     Args:
         result: What `learn` found.
         folder: Where to; made if it does not exist.
         test: Held-out data to evaluate on, standardised like the training data; nothing is chosen by it.
+        strange: Inputs of another kind, in their own units, to be told from the test data.
+        setup: How data and network were named, so that both can be found again.
+        targets: Names of the target's columns.
         command: The command line, for the record.
         settings: Further settings, for the record.
 
     Returns:
         What ``run.json`` holds.
     """
-    record, arrays = describe(result, test)
+    kept = bounded(result.posterior)
+    record, arrays = describe(result, test, strange=strange, kept=kept)
+    record["data"]["targets"] = list(targets) or None
     record |= {
         "output_dir": str(folder),
+        "setup": None if setup is None else vars(setup.anchored()),
         "command": command,
         "settings": {**result.settings, **(settings or {})},
     }
     weights = {f"weights/{k}": w for k, w in result.params.items()}
     weights |= {f"learned/{k}": v for k, v in result.target.learnable().items()}
-    return Run.write(folder, record, history=result.history, weights=weights, arrays=arrays).record
+    weights |= check_tensors(result.target, result.params, result.data.x)
+    if (scaling := result.data.scaling) is not None:
+        weights |= {f"scaling/{k}": getattr(scaling, k) for k in ("x_mean", "x_sd", "y_mean", "y_sd")}
+    posterior = None if result.inferred is None else tensors_of(kept)
+    return Run.write(folder, record, history=result.history, weights=weights, posterior=posterior, arrays=arrays).record
 
 
-def describe(result: LearnResult, test: Data | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def describe(
+    result: LearnResult, test: Data | None = None, *, strange: NewData | None = None, kept: Posterior | None = None
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The record and the report's arrays of a result.
 
     Args:
         result: What `learn` found.
         test: Held-out data, or None.
+        strange: Inputs of another kind, in their own units, to be told from the test data.
+        kept: What a run keeps of the posterior, by which it predicts; by default found anew.
 
     Returns:
         The contents of ``run.json`` (less what only the caller knows), and arrays by name.
     """
-    target, data, choice = result.target, result.data, result.choice
+    target, data = result.target, result.data
+    kept = bounded(result.posterior) if kept is None else kept
     arrays: dict[str, np.ndarray] = {}
-    scores: dict[str, dict[str, float] | None] = {"test": None, "map_test": None}
+    scores: dict[str, dict[str, Any] | None] = {"test": None, "map_test": None, "ood": None}
     warnings = list(result.warnings)
     if test is not None:
-        by_choice, by_point = predict(result.posterior, test.x), predict(result.point, test.x)
+        by_choice, by_point = predict(kept, test.x), predict(result.point, test.x)
         chosen = _evaluate(by_choice, test, arrays, "test")
         plain = _evaluate(by_point, test, arrays, "map_test")
-        scores = {"test": chosen, "map_test": plain}
+        arrays |= _spread(by_choice, test)
+        scores = {"test": chosen, "map_test": plain, "ood": _strange(kept, by_choice, strange, data, arrays)}
         # Nothing is chosen by the test data; but a reader must hear when the choice turned out worse on them.
         gap = (by_point.log_prob(test.y) - by_choice.log_prob(test.y)).double()
         if test.n > 1 and float(gap.mean()) > 2 * float(gap.std()) / math.sqrt(test.n):
@@ -83,6 +110,8 @@ def describe(result: LearnResult, test: Data | None = None) -> tuple[dict[str, A
                 f"on the test data the chosen predictive has an NLL of {chosen['nll']:.4f}, the plain point estimate "
                 f"{plain['nll']:.4f}"
             )
+    posterior, sampled = _posterior(result.inferred, kept)
+    arrays |= sampled
     record: dict[str, Any] = {
         "kind": "learn",
         "data": {
@@ -92,15 +121,19 @@ def describe(result: LearnResult, test: Data | None = None) -> tuple[dict[str, A
             "fingerprint": data.fingerprint,
             "input_shape": list(data.x.shape[1:]),
             "classes": list(data.classes) or None,
+            "columns": list(data.columns) or None,
+            "tokens": not data.x.is_floating_point(),
             "task": data.task,
         },
         "weights": count(result.params),
+        "outputs": _outputs(result),
         "evidence": result.evidence.to_dict(),
         "prior": {"name": type(target.prior).__name__, "precision": target.prior.describe(result.params)},
         "noise": _noise(result),
         "invariance": _invariance(result),
         **scores,
-        "predictive": choice.to_dict(),
+        "predictive": _predictive(result),
+        "posterior": posterior,
         "seconds": result.seconds,
         "versions": _versions(),
         "seed": result.seed,
@@ -112,25 +145,93 @@ def describe(result: LearnResult, test: Data | None = None) -> tuple[dict[str, A
 
 def _evaluate(predictive: Predictive, test: Data, arrays: dict[str, np.ndarray], key: str) -> dict[str, float]:
     # Metrics in the labels' own units; predictions and labels go into `arrays`.
-    found, mean, y = evaluate(predictive, test.y), predictive.mean(), test.y
-    if test.scaling is not None and test.task == "regression":
-        mean, y = test.scaling.restore_y(mean), test.scaling.restore_y(y)
-        found["nll"] += test.scaling.log_y_scale
-        found["rmse"] = float((mean.double() - y.double()).square().mean().sqrt())
-        if "crps" in found:
-            found["crps"] = float(test.scaling.restore_y_scale(crps(predictive, test.y)).double().mean())
-    arrays[f"{key}/mean"] = mean.detach().cpu().numpy()
+    scaling = test.scaling if test.task == "regression" else None
+    arrays[f"{key}/mean"] = units.mean(predictive, scaling).cpu().numpy()
     if test.task == "regression":
-        arrays[f"{key}/sd"] = _sd(predictive, test).cpu().numpy()
-    arrays["test/y"] = y.cpu().numpy()
-    return found
+        arrays[f"{key}/sd"] = units.half_width(predictive, scaling).cpu().numpy()
+    arrays["test/y"] = units.restored(test.y, scaling).cpu().numpy()
+    return units.scores(predictive, test.y, scaling)
 
 
-def _sd(predictive: Predictive, test: Data) -> Tensor:
-    # Half the width of the central 68.27 % interval: the standard deviation of a Gaussian.
-    low, high = predictive.interval(math.erf(1 / math.sqrt(2)))
-    sd = ((high - low) / 2).detach()
-    return test.scaling.restore_y_scale(sd) if test.scaling is not None else sd
+def _spread(predictive: Predictive, test: Data) -> dict[str, np.ndarray]:
+    # Where the doubt of each prediction lies: quantiles of measurements, and for classes how far the weights differ.
+    found: dict[str, Tensor] = {}
+    if test.task == "regression":
+        found["quantiles"] = units.quantiles(predictive, test.scaling)
+        found["quantile_levels"] = torch.tensor(units.LEVELS, dtype=torch.float64)
+        if test.x_shape == (1,):
+            found["x"] = test.x if test.scaling is None else test.scaling.restore_x(test.x)
+    elif test.task == "classification" and predictive.likelihood.normalised:
+        total, _, epistemic = predictive.entropy()
+        if epistemic is not None:
+            found |= {"entropy_total": total, "entropy_epistemic": epistemic}
+    return {f"test/{k}": v.detach().cpu().numpy() for k, v in found.items()}
+
+
+def _strange(
+    kept: Posterior, usual: Predictive, strange: NewData | None, data: Data, arrays: dict[str, np.ndarray]
+) -> dict[str, Any] | None:
+    # How well the entropy tells inputs of another kind from the test data.
+    if strange is None or not usual.likelihood.normalised:
+        return None
+    x = strange.x if data.scaling is None else data.scaling.inputs(strange.x)
+    found = ood(usual, predict(kept, x))
+    arrays["test/strangeness"], arrays["ood/strangeness"] = found.usual.numpy(), found.strange.numpy()
+    scores = {k: v for k, v in found.to_dict().items() if not k.startswith("n_")}
+    return {"name": strange.name, "n": strange.n, "score": "entropy", **scores}
+
+
+def _predictive(result: LearnResult) -> dict[str, Any]:
+    found = result.choice.to_dict()
+    if result.inferred is None:
+        return found
+    name = type(result.inferred.method).__name__
+    reason = f"{name} was asked for; otherwise the choice would have been {result.choice.reason}"
+    return {**found, "structure": None, "temperature": None, "reason": reason}
+
+
+def _posterior(inferred: Inferred | None, kept: Posterior) -> tuple[dict[str, Any] | None, dict[str, np.ndarray]]:
+    # What is said of a posterior that was asked for, and the arrays of a sampler's diagnostics.
+    if inferred is None:
+        return None, {}
+    posterior, stored = inferred.posterior, size_of(kept)
+    warnings = list(posterior.warnings)
+    if tensors_of(kept) is None:
+        warnings.append("this posterior is not kept: the run cannot predict later")
+    record: dict[str, Any] = {
+        "method": type(inferred.method).__name__,
+        "name": inferred.name,
+        "settings": settings_of(inferred.method),
+        "repr": repr(inferred.method),
+        "chains": inferred.chains,
+        "draws": posterior.size if isinstance(posterior, Draws) else stored or None,
+        "stored": stored,
+        "steps": inferred.steps,
+        "batch_size": inferred.batch_size,
+        "seconds": inferred.seconds,
+        "diagnostics": None,
+        "examined": None,
+        "warnings": warnings,
+    }
+    if not isinstance(posterior, Draws):
+        return record, {}
+    found = posterior.diagnostics
+    arrays = {k: getattr(found, k).numpy() for k in ("rhat", "ess_bulk", "ess_tail")}
+    if bool(torch.isfinite(posterior.log_density).all()):
+        arrays["log_density"] = posterior.log_density.T.cpu().numpy()
+    record |= {"diagnostics": found.to_dict(), "examined": _examined(found)}
+    return record, {f"sampler/{k}": v for k, v in arrays.items()}
+
+
+def _examined(found: Diagnostics) -> str:
+    if not found.names[0].startswith("prediction["):
+        return "parameters"
+    return "predictions and log-density" if "log_density" in found.names else "predictions"
+
+
+def _outputs(result: LearnResult) -> int:
+    with torch.no_grad():
+        return result.target.forward(result.params, result.data.x[:1]).shape[1]
 
 
 def _noise(result: LearnResult) -> dict[str, Any] | None:

@@ -1,0 +1,79 @@
+"""The posterior that ``novacula learn`` was asked for, at what it has learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from novacula.cli.options import Options
+from novacula.cli.progress import Progress
+from novacula.core.errors import InputError, NonFiniteError
+from novacula.study.inferred import check
+from novacula.study.learn import default_batch_size
+from novacula.study.methods import CHOICES, Setting, check_name, settings_of_name
+
+if TYPE_CHECKING:
+    from novacula.study import LearnResult
+    from novacula.study.setup import Assembled
+
+
+def asked(options: Options, assembled: Assembled) -> bool:
+    """Whether another posterior than the default is asked for; says what is wrong with the options before any work.
+
+    Args:
+        options: The command's options.
+        assembled: What the run starts from.
+
+    Returns:
+        False for ``auto``.
+
+    Raises:
+        InputError: If the name or a setting is unknown, or steps or chains are not positive or do not fit.
+    """
+    name = check_name(options.posterior)
+    for option, value in (("--posterior-steps", options.posterior_steps), ("--chains", options.chains)):
+        if value is None:
+            continue
+        if name in CHOICES:
+            raise InputError(f"no {option} with --posterior {name}", str(value), f"--posterior sgld {option} {value}")
+        if value < 1:
+            raise InputError(f"{option} of 1 or more", str(value), f"{option} 4")
+    n = assembled.train.n
+    steps = -(-n // (options.batch_size or default_batch_size(n))) * options.epochs
+    setting = Setting.of(assembled.target, assembled.target.params(), options.lr or Setting().lr, max(1, steps))
+    check(options.posterior, assembled.target, assembled.train, setting, options.posterior_steps, options.chains)
+    return name != "auto"
+
+
+def infer(result: LearnResult, options: Options, checkpoint: Path, *, resume: bool, progress: Progress) -> LearnResult:
+    """Infer the posterior.
+
+    Args:
+        result: What was learned.
+        options: The command's options.
+        checkpoint: A file to keep this part of the run resumable.
+        resume: Whether to continue from it.
+        progress: Told of every epoch.
+
+    Returns:
+        The result with the posterior.
+
+    Raises:
+        NonFiniteError: If it diverges.
+    """
+    name = options.posterior.partition(":")[0]
+    progress.say(f"inferring the posterior: {name}")
+    progress.begin(f"{name}, round", "scoring")
+    try:
+        return result.with_posterior(
+            options.posterior,
+            steps=options.posterior_steps,
+            chains=options.chains,
+            checkpoint=checkpoint,
+            resume=resume,
+            progress=progress,
+        )
+    except NonFiniteError as error:
+        # Settings the method has; where one diverges, its step size is the first to try.
+        hint = f"--posterior {name}:lr=… with a smaller rate" if "lr" in settings_of_name(name) else error.hint
+        raise NonFiniteError(f"{error.expected} from --posterior {name}", error.got, hint) from error

@@ -1,0 +1,281 @@
+"""``novacula predict``, behind its options: read run and data, predict, write a table, and say what it is worth."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import importlib
+import io
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from novacula.cli.console import err, out, warn, warnings_to_stderr
+from novacula.core.atomic import write_bytes, write_json, write_text
+from novacula.core.errors import InputError
+from novacula.core.run import Run, plain
+from novacula.reporting.metrics import rows as metric_rows
+from novacula.reporting.numbers import count, number, significant
+
+if TYPE_CHECKING:
+    from novacula.study.posterior import Fitted
+    from novacula.study.predictions import Predictions, Rows
+
+SUFFIXES = (".csv", ".tsv", ".parquet", ".json")
+_SHOWN = 10  # rows and columns that a terminal shows
+_DIGITS = 9  # of a float32, that tell it from all others
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a prediction.
+
+    Args:
+        out: Where to write; ``-`` for CSV on stdout, None to show the first rows.
+        decide: A file of costs, or the name of a loss for measurements.
+        abstain: The cost of not acting.
+        conformal: The share of labels that conformal sets may miss.
+        calibration: Data to calibrate them on; by default the run's own test examples.
+        groups: A column whose groups are calibrated apart.
+        json: Whether to print one JSON object on stdout.
+    """
+
+    out: Path | None = None
+    decide: str | None = None
+    abstain: float | None = None
+    conformal: float | None = None
+    calibration: str | None = None
+    groups: str | None = None
+    json: bool = False
+
+
+def predict(folder: Path, data: str, asked: Asked) -> None:
+    """Run ``novacula predict``.
+
+    Args:
+        folder: The run folder.
+        data: What to predict.
+        asked: What is asked.
+
+    Raises:
+        InputError: If run, data or options cannot be used; nothing is written then.
+    """
+    _check(asked)
+    Run.read(folder)  # before torch
+    said: list[str] = []
+    # A network's file may print; stdout is for results.
+    with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr(said):
+        from novacula.study.posterior import load_run
+        from novacula.study.predictions import calibrated, read_rows, tabulate
+
+        fitted = load_run(folder)
+        rows = read_rows(fitted, data, groups=asked.groups)
+        rule, n, promise = None, 0, ()
+        if asked.conformal is not None:
+            rule, n, promise = calibrated(fitted, asked.conformal, _calibration(fitted, asked), rows)
+        found = tabulate(fitted, rows, costs=asked.decide, abstain=asked.abstain, rule=rule, calibration=n)
+    content = _content(found, rows, folder, promise)
+    path = None if asked.out is None or str(asked.out) == "-" else asked.out
+    if path is not None:
+        write(path, found.columns, fitted.classes, content)
+    for text in found.notes:
+        err().print(Text.assemble(("note: ", "cyan"), text))
+    for text in found.warnings:
+        if text not in said:
+            warn(text)
+    if asked.json:
+        shown = content if path is not None else {**content, "rows": records(found.columns)}
+        print(json.dumps(plain(shown), allow_nan=False, ensure_ascii=False))
+    elif asked.out is not None and path is None:
+        print(delimited(found.columns, fitted.classes, ","), end="")
+    else:
+        _show(found, content, fitted, path)
+
+
+def write(path: Path, columns: dict[str, list[Any]], classes: Sequence[str], content: dict[str, Any]) -> None:
+    """Write predictions; the file is there whole or not at all.
+
+    Args:
+        path: ``.csv``, ``.tsv``, ``.parquet`` or ``.json``.
+        columns: One list a column.
+        classes: The classes' names, for sets.
+        content: What else a JSON file holds.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        write_json(path, plain({**content, "rows": records(columns)}), indent=None)
+    elif suffix == ".parquet":
+        write_bytes(path, _parquet(columns))
+    else:
+        write_text(path, delimited(columns, classes, "\t" if suffix == ".tsv" else ","))
+
+
+def delimited(columns: dict[str, list[Any]], classes: Sequence[str], delimiter: str) -> str:
+    """Predictions as delimited text.
+
+    Args:
+        columns: One list a column.
+        classes: The classes' names, for sets.
+        delimiter: ``","`` or a tab.
+
+    Returns:
+        A header and a line for each row.
+    """
+    file = io.StringIO()
+    writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(v, classes) for v in row] for row in zip(*columns.values(), strict=True))
+    return file.getvalue()
+
+
+def records(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """Predictions row by row.
+
+    Args:
+        columns: One list a column.
+
+    Returns:
+        One dictionary a row.
+    """
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _check(asked: Asked) -> None:
+    # What can be known to be wrong before anything is read.
+    path = asked.out
+    if path is not None and str(path) != "-":
+        if path.suffix.lower() not in SUFFIXES:
+            raise InputError(
+                f"--out with a suffix among {', '.join(SUFFIXES)}, or -", str(path), "--out predictions.csv"
+            )
+        if path.is_dir() or not path.parent.is_dir():
+            got = "a folder" if path.is_dir() else f"{path.parent}, which does not exist"
+            raise InputError("--out as a file in a folder that exists", f"{path}: {got}", "make the folder first")
+        if path.suffix.lower() == ".parquet":
+            _engine()
+    if asked.json and str(path) == "-":
+        raise InputError("either --json or --out -", "both", "use one of them")
+    if asked.conformal is not None and not 0 < asked.conformal < 1:
+        raise InputError("--conformal between 0 and 1", f"{asked.conformal:g}", "--conformal 0.1 for sets of 90 %")
+    for option, value in (("--calibration", asked.calibration), ("--groups", asked.groups)):
+        if value is not None and asked.conformal is None:
+            raise InputError(f"{option} with --conformal", "no --conformal", f"--conformal 0.1 {option} {value}")
+    if asked.abstain is not None and asked.decide is None:
+        raise InputError("--abstain with --decide", "no --decide", f"--decide costs.csv --abstain {asked.abstain:g}")
+    if asked.abstain is not None and not 0 <= asked.abstain < float("inf"):
+        raise InputError("--abstain as a cost of 0 or more", f"{asked.abstain}", "leave it out to forbid abstaining")
+
+
+def _calibration(fitted: Fitted, asked: Asked) -> Rows:
+    from novacula.study.predictions import own_rows, read_rows
+
+    if asked.calibration is not None:
+        return read_rows(fitted, asked.calibration, groups=asked.groups)
+    if not fitted.run.record["data"].get("n_test"):
+        raise InputError("test examples that the run set aside, to calibrate on", "none", "--calibration FILE")
+    return own_rows(fitted, groups=asked.groups)
+
+
+def _content(found: Predictions, rows: Rows, folder: Path, promise: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "run": str(folder),
+        "data": rows.name,
+        "n": found.n,
+        "scores": found.scores,
+        "decisions": found.decisions,
+        "conformal": None if found.conformal is None else {**found.conformal, "promise": promise[0]},
+        "notes": list(found.notes),
+        "warnings": list(found.warnings),
+    }
+
+
+def _cell(value: Any, classes: Sequence[str]) -> Any:
+    if isinstance(value, float):
+        return f"{value:.{_DIGITS}g}" if value == value else ""
+    if isinstance(value, list):
+        from novacula.study.predictions import listed
+
+        return listed(value, classes)
+    return value
+
+
+def _engine() -> Any:
+    for name in ("pyarrow", "pandas"):
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(name)
+    raise InputError(
+        "pyarrow or pandas to write Parquet", "neither", "pip install 'novacula[tables]', or --out FILE.csv"
+    )
+
+
+def _parquet(columns: dict[str, list[Any]]) -> bytes:
+    engine, file = _engine(), io.BytesIO()
+    if engine.__name__ == "pyarrow":
+        importlib.import_module("pyarrow.parquet").write_table(engine.table(columns), file)
+    else:
+        engine.DataFrame(columns).to_parquet(file)
+    return file.getvalue()
+
+
+# ---------------------------------------------------------------------- for people
+
+
+def _show(found: Predictions, content: dict[str, Any], fitted: Fitted, path: Path | None) -> None:
+    console = out()
+    if path is None:
+        console.print(_first(found.columns, fitted.classes))
+        if found.n > _SHOWN:
+            console.print(Text(f"… and {found.n - _SHOWN:,} more; --out FILE.csv for all of them", style="dim"))
+    facts = Table.grid(padding=(0, 3))
+    facts.add_row("predicted", f"{count(found.n, 'row')} of {content['data']}")
+    if found.decisions is not None:
+        facts.add_row("expected cost", f"{significant(found.decisions['mean_expected'])} a row")
+        if "incurred" in found.decisions:
+            facts.add_row("incurred cost", f"{significant(found.decisions['incurred'])} a row")
+        if found.decisions["abstained"]:
+            facts.add_row("abstained", f"{100 * found.decisions['abstained']:.1f} %")
+    if found.conformal is not None:
+        c = found.conformal
+        size = f"{number(c['size'], 2)} labels" if "size" in c else significant(c.get("width"))
+        facts.add_row("conformal", Text(content["conformal"]["promise"]))
+        facts.add_row(
+            "", f"calibrated on {c['calibration']:,} examples" + (f"; mean size {size}" if "size" in c else "")
+        )
+        if "width" in c:
+            facts.add_row("mean width", size)
+        if "coverage" in c:
+            facts.add_row("coverage", f"{number(c['coverage'])} of the labels of these rows")
+    console.print(facts)
+    if found.scores:
+        table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
+        table.add_column("scores")
+        table.add_column("", justify="right")
+        for row in metric_rows(found.scores, None):
+            table.add_row(row.label, row.chosen)
+        console.print(table)
+    if path is not None:
+        console.print(Text(str(path), style="cyan"), soft_wrap=True)
+
+
+def _first(columns: dict[str, list[Any]], classes: Sequence[str]) -> Table:
+    # The first rows; of many probabilities only that of the predicted class.
+    shown = dict(columns)
+    probabilities = [k for k in columns if k.startswith("p_")]
+    if "class" in columns and len(columns) > _SHOWN:
+        best = [max(values) for values in zip(*(columns[k] for k in probabilities), strict=True)]
+        shown = {k: v for k, v in columns.items() if k not in probabilities}
+        names = list(shown)
+        names.insert(names.index("class") + 1, "probability")
+        shown = {k: best if k == "probability" else shown[k] for k in names}
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in shown:
+        table.add_column(name, justify="right" if name != "class" else "left")
+    for row in list(zip(*shown.values(), strict=True))[:_SHOWN]:
+        table.add_row(*(significant(v, 4) if isinstance(v, float) else str(_cell(v, classes)) for v in row))
+    return table

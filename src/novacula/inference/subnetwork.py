@@ -1,0 +1,220 @@
+"""`Subnetwork`: a posterior over some of a network's weights, the others fixed where training left them.
+
+Which weights are random is chosen by ``which``:
+
+- ``"last_layer"``: the linear layer whose output is the network's,
+- a tuple of patterns such as ``("2.*", "*.bias")``: the tensors whose names match one (`fnmatch`),
+- ``("largest_variance", n)``: the n single weights whose marginal variance under a diagonal Laplace approximation,
+  ``1/(H_ii + Λ_ii)``, is largest. Weights of curvature 0, which change no prediction on the training data (those of a
+  pixel that is always black, say), come last: theirs is the prior's variance, and nothing else.
+
+The method that makes the posterior sees a *target of its own*: the same likelihood, invariance and temperature, the
+prior of the chosen weights, and a network that is a function of these alone. Any method runs on it unchanged, whether
+its steps see minibatches or all data; samplers mix much faster in fewer dimensions.
+
+The fixed weights are found first, in `Subnetwork.init`: by an optimiser on minibatches, in a run of its own, or (with
+``optimiser=None``) they are the weights of the start, for networks that were trained elsewhere:
+``infer(Subnetwork(NUTS(), optimiser=None), target, data, init=weights, steps=…)``. The run that follows belongs to the
+method alone, its steps, schedule, checkpoints and progress. A resumed run repeats the first part, which is a function
+of the seed.
+
+Several chains share the first one's fixed weights, so that they sample one posterior and can be compared; the first
+starts at the trained values of the chosen weights, the others at those of their own starts. ``separate=True`` gives
+each a network of its own, for ensembles of partially random networks: ``Ensemble(Subnetwork(…, separate=True))``.
+
+References:
+    Bayesian deep learning via subnetwork inference. E. Daxberger, E. Nalisnick, J. U. Allingham, J. Antorán,
+    J. M. Hernández-Lobato, 2021. arXiv:2010.14689.
+    Do Bayesian neural networks need to be fully stochastic? M. Sharma, S. Farquhar, E. Nalisnick, T. Rainforth, 2023.
+    arXiv:2211.06291.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from novacula.core.data import Data
+from novacula.core.errors import InputError
+from novacula.core.params import Params, unstack
+from novacula.core.rng import split
+from novacula.inference.dropout import Dropout
+from novacula.inference.loop import run
+from novacula.inference.map import MAP
+from novacula.inference.method import Batch, Batching, Info, Method, Posterior, Start, network_target
+from novacula.inference.mixture import Mixture, mixture
+from novacula.inference.parts import Part, Which, check_which, part_of
+from novacula.target import Density, Target
+
+
+@dataclass(frozen=True, eq=False)
+class SubnetworkPosterior:
+    """A posterior over some weights, the others fixed.
+
+    Args:
+        part: Which weights, and where the others are.
+        inner: The posterior of the chosen ones. Its target's network is the same function, so that predictions of it
+            are predictions of this.
+    """
+
+    part: Part
+    inner: Posterior
+
+    @property
+    def target(self) -> Target:
+        """The whole network's target."""
+        return self.part.whole
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those of the chosen weights' posterior."""
+        return self.inner.warnings
+
+    @property
+    def mode(self) -> Params:
+        """All weights, the chosen ones at their mode."""
+        chosen = {k: w.unsqueeze(0) for k, w in self.inner.mode.items()}
+        return unstack(self.part.merge(chosen))[0]
+
+    def sample(self, n: int, rng: torch.Generator) -> Params:
+        """Draw the chosen weights.
+
+        Args:
+            n: How many.
+            rng: Randomness.
+
+        Returns:
+            All weights; tensors ``(n, *shape)``.
+        """
+        return self.part.merge(self.inner.sample(n, rng))
+
+
+@dataclass(frozen=True, eq=False)
+class SubnetworkState:
+    """The method's states, one for each part (one for all members, or one for each).
+
+    Args:
+        inner: The states.
+        parts: The parts.
+    """
+
+    inner: tuple[Any, ...]
+    parts: tuple[Part, ...] = field(metadata={"checkpoint": False})
+
+
+@dataclass(frozen=True)
+class Subnetwork:
+    """Run a method on some of the weights.
+
+    Args:
+        method: What makes the posterior of the chosen weights.
+        which: ``"last_layer"``, a tuple of patterns of names, or ``("largest_variance", n)``.
+        optimiser: What finds the fixed weights; None to take them from the start.
+        epochs: Passes over the data that the optimiser takes.
+        batch_size: Examples in a step of the optimiser.
+        separate: Whether each member has fixed weights of its own.
+
+    Raises:
+        InputError: If ``which`` is none of the three, a number is not positive, or the method is itself a subnetwork.
+
+    Example:
+        >>> Subnetwork(MAP(), which=("largest_variance", 100)).which
+        ('largest_variance', 100)
+    """
+
+    method: Method
+    which: Which = "last_layer"
+    optimiser: Method | None = field(default_factory=MAP)
+    epochs: int = 50
+    batch_size: int = 128
+    separate: bool = False
+
+    def __post_init__(self) -> None:
+        check_which(self.which)
+        if self.epochs < 1 or self.batch_size < 1:
+            raise InputError(
+                "positive epochs and batch_size", f"{self.epochs}, {self.batch_size}", "leave them out for the defaults"
+            )
+        if isinstance(self.method, Subnetwork | Dropout):
+            name = type(self.method).__name__
+            raise InputError("a method whose draws are weights of the whole part", name, "use MeanField, SWAG or NUTS")
+
+    @property
+    def batching(self) -> Batching:
+        """The method's."""
+        return self.method.batching
+
+    def init(self, target: Density, data: Data, rng: torch.Generator, start: Start) -> SubnetworkState:
+        """Find the fixed weights, and start the method on the others.
+
+        Args:
+            target: The target.
+            data: The training data.
+            rng: Randomness of both.
+            start: The members' first weights, and the length of the method's run.
+
+        Returns:
+            The first state.
+        """
+        whole = network_target(target, "Subnetwork")
+        members, seed = (start.members if self.separate else 1), split(rng)
+        trained = {k: w[:members] for k, w in start.params.items()}
+        if self.optimiser is not None:
+            trained = self._train(whole, data, trained, seed)
+        parts = tuple(part_of(whole, w, data, self.which) for w in unstack(trained))
+        inner = []
+        for m, part in enumerate(parts):
+            mine = part.select({k: w[m : m + 1] for k, w in trained.items()})
+            if not self.separate and start.members > 1:
+                others = part.select({k: w[1:] for k, w in start.params.items()})
+                mine = {k: torch.cat([w, others[k]]) for k, w in mine.items()}
+            inner.append(self.method.init(part.target, data, rng, Start(mine, start.steps)))
+        return SubnetworkState(tuple(inner), parts)
+
+    def step(
+        self, target: Target, state: SubnetworkState, batch: Batch, rng: torch.Generator
+    ) -> tuple[SubnetworkState, Info]:
+        """The method's step.
+
+        Args:
+            target: Not used: each part has its own.
+            state: The state before.
+            batch: What the method's step sees.
+            rng: Randomness.
+
+        Returns:
+            The state after, and what the method says about the step, averaged over the parts.
+        """
+        found = [self.method.step(p.target, s, batch, rng) for p, s in zip(state.parts, state.inner, strict=True)]
+        infos = [info for _, info in found]
+        metrics = {k: sum(i.metrics[k] for i in infos) / len(infos) for k in infos[0].metrics}
+        info = Info(sum(i.loss for i in infos) / len(infos), metrics, all(i.done for i in infos))
+        return SubnetworkState(tuple(s for s, _ in found), state.parts), info
+
+    def posterior(self, target: Target, state: SubnetworkState) -> Posterior:
+        """The posterior of all weights.
+
+        Args:
+            target: Not used.
+            state: The last state.
+
+        Returns:
+            A `SubnetworkPosterior`, or a mixture of them.
+        """
+        found: list[Posterior] = []
+        for part, inner in zip(state.parts, state.inner, strict=True):
+            chosen = self.method.posterior(part.target, inner)
+            components = chosen.components if isinstance(chosen, Mixture) else (chosen,)
+            found += [SubnetworkPosterior(part, c) for c in components]
+        return mixture(found)
+
+    def _train(self, target: Target, data: Data, start: Params, seed: int) -> Params:
+        assert self.optimiser is not None
+        outcome = run(
+            self.optimiser, target, data, start=start, epochs=self.epochs, batch_size=self.batch_size, seed=seed
+        )
+        found = self.optimiser.posterior(target, outcome.state)
+        modes = [c.mode for c in found.components] if isinstance(found, Mixture) else [found.mode]
+        return {k: torch.stack([m[k] for m in modes]) for k in start}
