@@ -367,6 +367,41 @@ def test_own_test_examples_have_groups(made: Path) -> None:
         assert "at least" in result.stderr
 
 
+def test_several_labels_and_several_targets_have_columns_of_their_own() -> None:
+    x = DRAW.normal(size=(40, 4))
+    np.savez("labels.npz", x=x, y=(x[:, :3] > 0).astype(int))
+    np.savez("new.npz", x=x[:9], y=(x[:9, :3] > 0).astype(int))
+    Path("yes-no.csv").write_text("label,act,wait\n1,0,5\n0,1,0\n")
+    plain = ["--net", "linear", "--epochs", "1", "--no-report", "--quiet"]
+    done(invoke("learn", "labels.npz", *plain, "--posterior", "swag", "--posterior-steps", "20", "--output", "labels"))
+    predicted("labels", "new.npz", "--decide", "yes-no.csv", "--conformal", "0.3", "--out", "out.csv")
+    found = table()
+    p = numbers(found, "p_0", "p_1", "p_2")
+    for i in range(3):
+        assert found[f"action_{i}"] == ["act" if 1 - q <= 5 * q else "wait" for q in p[:, i]]
+        expected = np.minimum(1 - p[:, i], 5 * p[:, i])
+        np.testing.assert_allclose(numbers(found, f"expected_cost_{i}")[:, 0], expected, atol=1e-6)
+        assert set(found[f"set_{i}"]) <= {"", "0", "1", "0|1"}
+        assert found[f"label_{i}"] == [str(int(v > 0)) for v in x[:9, i]]
+
+    write("two.csv", "age size tall wide", range(40), tall=100 + SIZE, wide=SIZE / 50)
+    write("new.csv", "size wide tall age", range(40, 60), tall=100 + SIZE, wide=SIZE / 50)
+    mean_field = ["--posterior", "mean-field", "--posterior-steps", "20", "--output", "two"]
+    done(invoke("learn", "two.csv", "--target", "tall", "--target", "wide", *plain, *mean_field))
+    result = json.loads(predicted("two", "new.csv", "--decide", "absolute", "--conformal", "0.4", "--json").stdout)
+    rows = {k: np.array([r[k] for r in result["rows"]]) for k in result["rows"][0]}
+    for name, start, unit in (("tall", 100, 1.0), ("wide", 0, 1 / 50)):
+        np.testing.assert_array_equal(rows[f"action_{name}"], rows[f"q50_{name}"])
+        np.testing.assert_allclose(rows[f"label_{name}"], start + SIZE[40:60] * unit, rtol=1e-5)
+        width = (rows[f"high_{name}"] - rows[f"low_{name}"]).clip(0).mean()
+        assert result["conformal"][f"width_{name}"] == pytest.approx(width, rel=1e-4)
+        gap = abs(rows[f"label_{name}"] - rows[f"action_{name}"]).mean()
+        assert result["decisions"][f"incurred_{name}"] == pytest.approx(gap, rel=1e-4)
+    text = " ".join(predicted("two", "new.csv", "--decide", "absolute", "--conformal", "0.4").stdout.split())
+    assert "incurred cost tall" in text
+    assert "mean width wide" in text
+
+
 # ---------------------------------------------------------------------- forms of output
 
 

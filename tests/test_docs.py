@@ -24,7 +24,7 @@ def blocks(text: str) -> list[str]:
     return re.findall(r"^```[^\n]*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("verb", ["learn", "report", "show"])
+@pytest.mark.parametrize("verb", ["learn", "predict", "report", "show"])
 def test_every_option_is_described(verb):
     assert verb in verbs()
     section = PAGE.split(f"## `novacula {verb} ")[1].split("\n## ")[0]

@@ -234,23 +234,8 @@ def _show(found: Predictions, content: dict[str, Any], fitted: Fitted, path: Pat
             console.print(Text(f"… and {found.n - _SHOWN:,} more; --out FILE.csv for all of them", style="dim"))
     facts = Table.grid(padding=(0, 3))
     facts.add_row("predicted", f"{count(found.n, 'row')} of {content['data']}")
-    if found.decisions is not None:
-        facts.add_row("expected cost", f"{significant(found.decisions['mean_expected'])} a row")
-        if "incurred" in found.decisions:
-            facts.add_row("incurred cost", f"{significant(found.decisions['incurred'])} a row")
-        if found.decisions["abstained"]:
-            facts.add_row("abstained", f"{100 * found.decisions['abstained']:.1f} %")
-    if found.conformal is not None:
-        c = found.conformal
-        size = f"{number(c['size'], 2)} labels" if "size" in c else significant(c.get("width"))
-        facts.add_row("conformal", Text(content["conformal"]["promise"]))
-        facts.add_row(
-            "", f"calibrated on {c['calibration']:,} examples" + (f"; mean size {size}" if "size" in c else "")
-        )
-        if "width" in c:
-            facts.add_row("mean width", size)
-        if "coverage" in c:
-            facts.add_row("coverage", f"{number(c['coverage'])} of the labels of these rows")
+    for label, text in [*_decisions(found), *_conformal(found, content)]:
+        facts.add_row(label, Text(text))
     console.print(facts)
     if found.scores:
         table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
@@ -261,6 +246,32 @@ def _show(found: Predictions, content: dict[str, Any], fitted: Fitted, path: Pat
         console.print(table)
     if path is not None:
         console.print(Text(str(path), style="cyan"), soft_wrap=True)
+
+
+def _decisions(found: Predictions) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in (found.decisions or {}).items():
+        name = key.removeprefix("mean_expected").removeprefix("incurred").replace("_", " ", 1)
+        if key.startswith("mean_expected"):
+            rows.append((f"expected cost{name}", f"{significant(value)} a row"))
+        elif key.startswith("incurred"):
+            rows.append((f"incurred cost{name}", f"{significant(value)} a row"))
+        elif value:
+            rows.append(("abstained", f"{100 * value:.1f} %"))
+    return rows
+
+
+def _conformal(found: Predictions, content: dict[str, Any]) -> list[tuple[str, str]]:
+    c = found.conformal
+    if c is None:
+        return []
+    rows = [("conformal", content["conformal"]["promise"]), ("", f"calibrated on {count(c['calibration'], 'example')}")]
+    rows += [(f"mean {k.replace('_', ' ', 1)}", significant(v)) for k, v in c.items() if k.startswith("width")]
+    if "size" in c:
+        rows.append(("mean size", f"{number(c['size'], 2)} labels"))
+    if "coverage" in c:
+        rows.append(("coverage", f"{number(c['coverage'])} of the labels of these rows"))
+    return rows
 
 
 def _first(columns: dict[str, list[Any]], classes: Sequence[str]) -> Table:
