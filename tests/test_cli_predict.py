@@ -100,7 +100,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "kinds",
             )
         )
-        sgld = ["--posterior", "sgld:keep=40", "--posterior-steps", "60", "--chains", "4"]
+        sgld = ["--posterior", "sgld:keep=35", "--posterior-steps", "200", "--chains", "4"]
         done(invoke("learn", "prices.csv", "--target", "price", *common, *sgld, "--output", "prices"))
         linear = ["--net", "linear", "--invariance", "rotation", "--copies", "1,1,2", "--posterior", "point"]
         done(invoke("learn", "images.npz", "--epochs", "1", "--no-report", "--quiet", *linear, "--output", "images"))
@@ -653,18 +653,18 @@ def learn(*args: str, output: str = "run", epochs: int = 2) -> Result:
 def test_the_record_of_a_posterior_is_whole(made: Path) -> None:
     found = Run.read("prices").record
     posterior = found["posterior"]
-    assert (posterior["method"], posterior["name"]) == ("SGLD", "sgld:keep=40")
-    assert posterior["settings"]["keep"] == 40
-    assert (posterior["chains"], posterior["draws"], posterior["stored"], posterior["steps"]) == (4, 160, 128, 60)
-    assert found["settings"]["posterior"] == "sgld:keep=40"
+    assert (posterior["method"], posterior["name"]) == ("SGLD", "sgld:keep=35")
+    assert posterior["settings"]["keep"] == 35
+    assert (posterior["chains"], posterior["draws"], posterior["stored"], posterior["steps"]) == (4, 140, 128, 200)
+    assert found["settings"]["posterior"] == "sgld:keep=35"
     assert found["settings"]["chains"] == 4
-    assert "--posterior sgld:keep=40 --posterior-steps 60 --chains 4" in found["command"]
+    assert "--posterior sgld:keep=35 --posterior-steps 200 --chains 4" in found["command"]
     assert found["setup"]["data"] == str(made / "prices.csv")
     assert found["data"]["targets"] == ["price"]
     assert found["data"]["columns"] == ["size", "age", "site=north", "site=south", "site=west"]
     assert Run.read("images").record["posterior"] is None
     text = " ".join(done(invoke("show", "prices")).stdout.split())
-    assert "4 chains of 60 steps; 160 draws, 128 of them kept" in text
+    assert "4 chains of 200 steps; 140 draws, 128 of them kept" in text
     assert "average over weights" in text
 
 

@@ -29,11 +29,11 @@ def start(members: int = 2, steps: int = 20) -> Start:
 
 
 def test_draws_are_spread_over_the_steps_after_the_warmup() -> None:
-    recorder = Recorder.of(start(), warmup=5, keep=4)  # 15 steps for at most 4 draws: every fourth
+    recorder = Recorder.of(start(), warmup=5, keep=4)  # 15 steps for 4 draws
     for step in range(20):
         recorder = recorder.record(step, {"a": torch.full((2, 3), float(step)), "b": torch.zeros(2)})
-    assert recorder.flat[:, 0, 0].tolist() == [8.0, 12.0, 16.0]
-    assert recorder.count == 3
+    assert recorder.flat[:, 0, 0].tolist() == [8.0, 12.0, 16.0, 19.0]
+    assert recorder.count == 4
     assert Recorder.of(start(steps=7), warmup=5, keep=4).flat.shape == (2, 2, 4)
 
 

@@ -107,13 +107,13 @@ def test_what_is_read_back_predicts_what_was_saved(fit: LearnResult, name: str, 
 
 def test_stored_draws_are_averaged_over(fit: LearnResult, tmp_path: Path) -> None:
     """Against a loop over the draws in the file."""
-    found = fit.with_posterior(SGLD(lr=0.02, keep=5), steps=20, chains=3)
+    found = fit.with_posterior(SGLD(lr=0.02, keep=7), steps=20, chains=3)
     found.save(tmp_path, test=classes(7))
     draws = {k.removeprefix("0/draws/"): v for k, v in Run.read(tmp_path).posterior().items() if "draws" in k}
-    assert draws["0.weight"].shape == (5, 3, 4, 5)
+    assert draws["0.weight"].shape == (7, 3, 4, 5)
     x = classes(7).x.double()
     each = []
-    for k in range(5):
+    for k in range(7):
         for m in range(3):
             w = {name: torch.tensor(v[k, m]).double() for name, v in draws.items()}
             hidden = torch.tanh(x @ w["0.weight"].T + w["0.bias"])

@@ -45,14 +45,14 @@ class Recorder:
         log_density: Shape ``(K, M)``; NaN where the method does not know it.
         count: How many are filled.
         first: The step whose result is the first that may be recorded.
-        every: A draw is recorded after every so many steps.
+        steps: Over how many steps from there the draws are spread, as evenly as whole steps allow.
     """
 
     flat: Tensor
     log_density: Tensor
     count: int
     first: int
-    every: int
+    steps: int
 
     @classmethod
     def of(cls, start: Start, *, warmup: int, keep: int) -> Recorder:
@@ -76,8 +76,7 @@ class Recorder:
                 f"{start.steps} steps, {warmup} of them warm-up, keep={keep}",
                 "take more steps, or a shorter warm-up",
             )
-        every = math.ceil(left / keep)
-        k = left // every
+        k = min(keep, left)
         like = next(iter(start.params.values()))
         p = count(start.params) // start.members
         size = k * start.members * p * like.element_size()
@@ -89,7 +88,7 @@ class Recorder:
             )
         flat = torch.zeros(k, start.members, p, dtype=like.dtype, device=like.device)
         logs = torch.full((k, start.members), math.nan, dtype=like.dtype, device=like.device)
-        return cls(flat, logs, 0, warmup, every)
+        return cls(flat, logs, 0, warmup, left)
 
     def record(self, step: int, weights: Tensor | Params, log_density: Tensor | None = None) -> Recorder:
         """Record the result of a step, if its turn has come.
@@ -103,12 +102,14 @@ class Recorder:
             The recorder, which shares its room with this one.
         """
         since = step + 1 - self.first
-        if since <= 0 or since % self.every or self.count == len(self.flat):
+        room = len(self.flat)
+        turn = since * room // self.steps > (since - 1) * room // self.steps
+        if since <= 0 or not turn or self.count == room:
             return self
         self.flat[self.count] = weights if isinstance(weights, Tensor) else flatten(weights, batch_dims=1)
         if log_density is not None:
             self.log_density[self.count] = log_density
-        return Recorder(self.flat, self.log_density, self.count + 1, self.first, self.every)
+        return Recorder(self.flat, self.log_density, self.count + 1, self.first, self.steps)
 
 
 @dataclass(frozen=True, eq=False)
