@@ -1,126 +1,110 @@
-"""How a recording is replayed: with the shortest calls, in memory that is free.
+"""How a recording calls its operations: by their shortest names, and in memory that is free.
 
-There are two ways. `called` runs its operations one after another, as Python code, with new memory for what no old
-memory can be found for. `in_place` keeps the memory of every result: then all views (transposes, reshapes, parts) are
-made once and for all, and what remains is a list of calls of which not one argument changes. That saves a third of the
-calls and more of the time, but inputs are copied to where they are expected.
+These are the last passes: afterwards a recording can only be replayed.
 """
 
 from __future__ import annotations
 
-import threading
 import types
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from novacula.core.graphs import Values, evaluate, memory, operations
-
-Function: TypeAlias = Callable[..., tuple[Tensor, ...]]
-"""From tensors to tensors; what it does with autograd it does inside, and its results carry no graph."""
+from novacula.core.graphs import evaluate, memory, operations
 
 aten = torch.ops.aten
 
-_SYMMETRIC = {"add", "mul"}
-_ELEMENTWISE: dict[str, Callable[..., Any]] = {
-    "add": Tensor.add_,
-    "sub": Tensor.sub_,
-    "mul": Tensor.mul_,
-    "div": Tensor.div_,
-    "neg": Tensor.neg_,
-    "exp": Tensor.exp_,
-    "relu": Tensor.relu_,
-    "tanh": Tensor.tanh_,
-    "sigmoid": Tensor.sigmoid_,
-    "threshold_backward": aten.threshold_backward.grad_input,
+_SYMMETRIC = {torch.add, torch.mul}
+_IN_PLACE: dict[Any, Any] = {
+    torch.add: Tensor.add_,
+    torch.sub: Tensor.sub_,
+    torch.mul: Tensor.mul_,
+    torch.div: Tensor.div_,
+    torch.neg: Tensor.neg_,
+    torch.exp: Tensor.exp_,
+    torch.relu: Tensor.relu_,
+    torch.tanh: Tensor.tanh_,
+    torch.sigmoid: Tensor.sigmoid_,
+    aten.threshold_backward.default: aten.threshold_backward.grad_input,
 }
 
 
-def called(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> Function:
-    """Replay a recording operation by operation.
+def bind(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> None:
+    """Call torch's own functions where they are the same operation: that takes half the time of the general call.
 
     Args:
-        graph: A recording; it is changed, and must not be passed through further passes.
-        inputs: Inputs like those that it will get, contiguous.
-
-    Returns:
-        The function.
+        graph: A recording; after this it can only be replayed, or passed to `reuse`.
+        inputs: Inputs like those that it will get.
     """
-    spare = _spare(graph, evaluate(graph, inputs))
-    _shorten(graph, evaluate(graph, inputs))
-    for node, old in spare.items():
-        name = _name(node)
-        if name == "threshold_backward":
-            node.kwargs = {"grad_input": old}
-        else:
-            node.args = (old, *(a for a in node.args if a is not old))
-        node.target = _ELEMENTWISE[name]
-    graph.recompile()
-    return plainly(graph)
+    values = evaluate(graph, inputs)
+    for node in operations(graph):
+        if node.target is aten._to_copy.default and values[node].device == values[node.args[0]].device:
+            node.target, node.args, node.kwargs = Tensor.to, (node.args[0], values[node].dtype), {}
+            continue
+        name = node.target._schema.name.split("::")[1]
+        short = Tensor.expand if name == "expand" else getattr(torch, name, None)
+        if not isinstance(short, types.BuiltinFunctionType | types.MethodDescriptorType):
+            continue
+        args, kwargs = (fx.map_arg(a, values.__getitem__) for a in (node.args, node.kwargs))
+        try:
+            found = short(*args, **kwargs)
+        except (TypeError, RuntimeError):
+            continue  # its short form takes other arguments
+        if _alike(found, values[node]):
+            node.target = short
 
 
-def plainly(graph: fx.GraphModule) -> Function:
-    """Replay a recording as it is.
+def reuse(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> None:
+    """Let operations element by element write into an input that nothing needs any more: less memory to walk through.
 
     Args:
-        graph: A recording.
-
-    Returns:
-        The function.
+        graph: A bound recording; this is the last pass.
+        inputs: Inputs like those that it will get.
     """
-    forward = graph.forward  # the module's own call looks for hooks first
+    values, nodes = evaluate(graph, inputs), list(graph.graph.nodes)
+    last: dict[int, int] = {}  # where each piece of memory is used last
+    for i, node in enumerate(nodes):
+        until = len(nodes) if node.op in {"placeholder", "get_attr", "output"} else i
+        for value in [values[n] for n in node.all_input_nodes] + [values[node]]:
+            for part in value if isinstance(value, list | tuple) else (value,):
+                last[memory(part)] = max(until, last.get(memory(part), 0))
+    moved: dict[int, int] = {}  # memory that has become other memory
 
-    def call(*inputs: Tensor) -> tuple[Tensor, ...]:
-        with torch.no_grad():
-            # Where memory is reused depends on how inputs lie.
-            return forward(*[x.contiguous() for x in inputs])
+    def home(value: Any) -> int:
+        place = memory(value)
+        while place in moved:
+            place = moved[place]
+        return place
 
-    return call
+    for i, node in enumerate(nodes):
+        if node.target not in _IN_PLACE:
+            continue
+        for j in (0, 1) if node.target in _SYMMETRIC and not node.kwargs else (0,):
+            old, out = node.args[j], values[node]
+            if not isinstance(old, fx.Node) or last[home(values[old])] != i:
+                continue
+            others = [home(values[n]) for n in node.all_input_nodes if n is not old]
+            if not _lies_as(values[old], out) or home(values[old]) in others or node.args.count(old) > 1:
+                continue
+            last[home(values[old])] = last[memory(out)]
+            moved[memory(out)] = home(values[old])
+            if node.target is aten.threshold_backward.default:
+                node.kwargs = {"grad_input": old}
+            else:
+                node.args = (old, *(a for k, a in enumerate(node.args) if k != j))
+            node.target = _IN_PLACE[node.target]
+            break
 
 
-def in_place(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> Function:
-    """Replay a recording in memory that stays where it is.
+def _lies_as(a: Tensor, b: Tensor) -> bool:
+    return (a.shape, a.stride(), a.dtype, a.device) == (b.shape, b.stride(), b.dtype, b.device)
 
-    Args:
-        graph: A recording.
-        inputs: Inputs like those that it will get, contiguous.
 
-    Returns:
-        The function. It gives new tensors in every call, and may be called by several threads, one at a time.
-    """
-    spare = _spare(graph, evaluate(graph, inputs))
-    places = [x.detach().clone() for x in inputs]
-    values: Values = {}
-    rest = iter(places)
-    program: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = []
-    for node in graph.graph.nodes:
-        if node.op == "placeholder":
-            values[node] = next(rest)
-        elif node.op == "get_attr":
-            values[node] = getattr(graph, node.target).detach()
-        else:
-            args, kwargs = (fx.map_arg(a, values.__getitem__) for a in (node.args, node.kwargs))
-            if node.op == "output":
-                values[node] = args[0]
-                break
-            found = node.target(*args, **kwargs)
-            sources = {memory(x) for n in node.all_input_nodes for x in _parts(values[n])}
-            if not all(memory(x) in sources for x in _parts(found)):
-                if node in spare:
-                    found = values[spare[node]].copy_(found)
-                program.append((*_writer(node.target, args, kwargs, found),))
-            values[node] = found
-    results = values[next(n for n in graph.graph.nodes if n.op == "output")]
-    lock = threading.Lock()
-
-    def call(*inputs: Tensor) -> tuple[Tensor, ...]:
-        with lock, torch.no_grad():
-            for place, x in zip(places, inputs, strict=True):
-                place.copy_(x)
-            for function, args, kwargs in program:
-                function(*args, **kwargs)
-            return tuple([x.clone() for x in results])
-
-    return call
+def _alike(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.shape == b.shape and a.dtype == b.dtype and torch.allclose(a, b, equal_nan=True)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(_alike, a, b))
+    return False
