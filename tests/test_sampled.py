@@ -35,13 +35,13 @@ def evidence(data: Data, logs: Tensor) -> Tensor:
 
 
 def test_it_finds_the_maximum_of_the_evidence() -> None:
-    """Exact posteriors (Laplace of a linear model): EM converges to the maximum, but for the noise of 4,000 draws.
+    """Exact posteriors (Laplace of a linear model): EM converges to the maximum, but for the noise of 1,000 draws.
 
-    The bias's precision rests on one weight; its log moves by about √(2/4000) = .02 a round; .1 is four of these.
+    The bias's precision rests on one weight; its log moves by about √(2/1000) = .045 a round; .2 is four of these.
     """
     target, data = problem()
     method = Laplace("exact", optimiser=MAP(lr=0.05), check=False)
-    found = learn_from_draws(method, target, data, rounds=25, steps=150, batch_size=60, draws=4_000, seed=2)
+    found = learn_from_draws(method, target, data, rounds=20, steps=100, batch_size=60, draws=1_000, seed=2)
     logs = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([logs], max_iter=200, line_search_fn="strong_wolfe")
 
@@ -54,9 +54,9 @@ def test_it_finds_the_maximum_of_the_evidence() -> None:
     optimiser.step(closure)
     learned = found.target.learnable()
     mine = torch.cat([learned["prior.log_precision"].double(), learned["likelihood.log_sigma"].double().flatten()])
-    assert torch.allclose(mine, logs.detach(), atol=0.1)
-    assert float(evidence(data, logs) - evidence(data, mine)) < 0.05
-    assert len(found.history) == 25
+    assert torch.allclose(mine, logs.detach(), atol=0.2)
+    assert float(evidence(data, logs.detach()) - evidence(data, mine)) < 0.05
+    assert len(found.history) == 20
 
 
 def test_one_round_is_the_closed_form_of_the_m_step() -> None:

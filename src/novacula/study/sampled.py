@@ -113,7 +113,10 @@ def _maximise(target: Target, data: Data, weights: Params, names: list[str], see
     points = unstack(weights)
     with torch.no_grad():
         # Outputs do not depend on what is learned here, so they are computed once.
-        outputs = [target.outputs(w, data.x, target.copies.evidence, generator(seed, "warp")) for w in points]
+        outputs = torch.cat(
+            [target.outputs(w, data.x, target.copies.evidence, generator(seed, "warp")) for w in points]
+        )
+    labels = data.y.repeat(len(points), *[1] * (data.y.ndim - 1))
     start = {k: v.detach().clone() for k, v in target.learnable().items()}
     leaves = {k: start[k].clone().requires_grad_() for k in names}
     optimiser = torch.optim.LBFGS(
@@ -122,11 +125,8 @@ def _maximise(target: Target, data: Data, weights: Params, names: list[str], see
 
     def objective() -> Tensor:
         current = target.with_learnable({**start, **leaves})
-        joint = [
-            current.likelihood.log_prob(f, data.y).sum() + current.prior.log_prob(w)
-            for f, w in zip(outputs, points, strict=True)
-        ]
-        return -torch.stack(joint).mean() / data.n
+        fit = current.likelihood.log_prob(outputs, labels).sum() / len(points)
+        return -(fit + torch.func.vmap(current.prior.log_prob)(weights).mean()) / data.n
 
     def closure() -> float:
         optimiser.zero_grad()
