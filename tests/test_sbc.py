@@ -72,7 +72,7 @@ def test_ranks_and_the_test_of_uniformity() -> None:
     assert float((found.p_value < 0.05).double().mean()) == pytest.approx(0.05, abs=0.02)
     assert float(found.spread.mean()) == pytest.approx(1.0, abs=0.01)
     assert float(found.bias.std()) == pytest.approx(1.0, abs=0.08)
-    shifted = uniformity(uniform[:, :1].clamp(min=16), 63)
+    shifted = uniformity((uniform[:, :1] + 16).clamp(max=63), 63)
     assert not shifted.passed
     assert float(shifted.bias[0]) > 3
     odd = uniformity(torch.randint(0, 11, (100, 500), generator=rng), 10)  # 11 ranks do not fill bins evenly
