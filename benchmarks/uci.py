@@ -55,7 +55,7 @@ class Plan:
 
 
 SMALL = Plan(nv.NUTS(keep=50, max_depth=7), 4, 100, nv.NUTS(keep=100, max_depth=7), 300, 2)
-LARGE = Plan(nv.SGHMC(lr=2e-3, keep=50), 6, 3_000, nv.SGHMC(lr=2e-3, keep=50), 10_000, 8)
+LARGE = Plan(nv.NUTS(keep=50, max_depth=7), 4, 60, nv.NUTS(keep=100, max_depth=7), 200, 2)
 PLANS = {"concrete": SMALL, "energy": SMALL, "kin8nm": LARGE, "power-plant": LARGE}
 
 

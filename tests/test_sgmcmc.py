@@ -105,17 +105,17 @@ def test_minibatches_and_temperature_on_linear_regression() -> None:
 
 
 def test_cycles_fall_to_zero_and_explore_first() -> None:
-    cycle = Cycle(0.4, cycles=4, explore=0.5)
+    cycle = Cycle(cycles=4, explore=0.5)
     rates = [cycle.at(step, 80) for step in range(80)]
     assert [r for r, _ in rates[:20]] == [r for r, _ in rates[20:40]]
-    assert rates[0] == (0.4, False)
+    assert rates[0] == (1.0, False)
     assert rates[10][1]
-    assert rates[10][0] == pytest.approx(0.2)
-    assert rates[19][0] < 0.01
+    assert rates[10][0] == pytest.approx(0.5)
+    assert rates[19][0] < 0.02
     assert sum(noisy for _, noisy in rates) == 40
-    constant = [Cycle(0.4).at(step, 100) for step in range(100)]
-    assert constant[0][0] == pytest.approx(0.08)
-    assert all(rate == (0.4, True) for rate in constant[5:])
+    constant = [Cycle().at(step, 100) for step in range(100)]
+    assert constant[0][0] == pytest.approx(0.2)
+    assert all(rate == (1.0, True) for rate in constant[5:])
 
 
 @pytest.mark.parametrize("method", [SGLD(lr=0.05, precondition=True, keep=5), SGHMC(lr=0.02, cycles=2, keep=8)])

@@ -40,7 +40,7 @@ def asked(options: Options, assembled: Assembled) -> bool:
             raise InputError(f"{option} of 1 or more", str(value), f"{option} 4")
     n = assembled.train.n
     steps = -(-n // (options.batch_size or default_batch_size(n))) * options.epochs
-    setting = Setting.of(assembled.target, assembled.target.params(), options.lr or Setting().lr, max(1, steps))
+    setting = Setting.of(assembled.target.params(), options.lr or Setting().lr, max(1, steps))
     check(options.posterior, assembled.target, assembled.train, setting, options.posterior_steps, options.chains)
     return name != "auto"
 

@@ -8,7 +8,14 @@ of the posterior, as far as the step size is small: no step is rejected, and the
     SGHMC:  v ← (1 − α) v − ε ∇U + √(2αε) ξ,   w ← w + v,        ξ ~ N(0, I).
 
 The step ``ε = lr / N`` is written by its learning rate per example, as for SGD: ``lr`` moves the weights by ``lr``
-times the mean gradient (half of it for SGLD), whatever the size of the data.
+times the mean gradient (half of it for SGLD), whatever the size of the data. Left out, it is found before the first
+draw: along the steepest direction (`novacula.inference.steepness`) the step's length is to widen the distribution's
+variance by a fifth, and the minibatches' noise no more than to double it. Linear recursions give the shares exactly,
+
+    SGLD:   1/(1 − lr λ/4),            lr N s²/4,
+    SGHMC:  1/(1 − lr λ/(2(2 − α))),   lr N s²/(2α),
+
+for curvature λ and variance s² of the mean tempered gradient. All other directions are less distorted.
 
 With ``cycles`` the rate falls from its peak to zero on a cosine, several times; the first part of each cycle explores
 without noise, and draws are kept from the rest.
@@ -36,9 +43,12 @@ from novacula.core.params import Params
 from novacula.inference.draws import Draws, Recorder, draws_of
 from novacula.inference.members import loss_and_gradient, normal_like
 from novacula.inference.method import Batch, Batching, Info, Start
+from novacula.inference.steepness import EVERY, FIRST, Steepness
 from novacula.target import Density
 
 _WARM = 0.3  # the share of the run before the first draw, by default
+_WIDER = 0.2  # what the length of a step may add to the variance along the steepest direction
+_HOTTER = 1.0  # what the minibatches' noise may add there
 
 
 @dataclass(frozen=True)
@@ -46,12 +56,10 @@ class Cycle:
     """The step size along the run, and which steps may be kept.
 
     Args:
-        lr: The learning rate, at its peak.
         cycles: How many times it falls to zero; 0 for a constant rate, after a rise in the first twentieth of the run.
         explore: The share of each cycle without noise.
     """
 
-    lr: float
     cycles: int = 0
     explore: float = 0.5
 
@@ -63,13 +71,13 @@ class Cycle:
             steps: Steps of the run.
 
         Returns:
-            A learning rate, and whether the step samples.
+            A share of the peak rate, and whether the step samples.
         """
         if self.cycles == 0:
-            return self.lr * min(1.0, 20 * (step + 1) / steps), True
+            return min(1.0, 20 * (step + 1) / steps), True
         length = math.ceil(steps / self.cycles)
         r = (step % length) / length
-        return self.lr * (1 + math.cos(math.pi * r)) / 2, r >= self.explore
+        return (1 + math.cos(math.pi * r)) / 2, r >= self.explore
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,14 +86,18 @@ class LangevinState:
 
     Args:
         params: The chains' weights.
-        second: SGLD: running means of squared gradients (zeros where they are not used); SGHMC: velocities.
+        second: SGLD: running means of squared gradients (nothing where they are not used); SGHMC: velocities.
         recorder: The draws.
+        rate: The learning rate of each chain at its peak, shape ``(M,)``.
+        steepness: What it is found from; None where it was given.
         data: The training data; None for a plain log-density.
     """
 
     params: Params
     second: Params
     recorder: Recorder
+    rate: Tensor
+    steepness: Steepness | None
     data: Data | None = field(metadata={"checkpoint": False})
 
 
@@ -94,7 +106,7 @@ class SGLD:
     """Langevin dynamics on minibatches.
 
     Args:
-        lr: Learning rate per example, at its peak.
+        lr: Learning rate per example, at its peak; found before the first draw where it is left out.
         cycles: How many times the rate falls to zero; 0 for a constant rate.
         explore: With cycles: the share of each that is without noise, and without draws.
         precondition: Whether to divide by a running root mean square of the gradient (RMSprop), which takes steps of
@@ -108,7 +120,7 @@ class SGLD:
         InputError: If a number is outside its range.
     """
 
-    lr: float = 1e-3
+    lr: float | None = None
     cycles: int = 0
     explore: float = 0.5
     precondition: bool = False
@@ -130,14 +142,14 @@ class SGLD:
         Args:
             target: The target.
             data: The training data, kept by reference to compare predictions on.
-            rng: Not used.
+            rng: Randomness of the first guess at their steepest directions.
             start: The chains' first weights.
 
         Returns:
             The first state.
         """
         second = {k: torch.zeros_like(w) for k, w in start.params.items()} if self.precondition else {}
-        return LangevinState(start.params, second, _recorder(start, self.warmup, self.keep, self.cycles), data)
+        return _begin(self, start, second, data, rng)
 
     def step(
         self, target: Density, state: LangevinState, batch: Batch, rng: torch.Generator
@@ -154,21 +166,23 @@ class SGLD:
             The state after, and the loss.
         """
         losses, grads = loss_and_gradient(target, state.params, batch, rng)
-        lr, noisy = Cycle(self.lr, self.cycles, self.explore).at(batch.step, batch.steps)
         second, scale = state.second, None
         if self.precondition:
             second = {k: self.decay * v + (1 - self.decay) * grads[k].square() for k, v in state.second.items()}
             scale = self._preconditioner(second, batch.step)
+        share, noisy = Cycle(self.cycles, self.explore).at(batch.step, batch.steps)
+        steepness, rate = _paced(self, target, state, batch, rng, noisy, (4 * _WIDER, 4 * _HOTTER), scale)
         noise = normal_like(state.params, rng) if noisy else None
         params: Params = {}
         for k, w in state.params.items():
+            lr = _like(share * rate, w)
             g = grads[k] if scale is None else scale[k] * grads[k]
             moved = w - 0.5 * lr * g
             if noise is not None:
-                root = (lr / batch.total) ** 0.5
+                root = (lr / batch.total).sqrt()
                 moved = moved + root * (noise[k] if scale is None else scale[k].sqrt() * noise[k])
             params[k] = moved
-        return _next(state, params, second, batch, noisy, losses, lr)
+        return _next(state, params, second, batch, noisy, losses, rate, steepness)
 
     def posterior(self, target: Density, state: LangevinState) -> Draws:
         """The draws.
@@ -200,7 +214,7 @@ class SGHMC:
     """Hamiltonian dynamics with friction on minibatches: Langevin dynamics with momentum.
 
     Args:
-        lr: Learning rate per example, at its peak.
+        lr: Learning rate per example, at its peak; found before the first draw where it is left out.
         friction: α, one minus the momentum.
         cycles: How many times the rate falls to zero; 0 for a constant rate.
         explore: With cycles: the share of each that is without noise, and without draws.
@@ -211,7 +225,7 @@ class SGHMC:
         InputError: If a number is outside its range.
     """
 
-    lr: float = 1e-3
+    lr: float | None = None
     friction: float = 0.1
     cycles: int = 0
     explore: float = 0.5
@@ -231,14 +245,14 @@ class SGHMC:
         Args:
             target: The target.
             data: The training data, kept by reference to compare predictions on.
-            rng: Not used.
+            rng: Randomness of the first guess at their steepest directions.
             start: The chains' first weights.
 
         Returns:
             The first state.
         """
         rest = {k: torch.zeros_like(w) for k, w in start.params.items()}
-        return LangevinState(start.params, rest, _recorder(start, self.warmup, self.keep, self.cycles), data)
+        return _begin(self, start, rest, data, rng)
 
     def step(
         self, target: Density, state: LangevinState, batch: Batch, rng: torch.Generator
@@ -255,14 +269,16 @@ class SGHMC:
             The state after, and the loss.
         """
         losses, grads = loss_and_gradient(target, state.params, batch, rng)
-        lr, noisy = Cycle(self.lr, self.cycles, self.explore).at(batch.step, batch.steps)
-        velocity = {k: (1 - self.friction) * v - lr * grads[k] for k, v in state.second.items()}
+        share, noisy = Cycle(self.cycles, self.explore).at(batch.step, batch.steps)
+        most = (2 * (2 - self.friction) * _WIDER, 2 * self.friction * _HOTTER)
+        steepness, rate = _paced(self, target, state, batch, rng, noisy, most)
+        lr = {k: _like(share * rate, w) for k, w in state.params.items()}
+        velocity = {k: (1 - self.friction) * v - lr[k] * grads[k] for k, v in state.second.items()}
         if noisy:
-            root = (2 * self.friction * lr / batch.total) ** 0.5
             noise = normal_like(state.params, rng)
-            velocity = {k: v + root * noise[k] for k, v in velocity.items()}
+            velocity = {k: v + (2 * self.friction * lr[k] / batch.total).sqrt() * noise[k] for k, v in velocity.items()}
         params = {k: w + velocity[k] for k, w in state.params.items()}
-        return _next(state, params, velocity, batch, noisy, losses, lr)
+        return _next(state, params, velocity, batch, noisy, losses, rate, steepness)
 
     def posterior(self, target: Density, state: LangevinState) -> Draws:
         """The draws.
@@ -277,23 +293,63 @@ class SGHMC:
         return draws_of(target, state.recorder, state.data)
 
 
+def _begin(
+    method: SGLD | SGHMC, start: Start, second: Params, data: Data | None, rng: torch.Generator
+) -> LangevinState:
+    warmup = method.warmup
+    if warmup is None:
+        warmup = 0 if method.cycles else round(_WARM * start.steps)
+    recorder = Recorder.of(start, warmup=warmup, keep=method.keep)
+    first = next(iter(start.params.values()))
+    rate = torch.full((start.members,), math.nan if method.lr is None else method.lr).to(first)
+    steepness = Steepness.unknown(start.params, rng) if method.lr is None else None
+    return LangevinState(start.params, second, recorder, rate, steepness, data)
+
+
+def _paced(
+    method: SGLD | SGHMC,
+    target: Density,
+    state: LangevinState,
+    batch: Batch,
+    rng: torch.Generator,
+    noisy: bool,
+    most: tuple[float, float],
+    scale: Params | None = None,
+) -> tuple[Steepness | None, Tensor]:
+    # Looks at the steepest direction on the way to the draws; among them the rate must not change.
+    steepness, free = state.steepness, batch.step < state.recorder.first or not noisy
+    looks = FIRST if batch.step == 0 else int(free and batch.step % EVERY == 0)
+    if steepness is None or looks == 0:
+        return steepness, state.rate
+    for _ in range(looks):
+        steepness = steepness.look(target, state.params, batch, rng, scale)
+    return steepness, steepness.rate(batch.total, *most)
+
+
+def _like(numbers: Tensor, w: Tensor) -> Tensor:
+    # Numbers of chains, for their weights.
+    return numbers.reshape(-1, *[1] * (w.ndim - 1)).to(w)
+
+
 def _next(
-    state: LangevinState, params: Params, second: Params, batch: Batch, noisy: bool, losses: Tensor, lr: float
+    state: LangevinState,
+    params: Params,
+    second: Params,
+    batch: Batch,
+    noisy: bool,
+    losses: Tensor,
+    rate: Tensor,
+    steepness: Steepness | None,
 ) -> tuple[LangevinState, Info]:
     recorder = state.recorder
     if noisy:
         recorder = recorder.record(batch.step, params)
-    return LangevinState(params, second, recorder, state.data), Info(float(losses.mean()), {"lr": lr})
+    metrics = {"lr": float(rate.mean())}
+    return LangevinState(params, second, recorder, rate, steepness, state.data), Info(float(losses.mean()), metrics)
 
 
-def _recorder(start: Start, warmup: int | None, keep: int, cycles: int) -> Recorder:
-    if warmup is None:
-        warmup = 0 if cycles else round(_WARM * start.steps)
-    return Recorder.of(start, warmup=warmup, keep=keep)
-
-
-def _check(lr: float, cycles: int, explore: float) -> None:
-    if not 0 < lr < math.inf or cycles < 0 or not 0 <= explore < 1:
+def _check(lr: float | None, cycles: int, explore: float) -> None:
+    if (lr is not None and not 0 < lr < math.inf) or cycles < 0 or not 0 <= explore < 1:
         raise InputError(
             "lr above 0, cycles of 0 or more, explore in [0, 1)",
             f"lr={lr}, cycles={cycles}, explore={explore}",

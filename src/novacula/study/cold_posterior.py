@@ -216,9 +216,9 @@ def cold_posterior(
     """Score a method's predictions at several temperatures.
 
     Args:
-        method: Any method; or a function that gives one for a temperature, where its settings should depend on it. The
-            step sizes of `SGLD` and `SGHMC` are multiplied by T without that, see `novacula.study.tempered`. Methods
-            whose posterior does not depend on T (`MAP`, whatever is tempered as a whole) give a flat line.
+        method: Any method; or a function that gives one for a temperature, where its settings should depend on it. A
+            rate that was set for `SGLD` or `SGHMC` is multiplied by T without that, see `novacula.study.tempered`.
+            Methods whose posterior does not depend on T (`MAP`, whatever is tempered as a whole) give a flat line.
         target: The target, at temperature 1.
         data: The training data.
         held_out: What predictions are scored on.

@@ -136,7 +136,7 @@ class LearnResult:
         options = {"checkpoint": checkpoint, "resume": resume, "progress": progress}
         own = int(self.settings["batch_size"])
         trained = -(-self.data.n // own) * int(self.settings["epochs"])
-        setting = Setting.of(self.target, self.params, float(self.settings["lr"]), trained)
+        setting = Setting.of(self.params, float(self.settings["lr"]), trained)
         seed = derive(self.seed, "posterior")
         found = inferred(
             self.target, self.params, self.data, setting, method, steps, chains, batch_size, own, seed, options

@@ -11,8 +11,7 @@
 | ``smc`` | `SMC`; 4 populations | at most 200, each on all data |
 
 ``"sgld:lr=1e-3,keep=50"`` changes a method's own settings. Minibatches are those of the run, and of at least 100
-examples for SGLD and SGHMC, whose draws spread the more the noisier their gradients are. Their step sizes are
-multiplied by the noise's variance where it is below 1: the smaller the noise, the sharper the posterior.
+examples for SGLD and SGHMC, whose draws spread the more the noisier their gradients are.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from novacula.core.errors import InputError
 from novacula.core.params import Params, count
@@ -38,12 +37,11 @@ from novacula.inference.nuts import NUTS
 from novacula.inference.sgmcmc import SGHMC, SGLD
 from novacula.inference.smc import SMC
 from novacula.inference.swag import SWAG
-from novacula.likelihoods import Normal
-from novacula.target import Target
 
 _LEAST = 4_000
 _LEAST_SAMPLED = 6_000
 _BATCH = 100
+_KINDS = {bool: "True or False", int: "a whole number", float: "a number"}
 _DRAWN = 2**29  # bytes of a sampler's draws
 
 
@@ -54,21 +52,18 @@ class Setting:
     Args:
         lr: The learning rate that the weights were trained with.
         steps: The steps that they were trained in.
-        sharpness: The noise's variance, at most 1: by how much steps must be shorter than those of a classifier.
         size: Bytes of one draw of the weights.
     """
 
     lr: float = 4e-3
     steps: int = 1_000
-    sharpness: float = 1.0
     size: int = 4
 
     @classmethod
-    def of(cls, target: Target, params: Params, lr: float, steps: int) -> Setting:
-        """The setting of a learned target.
+    def of(cls, params: Params, lr: float, steps: int) -> Setting:
+        """The setting of trained weights.
 
         Args:
-            target: The target.
             params: The trained weights.
             lr: Their learning rate.
             steps: Their steps.
@@ -76,9 +71,7 @@ class Setting:
         Returns:
             The setting.
         """
-        noise = target.likelihood
-        sharpness = min(1.0, float((2 * noise.log_sigma).exp().min())) if isinstance(noise, Normal) else 1.0
-        return cls(lr, steps, sharpness, count(params) * next(iter(params.values())).element_size())
+        return cls(lr, steps, count(params) * next(iter(params.values())).element_size())
 
     def keep(self, chains: int, most: int) -> int:
         """How many draws of each chain fit.
@@ -129,9 +122,9 @@ METHODS: dict[str, Named] = {
     "dropout": Named(lambda s, m: Dropout(lr=s.lr), _as_trained),
     "mean-field": Named(lambda s, m: MeanField(), _twice),
     "ivon": Named(lambda s, m: IVON(), _twice),
-    "sgld": Named(lambda s, m: SGLD(lr=0.1 * s.sharpness, keep=s.keep(m, 100)), _four_times, 4, _BATCH),
-    "csgld": Named(lambda s, m: SGLD(lr=0.2 * s.sharpness, cycles=5, keep=s.keep(m, 100)), _four_times, 4, _BATCH),
-    "sghmc": Named(lambda s, m: SGHMC(lr=0.02 * s.sharpness, keep=s.keep(m, 100)), _four_times, 4, _BATCH),
+    "sgld": Named(lambda s, m: SGLD(keep=s.keep(m, 100)), _four_times, 4, _BATCH),
+    "csgld": Named(lambda s, m: SGLD(cycles=5, keep=s.keep(m, 100)), _four_times, 4, _BATCH),
+    "sghmc": Named(lambda s, m: SGHMC(keep=s.keep(m, 100)), _four_times, 4, _BATCH),
     "hmc": Named(lambda s, m: HMC(keep=s.keep(m, 500)), lambda s: 1_000, 4),
     "nuts": Named(lambda s, m: NUTS(keep=s.keep(m, 500)), lambda s: 1_000, 4),
     "smc": Named(lambda s, m: SMC(particles=s.keep(m, 256)), lambda s: 200, 4),
@@ -222,8 +215,8 @@ def changed(method: Any, changes: Mapping[str, Any], name: str) -> Any:
     Raises:
         InputError: If a setting is unknown or has a value of another kind.
     """
-    own = _fields(method)
-    inner = _fields(method.method) if isinstance(method, Ensemble) else {}
+    own = _examples(method)
+    inner = _examples(method.method) if isinstance(method, Ensemble) else {}
     for key, value in changes.items():
         if key not in {**own, **inner} or key == "method":
             known = [k for k in {**own, **inner} if k != "method"]
@@ -232,8 +225,9 @@ def changed(method: Any, changes: Mapping[str, Any], name: str) -> Any:
                 f"settings of {name}: {', '.join(known)}", repr(key), close[0] if close else "leave it out"
             )
         before = own.get(key, inner.get(key))
-        if before is not None and not _alike(before, value):
-            raise InputError(f"{key} of {name} like {before!r}", repr(value), f"{name}:{key}={before}")
+        if not _alike(before, value):
+            kind = _KINDS.get(type(before), "text")
+            raise InputError(f"{key} of {name} to be {kind}", repr(value), f"{name}:{key}={before or '…'}")
     mine = {k: _cast(own[k], v) for k, v in changes.items() if k in own}
     others = {k: _cast(inner[k], v) for k, v in changes.items() if k not in own}
     if others:
@@ -273,6 +267,13 @@ def settings_of(method: Any) -> dict[str, Any]:
 
 def _fields(method: Any) -> dict[str, Any]:
     return {f.name: getattr(method, f.name) for f in dataclasses.fields(method) if f.init}
+
+
+def _examples(method: Any) -> dict[str, Any]:
+    # The settings, with a zero of the right kind for those that are left to the method.
+    hints = get_type_hints(type(method))
+    kinds = {k: next((t for t in get_args(hints[k]) if t is not type(None)), str) for k in _fields(method)}
+    return {k: kinds[k]() if v is None else v for k, v in _fields(method).items()}
 
 
 def _alike(before: Any, value: Any) -> bool:

@@ -1,11 +1,11 @@
 """Runs of a method at several temperatures: what the studies of temperature share.
 
-**Step sizes.** A posterior at temperature T is the density of a potential ``U/T``, steeper by ``1/T``. `SGLD` and
-`SGHMC` follow its gradient with a step of their own, which would be too long for a cold posterior and short for a warm
-one. Theirs is therefore multiplied by T (by ``min(T, 1)`` where the likelihood alone is tempered, as the prior's slope
-stays): the drift is then the same at every temperature, and T is the variance of the noise, as in Wenzel et al. Methods
-that adapt their steps, or do not sample, are left alone, and so are step sizes of `HMC` and `NUTS` that were set by
-hand. A function of T in the place of a method overrides all that.
+**Step sizes.** A posterior at temperature T is the density of a potential ``U/T``, steeper by ``1/T``. Methods that
+find their own step sizes find those of every temperature. A rate that was set by hand for `SGLD` or `SGHMC` would be
+too long for a cold posterior and short for a warm one; it is multiplied by T (by ``min(T, 1)`` where the likelihood
+alone is tempered, as the prior's slope stays): the drift is then the same at every temperature, and T is the variance
+of the noise, as in Wenzel et al. Step sizes of `HMC` and `NUTS` that were set by hand are left alone. A function of T
+in the place of a method overrides all that.
 
 References:
     How good is the Bayes posterior in deep neural networks really? F. Wenzel et al., 2020. arXiv:2002.02405.
@@ -137,7 +137,7 @@ def method_at(method: MethodAt, which: Which, temperature: float) -> Method:
         temperature: T.
 
     Returns:
-        What the function gives; or the method, with the step size of `SGLD` and `SGHMC` multiplied as the module says.
+        What the function gives; or the method, with a rate that was set by hand multiplied as the module says.
     """
     if callable(method):
         return method(temperature)
@@ -218,7 +218,7 @@ def words(method: MethodAt) -> str:
 def _scaled(method: Any, factor: float) -> Any:
     # The method, or what it wraps (an ensemble's members, say), with another step size.
     if isinstance(method, (SGLD, SGHMC)):
-        return dataclasses.replace(method, lr=factor * method.lr)
+        return method if method.lr is None else dataclasses.replace(method, lr=factor * method.lr)
     inner = {f.name: getattr(method, f.name) for f in dataclasses.fields(method) if f.init}
     moved = {k: _scaled(v, factor) for k, v in inner.items() if dataclasses.is_dataclass(v) and not isinstance(v, type)}
     changed = {k: v for k, v in moved.items() if v is not inner[k]}
