@@ -252,6 +252,19 @@ def test_laplace_chooses_by_its_own_leave_one_out(noise: float) -> None:
     assert found.table().count("\n") == 5
 
 
+def test_laplace_is_left_out_at_the_likelihoods_temperature_too() -> None:
+    """Exact in a linear model, where every temperature of the likelihood has a fit of its own."""
+    x, y = regression(60, 15, seed=9, noise=0.5, outlier=2.0)
+    found = choose_temperature(
+        Conjugate(), line(15, sigma=0.7, precision=3.0), Data(x, y), which="likelihood", steps=1, seeds=(0, 1)
+    )
+    assert found.criterion == "leave-one-out"
+    for score in found.scores:
+        exact = leave_one_out(x, y, sigma=0.7, precision=3.0, tl=score.temperature)
+        assert score.elpd.value == pytest.approx(float(exact.mean()), rel=1e-6)
+    assert (found.target.temperature, found.target.likelihood_temperature) == (1.0, found.temperature)
+
+
 def test_networks_and_samplers_take_part() -> None:
     rng = generator(10)
     x = torch.randn(60, 4, generator=rng)
@@ -292,8 +305,6 @@ def test_what_cannot_be_left_out_is_refused() -> None:
         choose_temperature(MAP(), target, data, steps=5, seeds=(0,), chains=1)
     with pytest.raises(InputError, match="got a mixture of Points"):
         choose_temperature(Ensemble(MAP(), members=2), target, data, steps=5, seeds=(0,), chains=1)
-    with pytest.raises(InputError, match="which='posterior' for Laplace"):
-        choose_temperature(Conjugate(), target, data, which="likelihood", steps=1)
     gibbs = Target(nn.Linear(2, 1).double(), Gibbs(lambda f, y: (f - y).square().sum(1), name="square"))
     with pytest.raises(InputError, match="a likelihood with a normalised density"):
         choose_temperature(SGLD(), gibbs, data, steps=5)

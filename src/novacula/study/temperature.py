@@ -267,12 +267,8 @@ def _leave_out(job: _Job) -> _Outcome:
     if len(draws) == len(parts):
         return _Outcome({own: _by_importance(job.run, draws)}, "psis-loo", told)
     if len(laplace) == len(parts):
-        if job.run.which == "likelihood":
-            raise InputError(
-                "which='posterior' for Laplace, whose examples are left out at the likelihood's own weight",
-                "which='likelihood'",
-                "temper the whole posterior, or use a sampler",
-            )
+        if job.run.which == "likelihood":  # whose temperature moves the mode: there is a fit for each
+            return _Outcome({own: _by_step(job, laplace, 1.0)}, "leave-one-out", told)
         return _Outcome({t: _by_step(job, laplace, t) for t in job.temperatures}, "leave-one-out", told)
     raise InputError("a posterior of draws, or Laplace's", f"a {_name(posterior)}", "use a sampler, or nv.Laplace()")
 
