@@ -28,12 +28,13 @@ RESULTS = Path(__file__).parent / "results" / "gold"
 
 @dataclass(frozen=True)
 class Entry:
-    """A method and how long it runs."""
+    """A method and how long it runs, and whether its temperature is chosen first (from the training data)."""
 
     method: Callable[[], Any]
     steps: int
     chains: int = 1
     batch_size: int = 100
+    tempered: bool = False
 
 
 METHODS: dict[str, Entry] = {
@@ -43,14 +44,24 @@ METHODS: dict[str, Entry] = {
     "laplace_kron": Entry(lambda: nv.Laplace("kron", optimiser=nv.MAP(lr=1e-2)), 2_000),
     "laplace_last_layer": Entry(lambda: nv.Laplace("last_layer", optimiser=nv.MAP(lr=1e-2)), 2_000),
     "multi_laplace_kron": Entry(lambda: nv.Ensemble(nv.Laplace("kron", optimiser=nv.MAP(lr=1e-2)), 5), 2_000),
+    "laplace_exact_tempered": Entry(lambda: nv.Laplace("exact", optimiser=nv.MAP(lr=1e-2)), 2_000, tempered=True),
+    "laplace_kron_tempered": Entry(lambda: nv.Laplace("kron", optimiser=nv.MAP(lr=1e-2)), 2_000, tempered=True),
+    "laplace_last_layer_tempered": Entry(
+        lambda: nv.Laplace("last_layer", optimiser=nv.MAP(lr=1e-2)), 2_000, tempered=True
+    ),
     "nuts": Entry(lambda: nv.NUTS(warmup=200, keep=400), 600, chains=4),
     "swag": Entry(lambda: nv.SWAG(), 3_000),
     "multiswag": Entry(lambda: nv.Ensemble(nv.SWAG(), members=5), 3_000),
     "mean_field": Entry(lambda: nv.MeanField(), 6_000),
     "ivon": Entry(lambda: nv.IVON(), 6_000),
-    "sgld": Entry(lambda: nv.SGLD(lr=1.0, keep=200), 20_000, chains=4),
-    "sghmc": Entry(lambda: nv.SGHMC(lr=0.05, keep=200), 20_000, chains=4),
+    "sgld": Entry(lambda: nv.SGLD(keep=200), 20_000, chains=4),
+    "sgld_fast": Entry(lambda: nv.SGLD(lr=1.0, keep=200), 20_000, chains=4),
+    "sgld_large_batches": Entry(lambda: nv.SGLD(keep=200), 20_000, chains=4, batch_size=500),
+    "sghmc": Entry(lambda: nv.SGHMC(keep=200), 20_000, chains=4),
+    "sghmc_fast": Entry(lambda: nv.SGHMC(lr=0.05, keep=200), 20_000, chains=4),
+    "sghmc_large_batches": Entry(lambda: nv.SGHMC(keep=200), 20_000, chains=4, batch_size=500),
 }
+TEMPERATURES = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 def problem(temperature: float = 1.0) -> tuple[nv.Target, nv.Data, torch.Tensor, np.ndarray]:
@@ -70,6 +81,18 @@ def run(name: str, seed: int, entry: Entry | None = None, **predict: Any) -> dic
     began = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", nv.NovaculaWarning)
+        if entry.tempered:
+            found = nv.study.choose_temperature(
+                entry.method(),
+                target,
+                data,
+                temperatures=TEMPERATURES,
+                steps=entry.steps,
+                batch_size=entry.batch_size,
+                chains=1,
+                seeds=(seed,),
+            )
+            target = found.target
         post = nv.infer(
             entry.method(),
             target,
@@ -83,6 +106,7 @@ def run(name: str, seed: int, entry: Entry | None = None, **predict: Any) -> dic
         p = nv.predict(post, x_test, **predict).mean().double().numpy()
     reference = np.load(RESULTS / "numpyro.npz")["probabilities"].mean(0)
     result = {**scores(p, y_test), **compare(p, reference), "cpu_seconds": inferred, "warnings": list(post.warnings)}
+    result["temperature"] = target.temperature
     return {**result, "cpu_seconds_with_prediction": time.process_time() - began}
 
 
