@@ -16,6 +16,7 @@ from novacula.inference import MAP, SGLD, Ensemble, Laplace, infer
 from novacula.inference.laplace import laplace_posterior
 from novacula.inference.mixture import mixture
 from novacula.likelihoods import Bernoulli, Gibbs, Normal
+from novacula.prediction import predict
 from novacula.priors import Gaussian
 from novacula.study import safe_bayes
 from novacula.study.safe_bayes import expected_loss
@@ -155,6 +156,24 @@ def test_expected_loss_of_a_laplace_posterior_is_that_of_drawn_outputs() -> None
     two = mixture([post, post.with_temperature(0.5)])
     half = expected_loss(post.with_temperature(0.5), x, labels, samples=512)
     assert torch.allclose(expected_loss(two, x, labels, samples=1_024), (naive + half) / 2, atol=5e-3)
+
+
+def test_expected_loss_of_an_analytic_predictive_is_that_of_drawn_functions() -> None:
+    """Two outputs of unequal noise, so that they cannot be confused; against quadrature."""
+    rng = generator(6)
+    x, y = torch.randn(15, 2, generator=rng, dtype=torch.float64), torch.randn(15, 2, generator=rng).double()
+    sigma = torch.tensor([0.4, 1.5], dtype=torch.float64)
+    target = Target(nn.Linear(2, 2).double(), likelihood=Normal(log_sigma=sigma.log()), prior=Gaussian(0.7))
+    bound, data = target.prepare(Data(x, y))
+    post = laplace_posterior(bound, bound.params(), data, structure="exact", check=False)
+    found = predict(post, x, rule="analytic").expected_loss(y)
+    mean = bound.network(x).detach()
+    sd = post.functional_variance(x.unsqueeze(1)).diagonal(dim1=1, dim2=2).sqrt()
+    nodes, weights = (torch.as_tensor(v, dtype=torch.float64) for v in torch_hermite(20))
+    f = mean[..., None] + sd[..., None] * nodes * math.sqrt(2)
+    sigma = sigma[:, None]
+    loss = 0.5 * ((y[..., None] - f) / sigma) ** 2 + sigma.log() + 0.5 * math.log(2 * math.pi)
+    assert torch.allclose(found, (loss * weights).sum((1, 2)) / math.sqrt(math.pi), rtol=1e-9)
 
 
 def torch_hermite(n: int) -> tuple[list[float], list[float]]:

@@ -92,7 +92,11 @@ class Predictive:
         return mixture_log_prob(self.likelihood, self.outputs, y)
 
     def expected_loss(self, y: Tensor) -> Tensor:
-        """``−1/S Σ_s log p(y | f_s)``, the average of the components' losses.
+        """``E_f[−log p(y | f)]``: the loss of one function drawn at random, and not of their average.
+
+        The average over components; over Gaussian outputs about their mean, each adds its variance over twice the
+        noise's. A linearised classifier's closed form (``"probit"``) is one component that already holds the average:
+        predict with ``rule="monte_carlo"`` to have the loss of its functions.
 
         Args:
             y: Labels of the N inputs.
@@ -101,7 +105,13 @@ class Predictive:
             Shape ``(N,)``.
         """
         y = self.labels(y)
-        return -torch.stack([self.likelihood.log_prob(f, y) for f in self.outputs]).mean(0)
+        loss = -torch.stack([self.likelihood.log_prob(f, y) for f in self.outputs]).mean(0)
+        if self.covariance is None:
+            return loss
+        assert isinstance(self.likelihood, Normal)
+        spread = self.covariance.diagonal(dim1=1, dim2=2)
+        noise = self.likelihood.bind(spread.shape[1]).sigma.detach().to(spread)
+        return loss + 0.5 * (spread / noise**2).sum(1)
 
     def variance(self) -> Tensor:
         """The variance of each target, noise included.

@@ -276,17 +276,10 @@ def expected_loss(posterior: Posterior, x: Tensor, y: Tensor, *, samples: int | 
     """
     parts = posterior.components if isinstance(posterior, Mixture) else (posterior,)
     laplace = [p for p in parts if isinstance(p, LaplacePosterior)]
-    # The closed forms of a predictive are single outputs, which are no draws. A Gaussian's has its spread beside it.
+    # The closed form of a classifier's predictive is a single output, which is no draw. A Gaussian's has its spread.
     closed = len(laplace) == 1 and default_rule(laplace[0].target.likelihood) == "analytic"
     rule = "monte_carlo" if len(laplace) == len(parts) and not closed else None
-    found = predict(posterior, x, rule=rule, samples=samples, seed=seed)
-    loss = found.expected_loss(y).double()
-    if found.covariance is not None and isinstance(found.likelihood, Normal):
-        # Gaussian outputs about their mean: each adds its variance over twice the noise's.
-        spread = found.covariance.diagonal(dim1=1, dim2=2).double()
-        noise = found.likelihood.bind(spread.shape[1]).sigma.detach().double()
-        loss = loss + 0.5 * (spread / noise**2).sum(1)
-    return loss
+    return predict(posterior, x, rule=rule, samples=samples, seed=seed).expected_loss(y).double()
 
 
 @dataclass(frozen=True, eq=False)

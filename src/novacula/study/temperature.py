@@ -268,8 +268,9 @@ def _leave_out(job: _Job) -> _Outcome:
         return _Outcome({own: _by_importance(job.run, draws)}, "psis-loo", told)
     if len(laplace) == len(parts):
         if job.run.which == "likelihood":  # whose temperature moves the mode: there is a fit for each
-            return _Outcome({own: _by_step(job, laplace, 1.0)}, "leave-one-out", told)
-        return _Outcome({t: _by_step(job, laplace, t) for t in job.temperatures}, "leave-one-out", told)
+            return _Outcome({own: _by_step(job, laplace, (1.0,))[0]}, "leave-one-out", told)
+        found = _by_step(job, laplace, job.temperatures)
+        return _Outcome(dict(zip(job.temperatures, found, strict=True)), "leave-one-out", told)
     raise InputError("a posterior of draws, or Laplace's", f"a {_name(posterior)}", "use a sampler, or nv.Laplace()")
 
 
@@ -285,18 +286,22 @@ def _by_importance(run: Run, parts: Sequence[Draws]) -> _LeftOut:
     return _LeftOut(found.pointwise.cpu(), found.bad / len(found.k))
 
 
-def _by_step(job: _Job, parts: Sequence[LaplacePosterior], temperature: float) -> _LeftOut:
-    scores, bad = [], 0.0
+def _by_step(job: _Job, parts: Sequence[LaplacePosterior], temperatures: Sequence[float]) -> list[_LeftOut]:
+    scores: list[list[Tensor]] = []
+    bad = 0.0
     for part in parts:
         known = part.curvature if part.structure == "exact" else None
         # The same examples for all seeds, as their scores are paired.
         held_out = reference(part.target, part.mode, job.run.data, seed=0, examples=job.examples, curvature=known)
-        scores.append(held_out.of(part.curvature).log_prob(temperature).double().cpu())
+        without = held_out.of(part.curvature)
+        scores.append([without.log_prob(t).double().cpu() for t in temperatures])
         doubted = held_out.structure == "fit" or not held_out.believable
         bad = max(bad, 1.0 if doubted else 0.0)
-    n = min(len(s) for s in scores)
-    mixed = torch.stack([s[:n] for s in scores]).logsumexp(0) - math.log(len(scores))
-    return _LeftOut(mixed, bad)
+    n = min(len(s[0]) for s in scores)
+    mixed = [
+        torch.stack([part[:n] for part in at]).logsumexp(0) - math.log(len(at)) for at in zip(*scores, strict=True)
+    ]
+    return [_LeftOut(one, bad) for one in mixed]
 
 
 def _choose(
