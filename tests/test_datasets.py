@@ -12,6 +12,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from novacula.core.data import Data
 from novacula.core.errors import InputError, NovaculaWarning
+from novacula.inference import MAP, NUTS, SGHMC, SWAG, Ensemble, infer
+from novacula.prediction import predict
+from novacula.target import Target
 
 
 def refused(text: str) -> Any:
@@ -140,3 +143,64 @@ class TestDatasets:
 
 def zip_batch(items: list[Any]) -> Any:
     return tuple(map(list, zip(*items, strict=True)))
+
+
+# ------------------------------------------------------------------ inputs of several parts
+
+
+def encoded(mask: list[int]) -> list[dict[str, Any]]:
+    return [{"input_ids": [1, 2, 3], "attention_mask": mask, "label": i % 2} for i in range(4)]
+
+
+def test_a_mask_that_says_nothing_is_left_out_and_one_that_matters_is_refused() -> None:
+    assert Data.from_dataset(encoded([1, 1, 1]), tokens=True).x.tolist() == [[1, 2, 3]] * 4
+    with pytest.raises(InputError, match=r"item 0 with a 'attention_mask' that matters. Try: stack the parts"):
+        Data.from_dataset(encoded([1, 1, 0]), tokens=True)
+
+
+def test_a_dictionary_of_inputs_is_refused_with_what_to_do() -> None:
+    parts = {"input_ids": torch.ones(4, 3), "attention_mask": torch.ones(4, 3)}
+    with pytest.raises(InputError, match="a dictionary with keys input_ids, attention_mask. Try: stack the parts"):
+        Data(parts, [0, 1, 0, 1])
+
+
+class Encoder(torch.nn.Module):
+    """Ids and a mask by name, a dictionary out: the manner of the transformers library."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = torch.nn.Embedding(9, 4)
+        self.read = torch.nn.Linear(4, 2)
+        self.register_buffer("scale", torch.tensor(0.5))
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        seen = (self.embed(input_ids) * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
+        return {"logits": self.scale * self.read(seen)}
+
+
+class Wrapped(torch.nn.Module):
+    """What the refusals advise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Encoder()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(input_ids=x[:, 0], attention_mask=x[:, 1])["logits"]
+
+
+def test_networks_with_dictionaries_say_what_they_need_and_run_when_wrapped() -> None:
+    rng = torch.Generator().manual_seed(0)
+    ids = torch.randint(9, (12, 5), generator=rng)
+    mask = (torch.arange(5) < torch.randint(1, 6, (12, 1), generator=rng)).long()
+    y = torch.randint(2, (12,), generator=rng)
+    with pytest.raises(InputError, match=r"ids of tokens stay whole numbers with Data\(…, tokens=True\)"):
+        infer(MAP(), Target(Encoder()), Data(ids, y), steps=1)
+    with pytest.raises(InputError, match="got a dict. Try: wrap the network in a module whose forward returns"):
+        infer(MAP(), Target(Encoder()), Data(ids, y, tokens=True), steps=1)
+    data, target = Data(torch.stack([ids, mask], 1), y, tokens=True), Target(Wrapped())
+    for method in (Ensemble(MAP(), members=2), SWAG(), SGHMC(keep=4), NUTS(max_depth=2, keep=4)):
+        p = predict(infer(method, target, data, steps=12, batch_size=4, seed=0), data.x).mean()
+        assert p.shape == (12, 2)
+        assert torch.allclose(p.sum(1), torch.ones(12))

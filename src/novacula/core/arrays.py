@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,12 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError, NovaculaWarning
+
+WRAP = (
+    "stack the parts into one array x and wrap the network in a module that takes them apart, "
+    "model(input_ids=x[:, 0], attention_mask=x[:, 1]).logits"
+)
+"""What to do with inputs of several parts."""
 
 
 def to_tensor(x: Any, what: str, *, least: int = 2) -> Tensor:
@@ -196,6 +202,8 @@ def _series_to_numpy(column: Any, what: str, columns: Sequence[str]) -> np.ndarr
 def _numbers(a: np.ndarray, what: str, columns: Sequence[str]) -> np.ndarray:
     if a.dtype.kind in "biufc":
         return a
+    if a.ndim == 0 and isinstance(a.item(), Mapping):
+        raise InputError(f"{what} as one array", f"a dictionary with keys {', '.join(map(str, a.item()))}", WRAP)
     if a.ndim == 0:
         raise InputError(f"{what} as an array", f"an object of type {type(a.item()).__name__}", "call its toarray()")
     bad = next((i for i in np.ndindex(a.shape) if not _is_number(a[i])), None)

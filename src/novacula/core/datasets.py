@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from novacula.core.arrays import WRAP
 from novacula.core.errors import InputError, NovaculaWarning
 
 INPUT_KEYS = ("x", "input", "inputs", "image", "images", "img", "pixel_values", "input_ids", "features", "data")
 LABEL_KEYS = ("y", "label", "labels", "target", "targets")
+# What goes with token ids, and its value where it says nothing.
+_BESIDE = {"attention_mask": 1, "token_type_ids": 0, "position_ids": None, "decoder_input_ids": None}
 _HINT = "yield pairs (x, y), or dictionaries with keys such as 'x' and 'y', or 'image' and 'label'"
 
 
@@ -91,6 +94,11 @@ def _pair(item: Any, where: str) -> tuple[Any, Any]:
         if None in keys:
             missing = "an input" if keys[0] is None else "a label"
             raise InputError(f"{missing} in every item", f"{where} with keys {_keys(item)}", _HINT)
+        for key in _BESIDE.keys() & item.keys():
+            if _BESIDE[key] is None or bool((_array(item[key]) != _BESIDE[key]).any()):
+                raise InputError(
+                    f"inputs that are one array, {keys[0]!r}", f"{where} with a {key!r} that matters", WRAP
+                )
         return item[keys[0]], item[keys[1]]
     if isinstance(item, (tuple, list)) and len(item) == 2:
         return item[0], item[1]

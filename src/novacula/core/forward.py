@@ -138,14 +138,17 @@ class Forward:
                 raise InputError(
                     f"a network that accepts inputs of shape {tuple(x.shape)} and dtype {x.dtype}",
                     f"{type(error).__name__}: {error}",
-                    "check the first layer's size and the data's shape (images are N×channels×height×width)",
+                    "check the first layer's size and the data's shape (images are N×channels×height×width; ids of "
+                    "tokens stay whole numbers with Data(…, tokens=True))",
                 ) from error
         if not isinstance(first, Tensor) or first.ndim != 2 or first.shape[0] != x.shape[0]:
-            shape = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
+            tensor = isinstance(first, Tensor)
             raise InputError(
                 f"network outputs of shape ({x.shape[0]}, C)",
-                str(shape),
-                "end the network with a Flatten or a Linear layer",
+                str(tuple(first.shape)) if tensor else f"a {type(first).__name__}",
+                "end the network with a Flatten or a Linear layer"
+                if tensor
+                else "wrap the network in a module whose forward returns the logits alone, model(x).logits",
             )
         if not torch.isfinite(first).all():
             raise NonFiniteError(
