@@ -160,7 +160,7 @@ def test_a_mask_that_says_nothing_is_left_out_and_one_that_matters_is_refused() 
 
 def test_a_dictionary_of_inputs_is_refused_with_what_to_do() -> None:
     parts = {"input_ids": torch.ones(4, 3), "attention_mask": torch.ones(4, 3)}
-    with pytest.raises(InputError, match="a dictionary with keys input_ids, attention_mask. Try: stack the parts"):
+    with pytest.raises(InputError, match=r"a dictionary with keys input_ids, attention_mask\. Try: stack the parts"):
         Data(parts, [0, 1, 0, 1])
 
 
@@ -197,7 +197,7 @@ def test_networks_with_dictionaries_say_what_they_need_and_run_when_wrapped() ->
     y = torch.randint(2, (12,), generator=rng)
     with pytest.raises(InputError, match=r"ids of tokens stay whole numbers with Data\(…, tokens=True\)"):
         infer(MAP(), Target(Encoder()), Data(ids, y), steps=1)
-    with pytest.raises(InputError, match="got a dict. Try: wrap the network in a module whose forward returns"):
+    with pytest.raises(InputError, match=r"got a dict\. Try: wrap the network in a module whose forward returns"):
         infer(MAP(), Target(Encoder()), Data(ids, y, tokens=True), steps=1)
     data, target = Data(torch.stack([ids, mask], 1), y, tokens=True), Target(Wrapped())
     for method in (Ensemble(MAP(), members=2), SWAG(), SGHMC(keep=4), NUTS(max_depth=2, keep=4)):

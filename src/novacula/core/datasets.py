@@ -96,9 +96,8 @@ def _pair(item: Any, where: str) -> tuple[Any, Any]:
             raise InputError(f"{missing} in every item", f"{where} with keys {_keys(item)}", _HINT)
         for key in _BESIDE.keys() & item.keys():
             if _BESIDE[key] is None or bool((_array(item[key]) != _BESIDE[key]).any()):
-                raise InputError(
-                    f"inputs that are one array, {keys[0]!r}", f"{where} with a {key!r} that matters", WRAP
-                )
+                got = f"{where} with a {key!r} that matters"
+                raise InputError(f"inputs that are one array, {keys[0]!r}", got, WRAP)
         return item[keys[0]], item[keys[1]]
     if isinstance(item, (tuple, list)) and len(item) == 2:
         return item[0], item[1]
