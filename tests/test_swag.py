@@ -14,7 +14,7 @@ from novacula.core.errors import InputError
 from novacula.core.params import flatten, stack, unflatten, unstack
 from novacula.core.rng import generator
 from novacula.inference.ensemble import Ensemble
-from novacula.inference.gaussians import DiagonalGaussian, LowRankGaussian, many_weights
+from novacula.inference.gaussians import DiagonalGaussian, LowRankGaussian
 from novacula.inference.infer import infer
 from novacula.inference.loop import run
 from novacula.inference.map import MAP
@@ -219,11 +219,3 @@ def test_draws_are_a_function_of_the_generator_and_widths_are_checked() -> None:
     for wide in (post, low):
         with pytest.raises(InputError, match="scale above zero"):
             wide.scaled(0.0)
-
-
-def test_more_weights_than_examples_are_warned_of_unless_sharpened() -> None:
-    target = gaussian_target()
-    stacked = {k: w.expand(3, *w.shape) for k, w in target.params().items()}
-    assert many_weights(target, stacked, 8, 1.0) == ()
-    assert "8 weights, from 7 examples" in many_weights(target, stacked, 7, 1.0)[0]
-    assert many_weights(target, stacked, 7, 0.1) == ()

@@ -25,6 +25,7 @@ from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.params import Params, count, flatten, unflatten
 from novacula.diagnostics.convergence import ess, rhat
+from novacula.inference.many_weights import many_weights
 from novacula.inference.method import Start
 from novacula.target import Density, Target
 
@@ -299,10 +300,11 @@ def draws_of(
         raise InputError("recorded draws", "none yet", "take more steps")
     # Evenly spaced over the data, whose order may mean something.
     probe = None if data is None else data.x[torch.linspace(0, data.n - 1, min(_PROBES, data.n)).long()]
-    k = recorder.count
-    return Draws(
-        target, recorder.flat[:k], recorder.log_density[:k], target.params(), probe, stats or {}, tuple(warnings)
-    )
+    k, like = recorder.count, target.params()
+    said = tuple(warnings)
+    if data is not None and isinstance(target, Target):
+        said += many_weights(target, like, data.n, target.temperature, "draws")
+    return Draws(target, recorder.flat[:k], recorder.log_density[:k], like, probe, stats or {}, said)
 
 
 def merge(parts: Sequence[Draws]) -> Draws:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
-from novacula.core.params import Params, count, flatten, unflatten
+from novacula.core.params import Params, flatten, unflatten
 from novacula.inference.members import normal_like
-from novacula.target import Density, Target
+from novacula.target import Density
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,27 +116,6 @@ class LowRankGaussian:
         """
         factor = self.factor.double()
         return torch.diag(flatten(self.variance).double()) + factor.T @ factor
-
-
-def many_weights(target: Target, params: Params, size: int, temperature: float) -> tuple[str, ...]:
-    """What to say of independent Gaussians for more weights than there are examples.
-
-    Args:
-        target: The target.
-        params: Weights, stacked ``(M, *shape)``.
-        size: N.
-        temperature: T.
-
-    Returns:
-        A warning where there are more weights than examples and the posterior is not sharpened; or nothing.
-    """
-    weights = count(params) // next(iter(params.values())).shape[0]
-    if weights <= size or temperature * target.likelihood_temperature < 1:
-        return ()
-    return (
-        f"independent Gaussians for {weights:,} weights, from {size:,} examples: at temperature {temperature:g} they "
-        "often predict worse than the most probable weights (MAP). Compare the two, or pass temperature=0.1",
-    )
 
 
 def _positive(scale: float) -> float:

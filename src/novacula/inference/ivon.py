@@ -34,7 +34,8 @@ from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.params import Params, unstack
 from novacula.inference.adam import one_cycle
-from novacula.inference.gaussians import DiagonalGaussian, many_weights
+from novacula.inference.gaussians import DiagonalGaussian
+from novacula.inference.many_weights import many_weights
 from novacula.inference.members import normal_like, owner_of
 from novacula.inference.method import Batch, Batching, Info, Posterior, Start, network_target
 from novacula.inference.mixture import mixture
@@ -192,7 +193,9 @@ class IVON:
         Returns:
             A `DiagonalGaussian`, or a `Mixture` of them.
         """
-        warnings = many_weights(target, state.mean, state.size, self.temperature or target.temperature)
+        temperature = self.temperature or target.temperature
+        first = {k: m[0] for k, m in state.mean.items()}
+        warnings = many_weights(target, first, state.size, temperature, "independent Gaussians")
         members = zip(unstack(state.mean), unstack(self._sd(target, state)), strict=True)
         return mixture([DiagonalGaussian(m, s, target, warnings) for m, s in members])
 

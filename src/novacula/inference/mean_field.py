@@ -38,7 +38,8 @@ from novacula.core.errors import InputError
 from novacula.core.params import Params, count, unstack
 from novacula.inference.adam import AdamState, adam_init, adam_step, one_cycle
 from novacula.inference.flipout import Flipout, flipout
-from novacula.inference.gaussians import DiagonalGaussian, many_weights
+from novacula.inference.gaussians import DiagonalGaussian
+from novacula.inference.many_weights import many_weights
 from novacula.inference.members import normal_like, owner_of
 from novacula.inference.method import Batch, Batching, Info, Posterior, Start, network_target
 from novacula.inference.mixture import mixture
@@ -220,7 +221,9 @@ class MeanField:
             A `DiagonalGaussian`, or a `Mixture` of them.
         """
         shared = [k for k in state.mean if k not in state.network.covered]
-        warnings = many_weights(target, state.mean, state.size, self.temperature or target.temperature)
+        temperature = self.temperature or target.temperature
+        first = {k: m[0] for k, m in state.mean.items()}
+        warnings = many_weights(target, first, state.size, temperature, "independent Gaussians")
         if self.noise == "flipout" and shared:
             warnings += (
                 f"drawn once a batch, not once an example, in training: {', '.join(shared)} (not of a linear or "
