@@ -16,7 +16,8 @@ import torch
 def environment() -> dict[str, Any]:
     """Where and how the numbers were made."""
     return {
-        "command": " ".join(["python -m", _module(), *sys.argv[1:]]),
+        # Paths of this machine tell others nothing.
+        "command": " ".join(["python -m", _module(), *(Path(a).name if a[:1] == "/" else a for a in sys.argv[1:])]),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

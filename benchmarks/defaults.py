@@ -70,6 +70,7 @@ def problem(name: str) -> tuple[nv.Target, nv.Target, nv.Data, torch.Tensor, tor
     torch.manual_seed(0)
     first, last = nn.Linear(x.shape[1], 50), nn.Linear(50, 10 if classes else 1)
     plain, thinned = nn.Sequential(first, nn.ReLU(), last), nn.Sequential(first, nn.ReLU(), nn.Dropout(0.1), last)
+    thinned.eval()
     targets = [nv.Target(net, likelihood=likelihood, prior=nv.Gaussian(1.0)) for net in (plain, thinned)]
     data = nv.Data(x, y.long() if classes else y)
     return targets[0], targets[1], data, x_test, y_test.long() if classes else y_test

@@ -238,9 +238,11 @@ class Draws:
             return (*found, f"only {self.flat.shape[0]} draws a chain were kept: convergence cannot be judged")
         if d.max_rhat > MOST_RHAT:
             worst = d.names[int(d.rhat.nan_to_num(0.0).argmax())]
+            network = ": until they agree, predictions may be worse than one point's (MAP)"
             found.append(
                 f"the chains disagree: R-hat is up to {d.max_rhat:.2f} ({worst}), above {MOST_RHAT} for "
                 f"{float((d.rhat > MOST_RHAT).double().mean()):.0%} of {what}. Take more steps"
+                + (network if self.probe is not None else "")
             )
         if d.min_ess < LEAST_ESS:
             found.append(
