@@ -1,4 +1,4 @@
-"""Every method's predictive, with its default settings, beside the point estimate of the same target.
+"""Every minibatch method's predictive, with its default settings, beside the point estimate of the same target.
 
 ``python -m benchmarks.defaults --data digits`` writes ``results/defaults/digits.json``: each method's test log loss,
 that of `MAP`, their paired difference with its standard error over examples, and whether a warning says that the
@@ -44,8 +44,6 @@ METHODS = (
 )
 SETTING = Setting(lr=1e-2, steps=2_000)
 BATCH = 100
-FULL_BATCH = 2_000
-"""The most examples for which methods are run that take all data in each step."""
 
 
 def problem(name: str) -> tuple[nv.Target, nv.Target, nv.Data, torch.Tensor, torch.Tensor]:
@@ -90,8 +88,6 @@ def run(data_name: str, names: Sequence[str]) -> list[dict[str, Any]]:
         options = {"batch_size": BATCH, "seed": 0}
         point = loss(nv.infer(nv.MAP(lr=SETTING.lr), target, data, steps=SETTING.steps, **options), x, y)
         for name in names:
-            if name == "nuts" and data.n > FULL_BATCH:
-                continue
             if name == "laplace":
                 method, steps, chains = nv.Laplace(optimiser=nv.MAP(lr=SETTING.lr)), SETTING.steps, 1
             else:
