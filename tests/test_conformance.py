@@ -25,6 +25,7 @@ from novacula.inference import (
     SGLD,
     SMC,
     SWAG,
+    Dropout,
     Ensemble,
     Laplace,
     MeanField,
@@ -44,13 +45,15 @@ class Case:
     """A method, built anew each time.
 
     ``plain``: whether it samples plain log-densities; ``early``: whether it may end before the steps are taken;
-    ``prior``: whether it starts at the prior, so that neither start nor temperature of the whole matters.
+    ``prior``: whether it starts at the prior, so that neither start nor temperature of the whole matters; ``masks``:
+    whether the network needs layers that drop, whose masks are then part of a draw.
     """
 
     name: str
     build: Callable[[], Method]
     plain: bool = True
     prior: bool = False
+    masks: bool = False
     steps: int = 12
 
 
@@ -73,6 +76,8 @@ METHODS: list[Case] = [
     Case("swag", lambda: SWAG(points=4, rank=2)),
     Case("mean_field", lambda: MeanField(), plain=False),
     Case("ivon", lambda: IVON(), plain=False),
+    Case("dropout", lambda: Dropout(lr=0.02), plain=False, masks=True),
+    Case("dropout_ensemble", lambda: Ensemble(Dropout(lr=0.02), members=2), plain=False, masks=True),
     Case("subnetwork", lambda: Subnetwork(MeanField(), ("*.bias",), epochs=2), plain=False),
     Case(
         "subnetwork_sgld",
@@ -89,18 +94,19 @@ every = pytest.mark.parametrize("case", METHODS, ids=lambda c: c.name)
 class Net(nn.Module):
     """A network with a buffer, two sizes of layers and no in-place operation."""
 
-    def __init__(self) -> None:
+    def __init__(self, p: float) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+        self.body = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Dropout(p), nn.Linear(4, 2))
         self.register_buffer("shift", torch.tensor([0.1, -0.2], dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x) + self.shift
 
 
-def problem() -> tuple[Target, Data]:
+def problem(case: Case) -> tuple[Target, Data]:
     x = torch.randn(14, 3, generator=generator(1), dtype=torch.float64)
-    return Target(Net().double(), prior=Gaussian(3.0)), Data(x, (x[:, 0] * x[:, 1] > 0).long())
+    net = Net(0.2 if case.masks else 0.0).double().eval()
+    return Target(net, prior=Gaussian(3.0)), Data(x, (x[:, 0] * x[:, 1] > 0).long())
 
 
 def draw(post: object, n: int = 6) -> Tensor:
@@ -110,15 +116,18 @@ def draw(post: object, n: int = 6) -> Tensor:
 @every
 @pytest.mark.parametrize("chains", [1, 3])
 def test_it_runs_samples_and_predicts_and_touches_nothing(case: Case, chains: int) -> None:
-    target, data = problem()
+    target, data = problem(case)
     net, x = target.network, data.x.clone()
     before, state = copy.deepcopy(net.state_dict()), torch.random.get_rng_state()
     post = infer(case.build(), target, data, steps=case.steps, batch_size=6, chains=chains, seed=2)
     samples = post.sample(5, generator(1))
     own = target.params()
+    masks = {k: w for k, w in samples.items() if k not in own}
+    assert bool(masks) == case.masks
+    samples = {k: w for k, w in samples.items() if k in own}
     assert {k: w.shape[1:] for k, w in samples.items()} == {k: w.shape for k, w in own.items()}
     assert all(w.shape[0] == 5 and w.dtype == own[k].dtype for k, w in samples.items())
-    assert {k: w.shape for k, w in post.mode.items()} == {k: w.shape for k, w in own.items()}
+    assert {k: w.shape for k, w in post.mode.items() if k in own} == {k: w.shape for k, w in own.items()}
     assert all(isinstance(text, str) for text in post.warnings)
     prediction = predict(post, data.x, samples=8)
     assert torch.allclose(prediction.mean().sum(1), torch.ones(14, dtype=torch.float64))
@@ -132,7 +141,7 @@ def test_it_runs_samples_and_predicts_and_touches_nothing(case: Case, chains: in
 
 @every
 def test_the_same_seed_gives_the_same_draws_and_another_seed_others(case: Case) -> None:
-    target, data = problem()
+    target, data = problem(case)
     found = [
         draw(infer(case.build(), target, data, steps=case.steps, batch_size=6, chains=2, seed=seed))
         for seed in (2, 2, 3)
@@ -143,7 +152,7 @@ def test_the_same_seed_gives_the_same_draws_and_another_seed_others(case: Case) 
 
 @every
 def test_a_resumed_run_is_bit_identical(case: Case, tmp_path: Path) -> None:
-    target, data = problem()
+    target, data = problem(case)
 
     class Stop(Exception):
         pass
@@ -175,7 +184,7 @@ def test_it_is_a_frozen_dataclass_of_plain_numbers_that_travels(case: Case) -> N
 @every
 def test_it_takes_regressions_invariances_and_temperatures(case: Case) -> None:
     x = torch.rand(7, 1, 4, 4, generator=generator(3), dtype=torch.float64)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.Tanh(), nn.Linear(3, 2)).double()
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.Tanh(), nn.Dropout(0.2), nn.Linear(3, 2)).double().eval()
     target = Target(
         net,
         likelihood=Normal(sigma=0.3),
@@ -203,6 +212,6 @@ def test_plain_log_densities_are_sampled_or_refused(case: Case) -> None:
 
 @every
 def test_labels_that_do_not_fit_are_refused_before_anything_runs(case: Case) -> None:
-    target, data = problem()
+    target, data = problem(case)
     with pytest.raises(InputError):
         infer(case.build(), target, Data(data.x, data.y + 5), steps=case.steps)
