@@ -40,7 +40,6 @@ METHODS = (
     "sgld",
     "csgld",
     "sghmc",
-    "nuts",
 )
 SETTING = Setting(lr=1e-2, steps=2_000)
 BATCH = 100
