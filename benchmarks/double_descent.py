@@ -99,15 +99,20 @@ def figure(runs: list[dict[str, Any]], path: Path) -> None:
     names = {"point": "point estimate", "ensemble": "ensemble of 5", "swag": "SWAG", "multiswag": "MultiSWAG of 5"}
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
     for axis, metric, label in zip(axes, ("accuracy", "nll"), ("test error", "test log loss (nats)"), strict=True):
-        for (key, name), marker in zip(names.items(), "osD^", strict=True):
+        for i, ((key, name), marker) in enumerate(zip(names.items(), "osD^", strict=True)):
             widths, means, halves = curve(runs, key, metric)
             means = 1 - means if metric == "accuracy" else means
-            axis.errorbar(widths, means, halves, marker=marker, markersize=4, capsize=2, label=name)
+            apart = widths * 2.0 ** (0.06 * (i - 1.5))  # or the bars would hide one another
+            axis.errorbar(apart, means, halves, marker=marker, markersize=4, capsize=2, linewidth=1.2, label=name)
+        # Of one unit a network may die, which would leave no room for the others.
+        axis.set_ylim(*((0.03, 0.26) if metric == "accuracy" else (0.33, 0.92)))
         axis.set_xscale("log", base=2)
         axis.set_xticks(WIDTHS, [str(w) for w in WIDTHS])
         axis.set_xlabel("width of the first convolution")
         axis.set_ylabel(label)
-    axes[0].legend(frameon=False)
+        axis.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
     figure.savefig(path, dpi=150)
 
 
