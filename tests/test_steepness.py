@@ -12,7 +12,7 @@ from novacula.core.data import Data
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.inference import SGHMC, SGLD, infer
-from novacula.inference.method import Batch
+from novacula.inference.method import Batch, Start
 from novacula.inference.steepness import Steepness
 from novacula.likelihoods import Normal
 from novacula.priors import Gaussian
@@ -128,3 +128,25 @@ def test_minibatches_widen_no_more_than_is_said(method: SGLD | SGHMC, temperatur
     assert 0.9 < float(ratio[-1]) < 2.6
     assert torch.all(ratio[:-1] > 0.85)
     assert torch.all(ratio[:-1] < 1.2)
+
+
+@pytest.mark.parametrize("cycles", [0, 2])
+@pytest.mark.parametrize("method", [SGLD, SGHMC])
+def test_the_way_to_the_draws_is_fast_and_the_draws_rate_steady(method: type[SGLD | SGHMC], cycles: int) -> None:
+    """Without noise as a limit in the first step; the same rate from the first draw on, or within a cycle."""
+    target, data, _ = regression()
+    sampler = method(cycles=cycles, keep=10)
+    start = Start(weights(3), steps=100)
+    state = sampler.init(target, data, generator(0), start)
+    rates = []
+    for step in range(100):
+        rows = torch.randperm(N, generator=generator(step))[:10]
+        batch = Batch(data.x[rows], data.y[rows], N, step, 100)
+        state, info = sampler.step(target, state, batch, generator(step, "step"))
+        rates.append(info.metrics["lr"])
+    if cycles:
+        assert rates[24] > 1.5 * rates[25]  # exploration ends
+        assert len(set(rates[25:50])) == len(set(rates[75:])) == 1
+    else:
+        assert rates[0] > 1.5 * rates[30]
+        assert len(set(rates[30:])) == 1

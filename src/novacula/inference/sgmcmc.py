@@ -15,7 +15,9 @@ variance by a fifth, and the minibatches' noise no more than to double it. Linea
     SGLD:   1/(1 − lr λ/4),            lr N s²/4,
     SGHMC:  1/(1 − lr λ/(2(2 − α))),   lr N s²/(2α),
 
-for curvature λ and variance s² of the mean tempered gradient. All other directions are less distorted.
+for curvature λ and variance s² of the mean tempered gradient. All other directions are less distorted. Before the first
+draw, and where cycles explore, nothing is sampled yet: there the noise is no limit at first, so that the weights travel
+as fast as their curvature lets them, and becomes one by the time of the first draw.
 
 With ``cycles`` the rate falls from its peak to zero on a cosine, several times; the first part of each cycle explores
 without noise, and draws are kept from the rest.
@@ -49,6 +51,7 @@ from novacula.target import Density
 _WARM = 0.3  # the share of the run before the first draw, by default
 _WIDER = 0.2  # what the length of a step may add to the variance along the steepest direction
 _HOTTER = 1.0  # what the minibatches' noise may add there
+_FREE = 1e4  # how much more it may add in the first step of the warm-up
 
 
 @dataclass(frozen=True)
@@ -316,14 +319,16 @@ def _paced(
     most: tuple[float, float],
     scale: Params | None = None,
 ) -> tuple[Steepness | None, Tensor]:
-    # Looks at the steepest direction on the way to the draws; among them the rate must not change.
-    steepness, free = state.steepness, batch.step < state.recorder.first or not noisy
-    looks = FIRST if batch.step == 0 else int(free and batch.step % EVERY == 0)
-    if steepness is None or looks == 0:
-        return steepness, state.rate
+    # Looks at the steepest direction on the way to the draws; among them nothing of this changes.
+    steepness, first = state.steepness, state.recorder.first
+    if steepness is None:
+        return None, state.rate
+    looks = FIRST if batch.step == 0 else int((batch.step < first or not noisy) and batch.step % EVERY == 0)
     for _ in range(looks):
         steepness = steepness.look(target, state.params, batch, rng, scale)
-    return steepness, steepness.rate(batch.total, *most)
+    length, noise = most
+    left = max(0.0, 1 - batch.step / first) if first else 0.0
+    return steepness, steepness.rate(batch.total, length, noise * _FREE**left if noisy else math.inf)
 
 
 def _like(numbers: Tensor, w: Tensor) -> Tensor:
