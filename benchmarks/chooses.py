@@ -48,7 +48,7 @@ def load(task: str, seed: int) -> tuple[nv.Data, nv.Data]:
     """Training and test data."""
     if task == "digits":
         return nv.load("digits").split(1000, seed=seed)
-    folder = Path(os.environ.get("NOVACULA_DATA", "../shared/data"))
+    folder = Path(os.environ["NOVACULA_DATA"])
     with np.load(folder / "uci-concrete.npz") as stored:
         data, mask = nv.Data(stored["x"], stored["y"], name="concrete", task="regression"), stored["test_index"][0]
     held_out = torch.from_numpy(mask.astype(bool))

@@ -71,7 +71,7 @@ class CropFlip:
 
 def load(train: int, seed: int) -> tuple[nv.Data, nv.Data]:
     """Training images (a random subset) and the test images, in [0, 1], channels first."""
-    folder = Path(os.environ.get("NOVACULA_DATA", "../shared/data"))
+    folder = Path(os.environ["NOVACULA_DATA"])
     with np.load(folder / "cifar10-small.npz") as stored:
         found = []
         for part in ("train", "test"):

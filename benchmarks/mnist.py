@@ -38,7 +38,7 @@ def run(case: str, arm: str, seed: int, epochs: int, threads: int) -> dict[str, 
     """One run; the oracle's extents are fixed, everything else is learned in both arms."""
     torch.set_num_threads(threads)
     text, truth = CASES[case]
-    data = nv.load(Path(os.environ.get("NOVACULA_DATA", "../shared/data")) / "mnist10k.npz")
+    data = nv.load(Path(os.environ["NOVACULA_DATA"]) / "mnist10k.npz")
     x = perturb(data.x, [parse(text)], seed=seed) if text else data.x
     train, test = data.with_values(x, data.y).split(8000, seed=seed)
     invariance = nv.Affine()
