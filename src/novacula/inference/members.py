@@ -264,6 +264,19 @@ def _prior_slopes(target: Target, params: Params) -> dict[str, float | Tensor]:
     return dict(zip(params, found, strict=True))
 
 
+def per_member(numbers: Tensor, like: Tensor) -> Tensor:
+    """A number for each member, in a shape that meets its weights.
+
+    Args:
+        numbers: Shape ``(M,)``.
+        like: Stacked weights, shape ``(M, *shape)``.
+
+    Returns:
+        Shape ``(M, 1, …)``, with as many axes as ``like``.
+    """
+    return numbers.reshape(-1, *[1] * (like.ndim - 1))
+
+
 def normal_like(params: Params, rng: torch.Generator) -> Params:
     """Standard normal noise in the shape of weights.
 

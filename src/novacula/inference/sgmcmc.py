@@ -43,7 +43,7 @@ from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.inference.draws import Draws, Recorder, draws_of
-from novacula.inference.members import loss_and_gradient, normal_like
+from novacula.inference.members import loss_and_gradient, normal_like, per_member
 from novacula.inference.method import Batch, Batching, Info, Start
 from novacula.inference.steepness import EVERY, FIRST, Steepness
 from novacula.target import Density
@@ -174,11 +174,11 @@ class SGLD:
             second = {k: self.decay * v + (1 - self.decay) * grads[k].square() for k, v in state.second.items()}
             scale = self._preconditioner(second, batch.step)
         share, noisy = Cycle(self.cycles, self.explore).at(batch.step, batch.steps)
-        steepness, rate = _paced(self, target, state, batch, rng, noisy, (4 * _WIDER, 4 * _HOTTER), scale)
+        steepness, rate = _paced(target, state, batch, rng, noisy, (4 * _WIDER, 4 * _HOTTER), scale)
         noise = normal_like(state.params, rng) if noisy else None
         params: Params = {}
         for k, w in state.params.items():
-            lr = _like(share * rate, w)
+            lr = per_member(share * rate, w).to(w)
             g = grads[k] if scale is None else scale[k] * grads[k]
             moved = w - 0.5 * lr * g
             if noise is not None:
@@ -207,9 +207,9 @@ class SGLD:
         total = sum(r.numel() for r in rms.values()) / members
         mean = torch.stack([r.flatten(1).sum(1) for r in rms.values()]).sum(0) / total
         # A chain that has met no gradient yet takes plain steps.
-        rms, mean = {k: r + (mean == 0).reshape(-1, *[1] * (r.ndim - 1)) for k, r in rms.items()}, mean + (mean == 0)
-        floor = {k: r + self.damping * mean.reshape(-1, *[1] * (r.ndim - 1)) for k, r in rms.items()}
-        return {k: mean.reshape(-1, *[1] * (f.ndim - 1)) / f for k, f in floor.items()}
+        rms, mean = {k: r + per_member(mean == 0, r) for k, r in rms.items()}, mean + (mean == 0)
+        floor = {k: r + self.damping * per_member(mean, r) for k, r in rms.items()}
+        return {k: per_member(mean, f) / f for k, f in floor.items()}
 
 
 @dataclass(frozen=True)
@@ -274,8 +274,8 @@ class SGHMC:
         losses, grads = loss_and_gradient(target, state.params, batch, rng)
         share, noisy = Cycle(self.cycles, self.explore).at(batch.step, batch.steps)
         most = (2 * (2 - self.friction) * _WIDER, 2 * self.friction * _HOTTER)
-        steepness, rate = _paced(self, target, state, batch, rng, noisy, most)
-        lr = {k: _like(share * rate, w) for k, w in state.params.items()}
+        steepness, rate = _paced(target, state, batch, rng, noisy, most)
+        lr = {k: per_member(share * rate, w).to(w) for k, w in state.params.items()}
         velocity = {k: (1 - self.friction) * v - lr[k] * grads[k] for k, v in state.second.items()}
         if noisy:
             noise = normal_like(state.params, rng)
@@ -310,7 +310,6 @@ def _begin(
 
 
 def _paced(
-    method: SGLD | SGHMC,
     target: Density,
     state: LangevinState,
     batch: Batch,
@@ -329,11 +328,6 @@ def _paced(
     length, noise = most
     left = max(0.0, 1 - batch.step / first) if first else 0.0
     return steepness, steepness.rate(batch.total, length, noise * _FREE**left if noisy else math.inf)
-
-
-def _like(numbers: Tensor, w: Tensor) -> Tensor:
-    # Numbers of chains, for their weights.
-    return numbers.reshape(-1, *[1] * (w.ndim - 1)).to(w)
 
 
 def _next(

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from novacula.core.params import Params
 from novacula.core.rng import generator, split
-from novacula.inference.members import loss_and_gradient, normal_like
+from novacula.inference.members import loss_and_gradient, normal_like, per_member
 from novacula.inference.method import Batch
 from novacula.target import Density
 
@@ -87,10 +87,10 @@ class Steepness:
         n = len(batch.x)
         half = _rows(batch, 0, n // 2) if n > 1 else batch
         _, here = loss_and_gradient(target, params, half, generator(seed, "first"))
-        moved = {k: w + _like(size, w) * way[k] for k, w in params.items()}
+        moved = {k: w + per_member(size, w) * way[k] for k, w in params.items()}
         # The same transformations, or their difference would pass for curvature.
         _, there = loss_and_gradient(target, moved, half, generator(seed, "first"))
-        bent = {k: (there[k] - g) / _like(size, g) for k, g in here.items()}
+        bent = {k: (there[k] - g) / per_member(size, g) for k, g in here.items()}
         if roots is not None:
             bent = {k: roots[k] * v for k, v in bent.items()}
         curvature, noise = _norm(bent), torch.zeros_like(self.noise)
@@ -102,7 +102,7 @@ class Steepness:
             noise = _dot(here, way).square()  # nothing to compare it with: an upper bound
         known = curvature.isfinite() & noise.isfinite() & (curvature > 0)
         turned = _times(1 / torch.where(known, curvature, 1), bent)
-        direction = {k: torch.where(_like(known, v), turned[k], v) for k, v in self.direction.items()}
+        direction = {k: torch.where(per_member(known, v), turned[k], v) for k, v in self.direction.items()}
         new = 1.0 if self.looks < FIRST else _NEW_CURVATURE
         newer = max(1 / (1 + self.looks), _NEW_NOISE)
         return dataclasses.replace(
@@ -132,12 +132,8 @@ def _rows(batch: Batch, start: int, stop: int) -> Batch:
     return dataclasses.replace(batch, x=batch.x[start:stop], y=batch.y[start:stop])
 
 
-def _like(numbers: Tensor, w: Tensor) -> Tensor:
-    return numbers.reshape(-1, *[1] * (w.ndim - 1))
-
-
 def _times(numbers: Tensor, params: Params) -> Params:
-    return {k: _like(numbers, w) * w for k, w in params.items()}
+    return {k: per_member(numbers, w) * w for k, w in params.items()}
 
 
 def _dot(a: Params, b: Params) -> Tensor:
