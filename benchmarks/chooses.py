@@ -29,11 +29,11 @@ from novacula.core.params import Params, count
 from novacula.core.rng import generator
 from novacula.evidence import Conditional, Laplace
 from novacula.inference import MAP
-from novacula.inference.laplace import laplace_posterior
 from novacula.inference.loop import run as train
-from novacula.inference.method import Point
+from novacula.posteriors.base import Point
+from novacula.posteriors.laplace import laplace_posterior
 from novacula.study import EmpiricalBayes
-from novacula.study.empirical_bayes import learned, weights_in
+from novacula.study.learning.empirical_bayes import learned, weights_in
 
 RESULT = Path(__file__).parent / "results" / "chooses.json"
 FOLDS = 3

@@ -27,7 +27,7 @@ from torch import Tensor
 import novacula as nv
 from benchmarks.common import environment, write
 from novacula.evidence import Laplace, NTKSubset
-from novacula.inference.method import Point
+from novacula.posteriors.base import Point
 
 RESULTS = Path(__file__).parent / "results" / "cifar"
 ARMS = ("none", "crop-flip", "learn")

@@ -25,7 +25,7 @@ from torch import nn
 import novacula as nv
 from benchmarks.common import environment, write
 from benchmarks.gold_task import digits
-from novacula.study.methods import Setting, method_of
+from novacula.runs.catalogue.methods import Setting, method_of
 
 RESULTS = Path(__file__).parent / "results" / "defaults"
 DATA = ("digits", "mnist10k", "concrete", "energy", "kin8nm", "power-plant")

@@ -25,10 +25,10 @@ from benchmarks.common import environment, write
 from benchmarks.peak import MIB, in_subprocess, peak
 from novacula.core.params import count
 from novacula.inference import MAP
-from novacula.inference.laplace import LaplacePosterior, laplace_posterior
 from novacula.inference.loop import run as train
-from novacula.inference.method import Point
 from novacula.networks.make import seeded
+from novacula.posteriors.base import Point
+from novacula.posteriors.laplace import LaplacePosterior, laplace_posterior
 
 RESULT = Path(__file__).parent / "results" / "glm.json"
 RULES = ("probit", "probit_diagonal", "monte_carlo")

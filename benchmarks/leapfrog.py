@@ -26,12 +26,12 @@ from benchmarks.gold_task import SIZES, digits
 from benchmarks.turns import Request, Worker, rate, ratios, serve, summary
 from novacula.core.params import flatten
 from novacula.core.rng import generator
-from novacula.inference.adam import adam_init, adam_step
-from novacula.inference.density import FlatDensity, Potential, flat_density
-from novacula.inference.mass import unit_mass
-from novacula.inference.nuts_tree import nuts
+from novacula.inference.hamiltonian.mass import unit_mass
+from novacula.inference.hamiltonian.nuts_tree import nuts
+from novacula.inference.hamiltonian.trajectory import hmc, place_at
+from novacula.inference.optimising.adam import adam_init, adam_step
 from novacula.inference.starts import starts
-from novacula.inference.trajectory import hmc, place_at
+from novacula.target.flat import FlatDensity, Potential, flat_density
 
 RESULT = Path(__file__).parent / "results" / "leapfrog.json"
 CHAINS = 4

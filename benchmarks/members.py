@@ -23,13 +23,13 @@ from torch import Tensor, nn
 import novacula as nv
 from benchmarks.common import environment, write
 from benchmarks.turns import Request, Worker, rate, ratios, serve, summary
-from novacula.core.data import Data
 from novacula.core.rng import generator
-from novacula.inference.adam import adam_init, adam_step, adam_step_
-from novacula.inference.members import loss_and_gradient
-from novacula.inference.method import Batch
+from novacula.data.data import Data
+from novacula.inference.optimising.adam import adam_init, adam_step, adam_step_
 from novacula.inference.starts import starts
 from novacula.target import Target
+from novacula.target.batch import Batch
+from novacula.target.many import loss_and_gradient
 
 RESULT = Path(__file__).parent / "results" / "members.json"
 TASKS = {"100 nets 64-128-128-10": (100, (64, 128, 128, 10)), "1,000 nets 7-40-40-1": (1_000, (7, 40, 40, 1))}

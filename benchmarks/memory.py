@@ -26,8 +26,9 @@ from benchmarks.peak import MIB, in_subprocess, peak
 from novacula.core.params import count
 from novacula.core.rng import generator
 from novacula.evidence import NTKSubset
-from novacula.inference.method import Batch, Start
+from novacula.inference.method import Start
 from novacula.study import EmpiricalBayes
+from novacula.target.batch import Batch
 
 RESULTS = Path(__file__).parent / "results"
 WORKS = ("plain", "copies", "hyper")

@@ -8,14 +8,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from novacula.core.data import Data
 from novacula.core.rng import generator
-from novacula.inference.draws import Draws
-from novacula.inference.laplace import laplace_posterior
-from novacula.inference.method import Batch, Info, Posterior, Start
+from novacula.data.data import Data
+from novacula.inference.method import Info, Start
 from novacula.likelihoods import Normal
+from novacula.posteriors.base import Posterior
+from novacula.posteriors.draws import Draws
+from novacula.posteriors.laplace import laplace_posterior
 from novacula.priors import Gaussian
 from novacula.target import Target
+from novacula.target.batch import Batch
 
 
 @dataclass(frozen=True)

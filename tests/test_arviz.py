@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.rng import generator
+from novacula.data.data import Data
 from novacula.diagnostics import to_arviz
 from novacula.inference import SGLD, Draws, infer
-from novacula.inference.hmc import HMC
+from novacula.inference.hamiltonian.hmc import HMC
 from novacula.target import LogDensity, Target
 
 

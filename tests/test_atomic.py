@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from novacula.core.atomic import atomic_folder, write_bytes, write_json, write_text
 from novacula.core.errors import InputError
+from novacula.core.storage.atomic import atomic_folder, write_bytes, write_json, write_text
 
 
 def refused(text: str) -> Any:

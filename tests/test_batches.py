@@ -13,8 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
+from novacula.data.data import Data
 
 
 def table(n: int = 7, d: int = 3) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations
 from novacula.core.forward import Forward
 from novacula.core.params import Params
 from novacula.core.rng import generator
-from novacula.curvature.capture import (
+from novacula.curvature.gradients.capture import (
     Coverage,
     capture,
     cover,
@@ -19,7 +19,7 @@ from novacula.curvature.capture import (
     output_gradients,
     per_example_gradients,
 )
-from novacula.curvature.sites import unfold
+from novacula.curvature.gradients.sites import unfold
 from zoo import ZOO, Case, case
 
 ATTENTION = {"in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"}

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.params import Params
+from novacula.data.data import Data
 from novacula.inference import MAP, LaplacePosterior, Point, infer
 from novacula.likelihoods import Categorical, Gibbs, Normal
 from novacula.prediction import Choice, choose, evaluate, predict

@@ -26,9 +26,9 @@ from novacula.cli.folder import OutputFolder, default_folder
 from novacula.cli.options import Options
 from novacula.cli.progress import Progress, bar, line
 from novacula.core.errors import InputError
-from novacula.core.run import ARRAYS, CHECKPOINT, COMMAND, HISTORY, RECORD, REPORT, WEIGHTS, Run
+from novacula.core.storage.run import ARRAYS, CHECKPOINT, COMMAND, HISTORY, RECORD, REPORT, WEIGHTS, Run
 from novacula.invariances import Affine, Compose
-from novacula.study.names import read_copies, read_invariance
+from novacula.runs.catalogue.models import read_copies, read_invariance
 from novacula.target import Copies
 
 NET = """
@@ -206,7 +206,7 @@ def test_help_report_and_show_need_no_torch() -> None:
 def test_an_occupied_folder_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("run").mkdir()
     Path("run", "notes.txt").write_text("mine")
-    monkeypatch.setattr("novacula.study.setup.load_splits", lambda *args, **more: pytest.fail("work was done"))
+    monkeypatch.setattr("novacula.runs.setup.load_splits", lambda *args, **more: pytest.fail("work was done"))
     result = learn("classes.npz")
     assert result.exit_code == 2
     assert "--overwrite" in result.stderr
@@ -257,7 +257,7 @@ def test_an_interrupted_run_resumes_bit_identical(monkeypatch: pytest.MonkeyPatc
 
 def test_a_finished_run_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     done(learn("classes.npz", "--net", "linear"))
-    monkeypatch.setattr("novacula.study.learn", lambda *args, **more: pytest.fail("it was run again"))
+    monkeypatch.setattr("novacula.study.learning.learn", lambda *args, **more: pytest.fail("it was run again"))
     result = done(learn("classes.npz", "--resume", "--json"))
     assert json.loads(result.stdout) == record()
     assert "is finished" in result.stderr
@@ -284,7 +284,7 @@ def test_unexpected_errors_keep_their_traceback_and_leave_nothing(monkeypatch: p
     def broken(*args: object, **more: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr("novacula.inference.map.loss_and_gradient", broken)
+    monkeypatch.setattr("novacula.inference.optimising.map.loss_and_gradient", broken)
     result = learn("classes.npz", "--net", "linear")
     assert result.exit_code == 1
     assert isinstance(result.exception, ZeroDivisionError)

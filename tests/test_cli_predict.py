@@ -21,11 +21,11 @@ from novacula.cli.app import app
 from novacula.cli.options import Options
 from novacula.cli.predict import delimited
 from novacula.cli.progress import Progress
-from novacula.core.run import ARRAYS, CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, POSTERIOR, WEIGHTS, Run
+from novacula.core.storage.run import ARRAYS, CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, POSTERIOR, WEIGHTS, Run
 from novacula.prediction import predict
+from novacula.runs.catalogue.methods import CHOICES, METHODS
+from novacula.runs.table import read_rows
 from novacula.study import load_posterior, load_run
-from novacula.study.methods import CHOICES, METHODS
-from novacula.study.predictions import read_rows
 
 N = 90
 DRAW = np.random.default_rng(0)
@@ -735,7 +735,7 @@ def test_a_posterior_that_diverges_does_not_take_the_run_with_it() -> None:
 def test_what_cannot_be_inferred_is_known_before_anything_is_learned(
     args: list[str], said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("novacula.study.learn", lambda *a, **k: pytest.fail("it was learned"))
+    monkeypatch.setattr("novacula.study.learning.learn", lambda *a, **k: pytest.fail("it was learned"))
     before = sorted(Path().rglob("*"))
     result = learn(*args)
     assert result.exit_code == 2, f"{result.stderr}\n{result.exception!r}"

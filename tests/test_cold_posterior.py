@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from conjugate import Conjugate, line, moments
-from novacula.core.data import Data
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.rng import generator
+from novacula.data.data import Data
+from novacula.diagnostics.crossed_mean import two_way
 from novacula.evidence import ELBO, SMC, Conditional, LinearGaussian, NTKSubset, Prequential
 from novacula.evidence import Laplace as LaplaceEvidence
 from novacula.inference import MAP, SGHMC, SGLD, Ensemble, Laplace, infer
@@ -22,11 +23,10 @@ from novacula.likelihoods import Bernoulli, Categorical, Gibbs, Normal
 from novacula.likelihoods.base import Likelihood
 from novacula.prediction import evaluate
 from novacula.prediction.predictive import Predictive
+from novacula.prediction.scores.by_example import by_example
 from novacula.reporting.figures.temperature import temperature as figure
 from novacula.study import cold_posterior
-from novacula.study.by_example import by_example
-from novacula.study.tempered import method_at
-from novacula.study.two_way import two_way
+from novacula.study.temperature.runs import method_at
 from novacula.target import Target
 
 

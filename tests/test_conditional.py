@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.rng import derive, generator
 from novacula.curvature import plan, rows
-from novacula.curvature.jacobian import unit_factor
+from novacula.curvature.gradients.jacobian import unit_factor
+from novacula.curvature.structures.names import build
+from novacula.data.data import Data
 from novacula.evidence import Conditional, LinearGaussian, Prequential
 from novacula.evidence.filtering import log_joint
 from novacula.evidence.function_space import apply, joint_outputs
-from novacula.evidence.structures import build
 from novacula.evidence.training import STEPS
 from novacula.inference import MAP
 from novacula.inference.loop import run

@@ -19,7 +19,7 @@ from torch import Tensor
 from novacula.core.errors import InputError
 from novacula.likelihoods import Bernoulli, Categorical, Gibbs, HeteroscedasticNormal, Normal
 from novacula.prediction import Intervals, Predictive, Sets
-from novacula.prediction.conformal import (
+from novacula.prediction.conformal.calibrate import (
     APS,
     CQR,
     LAC,
@@ -32,7 +32,7 @@ from novacula.prediction.conformal import (
     cv_plus_sets,
     jackknife_plus,
 )
-from novacula.prediction.conformal_rank import rank
+from novacula.prediction.conformal.rank import rank
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "conformal.json").read_text(encoding="utf-8"))
 
@@ -341,7 +341,7 @@ def test_crossed_intervals_by_their_definition(monkeypatch: pytest.MonkeyPatch) 
     n, models, new, alpha = 21, 4, 6, 0.3
     y, held_out, predictions = draw(n, 2), draw(n, 2, seed=1), draw(models, new, 2, seed=2)
     folds = torch.arange(n) % models
-    monkeypatch.setattr("novacula.prediction.conformal_cross._AT_ONCE", n * 2 * 4)
+    monkeypatch.setattr("novacula.prediction.conformal.cross._AT_ONCE", n * 2 * 4)
     found = cv_plus(y, held_out, predictions, folds, alpha=alpha)
     for j in range(new):
         for d in range(2):

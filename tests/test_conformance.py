@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.params import flatten
 from novacula.core.rng import generator
+from novacula.data.data import Data
 from novacula.inference import (
     HMC,
     IVON,

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import novacula as nv
-from novacula.core.data import Data
+from novacula.data.data import Data
 from novacula.inference import MAP
 from novacula.study import EmpiricalBayes, learn
-from novacula.study.constant import Skill, best_constant
+from novacula.study.learning.skill import Skill, best_constant
 from novacula.target import Target
 
 

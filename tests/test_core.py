@@ -10,8 +10,8 @@ from torch import nn
 
 from novacula.core import params as pt
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
+from novacula.core.estimate import Estimate
 from novacula.core.forward import Forward
-from novacula.core.results import Estimate
 from novacula.core.rng import derive, generator
 
 

@@ -17,11 +17,11 @@ from novacula.core.forward import Forward
 from novacula.core.params import Params, flatten
 from novacula.core.rng import generator
 from novacula.curvature import diagonal, exact, last_layer, matrix_free, plan, rows, self_check
-from novacula.curvature.jacobian import coverage_of
-from novacula.curvature.lanczos import conjugate_gradients
-from novacula.curvature.matrix_free import MatrixFree, estimate
+from novacula.curvature.gradients.jacobian import coverage_of
 from novacula.curvature.precision import precision_vector
 from novacula.curvature.problem import Covariance, Curvature, LogDet, Problem
+from novacula.curvature.structures.lanczos import conjugate_gradients
+from novacula.curvature.structures.matrix_free import MatrixFree, estimate
 from zoo import IN_PLACE, ZOO, Case, case, naive_dense, naive_rows
 
 every_network = pytest.mark.parametrize("network", [*ZOO, IN_PLACE], ids=lambda c: c.name)

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 import torch
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError, NovaculaWarning
+from novacula.data.data import Data
 
 RNG = np.random.default_rng(0)
 Y3 = [0, 1, 0]

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError, NovaculaWarning
+from novacula.data.data import Data
 from novacula.inference import MAP, NUTS, SGHMC, SWAG, Ensemble, infer
 from novacula.prediction import predict
 from novacula.target import Target

@@ -192,7 +192,7 @@ def test_a_loss_of_several_labels_sees_how_they_vary_together() -> None:
 def test_many_draws_are_averaged_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     square = lambda a, y: (y - a).square().sum(-1)  # noqa: E731
     whole = mixture().decide(square, actions=[0.0, 0.5]).expected
-    monkeypatch.setattr("novacula.prediction.decisions._AT_ONCE", 12 * 100)
+    monkeypatch.setattr("novacula.prediction.decisions.decide._AT_ONCE", 12 * 100)
     torch.testing.assert_close(mixture().decide(square, actions=[0.0, 0.5]).expected, whole, rtol=1e-12, atol=0)
 
 

@@ -6,18 +6,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from novacula.core.data import Data
+from novacula.core.many import looped
 from novacula.core.params import Params, flatten, stack, unflatten
 from novacula.core.rng import generator
-from novacula.inference import density
-from novacula.inference.decay import decays, flat_precision
-from novacula.inference.density import FlatDensity, flat_density
-from novacula.inference.members import looped, owner_of
+from novacula.data.data import Data
 from novacula.inference.starts import starts
 from novacula.invariances import Affine
 from novacula.likelihoods import Categorical, Normal
 from novacula.priors import FanIn, Gaussian, Laplace, StudentT
 from novacula.target import Copies, LogDensity, Target
+from novacula.target import flat as density
+from novacula.target.decay import decays, flat_precision
+from novacula.target.flat import FlatDensity, flat_density
+from novacula.target.many import owner_of
 
 
 class Series(nn.Module):

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from novacula.cli.app import app
-from novacula.core.run import FILES
+from novacula.core.storage.run import FILES
 from novacula.target import Copies
 
 ROOT = Path(__file__).parent.parent

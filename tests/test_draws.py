@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.params import Params
 from novacula.core.rng import generator
+from novacula.data.data import Data
 from novacula.inference import SGLD, Draws, infer
-from novacula.inference.draws import Recorder, draws_of
 from novacula.inference.method import Start
+from novacula.inference.recorder import Recorder, draws_of
 from novacula.prediction import predict
 from novacula.priors import Gaussian
 from novacula.target import LogDensity, Target

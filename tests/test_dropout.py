@@ -13,22 +13,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.params import flatten, unstack
 from novacula.core.rng import generator
-from novacula.inference.dropout import Dropout, DropoutPosterior, dropout_posterior
-from novacula.inference.ensemble import Ensemble
+from novacula.data.data import Data
+from novacula.inference.dropout import Dropout
 from novacula.inference.infer import infer
-from novacula.inference.masks import masked
-from novacula.inference.method import Batch, Start
-from novacula.inference.mixture import Mixture
+from novacula.inference.method import Start
+from novacula.inference.optimising.ensemble import Ensemble
 from novacula.inference.starts import starts
 from novacula.invariances import Affine
 from novacula.likelihoods import Normal
+from novacula.posteriors.dropout import DropoutPosterior, dropout_posterior
+from novacula.posteriors.masks import masked
+from novacula.posteriors.mixture import Mixture
 from novacula.prediction import predict
 from novacula.priors import Gaussian
 from novacula.target import Copies, LogDensity, Target
+from novacula.target.batch import Batch
 
 
 class TwoConsumers(nn.Module):

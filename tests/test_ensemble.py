@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.params import Params
 from novacula.core.rng import generator
-from novacula.inference import MAP, SGLD, Draws, Ensemble, Laplace, Mixture, Point, infer, mixture
+from novacula.data.data import Data
+from novacula.inference import MAP, SGLD, Draws, Ensemble, Laplace, Mixture, Point, infer
 from novacula.inference.loop import run
 from novacula.inference.starts import fresh, starts
 from novacula.likelihoods import Normal
+from novacula.posteriors.mixture import mixture
 from novacula.prediction import predict
 from novacula.priors import Gaussian
 from novacula.target import LogDensity, Target

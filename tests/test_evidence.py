@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.forward import Forward
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.curvature import Problem, ntk_gram
+from novacula.curvature.structures.names import build
+from novacula.data.data import Data
 from novacula.evidence import ELBO, Laplace, NTKSubset
 from novacula.evidence.common import wants_gradient
-from novacula.evidence.structures import build
 from novacula.evidence.tempering import log_prior_partition
 from novacula.inference import Point
 from novacula.invariances import Affine, Custom

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from novacula.core.forward import Forward
+from novacula.core.many import noisy_gradient
 from novacula.core.params import Params
 from novacula.core.rng import generator
-from novacula.inference.flipout import Flipout, flipout
-from novacula.inference.noisy import noisy_gradient
+from novacula.inference.variational.flipout import Flipout, flipout
 from zoo import IN_PLACE, ZOO, Case
 
 # The parameters that are drawn once for a batch, where not all take part.

@@ -14,23 +14,24 @@ import torch
 from torch import Tensor
 from torch.special import digamma, polygamma
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.rng import generator
+from novacula.data.data import Data
 from novacula.diagnostics import ess, mcse
 from novacula.inference import infer
-from novacula.inference.adaptation import DualAveraging, Schedule, WarmUp, reasonable_step_size
-from novacula.inference.chains import ChainState
-from novacula.inference.draws import Draws
-from novacula.inference.hmc import HMC
-from novacula.inference.mass import DiagonalMass, LowRankMass, Mass, diagonal_mass, low_rank_mass, unit_mass
-from novacula.inference.method import Batch, Info, Start
-from novacula.inference.nuts import NUTS
-from novacula.inference.nuts_tree import grow, nuts
-from novacula.inference.trajectory import Place, Transition, energy_at, hmc, leapfrog, normal, place_at
+from novacula.inference.hamiltonian.adaptation import DualAveraging, Schedule, WarmUp, reasonable_step_size
+from novacula.inference.hamiltonian.chains import ChainState
+from novacula.inference.hamiltonian.hmc import HMC
+from novacula.inference.hamiltonian.mass import DiagonalMass, LowRankMass, Mass, diagonal_mass, low_rank_mass, unit_mass
+from novacula.inference.hamiltonian.nuts import NUTS
+from novacula.inference.hamiltonian.nuts_tree import grow, nuts
+from novacula.inference.hamiltonian.trajectory import Place, Transition, energy_at, hmc, leapfrog, normal, place_at
+from novacula.inference.method import Info, Start
 from novacula.likelihoods import Normal
+from novacula.posteriors.draws import Draws
 from novacula.priors import Gaussian
 from novacula.target import LogDensity, Target
+from novacula.target.batch import Batch
 
 F64 = torch.float64
 Potential = Callable[[Tensor], tuple[Tensor, Tensor]]

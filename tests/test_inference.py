@@ -11,19 +11,19 @@ import torch
 from scipy.stats import norm
 from torch import nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.rng import generator
-from novacula.inference.adam import adam_init, adam_step, one_cycle
+from novacula.data.data import Data
 from novacula.inference.checkpoint import clone_state, pack, unpack
 from novacula.inference.loop import run
-from novacula.inference.map import MAP
-from novacula.inference.members import loss_and_gradient
-from novacula.inference.method import Batch
+from novacula.inference.optimising.adam import adam_init, adam_step, one_cycle
+from novacula.inference.optimising.map import MAP
 from novacula.invariances import Affine
 from novacula.likelihoods import Categorical, Normal
 from novacula.priors import Gaussian
 from novacula.target import Copies, Target
+from novacula.target.batch import Batch
+from novacula.target.many import loss_and_gradient
 
 
 def regression(n: int = 30) -> Data:

@@ -10,22 +10,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
+from novacula.core.many import normal_like
 from novacula.core.params import flatten
 from novacula.core.rng import generator
-from novacula.inference import members
-from novacula.inference.gaussians import DiagonalGaussian
+from novacula.data.data import Data
 from novacula.inference.infer import infer
-from novacula.inference.ivon import IVON
-from novacula.inference.members import normal_like
-from novacula.inference.method import Batch, Start
-from novacula.inference.mixture import Mixture
+from novacula.inference.method import Start
 from novacula.inference.starts import starts
+from novacula.inference.variational.ivon import IVON
 from novacula.likelihoods import Normal
+from novacula.posteriors.gaussians import DiagonalGaussian
+from novacula.posteriors.mixture import Mixture
 from novacula.prediction import predict
 from novacula.priors import FanIn, Gaussian, StudentT
 from novacula.target import LogDensity, Target
+from novacula.target import many as members
+from novacula.target.batch import Batch
 
 N, D, SIGMA = 24, 3, 0.7
 

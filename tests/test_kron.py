@@ -15,9 +15,9 @@ from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.forward import Forward
 from novacula.core.params import Params, flatten, unflatten
 from novacula.core.rng import generator
-from novacula.curvature import kron_covariance
-from novacula.curvature.kron import Kron, kron
 from novacula.curvature.problem import Problem
+from novacula.curvature.structures import kron_covariance
+from novacula.curvature.structures.kron import Kron, kron
 from zoo import ZOO, Case, case, gaussian, naive_dense, naive_rows
 
 Sharing = Literal["expand", "reduce"]

@@ -10,20 +10,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.params import Params, flatten, unflatten
 from novacula.core.rng import generator
 from novacula.curvature import exact, kron
+from novacula.data.data import Data
 from novacula.inference import MAP, Laplace, LaplacePosterior, Point, infer, laplace_posterior, weights_of
-from novacula.inference.copies import fixed_copies, fixed_outputs
-from novacula.inference.early_stopping import full_gradient, stopping_precision
-from novacula.inference.leave_one_out import LeaveOneOut, without_self
-from novacula.inference.reference import leading, reference
 from novacula.invariances import Affine
 from novacula.likelihoods import Categorical, Normal
+from novacula.posteriors.leave_one_out.early_stopping import full_gradient, stopping_precision
+from novacula.posteriors.leave_one_out.newton import LeaveOneOut, without_self
+from novacula.posteriors.leave_one_out.reference import leading, reference
 from novacula.priors import Gaussian
 from novacula.target import Copies, Target
+from novacula.target.copies import fixed_copies, fixed_outputs
 
 PRECISION = {"weight": 0.7, "bias": 2.5}
 SIGMA = torch.tensor([0.4, 0.9], dtype=torch.float64)

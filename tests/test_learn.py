@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
-from novacula.core.run import Run
+from novacula.core.storage.run import Run
+from novacula.data.data import Data
 from novacula.evidence import Laplace
 from novacula.inference import MAP
 from novacula.invariances import Custom
 from novacula.likelihoods import Categorical, Normal
 from novacula.prediction import predict
 from novacula.priors import Gaussian
+from novacula.runs.saving import _stability
 from novacula.study import EmpiricalBayes, compare, default_method, learn
-from novacula.study.saving import _stability
 from novacula.target import Copies, Target
 
 

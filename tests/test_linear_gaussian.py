@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.core.rng import generator
+from novacula.curvature.structures.names import build
+from novacula.data.data import Data
 from novacula.evidence import ELBO, Laplace, LinearGaussian, tune
 from novacula.evidence.linearity import is_linear_gaussian
-from novacula.evidence.structures import build
 from novacula.invariances import Custom
 from novacula.likelihoods import Categorical, Normal
 from novacula.priors import FanIn, Gaussian

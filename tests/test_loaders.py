@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
-from novacula.core.loaders import load, load_splits
+from novacula.data.data import Data
+from novacula.data.load import load, load_splits
 
 REAL = Path(os.environ.get("NOVACULA_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 needs_real = pytest.mark.skipif(not (REAL / "mnist10k.npz").is_file(), reason=f"no real data in {REAL} (NOVACULA_DATA)")

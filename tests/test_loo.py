@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from conjugate import Conjugate, leave_one_out, line, moments
-from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.rng import generator
+from novacula.data.data import Data
 from novacula.diagnostics import psis_loo, waic
 from novacula.inference import MAP, SGLD, Ensemble, Laplace
 from novacula.likelihoods import Categorical, Gibbs
 from novacula.study import choose_temperature
-from novacula.study.temperature import TEMPERATURES
+from novacula.study.temperature.choose import TEMPERATURES
 from novacula.target import Target
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "loo.json").read_text(encoding="utf-8"))

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from novacula.core.data import Data
+from novacula.data.data import Data
 from novacula.inference import HMC, IVON, MAP, SGHMC, SWAG, Ensemble, MeanField, infer
-from novacula.inference.many_weights import many_weights
 from novacula.inference.method import Method
+from novacula.posteriors.base import many_weights
 from novacula.target import Target
 
 X = torch.linspace(-1, 1, 40).reshape(10, 4)

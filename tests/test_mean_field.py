@@ -14,23 +14,24 @@ from scipy.integrate import quad
 from scipy.stats import multivariate_normal, norm
 from torch import Tensor, nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.params import Params, flatten, stack
 from novacula.core.rng import generator
-from novacula.inference import members
-from novacula.inference.gaussians import DiagonalGaussian
+from novacula.data.data import Data
 from novacula.inference.infer import infer
 from novacula.inference.loop import run
-from novacula.inference.mean_field import MeanField, MeanFieldState
-from novacula.inference.method import Batch, Start
-from novacula.inference.mixture import Mixture
+from novacula.inference.method import Start
 from novacula.inference.starts import starts
+from novacula.inference.variational.mean_field import MeanField, MeanFieldState
 from novacula.likelihoods import Categorical, Normal
+from novacula.posteriors.gaussians import DiagonalGaussian
+from novacula.posteriors.mixture import Mixture
 from novacula.prediction import predict
 from novacula.priors import FanIn, Gaussian, Laplace, StudentT
 from novacula.priors.base import Prior
 from novacula.target import LogDensity, Target
+from novacula.target import many as members
+from novacula.target.batch import Batch
 
 N, D, SIGMA, PRECISION = 30, 3, 0.7, 2.5
 

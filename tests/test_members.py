@@ -9,18 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from novacula.core.many import chunk_of
 from novacula.core.params import Params, stack, unstack
 from novacula.core.rng import generator
-from novacula.inference import members
-from novacula.inference.adam import AdamState, adam_init, adam_step, adam_step_
-from novacula.inference.members import chunk_of, loss_and_gradient
-from novacula.inference.method import Batch
+from novacula.inference.optimising.adam import AdamState, adam_init, adam_step, adam_step_
 from novacula.invariances import Affine
 from novacula.likelihoods import Bernoulli, Categorical, Gibbs, Normal
 from novacula.likelihoods.base import Likelihood
 from novacula.priors import FanIn, Gaussian, Laplace
 from novacula.priors.base import Prior
 from novacula.target import Copies, LogDensity, Target
+from novacula.target import many as members
+from novacula.target.batch import Batch
+from novacula.target.many import loss_and_gradient
 
 SHORT, LONG = 10, 1_000_000
 """Runs that are not worth a recording, and that are."""

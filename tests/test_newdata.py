@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from novacula.core.errors import InputError
-from novacula.core.loaders import load
-from novacula.core.newdata import Like, load_new, read_groups
+from novacula.data.load import load
+from novacula.data.new import Like, load_new, read_groups
 
 X = np.random.default_rng(0).normal(size=(4, 3)).round(4)
 IMAGES = np.random.default_rng(1).integers(0, 256, (4, 5, 7), dtype=np.uint8)

@@ -307,8 +307,8 @@ def test_wide_layers_do_not_form_rows() -> None:
 
 def test_large_problems_take_two_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not ntk_gram(wide()).two_pass
-    monkeypatch.setattr("novacula.curvature.ntk.PLAIN", 2**14)
-    monkeypatch.setattr("novacula.curvature.ntk.CHUNK", 2**11)
+    monkeypatch.setattr("novacula.curvature.structures.ntk.PLAIN", 2**14)
+    monkeypatch.setattr("novacula.curvature.structures.ntk.CHUNK", 2**11)
     found = ntk_gram(wide())
     assert found.two_pass
     assert found.plan.chunk[0] == 2**11 // (8 * (30 + 40 + 123))

@@ -15,21 +15,22 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 import novacula as nv
-from novacula.core.data import Data
 from novacula.core.errors import InputError
-from novacula.core.newdata import NewData
 from novacula.core.params import Params, flatten, stack, unstack
 from novacula.core.rng import generator
-from novacula.core.run import POSTERIOR, RECORD, Run
-from novacula.core.standardise import Standardiser
+from novacula.core.storage.run import POSTERIOR, RECORD, Run
+from novacula.data.data import Data
+from novacula.data.new import NewData
+from novacula.data.standardise import Standardiser
 from novacula.inference import SGLD, Draws, Ensemble, Mixture, Point
-from novacula.inference.gaussians import DiagonalGaussian, LowRankGaussian
-from novacula.inference.swag import SWAG
+from novacula.inference.optimising.swag import SWAG
 from novacula.likelihoods import Normal
+from novacula.posteriors.gaussians import DiagonalGaussian, LowRankGaussian
 from novacula.prediction import predict
-from novacula.study import LearnResult, learn, load_posterior, load_run, stored
-from novacula.study.methods import METHODS, Setting, changed, method_of, read_method, settings_of
-from novacula.study.stored import bounded, size_of, tensors_of
+from novacula.runs import packing as stored
+from novacula.runs.catalogue.methods import METHODS, Setting, changed, method_of, read_method, settings_of
+from novacula.runs.packing import bounded, size_of, tensors_of
+from novacula.study import LearnResult, learn, load_posterior, load_run
 from novacula.target import Target
 
 STEPS = {"nuts": 8, "hmc": 8, "smc": 60, "swag": 12, "multi-swag": 12}

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from novacula.diagnostics import ess, mcse
 from novacula.inference import infer
-from novacula.inference.draws import Draws
-from novacula.inference.nuts import NUTS
+from novacula.inference.hamiltonian.nuts import NUTS
+from novacula.posteriors.draws import Draws
 
 FOLDER = Path(os.environ.get("NOVACULA_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")) / "posteriordb"
 REFERENCE_DRAWS = 10_000

@@ -11,13 +11,16 @@ from scipy.integrate import quad
 from scipy.stats import multivariate_normal, norm
 from torch import Tensor, nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.memory import is_out_of_memory, with_halving
 from novacula.core.params import Params, unflatten, unstack
 from novacula.core.rng import derive, generator
+from novacula.data.data import Data
 from novacula.inference import Point, laplace_posterior
-from novacula.inference.linearised import (
+from novacula.invariances import Affine
+from novacula.likelihoods import Bernoulli, Categorical, Gibbs, HeteroscedasticNormal, Normal
+from novacula.likelihoods.base import Likelihood
+from novacula.posteriors.linearised import (
     Rule,
     check_rule,
     default_rule,
@@ -26,9 +29,6 @@ from novacula.inference.linearised import (
     normal_draws,
     spread,
 )
-from novacula.invariances import Affine
-from novacula.likelihoods import Bernoulli, Categorical, Gibbs, HeteroscedasticNormal, Normal
-from novacula.likelihoods.base import Likelihood
 from novacula.prediction import Predictive, predict
 from novacula.prediction.predict import Kind
 from novacula.priors import Gaussian

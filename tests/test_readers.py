@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
-from novacula.core.loaders import load, load_splits
+from novacula.data.data import Data
+from novacula.data.load import load, load_splits
 
 G = np.random.default_rng(0)
 X, LABELS = G.normal(size=(6, 3)), np.array([2, 0, 1, 1, 0, 2])

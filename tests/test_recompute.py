@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from novacula.core.errors import InputError
-from novacula.curvature.recompute import leaves_of, recompute
+from novacula.curvature.gradients.recompute import leaves_of, recompute
 
 
 class World:

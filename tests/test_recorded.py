@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from novacula.core import graphs, layout, replay
-from novacula.core.recorded import Function, compiled_graph, record
+from novacula.core.recording import layout, replay
+from novacula.core.recording import passes as graphs
+from novacula.core.recording.record import Function, compiled_graph, record
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

@@ -15,11 +15,12 @@ import scipy.stats
 import torch
 from numpy.random import Generator
 
-from novacula.core.run import Run
-from novacula.inference import draws as inference_draws
-from novacula.prediction.ood import detection
-from novacula.prediction.selective import risk_coverage as by_torch
-from novacula.reporting import diagnosis, methods, report, statistics
+from novacula.core.storage.run import Run
+from novacula.diagnostics import scores as statistics
+from novacula.posteriors import draws as inference_draws
+from novacula.prediction.scores.ood import detection
+from novacula.prediction.scores.selective import risk_coverage as by_torch
+from novacula.reporting import report
 from novacula.reporting.figures import bands, chains, convergence, ood, risk_coverage, uncertainty
 from novacula.reporting.figures.base import log_ticks
 from novacula.reporting.figures.histograms import edges_of
@@ -27,6 +28,7 @@ from novacula.reporting.page import render
 from novacula.reporting.pictures import predictions, sampler
 from novacula.reporting.posterior import view
 from novacula.reporting.verdict import verdict
+from novacula.reporting.words import diagnosis, methods
 from pages import check_page, check_pictures
 
 Content = tuple[dict[str, Any], list[dict[str, Any]], dict[str, np.ndarray]]

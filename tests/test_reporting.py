@@ -15,15 +15,17 @@ import scipy.stats
 from numpy.random import Generator
 
 from novacula.core.errors import InputError
-from novacula.core.run import Run
-from novacula.reporting import numbers, report, statistics
-from novacula.reporting.extents import everything, meaning, negligible
+from novacula.core.storage.run import Run
+from novacula.diagnostics import scores as statistics
+from novacula.reporting import report
 from novacula.reporting.figures import confusion, glyphs, montage, precision, reliability, residuals, training
 from novacula.reporting.figures.base import spread
-from novacula.reporting.metrics import better, rows
 from novacula.reporting.page import extent_views, render
 from novacula.reporting.pictures import predictions
 from novacula.reporting.verdict import settled, verdict
+from novacula.reporting.words import numbers
+from novacula.reporting.words.extents import everything, meaning, negligible
+from novacula.reporting.words.metrics import better, rows
 from pages import check_page, check_pictures
 
 NAMES = ("rotation", "translation_x", "translation_y", "scale", "stretch", "shear")

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from novacula.core.errors import InputError
-from novacula.core.run import ARRAYS, CHECKPOINT, FILES, HISTORY, RECORD, SCHEMA, WEIGHTS, Run, plain
+from novacula.core.storage.run import ARRAYS, CHECKPOINT, FILES, HISTORY, RECORD, SCHEMA, WEIGHTS, Run, plain
 
 RECORD_OF_A_RUN = {
     "kind": "learn",
@@ -96,7 +96,7 @@ def test_an_unfinished_rewrite_is_no_run(tmp_path: Path, monkeypatch: pytest.Mon
     def fail(*args: object, **more: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("novacula.core.run.write_json", fail)
+    monkeypatch.setattr("novacula.core.storage.run.write_json", fail)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path)
     with pytest.raises(InputError, match="no run"):
@@ -106,7 +106,7 @@ def test_an_unfinished_rewrite_is_no_run(tmp_path: Path, monkeypatch: pytest.Mon
 def test_reading_imports_no_torch(tmp_path: Path) -> None:
     write(tmp_path)
     code = (
-        "import sys; from novacula.core.run import Run; r = Run.read(sys.argv[1]); r.weights(); "
+        "import sys; from novacula.core.storage.run import Run; r = Run.read(sys.argv[1]); r.weights(); "
         "assert 'torch' not in sys.modules; print(len(r.arrays))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from conjugate import Conjugate, line, moments
-from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.rng import derive, generator
+from novacula.data.data import Data
 from novacula.inference import MAP, SGLD, Ensemble, Laplace, infer
-from novacula.inference.laplace import laplace_posterior
-from novacula.inference.mixture import mixture
 from novacula.likelihoods import Bernoulli, Gibbs, Normal
+from novacula.posteriors.laplace import laplace_posterior
+from novacula.posteriors.mixture import mixture
 from novacula.prediction import predict
 from novacula.priors import Gaussian
 from novacula.study import safe_bayes
-from novacula.study.safe_bayes import expected_loss
+from novacula.study.temperature.safe_bayes import expected_loss
 from novacula.target import Target
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.rng import generator
+from novacula.data.data import Data
 from novacula.inference import MAP, SGLD, Laplace
 from novacula.likelihoods import Categorical, Normal
 from novacula.priors import Gaussian

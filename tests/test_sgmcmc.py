@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.core.rng import generator
+from novacula.data.data import Data
 from novacula.inference import SGHMC, SGLD, Draws, Ensemble, infer
-from novacula.inference.sgmcmc import Cycle
+from novacula.inference.langevin.sgmcmc import Cycle
 from novacula.likelihoods import Normal
 from novacula.priors import Gaussian
 from novacula.target import Target

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.core.rng import generator
+from novacula.data.data import Data
 from novacula.evidence import SMC as SMCEvidence
 from novacula.inference import SMC, Draws, infer
-from novacula.inference.smc import _next_beta, _systematic, log_mean
+from novacula.inference.particles.smc import _next_beta, _systematic, log_mean
 from novacula.likelihoods import Normal
 from novacula.priors import FanIn, Gaussian, StudentT
 from novacula.target import LogDensity, Target

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
-from novacula.core.standardise import Standardiser
+from novacula.data.data import Data
+from novacula.data.standardise import Standardiser
 
 RNG = np.random.default_rng(0)
 Y3 = [0, 1, 0]

@@ -8,15 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from novacula.core.data import Data
 from novacula.core.params import Params
 from novacula.core.rng import generator
+from novacula.data.data import Data
 from novacula.inference import SGHMC, SGLD, infer
-from novacula.inference.method import Batch, Start
-from novacula.inference.steepness import Steepness
+from novacula.inference.langevin.step_size import Steepness
+from novacula.inference.method import Start
 from novacula.likelihoods import Normal
 from novacula.priors import Gaussian
 from novacula.target import Target
+from novacula.target.batch import Batch
 
 N = 60
 SIGMA, PRECISION = 0.5, 3.0

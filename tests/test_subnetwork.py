@@ -12,29 +12,31 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
+from novacula.core.many import over_members
 from novacula.core.params import Params, count, flatten, stack, unflatten, unstack
 from novacula.core.rng import generator
-from novacula.inference.draws import Draws
+from novacula.data.data import Data
 from novacula.inference.dropout import Dropout
-from novacula.inference.ensemble import Ensemble
-from novacula.inference.hmc import HMC
+from novacula.inference.hamiltonian.hmc import HMC
+from novacula.inference.hamiltonian.nuts import NUTS
 from novacula.inference.infer import infer
-from novacula.inference.ivon import IVON
-from novacula.inference.laplace import Laplace, LaplacePosterior
-from novacula.inference.map import MAP
-from novacula.inference.mean_field import MeanField
-from novacula.inference.members import over_members
+from novacula.inference.langevin.sgmcmc import SGLD
+from novacula.inference.laplace import Laplace
 from novacula.inference.method import Method
-from novacula.inference.mixture import Mixture
-from novacula.inference.nuts import NUTS
-from novacula.inference.parts import part_of
-from novacula.inference.sgmcmc import SGLD
-from novacula.inference.subnetwork import Subnetwork, SubnetworkPosterior
-from novacula.inference.swag import SWAG
+from novacula.inference.optimising.ensemble import Ensemble
+from novacula.inference.optimising.map import MAP
+from novacula.inference.optimising.swag import SWAG
+from novacula.inference.subnetwork import Subnetwork
+from novacula.inference.variational.ivon import IVON
+from novacula.inference.variational.mean_field import MeanField
 from novacula.invariances import Affine
 from novacula.likelihoods import Normal
+from novacula.posteriors.draws import Draws
+from novacula.posteriors.laplace import LaplacePosterior
+from novacula.posteriors.mixture import Mixture
+from novacula.posteriors.parts import part_of
+from novacula.posteriors.subnetwork import SubnetworkPosterior
 from novacula.prediction import predict
 from novacula.priors import FanIn, Gaussian, StudentT
 from novacula.priors import Laplace as LaplacePrior

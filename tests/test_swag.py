@@ -9,22 +9,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.params import flatten, stack, unflatten, unstack
 from novacula.core.rng import generator
-from novacula.inference.ensemble import Ensemble
-from novacula.inference.gaussians import DiagonalGaussian, LowRankGaussian
+from novacula.data.data import Data
 from novacula.inference.infer import infer
 from novacula.inference.loop import run
-from novacula.inference.map import MAP
-from novacula.inference.method import Batch, Start
-from novacula.inference.mixture import Mixture
+from novacula.inference.method import Start
+from novacula.inference.optimising.ensemble import Ensemble
+from novacula.inference.optimising.map import MAP
+from novacula.inference.optimising.swag import SWAG, SWAGState
 from novacula.inference.starts import starts
-from novacula.inference.swag import SWAG, SWAGState
+from novacula.posteriors.gaussians import DiagonalGaussian, LowRankGaussian
+from novacula.posteriors.mixture import Mixture
 from novacula.prediction import predict
 from novacula.priors import Gaussian
 from novacula.target import LogDensity, Target
+from novacula.target.batch import Batch
 
 
 def problem(n: int = 20) -> tuple[Target, Data]:

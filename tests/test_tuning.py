@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.rng import generator
+from novacula.curvature.structures.names import build
+from novacula.data.data import Data
 from novacula.evidence import Laplace, Tuned, tune
 from novacula.evidence.spectral import Objective, maximise
-from novacula.evidence.structures import build
 from novacula.invariances import Custom
 from novacula.likelihoods import Categorical, Normal
 from novacula.likelihoods.base import Likelihood

@@ -1,6 +1,6 @@
 """Links for names that docstrings and annotations write short, or by the module in which they are defined.
 
-``Data`` and ``novacula.core.data.Data`` both mean the object that is documented once, under its public name.
+``Data`` and ``novacula.data.data.Data`` both mean the object that is documented once, under its public name.
 """
 
 from __future__ import annotations

@@ -17,9 +17,11 @@ from sphinx.application import Sphinx
 
 _PACKAGES = {
     "study": "Learning and comparing",
+    "runs": "Runs",
     "evidence": "Evidence",
     "prediction": "Prediction",
     "inference": "Inference",
+    "posteriors": "Posteriors",
     "target": "Target",
     "priors": "Priors",
     "likelihoods": "Likelihoods",
@@ -28,22 +30,12 @@ _PACKAGES = {
     "curvature": "Curvature",
     "diagnostics": "Diagnostics",
     "reporting": "Reporting",
+    "data": "Data",
     "core": "Core",
 }
 _MODULES = {
-    "core": [
-        "data",
-        "loaders",
-        "standardise",
-        "results",
-        "run",
-        "errors",
-        "rng",
-        "params",
-        "forward",
-        "execute",
-        "memory",
-    ],
+    "core": ["estimate", "storage.run", "errors", "rng", "params", "forward", "execute", "memory"],
+    "data": ["load", "new"],
     "invariances": ["perturb"],
 }
 _TOP = "novacula"

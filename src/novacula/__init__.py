@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from novacula import reporting as reporting
     from novacula import study as study
     from novacula import target as target
-    from novacula.core.data import Data as Data
     from novacula.core.errors import InputError as InputError
     from novacula.core.errors import NonFiniteError as NonFiniteError
     from novacula.core.errors import NovaculaWarning as NovaculaWarning
-    from novacula.core.loaders import load as load
-    from novacula.core.results import Estimate as Estimate
-    from novacula.core.run import Run as Run
-    from novacula.core.standardise import Standardiser as Standardiser
+    from novacula.core.estimate import Estimate as Estimate
+    from novacula.core.storage.run import Run as Run
+    from novacula.data.data import Data as Data
+    from novacula.data.load import load as load
+    from novacula.data.standardise import Standardiser as Standardiser
     from novacula.inference import HMC as HMC
     from novacula.inference import IVON as IVON
     from novacula.inference import MAP as MAP
@@ -103,11 +103,11 @@ _HOMES = {
     "Compose": "novacula.invariances",
     "Copies": "novacula.target",
     "Custom": "novacula.invariances",
-    "Data": "novacula.core.data",
+    "Data": "novacula.data.data",
     "Deformation": "novacula.invariances",
     "Dropout": "novacula.inference",
     "Ensemble": "novacula.inference",
-    "Estimate": "novacula.core.results",
+    "Estimate": "novacula.core.estimate",
     "FanIn": "novacula.priors",
     "Flip": "novacula.invariances",
     "Gaussian": "novacula.priors",
@@ -125,19 +125,19 @@ _HOMES = {
     "NonFiniteError": "novacula.core.errors",
     "Normal": "novacula.likelihoods",
     "NovaculaWarning": "novacula.core.errors",
-    "Run": "novacula.core.run",
+    "Run": "novacula.core.storage.run",
     "SGHMC": "novacula.inference",
     "SGLD": "novacula.inference",
     "SMC": "novacula.inference",
     "SWAG": "novacula.inference",
-    "Standardiser": "novacula.core.standardise",
+    "Standardiser": "novacula.data.standardise",
     "StudentT": "novacula.priors",
     "Subnetwork": "novacula.inference",
     "Target": "novacula.target",
     "TimeWarp": "novacula.invariances",
     "infer": "novacula.inference",
     "learn": "novacula.study",
-    "load": "novacula.core.loaders",
+    "load": "novacula.data.load",
     "predict": "novacula.prediction",
     "report": "novacula.reporting",
 }

@@ -322,7 +322,7 @@ def show(
     """Show a run's results."""
     import json
 
-    from novacula.core.run import Run
+    from novacula.core.storage.run import Run
 
     with errors_to_exit():
         found = Run.read(run)

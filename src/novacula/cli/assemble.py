@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from novacula.cli.options import Options
 from novacula.core.errors import InputError
-from novacula.core.newdata import Like, NewData, load_new
-from novacula.study.setup import Assembled, Setup
-from novacula.study.setup import assemble as assemble_setup
+from novacula.data.new import Like, NewData, load_new
+from novacula.runs.setup import Assembled, Setup
+from novacula.runs.setup import assemble as assemble_setup
 
 
 def assemble(options: Options) -> Assembled:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from novacula.core.errors import InputError
-from novacula.core.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, FILES, RECORD
+from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, FILES, RECORD
 
 
 @dataclass(eq=False)

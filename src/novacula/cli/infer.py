@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from novacula.cli.options import Options
 from novacula.cli.progress import Progress
 from novacula.core.errors import InputError, NonFiniteError
-from novacula.study.inferred import check
-from novacula.study.learn import default_batch_size
-from novacula.study.methods import CHOICES, Setting, check_name, settings_of_name
+from novacula.runs.catalogue.methods import CHOICES, Setting, check_name, settings_of_name
+from novacula.runs.refit import check
+from novacula.study.learning.learn import default_batch_size
 
 if TYPE_CHECKING:
+    from novacula.runs.setup import Assembled
     from novacula.study import LearnResult
-    from novacula.study.setup import Assembled
 
 
 def asked(options: Options, assembled: Assembled) -> bool:

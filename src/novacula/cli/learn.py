@@ -18,7 +18,7 @@ from novacula.cli.console import INTERRUPTED, err, out, warn, warnings_to_stderr
 from novacula.cli.folder import OutputFolder, default_folder
 from novacula.cli.options import Options
 from novacula.core.errors import InputError, NonFiniteError
-from novacula.core.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, Run
+from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, Run
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from novacula.core.atomic import write_json
 from novacula.core.errors import InputError
+from novacula.core.storage.atomic import write_json
 
 
 @dataclass(frozen=True)

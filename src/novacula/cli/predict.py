@@ -17,15 +17,15 @@ from rich.table import Table
 from rich.text import Text
 
 from novacula.cli.console import err, out, warn, warnings_to_stderr
-from novacula.core.atomic import write_bytes, write_json, write_text
 from novacula.core.errors import InputError
-from novacula.core.run import Run, plain
-from novacula.reporting.metrics import rows as metric_rows
-from novacula.reporting.numbers import count, number, significant
+from novacula.core.storage.atomic import write_bytes, write_json, write_text
+from novacula.core.storage.run import Run, plain
+from novacula.reporting.words.metrics import rows as metric_rows
+from novacula.reporting.words.numbers import count, number, significant
 
 if TYPE_CHECKING:
-    from novacula.study.posterior import Fitted
-    from novacula.study.predictions import Predictions, Rows
+    from novacula.runs.loading import Fitted
+    from novacula.runs.table import Predictions, Rows
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".json")
 _SHOWN = 10  # rows and columns that a terminal shows
@@ -71,8 +71,8 @@ def predict(folder: Path, data: str, asked: Asked) -> None:
     said: list[str] = []
     # A network's file may print; stdout is for results.
     with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr(said):
-        from novacula.study.posterior import load_run
-        from novacula.study.predictions import calibrated, read_rows, tabulate
+        from novacula.runs.loading import load_run
+        from novacula.runs.table import calibrated, read_rows, tabulate
 
         fitted = load_run(folder)
         rows = read_rows(fitted, data, groups=asked.groups)
@@ -173,7 +173,7 @@ def _check(asked: Asked) -> None:
 
 
 def _calibration(fitted: Fitted, asked: Asked) -> Rows:
-    from novacula.study.predictions import own_rows, read_rows
+    from novacula.runs.table import own_rows, read_rows
 
     if asked.calibration is not None:
         return read_rows(fitted, asked.calibration, groups=asked.groups)
@@ -199,7 +199,7 @@ def _cell(value: Any, classes: Sequence[str]) -> Any:
     if isinstance(value, float):
         return f"{value:.{_DIGITS}g}" if value == value else ""
     if isinstance(value, list):
-        from novacula.study.predictions import listed
+        from novacula.runs.table import listed
 
         return listed(value, classes)
     return value

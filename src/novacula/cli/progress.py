@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from novacula.cli.console import err
-from novacula.reporting.extents import NOT_AN_EXTENT, base, meaning, negligible
-from novacula.reporting.numbers import duration, number
+from novacula.reporting.words.extents import NOT_AN_EXTENT, base, meaning, negligible
+from novacula.reporting.words.numbers import duration, number
 
 _WIDTH = 28
 

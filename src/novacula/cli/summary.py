@@ -10,10 +10,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from novacula.reporting.extents import NOT_AN_EXTENT, base, meaning, negligible
-from novacula.reporting.metrics import rows
-from novacula.reporting.numbers import count, duration, number, significant, with_error
 from novacula.reporting.verdict import verdict
+from novacula.reporting.words.extents import NOT_AN_EXTENT, base, meaning, negligible
+from novacula.reporting.words.metrics import rows
+from novacula.reporting.words.numbers import count, duration, number, significant, with_error
 
 
 def summary(record: Mapping[str, Any]) -> RenderableType:

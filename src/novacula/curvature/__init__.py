@@ -4,17 +4,17 @@ All are built from a `Problem` and follow `Curvature`: a log-determinant that is
 covariance to sample, solve and predict with, a diagonal, and the dense matrix for small networks.
 """
 
-from novacula.curvature.capture import Coverage, cover
 from novacula.curvature.check import Check, Errors, self_check
-from novacula.curvature.diagonal import Diagonal, DiagonalCovariance, diagonal
-from novacula.curvature.exact import Exact, ExactCovariance, Spectrum, exact
-from novacula.curvature.jacobian import plan, rows
-from novacula.curvature.kron import Kron, kron
-from novacula.curvature.last_layer import LastLayer, LastLayerCovariance, last_layer
-from novacula.curvature.matrix_free import MatrixFree, MatrixFreeCovariance, matrix_free
-from novacula.curvature.ntk import NTK, ntk_gram
+from novacula.curvature.gradients.capture import Coverage, cover
+from novacula.curvature.gradients.jacobian import plan, rows
+from novacula.curvature.gradients.recompute import leaves_of, recompute
 from novacula.curvature.problem import Covariance, Curvature, LogDet, Problem
-from novacula.curvature.recompute import leaves_of, recompute
+from novacula.curvature.structures.diagonal import Diagonal, DiagonalCovariance, diagonal
+from novacula.curvature.structures.exact import Exact, ExactCovariance, Spectrum, exact
+from novacula.curvature.structures.kron import Kron, kron
+from novacula.curvature.structures.last_layer import LastLayer, LastLayerCovariance, last_layer
+from novacula.curvature.structures.matrix_free import MatrixFree, MatrixFreeCovariance, matrix_free
+from novacula.curvature.structures.ntk import NTK, ntk_gram
 
 __all__ = [
     "NTK",

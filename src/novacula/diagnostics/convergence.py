@@ -32,8 +32,8 @@ _AT_ONCE = 1 << 19  # draws in a chunk of columns: a few megabytes, so that sort
 def rhat(draws: Tensor) -> Tensor:
     """The rank-normalised split R̂: the larger of that of the draws and that of their distance to the median.
 
-    ``R̂ = √(((K − 1)/K · W + B/K) / W)`` of the draws' normal scores, with W the mean variance within chains and B/K the
-    variance of their means. The folded one sees chains that differ in spread alone. Below 1.01 is what one wants.
+    ``R̂ = √(((K − 1)/K · W + B/K) / W)`` of the draws' normal scores, with W the mean variance within chains and B/K
+    the variance of their means. The folded one sees chains that differ in spread alone. Below 1.01 is what one wants.
 
     Args:
         draws: Shape ``(M, K, …)`` with ``K ≥ 4``; one chain will do, as it is split.

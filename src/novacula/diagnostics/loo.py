@@ -188,7 +188,7 @@ def waic(log_lik: Tensor) -> Waic:
 
 
 def _smoothed(log_ratios: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Log-weights that sum to one over the draws, the ``size`` largest smoothed, and the shapes."""  # noqa: DOC201
+    """Log-weights that sum to one over the draws, the ``size`` largest smoothed, and the shapes."""
     x = log_ratios - log_ratios.amax(0)
     if size < _FEWEST:
         return x - x.logsumexp(0), torch.full_like(x[0], math.inf)

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
+from novacula.core.estimate import Estimate, Kind
 from novacula.core.params import Params
-from novacula.core.results import Estimate, Kind
 from novacula.core.rng import generator
 from novacula.curvature import Problem, recompute
+from novacula.data.data import Data
 from novacula.target import Target
 
 
@@ -125,7 +125,7 @@ def make_estimate(
         raise InputError(
             "likelihood_temperature=1 for an evidence",
             f"{target.likelihood_temperature:g}: p(y|f)^(1/T) is no density of the labels",
-            "compare predictions instead (novacula.study.cold_posterior), or temper the whole posterior",
+            "compare predictions instead (novacula.study.temperature.cold_posterior), or temper the whole posterior",
         )
     stacked = torch.stack(values)
     stderr = within

@@ -22,20 +22,20 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
+from novacula.core.estimate import Estimate
 from novacula.core.params import Params
-from novacula.core.results import Estimate
 from novacula.core.rng import derive, generator
 from novacula.curvature import plan
+from novacula.curvature.structures.names import Structure, build, check_structure
+from novacula.data.data import Data
 from novacula.evidence.common import check_counts, invariance_assumptions, make_estimate, reservations
 from novacula.evidence.filtering import log_joint
 from novacula.evidence.function_space import joint_outputs
 from novacula.evidence.start import ready
-from novacula.evidence.structures import Structure, build, check_structure
 from novacula.evidence.training import train
-from novacula.inference.map import MAP
-from novacula.inference.method import Posterior
+from novacula.inference.optimising.map import MAP
+from novacula.posteriors.base import Posterior
 from novacula.target import Target
 
 

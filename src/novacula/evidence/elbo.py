@@ -23,12 +23,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
+from novacula.core.estimate import Estimate
 from novacula.core.params import Params, unstack
-from novacula.core.results import Estimate
 from novacula.core.rng import derive, generator
 from novacula.curvature import Curvature
+from novacula.curvature.structures.names import build, check_structure
+from novacula.data.data import Data
 from novacula.evidence.common import (
     check_counts,
     invariance_assumptions,
@@ -38,9 +39,8 @@ from novacula.evidence.common import (
     wants_gradient,
 )
 from novacula.evidence.start import ready, weights_for
-from novacula.evidence.structures import build, check_structure
-from novacula.inference.method import Posterior
 from novacula.likelihoods import Bernoulli, Categorical, Normal
+from novacula.posteriors.base import Posterior
 from novacula.priors import FanIn, Gaussian
 from novacula.target import Target
 

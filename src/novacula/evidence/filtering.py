@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import NovaculaWarning
-from novacula.inference.linearised import normal_draws
 from novacula.likelihoods import Normal
 from novacula.likelihoods.base import Likelihood
+from novacula.posteriors.linearised import normal_draws
 
 
 def log_joint(likelihood: Likelihood, mean: Tensor, k: Tensor, y: Tensor, *, seed: int = 0) -> Tensor:

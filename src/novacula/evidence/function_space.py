@@ -7,8 +7,8 @@ from torch import Tensor
 
 from novacula.core.params import flatten, unflatten
 from novacula.curvature import Covariance, DiagonalCovariance, ExactCovariance, LastLayerCovariance
-from novacula.curvature.jacobian import Plan, jacobian
-from novacula.curvature.kron_covariance import KronCovariance
+from novacula.curvature.gradients.jacobian import Plan, jacobian
+from novacula.curvature.structures.kron_covariance import KronCovariance
 
 
 def joint_outputs(made: Plan, covariance: Covariance) -> tuple[Tensor, Tensor, Tensor]:

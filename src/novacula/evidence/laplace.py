@@ -31,11 +31,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from novacula.core.data import Data
+from novacula.core.estimate import Estimate
 from novacula.core.params import Params, count
-from novacula.core.results import Estimate
 from novacula.core.rng import derive, generator
 from novacula.curvature import Curvature, Problem
+from novacula.curvature.structures.names import Structure, build, check_structure
+from novacula.data.data import Data
 from novacula.evidence.common import (
     check_counts,
     invariance_assumptions,
@@ -48,9 +49,8 @@ from novacula.evidence.common import (
 )
 from novacula.evidence.linearity import is_linear_gaussian
 from novacula.evidence.start import ready, weights_for
-from novacula.evidence.structures import Structure, build, check_structure
 from novacula.evidence.tempering import log_prior_partition
-from novacula.inference.method import Posterior
+from novacula.posteriors.base import Posterior
 from novacula.target import Target
 
 

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
+from novacula.core.estimate import Estimate
 from novacula.core.params import Params
-from novacula.core.results import Estimate
 from novacula.core.rng import derive
 from novacula.curvature import Problem, plan, rows
 from novacula.curvature.precision import precision_vector
+from novacula.data.data import Data
 from novacula.evidence.common import (
     check_counts,
     invariance_assumptions,
@@ -36,8 +36,8 @@ from novacula.evidence.common import (
 )
 from novacula.evidence.linearity import is_linear_gaussian
 from novacula.evidence.start import ready, weights_for
-from novacula.inference.method import Posterior
 from novacula.likelihoods import Normal
+from novacula.posteriors.base import Posterior
 from novacula.target import Target
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from novacula.core.data import Data
 from novacula.core.params import Params
 from novacula.core.rng import generator
+from novacula.data.data import Data
 from novacula.likelihoods import Normal
 from novacula.priors import FanIn, Gaussian
 from novacula.target import Target

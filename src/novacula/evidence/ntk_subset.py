@@ -6,7 +6,7 @@ With M of the N examples and one row ``g_m`` of the Fisher factor each,
 
 Its gradients lead the hyperparameters to the right place; its value is loose, and depends on M and on the seed. Use it
 to learn, and score models with `Laplace`. With all C rows of each example its expectation is below the exact Laplace
-value; with sampled rows it is neither bound (see `novacula.curvature.ntk`).
+value; with sampled rows it is neither bound (see `novacula.curvature.structures.ntk`).
 
 References:
     Stochastic marginal likelihood gradients using neural tangent kernels. A. Immer, T. van der Ouderaa, M. van der
@@ -21,13 +21,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
+from novacula.core.estimate import Estimate
 from novacula.core.params import Params, count
-from novacula.core.results import Estimate
 from novacula.core.rng import derive, generator
 from novacula.curvature import Problem, ntk_gram
-from novacula.curvature.ntk import Outputs
+from novacula.curvature.structures.ntk import Outputs
+from novacula.data.data import Data
 from novacula.evidence.common import (
     check_counts,
     invariance_assumptions,
@@ -39,7 +39,7 @@ from novacula.evidence.common import (
 )
 from novacula.evidence.start import weights_for
 from novacula.evidence.tempering import log_prior_partition
-from novacula.inference.method import Posterior
+from novacula.posteriors.base import Posterior
 from novacula.target import Target
 
 

@@ -23,16 +23,16 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
+from novacula.core.estimate import Estimate
 from novacula.core.params import Params
-from novacula.core.results import Estimate
 from novacula.core.rng import derive, generator
+from novacula.data.data import Data
 from novacula.evidence.common import check_counts, log_likelihood, make_estimate
 from novacula.evidence.start import ready
 from novacula.evidence.training import train
-from novacula.inference.map import MAP
-from novacula.inference.method import Posterior
+from novacula.inference.optimising.map import MAP
+from novacula.posteriors.base import Posterior
 from novacula.target import Target
 
 

@@ -1,7 +1,7 @@
 """The evidence by sequential Monte Carlo from the prior: asymptotically exact, and the most expensive.
 
 It needs no mode, no curvature and no Gaussian posterior, and holds where the posterior has several modes, as far as the
-particles find them. Its error is measured between independent populations; see `novacula.inference.smc`.
+particles find them. Its error is measured between independent populations; see `novacula.inference.particles.smc`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Literal
 
 import torch
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
+from novacula.core.estimate import Estimate
 from novacula.core.params import Params
-from novacula.core.results import Estimate
+from novacula.data.data import Data
 from novacula.evidence.common import invariance_assumptions, make_estimate
-from novacula.inference.draws import Draws
 from novacula.inference.infer import infer
-from novacula.inference.method import Posterior
-from novacula.inference.smc import SMC as Method
-from novacula.inference.smc import log_mean
+from novacula.inference.particles.smc import SMC as Method
+from novacula.inference.particles.smc import log_mean
+from novacula.posteriors.base import Posterior
+from novacula.posteriors.draws import Draws
 from novacula.target import Target
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.params import Params
-from novacula.inference.method import Posterior, weights_of
+from novacula.data.data import Data
+from novacula.posteriors.base import Posterior, weights_of
 from novacula.target import Target
 
 

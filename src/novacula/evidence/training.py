@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from novacula.core.data import Data
 from novacula.core.params import Params
+from novacula.data.data import Data
 from novacula.inference.loop import run
-from novacula.inference.map import MAP
+from novacula.inference.optimising.map import MAP
 from novacula.target import Target
 
 STEPS = 200

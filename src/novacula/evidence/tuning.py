@@ -21,19 +21,19 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
+from novacula.core.estimate import Estimate
 from novacula.core.params import Params
-from novacula.core.results import Estimate
 from novacula.core.rng import derive
 from novacula.curvature import Curvature, Diagonal, Exact, Kron, LastLayer, Problem
+from novacula.curvature.structures.names import build, check_structure
+from novacula.data.data import Data
 from novacula.evidence.common import check_counts, log_likelihood, reservations
 from novacula.evidence.laplace import Laplace, stream_of
 from novacula.evidence.spectral import Floats, Objective, maximise
 from novacula.evidence.start import ready, weights_for
-from novacula.evidence.structures import build, check_structure
-from novacula.inference.method import Posterior
 from novacula.likelihoods import Normal
+from novacula.posteriors.base import Posterior
 from novacula.priors import FanIn, Gaussian
 from novacula.target import Target
 

@@ -5,23 +5,28 @@ sampler, or a `Mixture` of what several members have found. `laplace_posterior` 
 elsewhere.
 """
 
-from novacula.inference.draws import Diagnostics, Draws
-from novacula.inference.dropout import Dropout, DropoutPosterior, dropout_posterior
-from novacula.inference.ensemble import Ensemble
-from novacula.inference.gaussians import DiagonalGaussian, LowRankGaussian
-from novacula.inference.hmc import HMC
+from novacula.inference.dropout import Dropout
+from novacula.inference.hamiltonian.hmc import HMC
+from novacula.inference.hamiltonian.nuts import NUTS
 from novacula.inference.infer import infer
-from novacula.inference.ivon import IVON
-from novacula.inference.laplace import Laplace, LaplacePosterior, laplace_posterior
-from novacula.inference.map import MAP
-from novacula.inference.mean_field import MeanField
-from novacula.inference.method import Batch, Info, Method, Point, Posterior, Start, weights_of
-from novacula.inference.mixture import Mixture, mixture
-from novacula.inference.nuts import NUTS
-from novacula.inference.sgmcmc import SGHMC, SGLD
-from novacula.inference.smc import SMC
-from novacula.inference.subnetwork import Subnetwork, SubnetworkPosterior
-from novacula.inference.swag import SWAG
+from novacula.inference.langevin.sgmcmc import SGHMC, SGLD
+from novacula.inference.laplace import Laplace
+from novacula.inference.method import Info, Method, Start
+from novacula.inference.optimising.ensemble import Ensemble
+from novacula.inference.optimising.map import MAP
+from novacula.inference.optimising.swag import SWAG
+from novacula.inference.particles.smc import SMC
+from novacula.inference.subnetwork import Subnetwork
+from novacula.inference.variational.ivon import IVON
+from novacula.inference.variational.mean_field import MeanField
+from novacula.posteriors.base import Point, Posterior, weights_of
+from novacula.posteriors.draws import Diagnostics, Draws
+from novacula.posteriors.dropout import DropoutPosterior, dropout_posterior
+from novacula.posteriors.gaussians import DiagonalGaussian, LowRankGaussian
+from novacula.posteriors.laplace import LaplacePosterior, laplace_posterior
+from novacula.posteriors.mixture import Mixture, mixture
+from novacula.posteriors.subnetwork import SubnetworkPosterior
+from novacula.target.batch import Batch
 
 __all__ = [
     "HMC",

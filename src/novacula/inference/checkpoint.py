@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from novacula.core.atomic import write_bytes
 from novacula.core.errors import InputError
+from novacula.core.storage.atomic import write_bytes
 
 T = TypeVar("T")
 VERSION = 2

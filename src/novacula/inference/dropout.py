@@ -29,53 +29,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from novacula.core.data import Data
-from novacula.core.errors import InputError
-from novacula.core.params import Params, detach, unstack
-from novacula.inference.adam import AdamState, adam_init, adam_step, one_cycle
-from novacula.inference.masks import Masks, masked
-from novacula.inference.members import owner_of
-from novacula.inference.method import Batch, Batching, Info, Posterior, Start, network_target
-from novacula.inference.mixture import mixture
-from novacula.inference.noisy import noisy_gradient
+from novacula.core.many import noisy_gradient
+from novacula.core.params import Params, unstack
+from novacula.data.data import Data
+from novacula.inference.method import Batching, Info, Start
+from novacula.inference.optimising.adam import AdamState, adam_init, adam_step, one_cycle
+from novacula.posteriors.base import Posterior, network_target
+from novacula.posteriors.dropout import DropoutPosterior
+from novacula.posteriors.masks import Masks, check_share, masked
+from novacula.posteriors.mixture import mixture
 from novacula.target import Density, Target
-
-
-@dataclass(frozen=True, eq=False)
-class DropoutPosterior:
-    """Networks thinned at random.
-
-    Args:
-        mode: The weights; no mask is on.
-        masks: The masks, and the target whose network takes them.
-    """
-
-    mode: Params
-    masks: Masks
-
-    @property
-    def target(self) -> Target:
-        """The target; its network takes masks with the weights."""
-        return self.masks.target
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Dropout that the draws leave out."""
-        return self.masks.missed
-
-    def sample(self, n: int, rng: torch.Generator) -> Params:
-        """Draw masks.
-
-        Args:
-            n: How many.
-            rng: Randomness.
-
-        Returns:
-            The weights, repeated, and the masks; tensors ``(n, *shape)``.
-        """
-        like = next(iter(self.mode.values()))
-        drawn = self.masks.draw(n, like, rng)
-        return {**{k: w.expand(n, *w.shape) for k, w in self.mode.items()}, **drawn}
+from novacula.target.batch import Batch
+from novacula.target.many import owner_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +72,7 @@ class Dropout:
     batching: Batching = field(default="mini", init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_share(self.p)
+        check_share(self.p)
 
     def init(self, target: Density, data: Data, rng: torch.Generator, start: Start) -> DropoutState:
         """Start where the members start.
@@ -167,25 +132,3 @@ class Dropout:
             A `DropoutPosterior`, or a `Mixture` of them.
         """
         return mixture([DropoutPosterior(w, state.masks) for w in unstack(state.params)])
-
-
-def dropout_posterior(target: Target, params: Params, data: Data, *, p: float | None = None) -> DropoutPosterior:
-    """Monte-Carlo dropout for a network that was trained elsewhere, with dropout.
-
-    Args:
-        target: The target; its network has dropout layers, in eval mode.
-        params: The trained weights.
-        data: Data whose first inputs show what the dropout layers see.
-        p: The share that is dropped, in the place of the layers' own.
-
-    Returns:
-        The posterior.
-    """
-    _check_share(p)
-    target, data = target.prepare(data)
-    return DropoutPosterior(detach(params), masked(target, data.x[:2], p))
-
-
-def _check_share(p: float | None) -> None:
-    if p is not None and not 0 < p < 1:
-        raise InputError("a share in (0, 1) to drop", f"p={p}", "use 0.1, or leave it out for the layers' own")

@@ -11,17 +11,18 @@ import torch
 from torch import Tensor
 
 from novacula.core import execute
-from novacula.core.data import Data
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.execute import Backend
 from novacula.core.forward import Forward
 from novacula.core.params import Params, detach
 from novacula.core.rng import derive
-from novacula.inference.draws import Draws, merge
+from novacula.data.data import Data
 from novacula.inference.loop import Progress, run
-from novacula.inference.method import Method, Posterior
-from novacula.inference.mixture import mixture
+from novacula.inference.method import Method
 from novacula.inference.starts import starts
+from novacula.posteriors.base import Posterior
+from novacula.posteriors.draws import Draws, merge
+from novacula.posteriors.mixture import mixture
 from novacula.target import Density, LogDensity, Target
 
 

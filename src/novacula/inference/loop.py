@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.params import Params
 from novacula.core.rng import generator
+from novacula.data.data import Data
 from novacula.inference.checkpoint import load_checkpoint, save_checkpoint
-from novacula.inference.method import Batch, Info, Method, Start
+from novacula.inference.method import Info, Method, Start
 from novacula.target import Density
+from novacula.target.batch import Batch
 
 _ROUNDS = 100
 

@@ -36,59 +36,20 @@ from typing import Any
 
 import torch
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.params import Params, unstack
 from novacula.core.rng import split
+from novacula.data.data import Data
 from novacula.inference.dropout import Dropout
 from novacula.inference.loop import run
-from novacula.inference.map import MAP
-from novacula.inference.method import Batch, Batching, Info, Method, Posterior, Start, network_target
-from novacula.inference.mixture import Mixture, mixture
-from novacula.inference.parts import Part, Which, check_which, part_of
+from novacula.inference.method import Batching, Info, Method, Start
+from novacula.inference.optimising.map import MAP
+from novacula.posteriors.base import Posterior, network_target
+from novacula.posteriors.mixture import Mixture, mixture
+from novacula.posteriors.parts import Part, Which, check_which, part_of
+from novacula.posteriors.subnetwork import SubnetworkPosterior
 from novacula.target import Density, Target
-
-
-@dataclass(frozen=True, eq=False)
-class SubnetworkPosterior:
-    """A posterior over some weights, the others fixed.
-
-    Args:
-        part: Which weights, and where the others are.
-        inner: The posterior of the chosen ones. Its target's network is the same function, so that predictions of it
-            are predictions of this.
-    """
-
-    part: Part
-    inner: Posterior
-
-    @property
-    def target(self) -> Target:
-        """The whole network's target."""
-        return self.part.whole
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Those of the chosen weights' posterior."""
-        return self.inner.warnings
-
-    @property
-    def mode(self) -> Params:
-        """All weights, the chosen ones at their mode."""
-        chosen = {k: w.unsqueeze(0) for k, w in self.inner.mode.items()}
-        return unstack(self.part.merge(chosen))[0]
-
-    def sample(self, n: int, rng: torch.Generator) -> Params:
-        """Draw the chosen weights.
-
-        Args:
-            n: How many.
-            rng: Randomness.
-
-        Returns:
-            All weights; tensors ``(n, *shape)``.
-        """
-        return self.part.merge(self.inner.sample(n, rng))
+from novacula.target.batch import Batch
 
 
 @dataclass(frozen=True, eq=False)

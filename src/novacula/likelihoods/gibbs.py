@@ -251,7 +251,7 @@ def _name(function: object) -> str:
 
 
 def _positive_root(h: Tensor) -> Tensor:
-    """``(h₊)^½`` for symmetric ``h (N, C, C)``, with the Daleckii–Krein first derivative."""  # noqa: DOC201
+    """``(h₊)^½`` for symmetric ``h (N, C, C)``, with the Daleckii–Krein first derivative."""
     values, q = torch.linalg.eigh(h.detach())
     tiny = torch.finfo(h.dtype).eps * h.shape[-1] * values.abs().amax(-1, keepdim=True)
     values = torch.where(values.abs() <= tiny, torch.zeros_like(values), values)

@@ -7,18 +7,18 @@ costs, `conformal` makes sets that hold the truth as often as promised, `ood` te
 """
 
 from novacula.prediction import conformal
-from novacula.prediction.calibration import Reliability, reliability
 from novacula.prediction.choose import Choice, Score, choose
-from novacula.prediction.conformal_sets import Intervals, Sets
-from novacula.prediction.costs import Costs, load_costs
-from novacula.prediction.decisions import Decision, PointDecision
+from novacula.prediction.conformal.sets import Intervals, Sets
+from novacula.prediction.decisions.costs import Costs, load_costs
+from novacula.prediction.decisions.decide import Decision, PointDecision
 from novacula.prediction.entropy import Entropy
-from novacula.prediction.fidelity import agreement, function_rhat, total_variation
-from novacula.prediction.metrics import crps, evaluate, reliability_of, risk_coverage_of
-from novacula.prediction.ood import Detection, detection, ood, strangeness
 from novacula.prediction.predict import predict
 from novacula.prediction.predictive import Predictive
-from novacula.prediction.selective import RiskCoverage, risk_coverage
+from novacula.prediction.scores.calibration import Reliability, reliability
+from novacula.prediction.scores.fidelity import agreement, function_rhat, total_variation
+from novacula.prediction.scores.metrics import crps, evaluate, reliability_of, risk_coverage_of
+from novacula.prediction.scores.ood import Detection, detection, ood, strangeness
+from novacula.prediction.scores.selective import RiskCoverage, risk_coverage
 
 __all__ = [
     "Choice",

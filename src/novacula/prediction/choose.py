@@ -3,7 +3,7 @@
 A Laplace predictive at the prior that maximises the evidence is often far worse than the weights it is built around:
 the Gaussian is too wide where the network is not linear. A temperature T mends that, ``T Σ`` in the place of Σ, with
 T = 0 the point estimate itself. Structure and temperature are chosen by the log predictive density of training
-examples, each predicted without itself (`novacula.inference.leave_one_out`); no validation data are needed and
+examples, each predicted without itself (`novacula.posteriors.leave_one_out.newton`); no validation data are needed and
 nothing is trained again.
 
 The point estimate is always a candidate. Another one replaces it only if it gains more than two standard errors of
@@ -25,14 +25,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.params import Params, detach
 from novacula.core.rng import derive
-from novacula.inference.laplace import STRUCTURES, LaplacePosterior, Structure, laplace_posterior
-from novacula.inference.leave_one_out import LeaveOneOut
-from novacula.inference.method import Point, Posterior
-from novacula.inference.reference import Reference, reference
+from novacula.curvature.structures.names import Structure
+from novacula.data.data import Data
+from novacula.posteriors.base import Point, Posterior
+from novacula.posteriors.laplace import STRUCTURES, LaplacePosterior, laplace_posterior
+from novacula.posteriors.leave_one_out.newton import LeaveOneOut
+from novacula.posteriors.leave_one_out.reference import Reference, reference
 from novacula.target import Target
 
 TEMPERATURES = (0.01, 0.03, 0.1, 0.3, 1.0)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from novacula.inference.linearised import normal_draws
+from novacula.posteriors.linearised import normal_draws
 from novacula.prediction.gaussians import log_density
 
 _NOISE_DRAWS = 64

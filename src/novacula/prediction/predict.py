@@ -30,21 +30,15 @@ from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.memory import with_halving
 from novacula.core.params import Params
 from novacula.core.rng import derive, generator
-from novacula.inference.copies import default_chunk, fixed_copies, fixed_outputs, member_outputs
-from novacula.inference.draws import Draws
-from novacula.inference.laplace import LaplacePosterior
-from novacula.inference.linearised import (
-    Rule,
-    check_rule,
-    default_rule,
-    effective_outputs,
-    normal_draws,
-)
-from novacula.inference.method import Point, Posterior, network_target
-from novacula.inference.mixture import Mixture
-from novacula.inference.subnetwork import SubnetworkPosterior
+from novacula.posteriors.base import Point, Posterior, network_target
+from novacula.posteriors.draws import Draws
+from novacula.posteriors.laplace import LaplacePosterior
+from novacula.posteriors.linearised import Rule, check_rule, default_rule, effective_outputs, normal_draws
+from novacula.posteriors.mixture import Mixture
+from novacula.posteriors.subnetwork import SubnetworkPosterior
 from novacula.prediction.predictive import Predictive
 from novacula.target import Target
+from novacula.target.copies import default_chunk, fixed_copies, fixed_outputs, member_outputs
 
 Kind = Literal["auto", "plug-in", "linearised", "mixture"]
 _SAMPLES = 128
@@ -72,7 +66,7 @@ def predict(
         kind: How, see the module's text. ``"auto"`` is plug-in for a `Point`, linearised for a `LaplacePosterior` and a
             mixture for everything else.
         rule: How a linearised predictive is made: ``"analytic"``, ``"monte_carlo"``, ``"probit"`` or
-            ``"probit_diagonal"`` (see `novacula.inference.linearised`); by default the most accurate one.
+            ``"probit_diagonal"`` (see `novacula.posteriors.linearised`); by default the most accurate one.
         samples: Draws of a mixture or of the Monte-Carlo rule; by default 128, and as many as there are, up to 512,
             where the posterior is a finite set of draws.
         copies: Transformed copies S; by default the target's for predictions.

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
-from novacula.inference.linearised import add_noise, gaussian_log_prob, mixture_log_prob
 from novacula.likelihoods import HeteroscedasticNormal, Normal
 from novacula.likelihoods.base import Likelihood
-from novacula.prediction.conformal import calibrate
-from novacula.prediction.conformal_scores import IntervalScore, SetScore
-from novacula.prediction.conformal_sets import Intervals, Sets
-from novacula.prediction.decisions import DRAWS, Decision, Losses, PointDecision, PointLoss, decide
+from novacula.posteriors.linearised import add_noise, gaussian_log_prob, mixture_log_prob
+from novacula.prediction.conformal.calibrate import calibrate
+from novacula.prediction.conformal.scores import IntervalScore, SetScore
+from novacula.prediction.conformal.sets import Intervals, Sets
+from novacula.prediction.decisions.decide import DRAWS, Decision, Losses, PointDecision, PointLoss, decide
 from novacula.prediction.entropy import Entropy, of_gaussian, of_mixture, of_probabilities
 from novacula.prediction.gaussians import quantile
 
@@ -298,7 +298,7 @@ class Predictive:
         tau: float | None = None,
         draws: int = DRAWS,
     ) -> Decision | PointDecision:
-        """The action with the least expected loss for each input, see `novacula.prediction.decisions`.
+        """The action with the least expected loss for each input, see `novacula.prediction.decisions.decide`.
 
         Args:
             loss: For classes, costs of shape ``(C, A)`` (rows are true classes, columns actions; a tensor, nested lists
@@ -343,7 +343,7 @@ class Predictive:
             alpha: The share of labels that may be missed.
             calibration: The same model's predictive of inputs that it was not trained on.
             y: Their labels.
-            score: The score, see `novacula.prediction.conformal`.
+            score: The score, see `novacula.prediction.conformal.calibrate`.
             seed: Seed of the scores that are randomised.
 
         Returns:

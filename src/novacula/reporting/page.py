@@ -11,17 +11,18 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from novacula.core.atomic import write_text
-from novacula.core.run import REPORT, Run
-from novacula.reporting import metrics, posterior
-from novacula.reporting.extents import NOT_AN_EXTENT, base, meaning, negligible
+from novacula.core.storage.atomic import write_text
+from novacula.core.storage.run import REPORT, Run
+from novacula.reporting import posterior
 from novacula.reporting.figures import glyphs, montage, precision, training
 from novacula.reporting.figures.base import Picture
-from novacula.reporting.methods import averaged
-from novacula.reporting.numbers import MISSING, count, duration, number, significant
 from novacula.reporting.pictures import chosen, one_answer, predictions, present, sampler
 from novacula.reporting.provenance import provenance
 from novacula.reporting.verdict import stability, verdict
+from novacula.reporting.words import metrics
+from novacula.reporting.words.extents import NOT_AN_EXTENT, base, meaning, negligible
+from novacula.reporting.words.methods import averaged
+from novacula.reporting.words.numbers import MISSING, count, duration, number, significant
 
 
 @dataclass(frozen=True)

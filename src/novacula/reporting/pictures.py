@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from novacula.core.run import Run
+from novacula.core.storage.run import Run
 from novacula.reporting.figures import (
     bands,
     chains,
@@ -21,7 +21,7 @@ from novacula.reporting.figures import (
     uncertainty,
 )
 from novacula.reporting.figures.base import Picture
-from novacula.reporting.methods import is_point
+from novacula.reporting.words.methods import is_point
 
 
 def one_answer(record: Mapping[str, Any]) -> bool:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from novacula.reporting.diagnosis import Row, facts, judgement, rows
-from novacula.reporting.methods import averaged, is_point, kind_of
-from novacula.reporting.numbers import count, duration
 from novacula.reporting.provenance import setting
+from novacula.reporting.words.diagnosis import Row, facts, judgement, rows
+from novacula.reporting.words.methods import averaged, is_point, kind_of
+from novacula.reporting.words.numbers import count, duration
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from novacula.reporting.numbers import MISSING, duration
+from novacula.reporting.words.numbers import MISSING, duration
 
 Entries = list[tuple[str, str]]
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from novacula.reporting.extents import NEGLIGIBLE, NOT_AN_EXTENT, base, everything, meaning, negligible
-from novacula.reporting.methods import averaged, is_point
-from novacula.reporting.metrics import METRICS, better
-from novacula.reporting.numbers import count, listing, number, significant, with_error
 from novacula.reporting.posterior import doubt
+from novacula.reporting.words.extents import NEGLIGIBLE, NOT_AN_EXTENT, base, everything, meaning, negligible
+from novacula.reporting.words.methods import averaged, is_point
+from novacula.reporting.words.metrics import METRICS, better
+from novacula.reporting.words.numbers import count, listing, number, significant, with_error
 
 Record = Mapping[str, Any]
 

@@ -1,15 +1,16 @@
 """Whole questions, answered: learn a prior, compare models, temper the posterior."""
 
-from novacula.study.cold_posterior import ColdPosterior, cold_posterior
+from novacula.runs.loading import Fitted, load_posterior, load_run
+from novacula.runs.result import LearnResult
+from novacula.runs.saving import describe
 from novacula.study.compare import Comparison, compare
-from novacula.study.empirical_bayes import EmpiricalBayes
-from novacula.study.learn import LearnResult, default_method, learn
-from novacula.study.posterior import Fitted, load_posterior, load_run
-from novacula.study.safe_bayes import SafeBayes, safe_bayes
-from novacula.study.sampled import Sampled, learn_from_draws
-from novacula.study.saving import describe
+from novacula.study.learning.empirical_bayes import EmpiricalBayes
+from novacula.study.learning.from_draws import Sampled, learn_from_draws
+from novacula.study.learning.learn import default_method, learn
 from novacula.study.sbc import sbc
-from novacula.study.temperature import TemperatureChoice, choose_temperature
+from novacula.study.temperature.choose import TemperatureChoice, choose_temperature
+from novacula.study.temperature.cold_posterior import ColdPosterior, cold_posterior
+from novacula.study.temperature.safe_bayes import SafeBayes, safe_bayes
 
 __all__ = [
     "ColdPosterior",

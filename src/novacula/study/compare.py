@@ -18,13 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import spearmanr
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
+from novacula.core.estimate import Estimate
 from novacula.core.params import Params, count
-from novacula.core.results import Estimate
 from novacula.core.rng import derive
+from novacula.data.data import Data
 from novacula.evidence import Conditional, Laplace
-from novacula.study.learn import learn
+from novacula.study.learning.learn import learn
 from novacula.target import Target
 
 

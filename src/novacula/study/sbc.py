@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from novacula.core import execute
-from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.execute import Backend
 from novacula.core.params import Params, flatten, unstack
 from novacula.core.rng import derive, generator
+from novacula.data.data import Data
 from novacula.diagnostics.sbc import Uniformity, rank, uniformity
 from novacula.inference.infer import infer
 from novacula.inference.method import Method

@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from novacula.core.data import Data
 from novacula.core.errors import InputError
 from novacula.core.forward import Forward
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.curvature.problem import Problem
+from novacula.data.data import Data
 from novacula.invariances.base import Invariance
 from novacula.likelihoods import Categorical
 from novacula.likelihoods.base import Likelihood

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
+from novacula.diagnostics.scores import evenly, within
 from novacula.reporting.figures.base import (
     ACCENT,
     FAINT,
@@ -24,8 +25,7 @@ from novacula.reporting.figures.base import (
     svg,
 )
 from novacula.reporting.figures.residuals import MOST_COLUMNS, column_name
-from novacula.reporting.numbers import significant
-from novacula.reporting.statistics import evenly, within
+from novacula.reporting.words.numbers import significant
 
 _LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 _BARS = 120  # examples side by side that can still be told apart

@@ -20,7 +20,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from novacula.reporting.numbers import significant
+from novacula.reporting.words.numbers import significant
 
 INK, MUTED, RULE, PAPER = "#1d1c1a", "#66625b", "#dcd8cf", "#fbfaf8"
 ACCENT, SECOND, FAINT = "#21618c", "#b0532a", "#cfe0ec"

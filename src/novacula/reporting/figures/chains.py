@@ -12,6 +12,7 @@ import math
 import numpy as np
 from matplotlib.axes import Axes
 
+from novacula.diagnostics.scores import evenly, rank_counts
 from novacula.reporting.figures.base import (
     ACCENT,
     INK,
@@ -26,8 +27,7 @@ from novacula.reporting.figures.base import (
     svg,
 )
 from novacula.reporting.figures.histograms import steps
-from novacula.reporting.numbers import count, number
-from novacula.reporting.statistics import evenly, rank_counts
+from novacula.reporting.words.numbers import count, number
 
 MOST_CHAINS = 8
 """Chains that are shown."""

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
+from novacula.diagnostics.scores import confusion as count_confusions
 from novacula.reporting.figures.base import (
     ACCENT,
     INK,
@@ -22,8 +23,7 @@ from novacula.reporting.figures.base import (
     style,
     svg,
 )
-from novacula.reporting.numbers import listing
-from novacula.reporting.statistics import confusion as count_confusions
+from novacula.reporting.words.numbers import listing
 
 _WRITTEN = 12  # up to this many classes the counts are written into the cells
 _NAMED = 30

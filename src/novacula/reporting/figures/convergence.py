@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from novacula.reporting.diagnosis import AIM_ESS, AIM_RHAT, LEAST_ESS, MOST_RHAT, rhat_text
+from novacula.diagnostics.scores import binned
 from novacula.reporting.figures.base import (
     ACCENT,
     INK,
@@ -29,8 +29,8 @@ from novacula.reporting.figures.base import (
     tick_texts,
 )
 from novacula.reporting.figures.histograms import steps
-from novacula.reporting.numbers import count, percent, significant
-from novacula.reporting.statistics import binned
+from novacula.reporting.words.diagnosis import AIM_ESS, AIM_RHAT, LEAST_ESS, MOST_RHAT, rhat_text
+from novacula.reporting.words.numbers import count, percent, significant
 
 _HEIGHT = 250
 _LOWEST = 1e-3  # R-hat − 1 of the first bin's right edge at most; below that differences are chance

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from novacula.diagnostics.scores import central_levels, wilson
 from novacula.reporting.figures.base import ACCENT, FAINT, MUTED, Picture, canvas, panel, style, svg
-from novacula.reporting.statistics import central_levels, wilson
 
 _LEVELS = np.linspace(0.05, 0.95, 19)
 

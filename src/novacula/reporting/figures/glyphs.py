@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, Polygon, Rectangle, Wedge
 
-from novacula.reporting.extents import base, meaning, negligible
 from novacula.reporting.figures.base import ACCENT, FAINT, INK, MUTED, RULE, canvas, style, svg
+from novacula.reporting.words.extents import base, meaning, negligible
 
 SIZE = 104
 _FRAME = 0.5  # half the side of the untransformed square

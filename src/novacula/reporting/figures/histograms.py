@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from novacula.diagnostics.scores import binned
 from novacula.reporting.figures.base import ACCENT, FAINT, canvas, panel, quiet
-from novacula.reporting.numbers import percent
-from novacula.reporting.statistics import binned
+from novacula.reporting.words.numbers import percent
 
 _LEFT, _RIGHT, _BOTTOM = 52, 16, 42
 _TITLE = 26  # above every panel

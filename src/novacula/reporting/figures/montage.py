@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from novacula.reporting.figures.base import ACCENT, INK, MUTED, Picture, canvas, panel, style, svg
-from novacula.reporting.numbers import count
+from novacula.reporting.words.numbers import count
 
 _ROWS, _COLUMNS = 6, 9
 _GAP = 0.08  # of a tile

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from novacula.reporting.figures.base import INK, MUTED, SECOND, Picture, style, svg
 from novacula.reporting.figures.histograms import Group, edges_of, histogram, stacked
-from novacula.reporting.numbers import number, percent
+from novacula.reporting.words.numbers import number, percent
 
 _BINS = 32
 _HEIGHT = 104

@@ -19,7 +19,7 @@ from novacula.reporting.figures.base import (
     svg,
     tick_texts,
 )
-from novacula.reporting.numbers import significant
+from novacula.reporting.words.numbers import significant
 
 _NAMED = 40  # above this many tensors, names would be too many to read
 _LONGEST = 24

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
+from novacula.diagnostics.scores import Bins, calibration, confidence, wilson
 from novacula.reporting.figures.base import (
     ACCENT,
     FAINT,
@@ -18,7 +19,6 @@ from novacula.reporting.figures.base import (
     style,
     svg,
 )
-from novacula.reporting.statistics import Bins, calibration, confidence, wilson
 
 _HEIGHT, _COUNTS = 430, 96
 

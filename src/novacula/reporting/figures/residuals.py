@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
+from novacula.diagnostics.scores import Z95, coverage
 from novacula.reporting.figures.base import (
     ACCENT,
     INK,
@@ -22,8 +23,7 @@ from novacula.reporting.figures.base import (
     style,
     svg,
 )
-from novacula.reporting.numbers import significant
-from novacula.reporting.statistics import Z95, coverage
+from novacula.reporting.words.numbers import significant
 
 MOST_COLUMNS = 4
 """Columns of a target that are shown."""

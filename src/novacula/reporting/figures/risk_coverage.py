@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
+from novacula.diagnostics.scores import RiskCoverage, confidence, evenly
+from novacula.diagnostics.scores import risk_coverage as curve_of
 from novacula.reporting.figures.base import ACCENT, MUTED, PAPER, SECOND, Picture, canvas, panel, quiet, style, svg
-from novacula.reporting.numbers import number, percent
-from novacula.reporting.statistics import RiskCoverage, confidence, evenly
-from novacula.reporting.statistics import risk_coverage as curve_of
+from novacula.reporting.words.numbers import number, percent
 
 _POINTS = 400  # more would not show
 _SETTLED = 0.05  # below this coverage a handful of examples decide; the height of the axis does not follow them

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from novacula.reporting.figures.base import ACCENT, FAINT, INK, MUTED, PAPER, Picture, canvas, panel, style, svg
-from novacula.reporting.numbers import significant
+from novacula.reporting.words.numbers import significant
 
 _HEIGHT, _SCORES = 400, 190
 _NAMES = {

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from novacula.reporting.extents import Meaning, base, meaning
 from novacula.reporting.figures.base import (
     ACCENT,
     INK,
@@ -23,7 +22,8 @@ from novacula.reporting.figures.base import (
     style,
     svg,
 )
-from novacula.reporting.numbers import number
+from novacula.reporting.words.extents import Meaning, base, meaning
+from novacula.reporting.words.numbers import number
 
 History = Sequence[Mapping[str, Any]]
 _HEIGHT = 232

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
+from novacula.diagnostics.scores import binned
 from novacula.reporting.figures.base import ACCENT, MUTED, SECOND, Picture, style, svg
 from novacula.reporting.figures.histograms import Group, edges_of, finish, histogram, stacked, steps
-from novacula.reporting.numbers import count, number, percent
-from novacula.reporting.statistics import binned
+from novacula.reporting.words.numbers import count, number, percent
 
 _BINS = 24
 _HEIGHT = 84

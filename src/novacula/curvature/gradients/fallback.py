@@ -1,0 +1,72 @@
+"""Per-example Jacobians of any network and any parameter, where hooks do not reach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.func import jacrev, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from novacula.core.forward import Forward
+from novacula.core.params import Params
+from novacula.curvature.gradients.hooks import start
+
+
+def jacobian_by_vmap(
+    forward: Forward, params: Params, xs: Tensor, names: Sequence[str], *, create_graph: bool, chunk: int
+) -> Params:
+    """`torch.func.jacrev` of one example, mapped over examples.
+
+    Args:
+        forward: The network.
+        params: All weights.
+        xs: Inputs ``(B, S, …)``.
+        names: The parameters to differentiate in.
+        create_graph: Whether the result can be differentiated.
+        chunk: How many examples to take at once.
+
+    Returns:
+        Tensors ``(B, C, *shape)``.
+    """
+
+    def one(some: Params, x: Tensor) -> Tensor:
+        return forward.average({**params, **some}, x.unsqueeze(0))[0]
+
+    some = {name: params[name] for name in names}
+    xs = xs if create_graph else xs.detach()
+    with torch.set_grad_enabled(create_graph), sdpa_kernel(SDPBackend.MATH):
+        return vmap(jacrev(one), in_dims=(None, 0), chunk_size=chunk)(some, xs)
+
+
+def jacobian_by_loop(
+    forward: Forward, params: Params, xs: Tensor, names: Sequence[str], anchor: Tensor, *, create_graph: bool
+) -> Params:
+    """Backward passes for every output of every example.
+
+    Args:
+        forward: The network.
+        params: All weights.
+        xs: Inputs ``(B, S, …)``.
+        names: The parameters to differentiate in.
+        anchor: Where graphs start, see `Coverage`.
+        create_graph: Whether the result can be differentiated.
+
+    Returns:
+        Tensors ``(B, C, *shape)``.
+    """
+    rows: list[Params] = []
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        some = {name: params[name] if params[name].requires_grad else start(anchor, params[name]) for name in names}
+        nodes = list(some.values())
+        for n in range(xs.shape[0]):
+            f = forward.average({**params, **some}, (xs if create_graph else xs.detach())[n : n + 1])[0]
+            columns = [
+                torch.autograd.grad(
+                    fc, nodes, retain_graph=True, create_graph=create_graph, allow_unused=True, materialize_grads=True
+                )
+                for fc in f
+            ]
+            rows.append({name: torch.stack(c) for name, c in zip(names, zip(*columns, strict=True), strict=True)})
+    return {name: torch.stack([row[name] for row in rows]) for name in names}

@@ -1,0 +1,120 @@
+"""One forward pass under hooks: the calls of a network's layers, as nodes of one graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from novacula.core.forward import Forward
+from novacula.core.params import Params
+from novacula.curvature.gradients.sites import Layer, Site
+
+
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """One recorded forward pass.
+
+    Args:
+        outputs: Averaged outputs ``f̄ (B, C)``, with their graph.
+        sites: The calls of covered weights and biases, in the order of the calls.
+        covered: The parameters that `per_example_gradients` returns.
+        params: The weights.
+    """
+
+    outputs: Tensor
+    sites: tuple[Site, ...]
+    covered: tuple[str, ...]
+    params: Params
+
+
+def record(
+    forward: Forward, params: Params, xs: Tensor, anchor: Tensor, names: frozenset[str], copies: bool
+) -> tuple[Captured, bool]:
+    """Run the network under hooks that keep every call of the layers a `Site` can describe.
+
+    Args:
+        forward: The network.
+        params: Its weights (others of its tensors may be among them).
+        xs: Inputs ``(B, S, …)``.
+        anchor: Where graphs start, see `Coverage`.
+        names: The parameters to look for.
+        copies: Whether to keep copies, and give the network copies, because it works in place.
+
+    Returns:
+        The record, and whether everything in it is still as it was when it was recorded.
+    """
+    aliases = _first_names(forward.module)
+    sites: list[Site] = []
+    versions: list[tuple[int, int]] = []
+
+    def hook(layer: str, module: Layer) -> Callable[..., Tensor | None]:
+        weight, bias = (
+            name if name in names else None
+            for name in (aliases.get(f"{layer}.{k}" if layer else k) for k in ("weight", "bias"))
+        )
+
+        def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
+            if weight is None and bias is None:
+                return None
+            x = args[0] if args else kwargs["input"]
+            # Starting the graph here keeps weights out of it: backward computes no weight gradients.
+            node = output if output.requires_grad else start(anchor, output)
+            x = x.clone() if copies else x
+            buffers = dict(module.named_buffers(recurse=False))
+            sites.append(Site(layer, weight, bias, module, buffers, x, node, xs.shape[0], xs.shape[1]))
+            versions.append((x._version, node._version))
+            return node.clone() if copies else node
+
+        return keep
+
+    with ExitStack() as stack:
+        stack.enter_context(torch.enable_grad())
+        # The other attention kernels have no second derivative.
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        for layer, module in forward.module.named_modules():
+            if isinstance(module, Layer):
+                handle = module.register_forward_hook(hook(layer, module), prepend=True, with_kwargs=True)
+                stack.callback(handle.remove)
+        outputs = forward.average(params, xs)
+    intact = all((s.input._version, s.output._version) == v for s, v in zip(sites, versions, strict=True))
+    return Captured(outputs, tuple(sites), tuple(n for n in params if n in names), params), intact
+
+
+def start(anchor: Tensor, x: Tensor) -> Tensor:
+    """Begin a graph at a tensor that does not require a gradient.
+
+    Args:
+        anchor: A scalar that requires a gradient (and will not get one); the graph's only leaf.
+        x: Any tensor.
+
+    Returns:
+        The same values, as a node that gradients can be taken of.
+    """
+    return _Start.apply(anchor, x)
+
+
+class _Start(torch.autograd.Function):
+    """The identity, as a place where a graph starts."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[None, None]:
+        return None, None
+
+
+def _first_names(module: nn.Module) -> dict[str, str]:
+    # Each name of a parameter → its first name, under which a tied weight is known.
+    first: dict[int, str] = {}
+    names: dict[str, str] = {}
+    for name, w in module.named_parameters(remove_duplicate=False):
+        names[name] = first.setdefault(id(w), name)
+    return names

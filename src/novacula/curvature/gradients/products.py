@@ -1,0 +1,147 @@
+"""Products with the Jacobian of one batch and its transpose, without forming it.
+
+Both run in reverse mode: ``Jᵀq`` is one backward pass, and ``Jv`` is the derivative of the linear map ``q ↦ Jᵀq`` in
+the direction v, one backward pass through the first. Unlike forward mode this works for whatever autograd can
+differentiate twice (attention and in-place layers included); it costs about as much, as all vectors share the forward
+pass.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from novacula.core.params import flatten, unflatten
+from novacula.core.rng import generator
+from novacula.curvature.gradients.jacobian import Plan
+
+GROUP = 16
+"""Vectors that are multiplied at once where that works and is worth it."""
+
+SMALL = 2**16
+"""Weights up to which it is worth it: larger products take no time for bookkeeping, and memory counts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Linearised:
+    """The network around a point, on one batch.
+
+    Args:
+        plan: Gives network and weights.
+        outputs: ``f̄ (B, C)`` with a graph to the plan's leaves, and to whatever the inputs depend on if they were
+            kept.
+        dummy: A cotangent q of the outputs, zero.
+        pulled: ``Jᵀq`` as a function of it.
+    """
+
+    plan: Plan
+    outputs: Tensor
+    dummy: Tensor
+    pulled: tuple[Tensor, ...]
+
+    def pull(self, cotangents: Sequence[Tensor], *, create_graph: bool = False) -> Tensor:
+        """``Jᵀ q`` for several q.
+
+        Args:
+            cotangents: n tensors ``(B, C)``.
+            create_graph: Whether the result can be differentiated.
+
+        Returns:
+            Shape ``(n, P)``.
+        """
+        if not self.plan.batched:
+            found = [self._pull(q, create_graph, batched=False) for q in cotangents]
+            return torch.stack([flatten(dict(zip(self.plan.names, parts, strict=True))) for parts in found])
+        groups = torch.stack(list(cotangents)).split(GROUP)
+        joined = [dict(zip(self.plan.names, self._pull(q, create_graph, batched=True), strict=True)) for q in groups]
+        return torch.cat([flatten(parts, batch_dims=1) for parts in joined])
+
+    def push(self, vectors: Tensor) -> Tensor:
+        """``J v`` for several v.
+
+        Args:
+            vectors: Shape ``(n, P)``.
+
+        Returns:
+            Shape ``(n, B, C)``, without a graph.
+        """
+        used = [i for i, g in enumerate(self.pulled) if g.requires_grad]
+        nodes = [self.pulled[i] for i in used]
+        batched = self.plan.batched
+        found = []
+        vectors = vectors.detach().to(self.plan.dtype)
+        for part in vectors.split(GROUP) if batched else vectors.unbind(0):
+            parts = list(unflatten(part, self.plan.leaves).values())
+            directions = [parts[i] for i in used]
+            (pushed,) = torch.autograd.grad(
+                nodes, self.dummy, directions, retain_graph=True, materialize_grads=True, is_grads_batched=batched
+            )
+            found.append(pushed)
+        return torch.cat(found) if batched else torch.stack(found)
+
+    def _pull(self, q: Tensor, create_graph: bool, batched: bool) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(
+            self.outputs,
+            list(self.plan.leaves.values()),
+            q,
+            retain_graph=True,
+            create_graph=create_graph,
+            allow_unused=True,
+            materialize_grads=True,
+            is_grads_batched=batched,
+        )
+
+
+def linearise(made: Plan, xs: Tensor, *, keep: bool = False) -> Linearised:
+    """Evaluate the network on a batch, ready for products.
+
+    Args:
+        made: The plan.
+        xs: Inputs ``(B, S, …)``.
+        keep: Whether to keep the graph behind ``xs`` (and other tensors), for derivatives of the products.
+
+    Returns:
+        The linearised network.
+    """
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the other attention kernels have no second derivative
+        outputs = made.problem.forward.average({**made.problem.params, **made.leaves}, xs if keep else xs.detach())
+        dummy = torch.zeros_like(outputs, requires_grad=True)
+        pulled = torch.autograd.grad(
+            outputs, list(made.leaves.values()), dummy, create_graph=True, allow_unused=True, materialize_grads=True
+        )
+    return Linearised(made, outputs, dummy, pulled)
+
+
+def can_batch(made: Plan) -> bool:
+    """Whether several vectors can be multiplied at once: the network is small, and vmap covers its derivatives.
+
+    Args:
+        made: The plan.
+
+    Returns:
+        Whether that gives what one vector at a time gives.
+    """
+    if made.weights > SMALL:
+        return False
+    xs, _ = next(made.chunks())
+    one = linearise(made, xs[:1])
+    both = replace(one, plan=replace(made, batched=True))
+    vectors = torch.randn(2, made.weights, generator=generator(0, "vectors")).to(made.leaves[made.names[0]])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # vmap warns where it falls back to a slow loop of its own
+            pushed = both.push(vectors)
+            pulled = both.pull(pushed.unbind(0), create_graph=True)
+    except (RuntimeError, UserWarning):
+        return False
+    tolerance = torch.finfo(pushed.dtype).eps ** 0.5
+    expected = one.push(vectors)
+    return all(
+        bool((found - true).norm() <= tolerance * true.norm())
+        for found, true in ((pushed, expected), (pulled, one.pull(expected.unbind(0))))
+    )

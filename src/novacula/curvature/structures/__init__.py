@@ -1,0 +1,1 @@
+"""The structures in which a curvature can be held, one a file."""

@@ -1,0 +1,312 @@
+"""The exact GGN of the last linear layer, all other weights held fixed.
+
+With features ``φ(x)``, averaged over the transformed copies, and ``f̄ = W φ̄ + b``, the rows are
+``L_n[:, k] ⊗ (φ̄_n, 1)``: one forward pass gives them. The features may carry a graph to whatever the inputs depend on.
+That a layer is last is checked by values, and the rows are checked against autograd's; where they disagree (the weight
+is tied to another layer, say), per-example gradients are used instead and the result says so.
+
+References:
+    Being Bayesian, even just a bit, fixes overconfidence in ReLU networks. A. Kristiadi, M. Hein, P. Hennig, 2020.
+    arXiv:2002.10118.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from novacula.core.errors import InputError
+from novacula.core.params import Params
+from novacula.curvature.gradients.jacobian import BUDGET, Plan, jacobian, plan, rows, unit_factor
+from novacula.curvature.problem import LogDet, Problem
+from novacula.curvature.structures.exact import Exact, ExactCovariance, assemble
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """The last layer of a network.
+
+    Args:
+        made: The plan for its parameters.
+        layer: Its name in the network.
+        weight: The weight's name among the parameters; None where it is frozen.
+        bias: The same for the bias; None where there is none.
+    """
+
+    made: Plan
+    layer: str
+    weight: str | None
+    bias: str | None
+
+    def run(self, xs: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate the network.
+
+        Args:
+            xs: Inputs ``(B, S, …)``.
+
+        Returns:
+            What the layer sees, averaged over copies and with a 1 for the bias, ``(B, D)``; and the outputs ``(B, C)``.
+        """
+        problem = self.made.problem
+        graph = problem.differentiable and torch.is_grad_enabled()
+        with torch.set_grad_enabled(graph):
+            calls, f = _trace(problem, xs if graph else xs.detach(), self.layer)
+            phi = calls[-1][1].unflatten(0, xs.shape[:2]).mean(1)
+            parts = ([phi] if self.weight else []) + ([torch.ones_like(phi[:, :1])] if self.bias else [])
+            return torch.cat(parts, 1), f
+
+    def rows(self, xs: Tensor, y: Tensor, factor: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
+        """The rows of the layer's parameters.
+
+        Args:
+            xs: Inputs ``(B, S, …)``.
+            y: Labels.
+            factor: Instead of the problem's.
+
+        Returns:
+            Shape ``(B, K, P)``.
+        """
+        phi, f = self.run(xs)
+        with torch.set_grad_enabled(self.made.problem.differentiable and torch.is_grad_enabled()):
+            v = (self.made.problem.factor if factor is None else factor)(f, y)
+            products = torch.einsum("bck,bd->bkcd", v, phi).flatten(2)
+        return products[:, :, self.order().argsort()]
+
+    def order(self) -> Tensor:
+        """Where the entry of output c and feature d stands among the P weights.
+
+        Returns:
+            Positions, shape ``(C · D,)``.
+        """
+        params, offset, columns = self.made.problem.params, 0, {}
+        for name in self.made.names:
+            size = params[name].numel()
+            columns[name] = torch.arange(offset, offset + size).reshape(self.made.outputs, -1)
+            offset += size
+        return torch.cat([columns[name] for name in (self.weight, self.bias) if name is not None], 1).flatten()
+
+
+@dataclass(frozen=True, eq=False)
+class LastLayer:
+    """The exact GGN of the last layer.
+
+    Args:
+        exact: The matrix.
+        head: The layer; None where its rows come from autograd.
+    """
+
+    exact: Exact
+    head: Head | None
+
+    @property
+    def structure(self) -> str:
+        """``"last_layer"``."""
+        return self.exact.structure
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The layer's parameters."""
+        return self.exact.names
+
+    @property
+    def fallback(self) -> dict[str, str]:
+        """Parameters whose rows come from autograd."""
+        return self.exact.fallback
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Reservations."""
+        return self.exact.warnings
+
+    def log_det(self, precision: Params, *, scale: float | Tensor = 1.0) -> LogDet:
+        """``log |scale·H + Λ| − log |Λ|`` of the layer's parameters; see `Exact.log_det`.
+
+        Args:
+            precision: The prior's, by name; other names are ignored.
+            scale: A factor for H.
+
+        Returns:
+            The value, with gradients; a standard error of 0.
+        """
+        return self.exact.log_det(precision, scale=scale)
+
+    def covariance(self, precision: Params, *, scale: float = 1.0) -> ExactCovariance | LastLayerCovariance:
+        """Factorise ``scale·H + Λ``.
+
+        Args:
+            precision: The prior's, by name.
+            scale: A factor for H.
+
+        Returns:
+            The covariance.
+        """
+        inner = self.exact.covariance(precision, scale=scale)
+        return inner if self.head is None else LastLayerCovariance(inner, inner.matrix(), self.head)
+
+    def diagonal(self) -> Params:
+        """The diagonal of H.
+
+        Returns:
+            Tensors of the parameters' shapes.
+        """
+        return self.exact.diagonal()
+
+    def dense(self) -> Tensor:
+        """H of the layer.
+
+        Returns:
+            Shape ``(P, P)``.
+        """
+        return self.exact.dense()
+
+
+@dataclass(frozen=True, eq=False)
+class LastLayerCovariance:
+    """The covariance of the last layer's weights, with predictions at the price of a forward pass.
+
+    Args:
+        exact: The factorised matrix.
+        matrix: The covariance itself, ``(P, P)``.
+        head: The layer.
+    """
+
+    exact: ExactCovariance
+    matrix: Tensor
+    head: Head
+
+    def sample(self, n: int, rng: torch.Generator) -> Params:
+        """Draw deviations.
+
+        Args:
+            n: How many.
+            rng: Randomness.
+
+        Returns:
+            Tensors ``(n, *shape)``.
+        """
+        return self.exact.sample(n, rng)
+
+    def solve(self, v: Params) -> Params:
+        """Apply the covariance.
+
+        Args:
+            v: One vector, by name.
+
+        Returns:
+            ``(scale·H + Λ)⁻¹ v``.
+        """
+        return self.exact.solve(v)
+
+    @torch.no_grad()
+    def variance(self, xs: Tensor) -> Tensor:
+        """``J Σ Jᵀ``, from the features alone.
+
+        Args:
+            xs: Inputs ``(B, S, …)``.
+
+        Returns:
+            Shape ``(B, C, C)``, in the dtype of the weights.
+        """
+        c = self.head.made.outputs
+        order = self.head.order()
+        blocks = self.matrix[order][:, order].unflatten(0, (c, -1)).unflatten(2, (c, -1))  # (C, D, C, D)
+        blocks = blocks.permute(1, 0, 2, 3)
+        size = max(1, BUDGET // (8 * c * c * blocks.shape[0]))
+        found = []
+        for x in xs.split(size):
+            phi, _ = self.head.run(x)
+            half = (phi.to(blocks) @ blocks.flatten(1)).unflatten(1, blocks.shape[1:])
+            found.append((half @ phi.to(blocks)[:, None, :, None]).squeeze(-1).to(phi.dtype))
+        return torch.cat(found)
+
+
+def last_layer(problem: Problem, name: str | None = None) -> LastLayer:
+    """The GGN of the network's last layer.
+
+    Args:
+        problem: The problem.
+        name: The layer's name in the network; by default the `nn.Linear` whose output is the network's.
+
+    Returns:
+        The curvature of the layer's parameters, with gradients where the problem is differentiable.
+
+    Raises:
+        InputError: If no linear layer's output is the network's, or the layer has no trainable parameter.
+    """
+    xs, y = next(iter(problem.batches()))
+    xs, y = xs[:2].detach(), y[:2]
+    layer = _detect(problem, xs) if name is None else name
+    modules = dict(problem.forward.module.named_modules())
+    if layer not in modules:
+        raise InputError("the name of a layer", repr(layer), f"use one of {', '.join(n for n in modules if n)}")
+    aliases = _first_names(problem.forward.module)
+    own = {key: aliases[f"{layer}.{key}" if layer else key] for key, _ in modules[layer].named_parameters()}
+    own = {key: alias for key, alias in own.items() if alias in problem.params}
+    if not own:
+        raise InputError(f"trainable parameters in layer {layer!r}", "none", "name another layer, or unfreeze this one")
+    made = plan(problem, tuple(own.values()))
+    head = Head(made, layer, own.get("weight"), own.get("bias"))
+    if isinstance(modules[layer], nn.Linear) and _plain(head, xs, y):
+        return LastLayer(
+            assemble(made, head.rows, lambda x: head.rows(x, y, unit_factor), structure="last_layer"), head
+        )
+    found = assemble(made, lambda x, t: rows(made, x, t), lambda x: jacobian(made, x), structure="last_layer")
+    why = f"{layer!r} is not a plain last layer: exact block from per-example gradients"
+    return LastLayer(replace(found, fallback=dict.fromkeys(made.names, why)), None)
+
+
+def _plain(head: Head, xs: Tensor, y: Tensor) -> bool:
+    # Whether features give the rows that autograd gives.
+    problem = head.made.problem
+    calls, f = _trace(problem, xs, head.layer)
+    if len(calls) != 1 or not _is_output(calls[0][2], f, xs):
+        return False
+    with torch.no_grad():
+        mine, true = head.rows(xs, y), rows(head.made, xs, y)
+    return bool((mine - true).norm() <= torch.finfo(true.dtype).eps ** 0.5 * true.norm())
+
+
+def _detect(problem: Problem, xs: Tensor) -> str:
+    calls, f = _trace(problem, xs, None)
+    found = [layer for layer, _, output in calls if _is_output(output, f, xs)]
+    if not found:
+        raise InputError(
+            "a network whose output is that of an nn.Linear layer",
+            f"{type(problem.forward.module).__name__}, whose output is that of none of its {len(calls)} linear layers",
+            "name a layer (its exact block is used), or choose structure='kron'",
+        )
+    return found[-1]
+
+
+def _is_output(output: Tensor, f: Tensor, xs: Tensor) -> bool:
+    copies = xs.shape[0] * xs.shape[1]
+    return output.shape == (copies, f.shape[1]) and torch.equal(output.unflatten(0, xs.shape[:2]).mean(1), f)
+
+
+def _trace(problem: Problem, xs: Tensor, layer: str | None) -> tuple[list[tuple[str, Tensor, Tensor]], Tensor]:
+    # The calls (name, input, output) of linear layers, or of one of them, and the averaged outputs.
+    calls: list[tuple[str, Tensor, Tensor]] = []
+
+    def hook(name: str) -> Callable[..., None]:
+        def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+            calls.append((name, args[0] if args else kwargs["input"], output))
+
+        return record
+
+    with ExitStack() as stack:
+        for name, module in problem.forward.module.named_modules():
+            if name == layer or (layer is None and isinstance(module, nn.Linear)):
+                stack.callback(module.register_forward_hook(hook(name), with_kwargs=True).remove)
+        f = problem.forward.average(problem.params, xs)
+    return calls, f
+
+
+def _first_names(module: nn.Module) -> dict[str, str]:
+    # Each name of a parameter → its first, under which a tied weight is known.
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(w), name) for name, w in module.named_parameters(remove_duplicate=False)}

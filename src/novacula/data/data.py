@@ -1,0 +1,300 @@
+"""`Data`: an immutable dataset in memory, with seeded splits and batches and a fingerprint of its contents.
+
+Everything random is a function of a seed and of what it is for, so that a run can be repeated or resumed exactly. The
+fingerprint tells whether two numbers speak of the same data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from novacula.core.errors import InputError
+from novacula.core.rng import generator
+from novacula.data.arrays import frame_columns
+from novacula.data.datasets import read_dataset
+from novacula.data.inputs import as_inputs
+from novacula.data.labels import Task, as_labels
+
+if TYPE_CHECKING:
+    from novacula.data.standardise import Standardiser
+
+
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class Data:
+    """Inputs and labels.
+
+    Arrays are copied; tensors are not, and must not be changed in place afterwards. NumPy arrays, lists and frames
+    become torch's default floating dtype (``float32``) whatever their own, unless ``dtype`` is given; a floating
+    *tensor* keeps its dtype. See `as_inputs` for images and `as_labels` for how the task is guessed.
+
+    Args:
+        x: Inputs of shape ``(N, …)``: tensor, NumPy array, nested lists, or pandas frame.
+        y: Labels of shape ``(N,)`` or ``(N, D)``; whole numbers, booleans, strings or floats.
+        name: A name, for people.
+        classes: Names of the classes 0, 1, …; string labels are numbered by it (by default sorted).
+        task: What ``y`` is, where the guess is wrong: whole numbers may be classes or measurements.
+        columns: Names of the columns of a table ``x``; a frame brings its own.
+        tokens: Whether ``x`` holds whole-number ids, kept as int64.
+        dtype: The floating dtype wanted.
+        scaling: The transformation to standard units that ``x`` and ``y`` went through (`Standardiser.apply` sets it).
+
+    Attributes:
+        x: Inputs, floats (or int64 ids), shape ``(N, …)``.
+        y: Labels: int64 ``(N,)`` for classification, floats of 0 and 1 ``(N, C)`` for multilabel, floats ``(N, D)`` for
+            regression.
+
+    Raises:
+        InputError: If values are missing, not finite or not numbers (with row, and column or channel and pixel), if the
+            lengths differ, or there are fewer than two rows.
+
+    Example:
+        >>> data = Data([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]], ["cat", "dog", "cat"], name="pets")
+        >>> data.n, data.task, data.classes, data.y
+        (3, 'classification', ('cat', 'dog'), tensor([0, 1, 0]))
+    """
+
+    x: Tensor
+    y: Tensor
+    name: str
+    task: Task
+    classes: tuple[str, ...]
+    columns: tuple[str, ...]
+    scaling: Standardiser | None
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        name: str = "data",
+        classes: Sequence[str] | None = None,
+        task: Task | None = None,
+        columns: Sequence[str] | None = None,
+        tokens: bool = False,
+        dtype: torch.dtype | None = None,
+        scaling: Standardiser | None = None,
+    ) -> None:
+        columns = tuple(map(str, columns)) if columns is not None else frame_columns(x)
+        inputs = as_inputs(x, tokens=tokens, dtype=dtype, columns=columns)
+        labels = as_labels(y, x=inputs, task=task, classes=classes)
+        if len(inputs) != len(labels.y):
+            raise InputError(
+                "as many labels as inputs",
+                f"{len(inputs)} inputs and {len(labels.y)} labels",
+                "check how they were paired",
+            )
+        if columns and (inputs.ndim != 2 or len(columns) != inputs.shape[1]):
+            raise InputError(
+                f"one column name for each feature of {tuple(inputs.shape[1:])}", f"{len(columns)}", "check columns="
+            )
+        self._set(
+            x=inputs, y=labels.y, name=name, task=labels.task, classes=labels.classes, columns=columns, scaling=scaling
+        )
+
+    def _set(self, **fields: object) -> Data:
+        for key, value in fields.items():
+            object.__setattr__(self, key, value)
+        return self
+
+    def with_values(self, x: Tensor, y: Tensor, *, scaling: Standardiser | None = None) -> Data:
+        """The same dataset with other values, unchecked: for code that derives them from checked ones.
+
+        Args:
+            x: Inputs, shape ``(N, …)``.
+            y: Labels, of the same task.
+            scaling: What the values went through; by default as before.
+
+        Returns:
+            A new dataset.
+        """
+        new = object.__new__(Data)
+        names = self.columns if x.ndim == 2 and x.shape[1] == len(self.columns) else ()
+        return new._set(
+            x=x,
+            y=y,
+            name=self.name,
+            task=self.task,
+            classes=self.classes,
+            columns=names,
+            scaling=scaling or self.scaling,
+        )
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        *,
+        limit: int | None = None,
+        name: str = "dataset",
+        classes: Sequence[str] | None = None,
+        task: Task | None = None,
+        tokens: bool = False,
+        dtype: torch.dtype | None = None,
+    ) -> Data:
+        """Read a dataset or loader once into memory.
+
+        A transformation that draws random numbers is drawn once for each example, and a shuffling loader once; both
+        under a fixed seed, so that the same dataset gives the same data. The global generators are left as they were.
+
+        Args:
+            dataset: A map-style ``Dataset`` (anything with ``len`` and indexing), an ``IterableDataset``, or a
+                ``DataLoader``. Items are pairs ``(x, y)``, or dictionaries with an input under ``x``, ``input``,
+                ``image``, ``pixel_values``, ``input_ids`` … and a label under ``y``, ``label``, ``target`` ….
+            limit: Read at most this many examples, the first ones.
+            name: A name, for people.
+            classes: Names of the classes.
+            task: What the labels are, where the guess would be wrong.
+            tokens: Whether inputs are whole-number ids.
+            dtype: The floating dtype wanted.
+
+        Returns:
+            The data.
+
+        Raises:
+            InputError: If items cannot be understood, or differ in shape; the message names the item.
+        """
+        x, y = read_dataset(dataset, limit)
+        return cls(x, y, name=name, classes=classes, task=task, tokens=tokens, dtype=dtype)
+
+    @property
+    def n(self) -> int:
+        """The number of examples N."""
+        return self.x.shape[0]
+
+    def __len__(self) -> int:
+        return self.n
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """The shape of one input, without the axis of examples."""
+        return tuple(self.x.shape[1:])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """BLAKE2b of contents, shapes and dtypes: 16 hexadecimal digits, the same on every machine."""
+        digest = hashlib.blake2b(digest_size=8)
+        for t in (self.x, self.y):
+            digest.update(f"{t.dtype}{tuple(t.shape)}".encode())
+            digest.update(t.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def subset(self, index: Tensor | Sequence[int] | slice) -> Data:
+        """Some of the rows.
+
+        Args:
+            index: Row numbers (a tensor or sequence), a boolean mask of length N, or a slice.
+
+        Returns:
+            A new dataset of at least one row.
+
+        Raises:
+            InputError: If no row is left, a row does not exist, or a mask has another length.
+        """
+        if isinstance(index, slice):
+            rows = torch.arange(self.n)[index]
+        else:
+            rows = torch.as_tensor(index)
+            if rows.ndim != 1 or (rows.is_floating_point() and rows.numel()):
+                raise InputError(
+                    "row numbers or a mask", f"shape {tuple(rows.shape)}, {rows.dtype}", "pass a 1-D index"
+                )
+            if rows.dtype == torch.bool:
+                if len(rows) != self.n:
+                    raise InputError(
+                        f"a mask of length {self.n}", f"length {len(rows)}", "make the mask from this dataset"
+                    )
+                rows = rows.nonzero()[:, 0]
+            bad = ((rows < -self.n) | (rows >= self.n)).nonzero()
+            if len(bad):
+                raise InputError(
+                    f"rows in 0..{self.n - 1}", f"row {int(rows[bad[0, 0]])}", "make the index from this dataset"
+                )
+        if rows.numel() == 0:
+            raise InputError("at least one row", "a subset with no rows", "check the index or mask")
+        rows = rows.to(self.x.device, torch.int64)
+        return self.with_values(self.x[rows], self.y[rows])
+
+    def split(self, train: float | int, seed: int = 0, *, stratify: bool = False) -> tuple[Data, Data]:
+        """Split the rows at random into two parts.
+
+        Args:
+            train: The first part's share (a float between 0 and 1) or its number of rows (an integer).
+            seed: Seed of the permutation.
+            stratify: Whether each class is split in the same proportion, to the nearest row (classification only).
+
+        Returns:
+            Two datasets that share no row, neither empty.
+
+        Raises:
+            InputError: If one part would be empty, or stratification is asked of another task.
+        """
+        share = isinstance(train, float)
+        if (share and not 0 < train < 1) or (not share and not 0 < train < self.n):
+            wanted = "a share between 0 and 1" if share else f"a number of rows from 1 to {self.n - 1}"
+            raise InputError(wanted, repr(train), "leave at least one row to each part")
+        n_train = min(max(round(train * self.n), 1), self.n - 1) if share else int(train)
+        order = torch.randperm(self.n, generator=generator(seed, "split"))
+        if stratify:
+            order = self._stratified(order, n_train)
+        return self.subset(order[:n_train]), self.subset(order[n_train:])
+
+    # Reorders a permutation so that its first n_train rows hold each class in proportion (largest remainders).
+    def _stratified(self, order: Tensor, n_train: int) -> Tensor:
+        if self.task != "classification":
+            raise InputError("class labels to stratify by", f"task {self.task!r}", "leave out stratify=True")
+        labels, inverse, counts = torch.unique(self.y.cpu(), return_inverse=True, return_counts=True)
+        quota = counts.double() * n_train / self.n
+        take = quota.floor().long()
+        extra = torch.argsort(quota - take, descending=True, stable=True)[: n_train - int(take.sum())]
+        take[extra] += 1
+        first, rest = [], []
+        for k in range(len(labels)):
+            members = order[inverse[order] == k]
+            first.append(members[: take[k]])
+            rest.append(members[take[k] :])
+        return torch.cat([*first, *rest])
+
+    def batches(self, batch_size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Pass over the rows once, in an order that is a function of seed and epoch.
+
+        Args:
+            batch_size: Rows a batch; the last one may be shorter.
+            seed: The run's seed.
+            epoch: Which pass this is.
+
+        Yields:
+            ``(x, y, index)``, with ``index`` the row numbers, int64.
+
+        Raises:
+            InputError: If ``batch_size`` is less than 1.
+        """
+        if batch_size < 1:
+            raise InputError("a batch size of at least 1", str(batch_size), "use for instance 128")
+        order = torch.randperm(self.n, generator=generator(seed, "batches", epoch)).to(self.x.device)
+        for index in order.split(batch_size):
+            yield self.x[index], self.y[index], index
+
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Data:
+        """The same data in another floating dtype or on another device.
+
+        Args:
+            dtype: For floating inputs and labels; whole numbers stay as they are.
+            device: Where to put the tensors.
+
+        Returns:
+            A new dataset.
+        """
+        x, y = (t.to(device=device, dtype=dtype if t.is_floating_point() else None) for t in (self.x, self.y))
+        return self.with_values(x, y)
+
+    def __repr__(self) -> str:
+        kinds = f" in {len(self.classes)} classes" if self.classes else ""
+        dtype = str(self.x.dtype).removeprefix("torch.")
+        return f"Data({self.name!r}, n={self.n}, x={self.x_shape} {dtype}, {self.task}{kinds}, {self.fingerprint})"

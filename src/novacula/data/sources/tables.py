@@ -1,0 +1,248 @@
+"""Delimited text and Parquet as named columns.
+
+Text files are read by the standard library, on every machine in the same way, so that a fingerprint does not depend on
+which packages are installed. Parquet needs pyarrow, or pandas with an engine of its own.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+import numpy as np
+
+from novacula.core.errors import InputError
+from novacula.data.tables import Source, from_columns
+
+_MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "<na>", "-nan", "#n/a"})
+_BOOLEANS = {"true": 1, "false": 0}
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """A table whose columns are checked when they are asked for: what is not used need not be in order.
+
+    Args:
+        names: The columns' names.
+        n: The number of rows.
+        read: A column by its name: numbers or strings, shape ``(N,)``; raises `InputError` for missing values and for
+            what is neither, with row, line and column.
+        missing: How many of a column's entries are missing.
+    """
+
+    names: tuple[str, ...]
+    n: int
+    read: Callable[[str], np.ndarray]
+    missing: Callable[[str], int]
+
+    def source(self, target: str | int | Sequence[str] | None, path: Path) -> Source:
+        """All columns, of which one or more are the target.
+
+        Args:
+            target: The target's column.
+            path: The file, for messages.
+
+        Returns:
+            Inputs, labels and column names.
+        """
+        return from_columns({name: self.read(name) for name in self.names}, target, str(path))
+
+
+def read_delimited(path: Path, target: str | int | Sequence[str] | None) -> Source:
+    """Read comma-, semicolon- or tab-separated text.
+
+    The delimiter is the one that the first line has most of. If every entry of the first line is a number, or any has a
+    decimal point, there is no header, and columns are called "0", "1", …. A column of whole numbers stays whole, so
+    that it may hold classes.
+
+    Args:
+        path: The file, UTF-8, perhaps gzipped.
+        target: The target's column.
+
+    Returns:
+        Inputs, labels and column names.
+
+    Raises:
+        InputError: If the file is not text, has no rows, rows of unequal length, missing values, columns of one name,
+            or a column that mixes numbers and words; the message gives row, line and column.
+    """
+    return delimited_columns(path).source(target, path)
+
+
+def delimited_columns(path: Path) -> Columns:
+    """Open comma-, semicolon- or tab-separated text; see `read_delimited`.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its columns.
+
+    Raises:
+        InputError: If the file is not text, has no rows, rows of unequal length or columns of one name.
+    """
+    try:
+        with _open(path) as file:
+            header, rows, lines = _parse(file, path)
+    except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile) as error:
+        raise InputError("UTF-8 text with one row a line", f"{path}: {error}", "save it as CSV in UTF-8") from error
+    place = {name: i for i, name in enumerate(header)}
+
+    def read(name: str) -> np.ndarray:
+        return _column([row[place[name]] for row in rows], name, lines, path)
+
+    def missing(name: str) -> int:
+        return sum(row[place[name]].lower() in _MISSING for row in rows)
+
+    return Columns(tuple(header), len(rows), read, missing)
+
+
+def read_parquet(path: Path, target: str | int | Sequence[str] | None) -> Source:
+    """Read a Parquet file.
+
+    Args:
+        path: The file.
+        target: The target's column.
+
+    Returns:
+        Inputs, labels and column names.
+
+    Raises:
+        InputError: If no reader is installed, the file cannot be read, or a column has missing values or a type that is
+            neither numbers nor text.
+    """
+    return parquet_columns(path).source(target, path)
+
+
+def parquet_columns(path: Path) -> Columns:
+    """Open a Parquet file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its columns.
+    """
+    frame = _parquet_columns(path)
+
+    def read(name: str) -> np.ndarray:
+        kept = np.asarray(frame[name], dtype=object)
+        for row, value in enumerate(kept.tolist()):
+            if value is None or value != value:
+                _refuse_missing(repr(value), f"row {row}, column {name!r} of {path}")
+        kinds = {type(v) for v in kept.tolist()}
+        if kinds <= {bool, int, float, str} and (str not in kinds or kinds == {str}):
+            return np.array(kept.tolist())
+        kind = next(k.__name__ for k in kinds if k not in {bool, int, float})
+        raise InputError(
+            "columns of numbers or text",
+            f"{kind} in column {name!r} of {path}",
+            "drop it, or convert it to numbers",
+        )
+
+    def missing(name: str) -> int:
+        return sum(value is None or value != value for value in frame[name])
+
+    return Columns(tuple(frame), len(next(iter(frame.values()), ())), read, missing)
+
+
+def _open(path: Path) -> TextIO:
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _parse(file: TextIO, path: Path) -> tuple[list[str], list[list[str]], list[int]]:
+    first = file.readline()
+    while first and not first.strip():
+        first = file.readline()
+    if not first:
+        raise InputError("a header and at least two rows", f"{path}, which is empty", "check the file")
+    delimiter = max(",;\t", key=first.count)
+    file.seek(0)
+    reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+    rows, lines = [], []
+    for row in reader:
+        if any(cell.strip() for cell in row):
+            rows.append([cell.strip() for cell in row])
+            lines.append(reader.line_num)
+    header = rows[0]
+    if all(_number(cell) is not None for cell in header) or any(isinstance(_number(cell), float) for cell in header):
+        header = [str(i) for i in range(len(header))]
+    else:
+        rows, lines = rows[1:], lines[1:]
+    repeated = [name for i, name in enumerate(header) if name in header[:i]]
+    if repeated:
+        raise InputError("columns with different names", f"{repeated[0]!r} twice in {path}", "rename one")
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(header):
+            got = f"{len(row)} in line {line} of {path}"
+            raise InputError(
+                f"{len(header)} entries in every row, as in the header", got, "quote entries with delimiters"
+            )
+    if not rows:
+        raise InputError("at least two rows", f"a header and no rows in {path}", "check the file")
+    return header, rows, lines
+
+
+def _column(cells: list[str], name: str, lines: list[int], path: Path) -> np.ndarray:
+    where = [f"row {row} (line {line}), column {name!r} of {path}" for row, line in enumerate(lines)]
+    for row, cell in enumerate(cells):
+        if cell.lower() in _MISSING:
+            _refuse_missing(repr(cell), where[row])
+    if all(cell.lower() in _BOOLEANS for cell in cells):
+        return np.array([_BOOLEANS[cell.lower()] for cell in cells])
+    numbers = [_number(cell) for cell in cells]
+    words = [row for row, number in enumerate(numbers) if number is None]
+    if not words:
+        return np.array(numbers)
+    if len(words) < len(cells):
+        raise InputError(
+            "a number, as in other rows of the column", f"{cells[words[0]]!r} in {where[words[0]]}", "correct it"
+        )
+    return np.array(cells)
+
+
+def _number(cell: str) -> int | float | None:
+    if "_" in cell:  # Python's own digit separators are not numbers in a file
+        return None
+    try:
+        whole = int(cell)
+    except ValueError:
+        try:
+            return float(cell)
+        except ValueError:
+            return None
+    return whole if abs(whole) < 2**63 else float(whole)
+
+
+def _parquet_columns(path: Path) -> dict[str, Any]:
+    try:
+        parquet = importlib.import_module("pyarrow.parquet")
+        read = parquet.read_table
+    except ImportError:
+        try:
+            read = importlib.import_module("pandas").read_parquet
+        except ImportError:
+            raise _no_reader(path) from None
+    try:
+        table = read(path)
+    except ImportError:
+        raise _no_reader(path) from None
+    except Exception as error:  # each engine raises errors of its own
+        raise InputError("a readable Parquet file", f"{path}: {error}", "write it again, or fetch it again") from error
+    columns = table.to_pydict() if type(table).__module__.startswith("pyarrow") else table.to_dict(orient="list")
+    return {str(name): values for name, values in columns.items()}
+
+
+def _no_reader(path: Path) -> InputError:
+    return InputError("pyarrow or pandas to read Parquet", f"neither, for {path}", "pip install 'novacula[tables]'")
+
+
+def _refuse_missing(shown: str, where: str) -> NoReturn:
+    raise InputError("a table without missing values", f"{shown} in {where}", "fill it in, or drop the row or column")

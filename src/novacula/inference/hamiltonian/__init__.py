@@ -1,0 +1,1 @@
+"""Hamiltonian Monte Carlo: trajectories, their mass and step size, NUTS."""

@@ -1,0 +1,1 @@
+"""Stochastic-gradient samplers, and how they find their step size."""

@@ -1,0 +1,1 @@
+"""Point estimates, what is made of their paths, and ensembles of them."""

@@ -1,0 +1,102 @@
+"""`Ensemble`: any method from several starts at once.
+
+`Ensemble(MAP())` is a deep ensemble and `Ensemble(SWAG())` is MultiSWAG. The members are trained side by side, on the
+same minibatches; what tells them apart is where they start.
+
+References:
+    Simple and scalable predictive uncertainty estimation using deep ensembles. B. Lakshminarayanan, A. Pritzel,
+    C. Blundell, 2017. arXiv:1612.01474.
+    Deep ensembles: a loss landscape perspective. S. Fort, H. Hu, B. Lakshminarayanan, 2019. arXiv:1912.02757 (that
+    members differ mostly by their starts).
+    Bayesian deep learning and a probabilistic perspective of generalization. A. G. Wilson, P. Izmailov, 2020.
+    arXiv:2002.08791 (MultiSWAG).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from novacula.core.errors import InputError
+from novacula.core.rng import split
+from novacula.data.data import Data
+from novacula.inference.method import Batching, Info, Method, Start
+from novacula.inference.optimising.map import MAP
+from novacula.inference.starts import starts
+from novacula.posteriors.base import Posterior
+from novacula.target import Density
+from novacula.target.batch import Batch
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Run a method from M starts: the given one, and fresh draws of the network's initialisation.
+
+    Args:
+        method: What each member does. It decides the posterior: the mixture of the members'.
+        members: M.
+
+    Raises:
+        InputError: If ``members`` is not positive, or the method is itself an ensemble.
+
+    Example:
+        >>> Ensemble(MAP(lr=1e-2), members=5).members
+        5
+    """
+
+    method: Method = field(default_factory=MAP)
+    members: int = 5
+
+    def __post_init__(self) -> None:
+        if self.members < 1 or isinstance(self.method, Ensemble):
+            got = "an ensemble of ensembles" if isinstance(self.method, Ensemble) else f"members={self.members}"
+            raise InputError("one or more members of a method", got, "use Ensemble(MAP(), members=5)")
+
+    @property
+    def batching(self) -> Batching:
+        """The method's."""
+        return self.method.batching
+
+    def init(self, target: Density, data: Data | None, rng: torch.Generator, start: Start) -> Any:
+        """The method's first state, at more starts.
+
+        Args:
+            target: The target.
+            data: The training data.
+            rng: Randomness of the starts, and of the method.
+            start: The first weights of the first members.
+
+        Returns:
+            The method's first state.
+        """
+        others = starts(target, start.members * self.members, split(rng))
+        params = {k: torch.cat([w, others[k][start.members :]]) for k, w in start.params.items()}
+        return self.method.init(target, data, rng, Start(params, start.steps))
+
+    def step(self, target: Density, state: Any, batch: Batch, rng: torch.Generator) -> tuple[Any, Info]:
+        """The method's step.
+
+        Args:
+            target: The target.
+            state: The method's state.
+            batch: A minibatch, which all members see.
+            rng: Randomness.
+
+        Returns:
+            The state after, and what the method says about the step.
+        """
+        return self.method.step(target, state, batch, rng)
+
+    def posterior(self, target: Density, state: Any) -> Posterior:
+        """The mixture of the members' posteriors.
+
+        Args:
+            target: The target.
+            state: The last state.
+
+        Returns:
+            What the method makes of several members.
+        """
+        return self.method.posterior(target, state)

@@ -1,0 +1,84 @@
+"""`MAP`: the most probable weights, by Adam on minibatches with a one-cycle learning rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from novacula.core.params import Params, unstack
+from novacula.data.data import Data
+from novacula.inference.method import Batching, Info, Start
+from novacula.inference.optimising.adam import AdamState, adam_init, adam_step, one_cycle
+from novacula.posteriors.base import Point, Posterior
+from novacula.posteriors.mixture import mixture
+from novacula.target import Density
+from novacula.target.batch import Batch
+from novacula.target.many import loss_and_gradient
+
+
+@dataclass(frozen=True, eq=False)
+class MAPState:
+    """The members' weights and their optimisers' state."""
+
+    params: Params
+    adam: AdamState
+
+
+@dataclass(frozen=True)
+class MAP:
+    """Maximise the log-posterior ``Σ log p(y|f̄(w, x)) + log p(w)`` over the weights.
+
+    Args:
+        lr: Peak learning rate of Adam.
+        schedule: ``"one-cycle"`` or ``"constant"``.
+    """
+
+    lr: float = 2e-3
+    schedule: Literal["one-cycle", "constant"] = "one-cycle"
+
+    batching: Batching = field(default="mini", init=False, repr=False)
+
+    def init(self, target: Density, data: Data | None, rng: torch.Generator, start: Start) -> MAPState:
+        """Start where the members start.
+
+        Args:
+            target: Not used.
+            data: Not used.
+            rng: Not used.
+            start: The members' first weights.
+
+        Returns:
+            The first state.
+        """
+        return MAPState(start.params, adam_init(start.params))
+
+    def step(self, target: Density, state: MAPState, batch: Batch, rng: torch.Generator) -> tuple[MAPState, Info]:
+        """One step of Adam on the negative log-posterior per example.
+
+        Args:
+            target: The target.
+            state: The state before.
+            batch: A minibatch.
+            rng: Randomness of the transformations.
+
+        Returns:
+            The state after, and the loss.
+        """
+        losses, grads = loss_and_gradient(target, state.params, batch, rng)
+        factor = one_cycle(batch.progress) if self.schedule == "one-cycle" else 1.0
+        params, adam = adam_step(state.params, grads, state.adam, self.lr * factor)
+        return MAPState(params, adam), Info(float(losses.mean()))
+
+    def posterior(self, target: Density, state: MAPState) -> Posterior:
+        """The point itself.
+
+        Args:
+            target: The target, which the point keeps.
+            state: The last state.
+
+        Returns:
+            A posterior of one point, or a mixture of the members' points.
+        """
+        return mixture([Point(w, target) for w in unstack(state.params)])

@@ -1,0 +1,1 @@
+"""Populations that follow the posterior from the prior to the data."""

@@ -1,0 +1,131 @@
+"""Recording draws of a sampler as its run goes on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from novacula.core.errors import InputError
+from novacula.core.params import Params, count, flatten
+from novacula.data.data import Data
+from novacula.inference.method import Start
+from novacula.posteriors.base import many_weights
+from novacula.posteriors.draws import Draws
+from novacula.target import Density, Target
+
+_PROBES = 32
+_LARGEST = 2**32  # bytes of recorded draws
+
+
+@dataclass(frozen=True, eq=False)
+class Recorder:
+    """Room for K draws of M chains, filled in place as the run goes on.
+
+    Args:
+        flat: Weights as vectors, shape ``(K, M, P)``.
+        log_density: Shape ``(K, M)``; NaN where the method does not know it.
+        count: How many are filled.
+        first: The step whose result is the first that may be recorded.
+        steps: Over how many steps from there the draws are spread, as evenly as whole steps allow.
+    """
+
+    flat: Tensor
+    log_density: Tensor
+    count: int
+    first: int
+    steps: int
+
+    @classmethod
+    def of(cls, start: Start, *, warmup: int, keep: int) -> Recorder:
+        """Room for what a run will leave.
+
+        Args:
+            start: The run's start and length.
+            warmup: Steps at the start of which nothing is kept.
+            keep: The most draws to keep of each chain, spread evenly over the others.
+
+        Returns:
+            An empty recorder.
+
+        Raises:
+            InputError: If no step is left after the warm-up, or the draws would take more than 4 GiB.
+        """
+        left = start.steps - warmup
+        if left < 1 or keep < 1 or warmup < 0:
+            raise InputError(
+                "steps after the warm-up, and draws to keep",
+                f"{start.steps} steps, {warmup} of them warm-up, keep={keep}",
+                "take more steps, or a shorter warm-up",
+            )
+        k = min(keep, left)
+        like = next(iter(start.params.values()))
+        p = count(start.params) // start.members
+        size = k * start.members * p * like.element_size()
+        if size > _LARGEST:
+            raise InputError(
+                "draws that fit in 4 GiB",
+                f"{k} draws of {start.members} chains of {p:,} weights, {size / 2**30:.1f} GiB",
+                "set keep= to fewer draws",
+            )
+        flat = torch.zeros(k, start.members, p, dtype=like.dtype, device=like.device)
+        logs = torch.full((k, start.members), math.nan, dtype=like.dtype, device=like.device)
+        return cls(flat, logs, 0, warmup, left)
+
+    def record(self, step: int, weights: Tensor | Params, log_density: Tensor | None = None) -> Recorder:
+        """Record the result of a step, if its turn has come.
+
+        Args:
+            step: The step, from 0.
+            weights: The chains' weights, stacked, or as vectors ``(M, P)``.
+            log_density: Theirs, shape ``(M,)``.
+
+        Returns:
+            The recorder, which shares its room with this one.
+        """
+        since = step + 1 - self.first
+        room = len(self.flat)
+        turn = since * room // self.steps > (since - 1) * room // self.steps
+        if since <= 0 or not turn or self.count == room:
+            return self
+        self.flat[self.count] = weights if isinstance(weights, Tensor) else flatten(weights, batch_dims=1)
+        if log_density is not None:
+            self.log_density[self.count] = log_density
+        return Recorder(self.flat, self.log_density, self.count + 1, self.first, self.steps)
+
+
+def draws_of(
+    target: Density,
+    recorder: Recorder,
+    data: Data | None,
+    *,
+    stats: dict[str, Tensor] | None = None,
+    warnings: Sequence[str] = (),
+) -> Draws:
+    """The posterior of recorded draws.
+
+    Args:
+        target: The target.
+        recorder: The draws.
+        data: The training data; None for a plain log-density.
+        stats: What the sampler reports for each chain, shape ``(M,)``.
+        warnings: What the sampler warns of.
+
+    Returns:
+        The posterior.
+
+    Raises:
+        InputError: If nothing was recorded.
+    """
+    if recorder.count == 0:
+        raise InputError("recorded draws", "none yet", "take more steps")
+    # Evenly spaced over the data, whose order may mean something.
+    probe = None if data is None else data.x[torch.linspace(0, data.n - 1, min(_PROBES, data.n)).long()]
+    k, like = recorder.count, target.params()
+    said = tuple(warnings)
+    if data is not None and isinstance(target, Target):
+        said += many_weights(target, like, data.n, target.temperature, "draws")
+    return Draws(target, recorder.flat[:k], recorder.log_density[:k], like, probe, stats or {}, said)

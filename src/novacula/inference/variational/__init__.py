@@ -1,0 +1,1 @@
+"""Gaussians fitted to the posterior by gradient."""

@@ -1,0 +1,212 @@
+"""`IVON`: mean-field variational inference by natural gradients, at the price of Adam.
+
+The improved variational online Newton method fits ``q(w) = Π_i N(m_i, σ_i²)`` to the target's tempered posterior. With
+``ℓ`` the mean negative log-likelihood per example, ``λ = N/(T T_l)`` the effective sample size, and ``δ = T_l Λ/N`` the
+weight decay that the prior's precisions Λ ask for, a step draws ``w = m + σ ε``, takes ``g = ∇ℓ(w)`` on a minibatch and
+estimates the diagonal of the Hessian by reparametrisation, ``g (w − m)/σ²``, without a second derivative:
+
+    ĝ ← β₁ ĝ + (1 − β₁) g
+    h ← β₂ h + (1 − β₂) ĥ + ½ (1 − β₂)² (h − ĥ)²/(h + δ),      ĥ = g (w − m)/σ²
+    m ← m − α (ĝ/(1 − β₁ᵗ) + δ m)/(h + δ)
+    σ = 1/√(λ (h + δ)),
+
+so that ``1/σ²`` is the precision ``λ h + Λ/T``. The last term of the second line keeps ``h + δ`` positive. The fixed
+point is the one that `MeanField` approaches, and so is what is said there of temperature 1; h takes some ``1/(1 − β₂)``
+steps to settle.
+
+References:
+    Variational learning is effective for large deep networks. Y. Shen, N. Daheim, B. Cong, P. Nickl, G. M. Marconi,
+    C. Bazan, R. Yokota, I. Gurevych, D. Cremers, M. E. Khan, T. Möllenhoff, 2024. arXiv:2402.17641.
+    Handling the positive-definite constraint in the Bayesian learning rule. W. Lin, M. Schmidt, M. E. Khan, 2020.
+    arXiv:2002.10060.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from novacula.core.errors import InputError
+from novacula.core.many import noisy_gradient, normal_like
+from novacula.core.params import Params, unstack
+from novacula.data.data import Data
+from novacula.inference.method import Batching, Info, Start
+from novacula.inference.optimising.adam import one_cycle
+from novacula.posteriors.base import Posterior, many_weights, network_target
+from novacula.posteriors.gaussians import DiagonalGaussian
+from novacula.posteriors.mixture import mixture
+from novacula.priors import FanIn, Gaussian
+from novacula.target import Density, Target
+from novacula.target.batch import Batch
+from novacula.target.many import owner_of
+
+
+@dataclass(frozen=True, eq=False)
+class IVONState:
+    """The members' Gaussians.
+
+    Args:
+        mean: m, shape ``(M, *shape)``.
+        hessian: h, per example.
+        momentum: ĝ.
+        count: Steps taken, t.
+        size: N.
+    """
+
+    mean: Params
+    hessian: Params
+    momentum: Params
+    count: int
+    size: int
+
+
+@dataclass(frozen=True)
+class IVON:
+    """Fit independent Gaussians to the posterior by natural gradients.
+
+    Args:
+        lr: α, at its peak; Newton's step has 1.
+        h0: h at the start; the first deviations are ``1/√(λ (h0 + δ))``.
+        beta1: β₁, the decay of the gradient's mean.
+        beta2: β₂, the decay of the Hessian's mean; the run should be longer than some ``1/(1 − β₂)`` steps.
+        clip: The largest change of a mean in a step, before it is multiplied by α: until h has settled, the division
+            by it can be off by orders of magnitude. Infinite for none.
+        samples: Draws of the weights in a step: 1, or an even number, in pairs ``m ± σ ε``.
+        temperature: T; by default the target's.
+        schedule: ``"one-cycle"`` or ``"constant"``.
+
+    Raises:
+        InputError: If a number is outside its range.
+
+    Example:
+        >>> IVON(samples=4).lr
+        0.3
+    """
+
+    lr: float = 0.3
+    h0: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.9995
+    clip: float = 0.03
+    samples: int = 2
+    temperature: float | None = None
+    schedule: Literal["one-cycle", "constant"] = "one-cycle"
+
+    batching: Batching = field(default="mini", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "h0", "temperature"):
+            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
+                raise InputError(f"{name} above zero", str(value), "leave it out for the default")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} in [0, 1)", str(getattr(self, name)), "leave it out for the default")
+        if not self.clip > 0:
+            raise InputError("clip above zero", str(self.clip), "use math.inf for none")
+        if self.samples < 1 or (self.samples > 1 and self.samples % 2):
+            raise InputError("1 sample or an even number", str(self.samples), "use samples=2, a pair")
+        if self.schedule not in {"one-cycle", "constant"}:
+            raise InputError("schedule='one-cycle' or 'constant'", repr(self.schedule), "leave it out")
+
+    def init(self, target: Density, data: Data, rng: torch.Generator, start: Start) -> IVONState:
+        """Gaussians around where the members start.
+
+        Args:
+            target: The target.
+            data: The training data; only their number counts.
+            rng: Not used.
+            start: The members' first weights.
+
+        Returns:
+            The first state.
+
+        Raises:
+            InputError: If the target is a plain log-density, or its prior is not Gaussian.
+        """
+        prior = network_target(target, "IVON").prior
+        if not isinstance(prior, Gaussian | FanIn):
+            raise InputError(
+                "a Gaussian prior, whose precision is IVON's weight decay",
+                type(prior).__name__,
+                "use nv.Gaussian or nv.FanIn, or the method MeanField",
+            )
+        hessian = {k: torch.full_like(w, self.h0) for k, w in start.params.items()}
+        momentum = {k: torch.zeros_like(w) for k, w in start.params.items()}
+        return IVONState(start.params, hessian, momentum, 0, data.n)
+
+    def step(self, target: Target, state: IVONState, batch: Batch, rng: torch.Generator) -> tuple[IVONState, Info]:
+        """One step.
+
+        Args:
+            target: The target.
+            state: The state before.
+            batch: A minibatch, which the members share.
+            rng: Randomness of transformations and draws.
+
+        Returns:
+            The state after, and the loss at the drawn weights.
+        """
+        decay = _decay(target, state)
+        sd = self._sd(target, state)
+        xs = target.warp(batch.x, target.copies.train, rng)
+        sides = (1.0, -1.0) if self.samples > 1 else (1.0,)
+        first = {k: torch.zeros_like(m) for k, m in state.mean.items()}
+        curved = dict(first)
+        loss = 0.0
+
+        def misfit(w: Params) -> tuple[torch.Tensor, ...]:
+            return (-target.likelihood.log_prob(target.forward.average(w, xs), batch.y).mean(),)
+
+        for _ in range(max(1, self.samples // 2)):
+            noise = normal_like(state.mean, rng)
+            for side in sides:
+                w = {k: m + side * sd[k] * noise[k] for k, m in state.mean.items()}
+                (losses,), g = noisy_gradient(misfit, w, {}, owner=owner_of(target), rows=xs.shape[0] * xs.shape[1])
+                loss += float(losses.mean()) / self.samples
+                first = {k: first[k] + g[k] / self.samples for k in g}
+                curved = {k: curved[k] + g[k] * (side * noise[k]) / (sd[k] * self.samples) for k in g}
+        lr = self.lr * (one_cycle(batch.progress) if self.schedule == "one-cycle" else 1.0)
+        t, b1, b2 = state.count + 1, self.beta1, self.beta2
+        mean: Params = {}
+        hessian: Params = {}
+        momentum: Params = {}
+        for k, h in state.hessian.items():
+            momentum[k] = b1 * state.momentum[k] + (1 - b1) * first[k]
+            correction = 0.5 * (1 - b2) ** 2 * (h - curved[k]).square() / (h + decay[k])
+            hessian[k] = b2 * h + (1 - b2) * curved[k] + correction
+            gradient = momentum[k] / (1 - b1**t) + decay[k] * state.mean[k]
+            newton = gradient / (hessian[k] + decay[k])
+            mean[k] = state.mean[k] - lr * newton.clamp(-self.clip, self.clip)
+        new = dataclasses.replace(state, mean=mean, hessian=hessian, momentum=momentum, count=t)
+        return new, Info(loss, {"lr": lr})
+
+    def posterior(self, target: Target, state: IVONState) -> Posterior:
+        """The Gaussian, or a mixture of the members'.
+
+        Args:
+            target: The target, which the posterior keeps.
+            state: The last state.
+
+        Returns:
+            A `DiagonalGaussian`, or a `Mixture` of them.
+        """
+        temperature = self.temperature or target.temperature
+        first = {k: m[0] for k, m in state.mean.items()}
+        warnings = many_weights(target, first, state.size, temperature, "independent Gaussians")
+        members = zip(unstack(state.mean), unstack(self._sd(target, state)), strict=True)
+        return mixture([DiagonalGaussian(m, s, target, warnings) for m, s in members])
+
+    def _sd(self, target: Target, state: IVONState) -> Params:
+        effective = state.size / ((self.temperature or target.temperature) * target.likelihood_temperature)
+        return {k: (effective * (state.hessian[k] + d)).rsqrt() for k, d in _decay(target, state).items()}
+
+
+def _decay(target: Target, state: IVONState) -> Params:
+    # δ = T_l Λ/N, for each tensor; a member's weights are those of any other to a Gaussian prior.
+    like = unstack(state.mean)[0]
+    factor = target.likelihood_temperature / state.size
+    return {k: (factor * v).detach() for k, v in target.prior.precision(like).items()}

@@ -1,0 +1,66 @@
+"""Networks thinned at random: a draw is the weights and a set of masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from novacula.core.params import Params, detach
+from novacula.data.data import Data
+from novacula.posteriors.masks import Masks, check_share, masked
+from novacula.target import Target
+
+
+@dataclass(frozen=True, eq=False)
+class DropoutPosterior:
+    """Networks thinned at random.
+
+    Args:
+        mode: The weights; no mask is on.
+        masks: The masks, and the target whose network takes them.
+    """
+
+    mode: Params
+    masks: Masks
+
+    @property
+    def target(self) -> Target:
+        """The target; its network takes masks with the weights."""
+        return self.masks.target
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Dropout that the draws leave out."""
+        return self.masks.missed
+
+    def sample(self, n: int, rng: torch.Generator) -> Params:
+        """Draw masks.
+
+        Args:
+            n: How many.
+            rng: Randomness.
+
+        Returns:
+            The weights, repeated, and the masks; tensors ``(n, *shape)``.
+        """
+        like = next(iter(self.mode.values()))
+        drawn = self.masks.draw(n, like, rng)
+        return {**{k: w.expand(n, *w.shape) for k, w in self.mode.items()}, **drawn}
+
+
+def dropout_posterior(target: Target, params: Params, data: Data, *, p: float | None = None) -> DropoutPosterior:
+    """Monte-Carlo dropout for a network that was trained elsewhere, with dropout.
+
+    Args:
+        target: The target; its network has dropout layers, in eval mode.
+        params: The trained weights.
+        data: Data whose first inputs show what the dropout layers see.
+        p: The share that is dropped, in the place of the layers' own.
+
+    Returns:
+        The posterior.
+    """
+    check_share(p)
+    target, data = target.prepare(data)
+    return DropoutPosterior(detach(params), masked(target, data.x[:2], p))

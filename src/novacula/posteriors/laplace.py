@@ -1,0 +1,176 @@
+"""The Laplace approximation: a Gaussian posterior around trained weights.
+
+    w | D ~ N(w*, T (H + Λ)⁻¹),
+
+with H the generalised Gauss–Newton matrix at the mode w* in one of five structures, Λ the prior's precision, and T the
+temperature. Predictions of the Gaussian are made with the network linearised at w* (see `novacula.prediction`): weights
+sampled from it belong to that linear model, and put into the network itself they often predict nonsense.
+
+References:
+    A practical Bayesian framework for backpropagation networks. D. J. C. MacKay, 1992. Neural Computation 4(3).
+    Improving predictions of Bayesian neural nets via local linearization. A. Immer, M. Korzepa, M. Bauer, 2021.
+    arXiv:2008.08711.
+    Laplace redux: effortless Bayesian deep learning. E. Daxberger, A. Kristiadi, A. Immer, R. Eschenhagen, M. Bauer,
+    P. Hennig, 2021. arXiv:2106.14806.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from novacula.core.errors import InputError
+from novacula.core.params import Params, detach
+from novacula.core.rng import derive
+from novacula.curvature import diagonal, exact, kron, last_layer, matrix_free
+from novacula.curvature.problem import Covariance, Curvature, Problem
+from novacula.curvature.structures.names import Structure
+from novacula.data.data import Data
+from novacula.posteriors.leave_one_out.newton import LeaveOneOut
+from novacula.posteriors.leave_one_out.reference import covariance_of, reference
+from novacula.target import Target
+
+STRUCTURES: dict[str, Callable[[Problem], Curvature]] = {
+    "exact": exact,
+    "kron": kron,
+    "diag": diagonal,
+    "last_layer": last_layer,
+    "matrix_free": matrix_free,
+}
+_CHECKED = 500
+_SOLVED = 64  # where every example's variance takes solves of its own
+
+
+@dataclass(frozen=True, eq=False)
+class LaplacePosterior:
+    """``N(w*, T Σ)``; parameters that the structure does not cover stay at the mode.
+
+    Args:
+        mode: w*.
+        target: The target whose posterior it is.
+        curvature: H.
+        covariance: Σ, at temperature 1, of the parameters that the curvature covers.
+        temperature: T.
+        held_out: What the training examples say about predictions without themselves; None where it was not asked.
+    """
+
+    mode: Params
+    target: Target
+    curvature: Curvature
+    covariance: Covariance
+    temperature: float = 1.0
+    held_out: LeaveOneOut | None = None
+
+    @property
+    def structure(self) -> str:
+        """The structure's name."""
+        return self.curvature.structure
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Reservations: the curvature's, what it covers otherwise, and a predictive worse than its point estimate."""
+        found = list(self.curvature.warnings)
+        if self.curvature.fallback:
+            blocks = ", ".join(f"{name} ({what})" for name, what in self.curvature.fallback.items())
+            found.append(f"not covered by the {self.structure} structure itself: {blocks}")
+        if self.held_out is not None and (doubt := self.held_out.reservation(self.temperature)):
+            found.append(f"{self.structure}: {doubt}")
+        return tuple(found)
+
+    def sample(self, n: int, rng: torch.Generator) -> Params:
+        """Draw weights.
+
+        Args:
+            n: How many.
+            rng: Randomness.
+
+        Returns:
+            Tensors ``(n, *shape)``.
+        """
+        deviations = self.covariance.sample(n, rng)
+        root = self.temperature**0.5
+        return {
+            k: w + root * deviations[k] if k in deviations else w.expand(n, *w.shape).clone()
+            for k, w in self.mode.items()
+        }
+
+    def functional_variance(self, xs: Tensor) -> Tensor:
+        """``T J Σ Jᵀ``, the variance of the linearised outputs averaged over transformed copies.
+
+        Args:
+            xs: Inputs with their copies, shape ``(N, S, …)``; ``x.unsqueeze(1)`` without an invariance.
+
+        Returns:
+            Shape ``(N, C, C)``.
+        """
+        return self.temperature * self.covariance.variance(xs).detach()
+
+    def with_temperature(self, temperature: float) -> LaplacePosterior:
+        """The posterior at another temperature; nothing is factorised again.
+
+        Args:
+            temperature: T > 0.
+
+        Returns:
+            A posterior with the covariance ``T Σ``.
+        """
+        return dataclasses.replace(self, temperature=checked_temperature(temperature))
+
+
+def laplace_posterior(
+    target: Target,
+    params: Params,
+    data: Data,
+    *,
+    structure: Structure = "kron",
+    seed: int = 0,
+    temperature: float | None = None,
+    check: bool = True,
+) -> LaplacePosterior:
+    """The Laplace posterior around weights that were trained elsewhere.
+
+    Args:
+        target: The target.
+        params: Weights at or near a mode of the posterior.
+        data: The training data.
+        structure: How the curvature is represented.
+        seed: Seed of the transformations and probes.
+        temperature: T; by default the target's.
+        check: Whether to hold the predictive against the point estimate on training examples predicted without
+            themselves (see `leave_one_out`), and to warn where it is worse.
+
+    Returns:
+        The posterior.
+    """
+    build = builder_of(structure)
+    temperature = checked_temperature(target.temperature if temperature is None else temperature)
+    mode = detach(params)
+    with torch.no_grad():
+        curvature = build(target.problem(mode, data, seed=derive(seed, "laplace")))
+        covariance = covariance_of(target, mode, curvature)
+    held_out = None
+    if check and target.likelihood.normalised:
+        known = curvature if structure == "exact" else None
+        examples = _SOLVED if structure == "matrix_free" else _CHECKED
+        held_out = reference(target, mode, data, seed=seed, examples=examples, curvature=known).of(curvature)
+    return LaplacePosterior(mode, target, curvature, covariance, temperature, held_out)
+
+
+def builder_of(structure: str) -> Callable[[Problem], Curvature]:
+    """What computes a curvature of this structure; refuses an unknown one."""
+    if structure not in STRUCTURES:
+        raise InputError(f"a structure among {', '.join(STRUCTURES)}", repr(structure), "use structure='kron'")
+    return STRUCTURES[structure]
+
+
+def checked_temperature(temperature: float) -> float:
+    """Insist on a temperature above zero."""
+    if not 0 < temperature < float("inf"):
+        raise InputError(
+            "a temperature above zero", str(temperature), "use 1 for the posterior, less for a sharper one"
+        )
+    return temperature

@@ -1,0 +1,54 @@
+"""A posterior over some of a network's weights, the others fixed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from novacula.core.params import Params, unstack
+from novacula.posteriors.base import Posterior
+from novacula.posteriors.parts import Part
+from novacula.target import Target
+
+
+@dataclass(frozen=True, eq=False)
+class SubnetworkPosterior:
+    """A posterior over some weights, the others fixed.
+
+    Args:
+        part: Which weights, and where the others are.
+        inner: The posterior of the chosen ones. Its target's network is the same function, so that predictions of it
+            are predictions of this.
+    """
+
+    part: Part
+    inner: Posterior
+
+    @property
+    def target(self) -> Target:
+        """The whole network's target."""
+        return self.part.whole
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those of the chosen weights' posterior."""
+        return self.inner.warnings
+
+    @property
+    def mode(self) -> Params:
+        """All weights, the chosen ones at their mode."""
+        chosen = {k: w.unsqueeze(0) for k, w in self.inner.mode.items()}
+        return unstack(self.part.merge(chosen))[0]
+
+    def sample(self, n: int, rng: torch.Generator) -> Params:
+        """Draw the chosen weights.
+
+        Args:
+            n: How many.
+            rng: Randomness.
+
+        Returns:
+            All weights; tensors ``(n, *shape)``.
+        """
+        return self.part.merge(self.inner.sample(n, rng))

@@ -1,0 +1,1 @@
+"""Scores of predictions against labels, of inputs against the training data, of predictives against a reference."""

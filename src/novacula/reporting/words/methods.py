@@ -1,0 +1,121 @@
+"""How methods of inference read to people: their names, what their runs side by side are called, what they average."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from novacula.reporting.words.numbers import count
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A method as the report speaks of it.
+
+    Args:
+        name: Its name.
+        noun: What one of several runs side by side is.
+        what: What its predictions average over; empty for methods that are not known here.
+    """
+
+    name: str
+    noun: Literal["run", "chain", "population", "network"] = "run"
+    what: str = ""
+
+
+_KINDS = {
+    "map": Kind("MAP", "network", "the most probable weights"),
+    "ensemble": Kind("Ensemble", "network", "networks that were trained apart, from different starts"),
+    "multiswag": Kind(
+        "MultiSWAG", "network", "a Gaussian around each of several networks, fitted to its training path"
+    ),
+    "swag": Kind("SWAG", "run", "a Gaussian fitted to the path of training"),
+    "laplace": Kind("Laplace", "run", "a Gaussian with the curvature at the most probable weights"),
+    "meanfield": Kind("MeanField", "run", "a Gaussian, independent for each weight, fitted to the posterior"),
+    "ivon": Kind("IVON", "run", "a Gaussian, independent for each weight, learned by natural gradients"),
+    "dropout": Kind("Dropout", "run", "one network with units left out at random"),
+    "sgld": Kind("SGLD", "chain", "gradient steps on minibatches, with noise added"),
+    "csgld": Kind("cyclical SGLD", "chain", "gradient steps on minibatches with noise added, restarted in cycles"),
+    "sghmc": Kind("SGHMC", "chain", "gradient steps with momentum on minibatches, with noise added"),
+    "hmc": Kind("HMC", "chain", "simulated motion over the posterior of all the data"),
+    "nuts": Kind("NUTS", "chain", "simulated motion over the posterior of all the data, until it turns back"),
+    "smc": Kind("SMC", "population", "weights that were moved from the prior to the posterior by degrees"),
+}
+
+
+def kind_of(found: Mapping[str, Any]) -> Kind:
+    """The method of a posterior.
+
+    Args:
+        found: The record of the posterior: ``method``, and ``settings``, in which a method within it may stand.
+
+    Returns:
+        What is known of it. A `Subnetwork` is of its method's kind.
+
+    Example:
+        >>> kind_of({"method": "SGLD(lr=0.1)"}).noun, kind_of({"method": "mean-field"}).name
+        ('chain', 'MeanField')
+    """
+    name = str(found.get("method") or "")
+    if _key(name) == "sgld" and (found.get("settings") or {}).get("cycles"):
+        return _KINDS["csgld"]
+    if _key(name) == "subnetwork":
+        inner = kind_of({"method": _inner(found)})
+        return Kind(f"{inner.name or 'Subnetwork'} on some of the weights", inner.noun, inner.what)
+    if _key(name) == "ensemble" and _key(_inner(found)) == "swag":
+        return _KINDS["multiswag"]
+    return _KINDS.get(_key(name), Kind(name))
+
+
+def is_point(found: Mapping[str, Any]) -> bool:
+    """Whether a posterior is one point, over which nothing is averaged.
+
+    Args:
+        found: The record of the posterior.
+
+    Returns:
+        True for one run of `MAP`.
+    """
+    return kind_of(found).name == "MAP" and int(found.get("chains") or 1) <= 1
+
+
+def averaged(record: Mapping[str, Any]) -> str:
+    """What predictions average over, to stand in a sentence.
+
+    Args:
+        record: The contents of ``run.json``.
+
+    Returns:
+        For instance ``"4 chains of SGLD"``; empty without a posterior, or for a point.
+
+    Example:
+        >>> averaged({"posterior": {"method": "NUTS", "chains": 4}})
+        '4 chains of NUTS'
+    """
+    found = record.get("posterior") or {}
+    if not found.get("method") or is_point(found):
+        return ""
+    kind, runs = kind_of(found), int(found.get("chains") or 0)
+    if kind.noun == "network":
+        members = runs * int((found.get("settings") or {}).get("members") or 1) if runs else 0
+        inner = kind_of({"method": "SWAG" if kind.name == "MultiSWAG" else _inner(found)}).name
+        if inner in {"", "MAP", "Ensemble"}:
+            return f"an ensemble of {count(members, 'network')}" if members else "an ensemble of networks"
+        return f"an ensemble of {count(members, 'posterior') if members else 'posteriors'} of {inner}"
+    if runs > 1:
+        return f"{count(runs, kind.noun)} of {kind.name}"
+    return f"the posterior of {kind.name}" if kind.noun == "run" else f"one {kind.noun} of {kind.name}"
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^a-z]", "", re.split(r"[(:]", name, maxsplit=1)[0].lower())
+
+
+def _inner(found: Mapping[str, Any]) -> str:
+    # The method within a method: as it is written in the name, or among the settings.
+    written = re.match(r"\w+\((?:method=)?(\w+)", str(found.get("method") or ""))
+    value = (found.get("settings") or {}).get("method")
+    value = value.get("name") if isinstance(value, Mapping) else value
+    return written[1] if written else str(value or "")

@@ -1,0 +1,1 @@
+"""What people write, and the methods and models that it names."""

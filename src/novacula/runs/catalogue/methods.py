@@ -1,0 +1,290 @@
+"""Methods by name, with settings that suit a target whose prior, noise and invariances have been learned.
+
+| name | method | steps by default |
+| --- | --- | --- |
+| ``ensemble`` | `Ensemble` of 5 networks | as many as the run itself took |
+| ``swag``, ``multi-swag`` | `SWAG`, and an ensemble of 5 | the same |
+| ``dropout`` | `Dropout`, for networks that have such layers | the same |
+| ``mean-field``, ``ivon`` | `MeanField`, `IVON` | twice as many, and 4,000 or more |
+| ``sgld``, ``csgld``, ``sghmc`` | `SGLD`, the same with cycles, `SGHMC`; 4 chains | four times, and 6,000 or more |
+| ``hmc``, ``nuts`` | `HMC`, `NUTS`; 4 chains | 1,000, each on all data |
+| ``smc`` | `SMC`; 4 populations | at most 200, each on all data |
+
+``"sgld:lr=1e-3,keep=50"`` changes a method's own settings. Minibatches are those of the run, and of at least 100
+examples for SGLD and SGHMC, whose draws spread the more the noisier their gradients are.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args, get_type_hints
+
+from novacula.core.errors import InputError
+from novacula.core.params import Params, count
+from novacula.inference.dropout import Dropout
+from novacula.inference.hamiltonian.hmc import HMC
+from novacula.inference.hamiltonian.nuts import NUTS
+from novacula.inference.langevin.sgmcmc import SGHMC, SGLD
+from novacula.inference.method import Method
+from novacula.inference.optimising.ensemble import Ensemble
+from novacula.inference.optimising.map import MAP
+from novacula.inference.optimising.swag import SWAG
+from novacula.inference.particles.smc import SMC
+from novacula.inference.variational.ivon import IVON
+from novacula.inference.variational.mean_field import MeanField
+
+_LEAST = 4_000
+_LEAST_SAMPLED = 6_000
+_BATCH = 100
+_KINDS = {bool: "True or False", int: "a whole number", float: "a number"}
+_DRAWN = 2**29  # bytes of a sampler's draws
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method's defaults depend on.
+
+    Args:
+        lr: The learning rate that the weights were trained with.
+        steps: The steps that they were trained in.
+        size: Bytes of one draw of the weights.
+    """
+
+    lr: float = 4e-3
+    steps: int = 1_000
+    size: int = 4
+
+    @classmethod
+    def of(cls, params: Params, lr: float, steps: int) -> Setting:
+        """The setting of trained weights.
+
+        Args:
+            params: The trained weights.
+            lr: Their learning rate.
+            steps: Their steps.
+
+        Returns:
+            The setting.
+        """
+        return cls(lr, steps, count(params) * next(iter(params.values())).element_size())
+
+    def keep(self, chains: int, most: int) -> int:
+        """How many draws of each chain fit.
+
+        Args:
+            chains: Chains.
+            most: How many there may be.
+
+        Returns:
+            A number from 10.
+        """
+        return max(10, min(most, _DRAWN // (self.size * chains)))
+
+
+@dataclass(frozen=True)
+class Named:
+    """A method as it is chosen by its name.
+
+    Args:
+        make: The method, for a setting and a number of chains.
+        steps: Its steps, for a setting.
+        chains: Chains.
+        batch: The fewest examples a step.
+    """
+
+    make: Callable[[Setting, int], Method]
+    steps: Callable[[Setting], int]
+    chains: int = 1
+    batch: int = 1
+
+
+def _as_trained(s: Setting) -> int:
+    return s.steps
+
+
+def _twice(s: Setting) -> int:
+    return max(2 * s.steps, _LEAST)
+
+
+def _four_times(s: Setting) -> int:
+    return max(4 * s.steps, _LEAST_SAMPLED)
+
+
+METHODS: dict[str, Named] = {
+    "ensemble": Named(lambda s, m: Ensemble(MAP(lr=s.lr), members=5), _as_trained),
+    "swag": Named(lambda s, m: SWAG(lr=s.lr, swa_lr=s.lr), _as_trained),
+    "multi-swag": Named(lambda s, m: Ensemble(SWAG(lr=s.lr, swa_lr=s.lr), members=5), _as_trained),
+    "dropout": Named(lambda s, m: Dropout(lr=s.lr), _as_trained),
+    "mean-field": Named(lambda s, m: MeanField(), _twice),
+    "ivon": Named(lambda s, m: IVON(), _twice),
+    "sgld": Named(lambda s, m: SGLD(keep=s.keep(m, 100)), _four_times, 4, _BATCH),
+    "csgld": Named(lambda s, m: SGLD(cycles=5, keep=s.keep(m, 100)), _four_times, 4, _BATCH),
+    "sghmc": Named(lambda s, m: SGHMC(keep=s.keep(m, 100)), _four_times, 4, _BATCH),
+    "hmc": Named(lambda s, m: HMC(keep=s.keep(m, 500)), lambda s: 1_000, 4),
+    "nuts": Named(lambda s, m: NUTS(keep=s.keep(m, 500)), lambda s: 1_000, 4),
+    "smc": Named(lambda s, m: SMC(particles=s.keep(m, 256)), lambda s: 200, 4),
+}
+CHOICES = ("auto", "point", "laplace")
+"""What `learn` itself finds: the better of the two by the training data, the point estimate, a Laplace posterior."""
+
+
+def read_method(text: str) -> tuple[str, dict[str, Any]]:
+    """Read a method's name and settings.
+
+    Args:
+        text: ``"NAME"`` or ``"NAME:SETTING=VALUE,…"``.
+
+    Returns:
+        The name and the settings.
+
+    Raises:
+        InputError: If the name is unknown, or a setting cannot be read.
+    """
+    name, _, rest = text.partition(":")
+    known = [*CHOICES, *METHODS]
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        raise InputError(f"a posterior among {', '.join(known)}", repr(name), close[0] if close else "auto")
+    found: dict[str, Any] = {}
+    for item in filter(None, rest.split(",")):
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not equals or not key:
+            raise InputError(f"settings of {name} as SETTING=VALUE", repr(item), f"{name}:SETTING=VALUE")
+        try:
+            found[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[key] = value
+    if found and name in CHOICES:
+        raise InputError(f"no settings with {name}", f"{rest!r}", f"{name} alone")
+    return name, found
+
+
+def check_name(text: str) -> str:
+    """Check a method's name and settings before any work.
+
+    Args:
+        text: See `read_method`.
+
+    Returns:
+        The name.
+    """
+    name, changes = read_method(text)
+    if name in METHODS:
+        changed(METHODS[name].make(Setting(), 1), changes, name)
+    return name
+
+
+def method_of(text: str, setting: Setting, chains: int | None = None) -> tuple[Method, int, int, int]:
+    """A method by its name, with how it runs.
+
+    Args:
+        text: See `read_method`.
+        setting: What the defaults depend on.
+        chains: Chains, in the place of the default.
+
+    Returns:
+        The method, steps, chains, and the fewest examples of a minibatch.
+
+    Raises:
+        InputError: If the name or a setting is unknown, or a setting's value is not one it may have.
+    """
+    name, changes = read_method(text)
+    entry = METHODS[name]
+    chains = entry.chains if chains is None else chains
+    if chains < 1:
+        raise InputError("at least one chain", str(chains), "use 1 or more")
+    return changed(entry.make(setting, chains), changes, name), entry.steps(setting), chains, entry.batch
+
+
+def changed(method: Any, changes: Mapping[str, Any], name: str) -> Any:
+    """A method with other settings; those that an ensemble does not have are its method's.
+
+    Args:
+        method: The method.
+        changes: Settings by name.
+        name: The method's name, for messages.
+
+    Returns:
+        A method.
+
+    Raises:
+        InputError: If a setting is unknown or has a value of another kind.
+    """
+    own = _examples(method)
+    inner = _examples(method.method) if isinstance(method, Ensemble) else {}
+    for key, value in changes.items():
+        if key not in {**own, **inner} or key == "method":
+            known = [k for k in {**own, **inner} if k != "method"]
+            close = difflib.get_close_matches(key, known, n=1)
+            raise InputError(
+                f"settings of {name}: {', '.join(known)}", repr(key), close[0] if close else "leave it out"
+            )
+        before = own.get(key, inner.get(key))
+        if not _alike(before, value):
+            kind = _KINDS.get(type(before), "text")
+            raise InputError(f"{key} of {name} to be {kind}", repr(value), f"{name}:{key}={before or '…'}")
+    mine = {k: _cast(own[k], v) for k, v in changes.items() if k in own}
+    others = {k: _cast(inner[k], v) for k, v in changes.items() if k not in own}
+    if others:
+        within: Any = method.method
+        mine["method"] = dataclasses.replace(within, **others)
+    return dataclasses.replace(method, **mine) if mine else method
+
+
+def settings_of_name(name: str) -> tuple[str, ...]:
+    """The settings that can be changed with a name.
+
+    Args:
+        name: A method's name.
+
+    Returns:
+        Names, those of an ensemble's method included.
+    """
+    method: Any = METHODS[name].make(Setting(), 1)
+    inner = _fields(method.method) if isinstance(method, Ensemble) else {}
+    return tuple(k for k in {**_fields(method), **inner} if k != "method")
+
+
+def settings_of(method: Any) -> dict[str, Any]:
+    """A method's settings as plain values.
+
+    Args:
+        method: A frozen dataclass.
+
+    Returns:
+        By name; a method within it is a dictionary with its ``name``.
+    """
+    return {
+        k: {"name": type(v).__name__, **settings_of(v)} if dataclasses.is_dataclass(v) else v
+        for k, v in _fields(method).items()
+    }
+
+
+def _fields(method: Any) -> dict[str, Any]:
+    return {f.name: getattr(method, f.name) for f in dataclasses.fields(method) if f.init}
+
+
+def _examples(method: Any) -> dict[str, Any]:
+    # The settings, with a zero of the right kind for those that are left to the method.
+    hints = get_type_hints(type(method))
+    kinds = {k: next((t for t in get_args(hints[k]) if t is not type(None)), str) for k in _fields(method)}
+    return {k: kinds[k]() if v is None else v for k, v in _fields(method).items()}
+
+
+def _alike(before: Any, value: Any) -> bool:
+    if isinstance(before, bool) or isinstance(value, bool):
+        return isinstance(before, bool) and isinstance(value, bool)
+    if isinstance(before, int):
+        return isinstance(value, int)
+    if isinstance(before, float):
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, type(before))
+
+
+def _cast(before: Any, value: Any) -> Any:
+    return float(value) if isinstance(before, float) else value

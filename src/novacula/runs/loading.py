@@ -1,0 +1,298 @@
+"""Reading a run back so that it can predict: its network, what was learned, and the weights to average over.
+
+The network is built again by the names it had (for a person's own file, that file is needed). That it is still the same
+function of its weights is checked at a few fixed inputs. What of the weights a run keeps, `novacula.runs.packing` says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from novacula.core.errors import InputError
+from novacula.core.params import Params, flatten
+from novacula.core.rng import derive
+from novacula.core.storage.run import WEIGHTS, Run
+from novacula.data.data import Data
+from novacula.data.new import Like
+from novacula.data.standardise import Standardiser
+from novacula.posteriors.base import Point, Posterior
+from novacula.posteriors.draws import Draws
+from novacula.posteriors.dropout import DropoutPosterior
+from novacula.posteriors.laplace import LaplacePosterior, laplace_posterior
+from novacula.posteriors.masks import masked
+from novacula.posteriors.mixture import mixture
+from novacula.prediction.predict import predict
+from novacula.prediction.predictive import Predictive
+from novacula.runs.setup import Assembled, Setup, assemble, rebuild
+from novacula.target import Target
+
+_SCALING = ("x_mean", "x_sd", "y_mean", "y_sd")
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A saved run that can predict.
+
+    Args:
+        run: The run.
+        target: Its target, with what was learned.
+        posterior: What predictions average over.
+        scaling: How tables were brought to standard units; None where they were not.
+        setup: How data and network were named; None for a run that was saved from Python.
+    """
+
+    run: Run
+    target: Target
+    posterior: Posterior
+    scaling: Standardiser | None
+    setup: Setup | None
+
+    @property
+    def like(self) -> Like:
+        """What new data must be like."""
+        data = self.run.record["data"]
+        names = {k: tuple(data.get(k) or ()) for k in ("classes", "columns", "targets")}
+        dtype = next(iter(self.posterior.mode.values())).dtype
+        tokens = bool(data.get("tokens"))
+        return Like(tuple(data["input_shape"]), data["task"], **names, tokens=tokens, dtype=None if tokens else dtype)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, or of the labels of a multilabel task; their numbers where they have none."""
+        names = tuple(self.run.record["data"].get("classes") or ())
+        return names or tuple(map(str, range(int(self.run.record["outputs"]))))
+
+    def targets(self, width: int) -> tuple[str, ...]:
+        """The names of the targets; their numbers where they have none.
+
+        Args:
+            width: How many targets there are.
+
+        Returns:
+            So many names.
+        """
+        names = tuple(self.run.record["data"].get("targets") or ())
+        return names if len(names) == width else tuple(map(str, range(width)))
+
+    def predict(self, x: Tensor, **options: Any) -> Predictive:
+        """Predict inputs in their own units.
+
+        Args:
+            x: Inputs, shape ``(N, …)``, columns in the order of the training data.
+            options: As `novacula.predict` takes them.
+
+        Returns:
+            The predictive; of measurements, in standard units (`scaling` knows the way back).
+        """
+        return predict(self.posterior, x if self.scaling is None else self.scaling.inputs(x), **options)
+
+
+def load_posterior(folder: str | Path, *, target: Target | None = None, data: Data | None = None) -> Posterior:
+    """Read a run's posterior.
+
+    Args:
+        folder: The run folder.
+        target: For a run that was saved from Python: the target that it began with (any weights will do).
+        data: For a Laplace posterior of such a run: its training data, in the units it was trained in.
+
+    Returns:
+        The posterior, as `novacula.predict` takes it. It sees inputs in the units of training; `load_run` knows these.
+
+    Example:
+        >>> import tempfile, novacula as nv
+        >>> data = nv.load("digits").subset(range(60))
+        >>> target = nv.Target(nv.networks.make("linear", data.x_shape, 10))
+        >>> folder = tempfile.mkdtemp()
+        >>> record = nv.learn(target, data, epochs=1).save(folder)
+        >>> nv.predict(load_posterior(folder, target=target, data=data), data.x[:2]).mean().shape
+        torch.Size([2, 10])
+    """
+    return load_run(folder, target=target, data=data).posterior
+
+
+def load_run(folder: str | Path, *, target: Target | None = None, data: Data | None = None) -> Fitted:
+    """Read a run so that it can predict.
+
+    Args:
+        folder: The run folder.
+        target: See `load_posterior`.
+        data: See `load_posterior`.
+
+    Returns:
+        The run with its target and posterior.
+
+    Raises:
+        InputError: If the folder holds no such run, its network cannot be built again or is another function now, or
+            the training data of a Laplace posterior have changed.
+    """
+    run = Run.read(folder)
+    record, saved = run.record, _tensors(run.weights())
+    setup = Setup.of(record["setup"]) if record.get("setup") else None
+    weights = _named(saved, "weights/")
+    if not weights or "outputs" not in record:
+        raise InputError("a run with its weights", f"{run.folder}, of an earlier version", "learn it again")
+    if target is None:
+        target = _rebuilt(run, setup)
+    outputs = int(record["outputs"])
+    target = dataclasses.replace(target, likelihood=target.likelihood.bind(outputs))
+    _check_network(target, weights, saved, run)
+    learned = _named(saved, "learned/")
+    if strange := sorted(set(learned) ^ set(target.learnable())):
+        raise InputError(
+            f"a target with {', '.join(learned) or 'nothing'} to learn, as in {run.folder}",
+            f"one that differs in {', '.join(strange)}",
+            "use the same likelihood, prior and invariance",
+        )
+    target = target.with_learnable(learned)
+    scaling = None
+    if all(f"scaling/{k}" in saved for k in _SCALING):
+        x_mean, x_sd, y_mean, y_sd = (saved[f"scaling/{k}"] for k in _SCALING)
+        scaling = Standardiser(x_mean, x_sd, y_mean, y_sd)
+    stored = _tensors(run.posterior())
+    if stored:
+        posterior = _stored(target, stored, saved, record)
+    elif record.get("posterior"):
+        got = f"{run.folder}, which has none of {record['posterior'].get('method')}"
+        raise InputError("a run with a stored posterior", got, "learn again with --posterior")
+    elif (structure := (record.get("predictive") or {}).get("structure") or "point") == "point":
+        posterior = Point(weights, target)
+    else:
+        posterior = _laplace(run, target, weights, structure, setup, data)
+    return Fitted(run, target, posterior, scaling, setup)
+
+
+def training_data(fitted: Fitted) -> Assembled:
+    """Read the data that a run learned from, and make sure that they are the same.
+
+    Args:
+        fitted: The run.
+
+    Returns:
+        Training and test data in standard units.
+
+    Raises:
+        InputError: If they are not known, or have changed.
+    """
+    if fitted.setup is None:
+        raise InputError(
+            "a run of the command line", f"{fitted.run.folder}, saved from Python", "name the data themselves"
+        )
+    return _training_data(fitted.run, fitted.target, fitted.setup)
+
+
+def _training_data(run: Run, target: Target, setup: Setup) -> Assembled:
+    found = assemble(setup)
+    _same_data(run, target, found.train, setup.data)
+    return found
+
+
+def _same_data(run: Run, target: Target, train: Data, where: str) -> None:
+    wanted, got = run.record["data"].get("fingerprint"), target.prepare(train)[1].fingerprint
+    if got != wanted:
+        raise InputError(
+            f"the data that the run learned from, fingerprint {wanted}",
+            f"{where} with fingerprint {got}",
+            "put them back, or learn again",
+        )
+
+
+def _rebuilt(run: Run, setup: Setup | None) -> Target:
+    record = run.record
+    if setup is None:
+        raise InputError(
+            "a run of the command line",
+            f"{run.folder}, saved from Python, whose network only its owner can build",
+            "in Python: nv.study.load_posterior(folder, target=nv.Target(network, …))",
+        )
+    try:
+        return rebuild(setup, record["data"]["input_shape"], record["data"]["task"], int(record["outputs"]))
+    except InputError as error:
+        where = f"{error.got} (the network of {run.folder})"
+        raise InputError(error.expected, where, error.hint) from error
+
+
+def _check_network(target: Target, weights: Params, saved: Mapping[str, Tensor], run: Run) -> None:
+    own = target.params()
+    for name, w in own.items():
+        if name not in weights or weights[name].shape != w.shape:
+            got = f"shape {tuple(weights[name].shape)}" if name in weights else f"none (there are {', '.join(weights)})"
+            raise InputError(
+                f"weights {name} of shape {tuple(w.shape)}", f"{got} in {run.folder / WEIGHTS}", "use the same network"
+            )
+    if "check/outputs" not in saved:
+        return
+    with torch.no_grad():
+        found = target.forward({k: weights[k].to(w) for k, w in own.items()}, saved["check/inputs"])
+    wanted = saved["check/outputs"]
+    if found.shape != wanted.shape or not torch.allclose(found, wanted.to(found), _TOLERANCE, _TOLERANCE):
+        raise InputError(
+            f"the network that {run.folder} was learned with",
+            "another function of the same weights",
+            "restore its file as it was, or learn again",
+        )
+
+
+def _stored(
+    target: Target, stored: Mapping[str, Tensor], saved: Mapping[str, Tensor], record: Mapping[str, Any]
+) -> Posterior:
+    known = tuple(map(str, record["posterior"].get("warnings") or ()))
+    parts: list[Posterior] = []
+    for i in sorted({int(key.split("/")[0]) for key in stored}):
+        if draws := _named(stored, f"{i}/draws/"):
+            like = {k: w[0, 0] for k, w in _ordered(draws, target).items()}
+            flat = flatten({k: draws[k] for k in like}, batch_dims=2)
+            parts.append(Draws(target, flat, stored[f"{i}/log_density"], like, known=known))
+        elif mode := _named(stored, f"{i}/dropout/"):
+            shares, x = stored[f"{i}/shares"].tolist(), saved["check/inputs"]
+            masks = masked(target, x)
+            if [p.p for p in masks.places] != shares:  # a share in the place of the layers' own
+                masks = masked(target, x, shares[0])
+            parts.append(DropoutPosterior(_ordered(mode, target), masks))
+        else:
+            parts.append(Point(_ordered(_named(stored, f"{i}/point/"), target), target, known))
+    return mixture(parts)
+
+
+def _laplace(
+    run: Run, target: Target, weights: Params, structure: str, setup: Setup | None, data: Data | None
+) -> LaplacePosterior:
+    record = run.record
+    if data is None:
+        if setup is None:
+            hint = "pass data= to load_posterior"
+            raise InputError("the training data, from which Laplace's curvature is computed", "none", hint)
+        data = _training_data(run, target, setup).train
+    else:
+        _same_data(run, target, data, data.name)
+    return laplace_posterior(
+        target,
+        _ordered(weights, target),
+        target.prepare(data)[1],
+        structure=structure,  # type: ignore[arg-type]
+        temperature=float(record["predictive"]["temperature"]),
+        seed=derive(int(record["seed"]), "choose"),
+        check=False,
+    )
+
+
+def _ordered(found: Params, target: Target) -> Params:
+    # In the order of the network's own parameters, which is that of vectors of weights.
+    own = [k for k in target.params() if k in found]
+    return {k: found[k] for k in (*own, *(k for k in found if k not in own))}
+
+
+def _named(found: Mapping[str, Tensor], prefix: str) -> Params:
+    return {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    return {k: torch.from_numpy(np.array(a)) for k, a in arrays.items()}

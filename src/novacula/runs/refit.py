@@ -1,0 +1,145 @@
+"""A posterior at a target whose prior, noise and invariances have been learned."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from novacula.core.errors import InputError
+from novacula.core.params import Params
+from novacula.core.rng import generator
+from novacula.data.data import Data
+from novacula.inference.infer import infer
+from novacula.inference.method import Method, Start
+from novacula.posteriors.base import Point, Posterior
+from novacula.prediction import Choice, choose
+from novacula.runs.catalogue.methods import CHOICES, Setting, method_of, read_method
+from novacula.target import Target
+
+
+@dataclass(frozen=True, eq=False)
+class Inferred:
+    """A posterior at what was learned.
+
+    Args:
+        posterior: The posterior.
+        method: What inferred it.
+        name: The method's name on the command line; empty for one that was passed as an object.
+        steps: Steps of each chain, at the most.
+        chains: Chains.
+        batch_size: Examples a step, for methods that take minibatches.
+        seconds: How long it took.
+    """
+
+    posterior: Posterior
+    method: Method
+    name: str
+    steps: int
+    chains: int
+    batch_size: int
+    seconds: float
+
+
+def inferred(
+    target: Target,
+    params: Params,
+    data: Data,
+    setting: Setting,
+    method: Method | str,
+    steps: int | None,
+    chains: int | None,
+    batch_size: int | None,
+    default_batch: int,
+    seed: int,
+    options: Mapping[str, Any],
+) -> Inferred:
+    """Infer the weights.
+
+    Args:
+        target: The learned target.
+        params: The trained weights, where the first chain starts.
+        data: The training data.
+        setting: What a name's defaults depend on.
+        method: A method, or its name.
+        steps: Steps of each chain; None for the name's default.
+        chains: Chains; None for the default.
+        batch_size: Examples a step; None for the default.
+        default_batch: Examples a step of the run.
+        seed: Seed of everything random.
+        options: ``checkpoint``, ``resume``, ``progress`` of `infer`.
+
+    Returns:
+        The posterior.
+
+    Raises:
+        InputError: If a name or setting is unknown, or the method does not take the network or prior.
+    """
+    began = time.perf_counter()
+    name = method if isinstance(method, str) else ""
+    if isinstance(method, str):
+        method, default, chains, least = method_of(method, setting, chains)
+        steps = default if steps is None else steps
+        batch_size = batch_size or min(data.n, max(default_batch, least))
+    chains = 1 if chains is None else chains
+    if steps is None or steps < 1:
+        raise InputError("steps of one or more", str(steps), "steps=1000, for instance")
+    batch_size = batch_size or default_batch
+    posterior = infer(
+        method,
+        target,
+        data,
+        init=params,
+        steps=steps,
+        batch_size=batch_size,
+        chains=chains,
+        seed=seed,
+        **options,
+    )
+    return Inferred(posterior, method, name, steps, chains, batch_size, time.perf_counter() - began)
+
+
+def check(text: str, target: Target, data: Data, setting: Setting, steps: int | None, chains: int | None) -> None:
+    """Find out before anything is learned whether a method takes this network and prior.
+
+    Methods that take minibatches are asked for their first state, which is cheap; the others take any network.
+
+    Args:
+        text: The method's name, perhaps with settings.
+        target: The target to begin with.
+        data: The training data.
+        setting: What the name's defaults depend on, as far as it is known.
+        steps: Steps of each chain; None for the default.
+        chains: Chains; None for the default.
+    """
+    if read_method(text)[0] in CHOICES:
+        return
+    method, default, chains, _ = method_of(text, setting, chains)
+    if method.batching == "mini":
+        target, data = target.prepare(data)
+        start = Start({k: w.unsqueeze(0) for k, w in target.params().items()}, default if steps is None else steps)
+        method.init(target, data, generator(0, "check"), start)
+
+
+def restricted(choice: Choice, kind: str, target: Target, params: Params, data: Data, seed: int) -> Choice:
+    """What the choice of a predictive would have been among points, or among Laplace posteriors, alone.
+
+    Args:
+        choice: The free choice.
+        kind: ``"auto"`` for the free choice, ``"point"`` or ``"laplace"``.
+        target: The learned target.
+        params: The trained weights.
+        data: The training data.
+        seed: The seed of the free choice.
+
+    Returns:
+        A choice.
+    """
+    if kind == "auto" or (kind == "point") == (choice.structure == "point"):
+        return choice
+    if kind == "point":
+        return Choice("point", 0.0, choice.scores, "the point estimate, as requested", (), Point(params, target))
+    best = max((s for s in choice.scores if s.temperature > 0), key=lambda s: s.gain, default=None)
+    requested: Any = ("last_layer", 1.0) if best is None else (best.structure, best.temperature)
+    return choose(target, params, data, requested=requested, seed=seed)

@@ -1,0 +1,133 @@
+"""What `learn` found, and what can be made of it: another posterior, a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from novacula.core.estimate import Estimate
+from novacula.core.params import Params
+from novacula.core.rng import derive
+from novacula.data.data import Data
+from novacula.inference.loop import Progress
+from novacula.inference.method import Method
+from novacula.posteriors.base import Point
+from novacula.prediction import Choice
+from novacula.runs.catalogue.methods import CHOICES, Setting, read_method
+from novacula.runs.refit import Inferred, inferred, restricted
+from novacula.target import Target
+
+
+@dataclass(frozen=True, eq=False)
+class LearnResult:
+    """What `learn` found.
+
+    Args:
+        target: The target with its learned prior, likelihood and invariance.
+        evidence: The final log evidence of the training data.
+        choice: The predictive that was chosen on the training data, with the scores it was chosen by.
+        params: The trained weights.
+        history: One record an epoch.
+        data: The training data.
+        seed: The run's seed.
+        settings: The run's options.
+        seconds: ``total`` (training, scoring and choosing), ``train``, and ``hyper`` (the hyper-steps).
+        warnings: Reservations a reader must know.
+        inferred: The posterior that predictions average over, where another than the chosen one was asked for.
+    """
+
+    target: Target
+    evidence: Estimate
+    choice: Choice
+    params: Params
+    history: list[dict[str, float]]
+    data: Data
+    seed: int
+    settings: dict[str, Any]
+    seconds: dict[str, float]
+    warnings: tuple[str, ...]
+    inferred: Inferred | None = None
+
+    @property
+    def posterior(self) -> Any:
+        """The posterior over weights that was asked for, or chosen; `novacula.predict` takes it."""
+        return self.choice.posterior if self.inferred is None else self.inferred.posterior
+
+    @property
+    def point(self) -> Point:
+        """The plain point estimate."""
+        return Point(self.params, target=self.target)
+
+    def save(self, folder: str | Path, **options: Any) -> dict[str, Any]:
+        """Write the run folder (see `novacula.runs.saving.save`).
+
+        Args:
+            folder: Where to.
+            options: ``test``, ``strange``, ``setup``, ``targets``, ``command``, ``settings``.
+
+        Returns:
+            What ``run.json`` holds.
+        """
+        from novacula.runs.saving import save  # saving reads LearnResult
+
+        return save(self, Path(folder), **options)
+
+    def with_posterior(
+        self,
+        method: Method | str,
+        *,
+        steps: int | None = None,
+        chains: int | None = None,
+        batch_size: int | None = None,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+        progress: Progress | None = None,
+    ) -> LearnResult:
+        """Infer the weights anew, under the prior, noise and invariances that were learned.
+
+        The first chain starts at the trained weights.
+
+        Args:
+            method: A method; or the name of one, perhaps with settings, see `novacula.runs.catalogue.methods`.
+                ``"auto"`` keeps the choice, ``"point"`` and ``"laplace"`` restrict it.
+            steps: Steps of each chain; for a method's object required.
+            chains: Chains, or runs whose posteriors are mixed; by default as the name has it, and 1 for an object.
+            batch_size: Examples a step; by default as the name has it, and that of the run for an object.
+            checkpoint: A file to keep the run resumable.
+            resume: Whether to continue from it.
+            progress: Called after every epoch.
+
+        Returns:
+            The same result with this posterior.
+
+        Raises:
+            InputError: If the name or a setting is unknown, or the method does not take the network or prior.
+
+        Example:
+            >>> import novacula as nv
+            >>> data = nv.load("digits").subset(range(100))
+            >>> net = nv.networks.make("linear", data.x_shape, 10)
+            >>> fit = nv.learn(nv.Target(net), data, epochs=1).with_posterior("ensemble:members=3", steps=20)
+            >>> nv.predict(fit.posterior, data.x).samples.shape
+            torch.Size([3, 100, 10])
+        """
+        if isinstance(method, str) and (kind := read_method(method)[0]) in CHOICES:
+            choice = restricted(self.choice, kind, self.target, self.params, self.data, derive(self.seed, "choose"))
+            warnings = dict.fromkeys([*self.warnings, *choice.warnings])
+            return dataclasses.replace(self, choice=choice, warnings=tuple(warnings), inferred=None)
+        options = {"checkpoint": checkpoint, "resume": resume, "progress": progress}
+        own = int(self.settings["batch_size"])
+        trained = -(-self.data.n // own) * int(self.settings["epochs"])
+        setting = Setting.of(self.params, float(self.settings["lr"]), trained)
+        seed = derive(self.seed, "posterior")
+        found = inferred(
+            self.target, self.params, self.data, setting, method, steps, chains, batch_size, own, seed, options
+        )
+        return dataclasses.replace(
+            self,
+            inferred=found,
+            seconds={**self.seconds, "total": self.seconds["total"] + found.seconds, "posterior": found.seconds},
+            warnings=tuple(dict.fromkeys([*self.warnings, *found.posterior.warnings])),
+        )

@@ -1,0 +1,284 @@
+"""From a `LearnResult` to a run folder: metrics on held-out data, and what the report will show."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from novacula.core.params import count
+from novacula.core.rng import generator
+from novacula.core.storage.run import Run
+from novacula.data.data import Data
+from novacula.posteriors.base import Posterior
+from novacula.posteriors.draws import Diagnostics, Draws
+from novacula.prediction import Predictive, ood, predict
+from novacula.runs import units
+from novacula.runs.catalogue.methods import settings_of
+from novacula.runs.packing import bounded, check_tensors, size_of, tensors_of
+from novacula.runs.setup import Setup
+
+if TYPE_CHECKING:
+    from novacula.data.new import NewData
+    from novacula.runs.refit import Inferred
+    from novacula.runs.result import LearnResult
+
+# The montage: so many inputs, each under so many transformations.
+_MONTAGE = (6, 7)
+
+
+def save(
+    result: LearnResult,
+    folder: Path,
+    *,
+    test: Data | None = None,
+    strange: NewData | None = None,
+    setup: Setup | None = None,
+    targets: Sequence[str] = (),
+    command: str = "",
+    settings: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write a run folder: ``run.json``, ``history.json``, weights, the posterior's draws and the report's arrays.
+
+    Args:
+        result: What `learn` found.
+        folder: Where to; made if it does not exist.
+        test: Held-out data to evaluate on, standardised like the training data; nothing is chosen by it.
+        strange: Inputs of another kind, in their own units, to be told from the test data.
+        setup: How data and network were named, so that both can be found again.
+        targets: Names of the target's columns.
+        command: The command line, for the record.
+        settings: Further settings, for the record.
+
+    Returns:
+        What ``run.json`` holds.
+    """
+    kept = bounded(result.posterior)
+    record, arrays = describe(result, test, strange=strange, kept=kept)
+    record["data"]["targets"] = list(targets) or None
+    record |= {
+        "output_dir": str(folder),
+        "setup": None if setup is None else vars(setup.anchored()),
+        "command": command,
+        "settings": {**result.settings, **(settings or {})},
+    }
+    weights = {f"weights/{k}": w for k, w in result.params.items()}
+    weights |= {f"learned/{k}": v for k, v in result.target.learnable().items()}
+    weights |= check_tensors(result.target, result.params, result.data.x)
+    if (scaling := result.data.scaling) is not None:
+        weights |= {f"scaling/{k}": getattr(scaling, k) for k in ("x_mean", "x_sd", "y_mean", "y_sd")}
+    posterior = None if result.inferred is None else tensors_of(kept)
+    return Run.write(folder, record, history=result.history, weights=weights, posterior=posterior, arrays=arrays).record
+
+
+def describe(
+    result: LearnResult, test: Data | None = None, *, strange: NewData | None = None, kept: Posterior | None = None
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The record and the report's arrays of a result.
+
+    Args:
+        result: What `learn` found.
+        test: Held-out data, or None.
+        strange: Inputs of another kind, in their own units, to be told from the test data.
+        kept: What a run keeps of the posterior, by which it predicts; by default found anew.
+
+    Returns:
+        The contents of ``run.json`` (less what only the caller knows), and arrays by name.
+    """
+    target, data = result.target, result.data
+    kept = bounded(result.posterior) if kept is None else kept
+    arrays: dict[str, np.ndarray] = {}
+    scores: dict[str, dict[str, Any] | None] = {"test": None, "map_test": None, "ood": None}
+    warnings = list(result.warnings)
+    if test is not None:
+        by_choice, by_point = predict(kept, test.x), predict(result.point, test.x)
+        chosen = _evaluate(by_choice, test, arrays, "test")
+        plain = _evaluate(by_point, test, arrays, "map_test")
+        arrays |= _spread(by_choice, test)
+        scores = {"test": chosen, "map_test": plain, "ood": _strange(kept, by_choice, strange, data, arrays)}
+        # Nothing is chosen by the test data; but a reader must hear when the choice turned out worse on them.
+        gap = (by_point.log_prob(test.y) - by_choice.log_prob(test.y)).double()
+        if test.n > 1 and float(gap.mean()) > 2 * float(gap.std()) / math.sqrt(test.n):
+            warnings.append(
+                f"on the test data the chosen predictive has an NLL of {chosen['nll']:.4f}, the plain point estimate "
+                f"{plain['nll']:.4f}"
+            )
+    posterior, sampled = _posterior(result.inferred, kept)
+    arrays |= sampled
+    record: dict[str, Any] = {
+        "kind": "learn",
+        "data": {
+            "name": data.name,
+            "n_train": data.n,
+            "n_test": test.n if test is not None else 0,
+            "fingerprint": data.fingerprint,
+            "input_shape": list(data.x.shape[1:]),
+            "classes": list(data.classes) or None,
+            "columns": list(data.columns) or None,
+            "tokens": not data.x.is_floating_point(),
+            "task": data.task,
+        },
+        "weights": count(result.params),
+        "outputs": _outputs(result),
+        "evidence": result.evidence.to_dict(),
+        "prior": {"name": type(target.prior).__name__, "precision": target.prior.describe(result.params)},
+        "noise": _noise(result),
+        "invariance": _invariance(result),
+        **scores,
+        "predictive": _predictive(result),
+        "posterior": posterior,
+        "seconds": result.seconds,
+        "versions": _versions(),
+        "seed": result.seed,
+        "warnings": list(dict.fromkeys(warnings)),
+    }
+    arrays |= _montage(result)
+    return record, arrays
+
+
+def _evaluate(predictive: Predictive, test: Data, arrays: dict[str, np.ndarray], key: str) -> dict[str, float]:
+    # Metrics in the labels' own units; predictions and labels go into `arrays`.
+    scaling = test.scaling if test.task == "regression" else None
+    arrays[f"{key}/mean"] = units.mean(predictive, scaling).cpu().numpy()
+    if test.task == "regression":
+        arrays[f"{key}/sd"] = units.half_width(predictive, scaling).cpu().numpy()
+    arrays["test/y"] = units.restored(test.y, scaling).cpu().numpy()
+    return units.scores(predictive, test.y, scaling)
+
+
+def _spread(predictive: Predictive, test: Data) -> dict[str, np.ndarray]:
+    # Where the doubt of each prediction lies: quantiles of measurements, and for classes how far the weights differ.
+    found: dict[str, Tensor] = {}
+    if test.task == "regression":
+        found["quantiles"] = units.quantiles(predictive, test.scaling)
+        found["quantile_levels"] = torch.tensor(units.LEVELS, dtype=torch.float64)
+        if test.x_shape == (1,):
+            found["x"] = test.x if test.scaling is None else test.scaling.restore_x(test.x)
+    elif test.task == "classification" and predictive.likelihood.normalised:
+        total, _, epistemic = predictive.entropy()
+        if epistemic is not None:
+            found |= {"entropy_total": total, "entropy_epistemic": epistemic}
+    return {f"test/{k}": v.detach().cpu().numpy() for k, v in found.items()}
+
+
+def _strange(
+    kept: Posterior, usual: Predictive, strange: NewData | None, data: Data, arrays: dict[str, np.ndarray]
+) -> dict[str, Any] | None:
+    # How well the entropy tells inputs of another kind from the test data.
+    if strange is None or not usual.likelihood.normalised:
+        return None
+    x = strange.x if data.scaling is None else data.scaling.inputs(strange.x)
+    found = ood(usual, predict(kept, x))
+    arrays["test/strangeness"], arrays["ood/strangeness"] = found.usual.numpy(), found.strange.numpy()
+    scores = {k: v for k, v in found.to_dict().items() if not k.startswith("n_")}
+    return {"name": strange.name, "n": strange.n, "score": "entropy", **scores}
+
+
+def _predictive(result: LearnResult) -> dict[str, Any]:
+    found = result.choice.to_dict()
+    if result.inferred is None:
+        return found
+    name = type(result.inferred.method).__name__
+    reason = f"{name} was asked for; otherwise the choice would have been {result.choice.reason}"
+    return {**found, "structure": None, "temperature": None, "reason": reason}
+
+
+def _posterior(inferred: Inferred | None, kept: Posterior) -> tuple[dict[str, Any] | None, dict[str, np.ndarray]]:
+    # What is said of a posterior that was asked for, and the arrays of a sampler's diagnostics.
+    if inferred is None:
+        return None, {}
+    posterior, stored = inferred.posterior, size_of(kept)
+    warnings = list(posterior.warnings)
+    if tensors_of(kept) is None:
+        warnings.append("this posterior is not kept: the run cannot predict later")
+    record: dict[str, Any] = {
+        "method": type(inferred.method).__name__,
+        "name": inferred.name,
+        "settings": settings_of(inferred.method),
+        "repr": repr(inferred.method),
+        "chains": inferred.chains,
+        "draws": posterior.size if isinstance(posterior, Draws) else stored or None,
+        "stored": stored,
+        "steps": inferred.steps,
+        "batch_size": inferred.batch_size,
+        "seconds": inferred.seconds,
+        "diagnostics": None,
+        "examined": None,
+        "warnings": warnings,
+    }
+    if not isinstance(posterior, Draws):
+        return record, {}
+    found = posterior.diagnostics
+    arrays = {k: getattr(found, k).numpy() for k in ("rhat", "ess_bulk", "ess_tail")}
+    if bool(torch.isfinite(posterior.log_density).all()):
+        arrays["log_density"] = posterior.log_density.T.cpu().numpy()
+    record |= {"diagnostics": found.to_dict(), "examined": _examined(found)}
+    return record, {f"sampler/{k}": v for k, v in arrays.items()}
+
+
+def _examined(found: Diagnostics) -> str:
+    if not found.names[0].startswith("prediction["):
+        return "parameters"
+    return "predictions and log-density" if "log_density" in found.names else "predictions"
+
+
+def _outputs(result: LearnResult) -> int:
+    with torch.no_grad():
+        return result.target.forward(result.params, result.data.x[:1]).shape[1]
+
+
+def _noise(result: LearnResult) -> dict[str, Any] | None:
+    log_sigma = result.target.learnable().get("likelihood.log_sigma")
+    if log_sigma is None:
+        return None
+    sigma = log_sigma.detach().double().exp()
+    if (scaling := result.data.scaling) is not None and result.data.task == "regression":
+        original = scaling.restore_y_scale(sigma.expand(result.data.y.shape[1])).tolist()
+        return {"sigma": original[0] if len(original) == 1 else original, "sigma_standardised": sigma.tolist()}
+    return {"sigma": sigma.tolist()}
+
+
+def _invariance(result: LearnResult) -> dict[str, Any] | None:
+    invariance = result.target.invariance
+    if invariance is None:
+        return None
+    eta = dict(zip(invariance.names, invariance.magnitude(invariance.eta.detach()).tolist(), strict=True))
+    stability = _stability(result.history, invariance.names)
+    return {"name": type(invariance).__name__, **invariance.describe(), "eta": eta, "stability": stability}
+
+
+def _stability(history: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, float | None]:
+    # Standard deviations over the last third of the epochs in which extents moved; a schedule holds them afterwards.
+    path = np.array([[record.get(f"extent/{name}", math.nan) for name in names] for record in history])
+    if not len(path) or np.isnan(path).any():
+        return dict.fromkeys(names)
+    moving = np.abs(np.diff(path, axis=0)).max(1) > 0
+    end = int(np.flatnonzero(moving)[-1]) + 2 if moving.any() else 0
+    part = path[end - max(2, end // 3) : end]
+    return {name: float(part[:, i].std()) if end else None for i, name in enumerate(names)}
+
+
+def _montage(result: LearnResult) -> dict[str, np.ndarray]:
+    # A few inputs and their copies under the learned transformations; images and signals only.
+    x, invariance = result.data.x[: _MONTAGE[0]], result.target.invariance
+    if invariance is None or x.ndim not in (3, 4):
+        return {}
+    with torch.no_grad():
+        copies = result.target.warp(x, _MONTAGE[1], generator(result.seed, "montage"))
+    return {"montage/original": x.cpu().numpy(), "montage/transformed": copies.cpu().numpy()}
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "novacula": version("novacula"),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,251 @@
+"""From names to data and a target, and back from a saved run: names become objects, and nothing is computed.
+
+A `Setup` is what the command line's options say about data and model. It is saved with a run, so that the run's network
+can be built again, and its training data read again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from novacula.core.errors import InputError
+from novacula.core.rng import derive, generator
+from novacula.data.data import Data
+from novacula.data.labels import Task
+from novacula.data.load import load_splits
+from novacula.data.standardise import Standardiser
+from novacula.invariances import Affine, Invariance
+from novacula.invariances.perturb import parse, perturb
+from novacula.likelihoods import Categorical, Likelihood
+from novacula.networks import make
+from novacula.runs.catalogue.models import DEFAULTS, LIKELIHOODS, PRIORS, TASKS, known, read_copies, read_invariance
+from novacula.target import Target
+
+_TEST_FRACTION = 0.2
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What determines data and model of a run, by names.
+
+    Args:
+        data: ``"digits"``, or the path of a file or folder.
+        net: A built-in network or ``FILE.py:FUNCTION``.
+        invariance: Transformations joined by ``+``; None to choose by the data.
+        perturb: ``KIND=VALUE`` each.
+        target: Columns to predict; empty to guess.
+        split: A published split.
+        likelihood: Its name, or ``"auto"``.
+        prior: Its name.
+        train: Training examples; None for all that are not set aside.
+        test_fraction: The share set aside for testing; None for the default.
+        copies: Transformed copies for training, evidence and prediction.
+        seed: Seed of the split, the perturbations and the first weights.
+    """
+
+    data: str
+    net: str = "auto"
+    invariance: str | None = None
+    perturb: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()
+    split: int | None = None
+    likelihood: str = "auto"
+    prior: str = "gaussian"
+    train: int | None = None
+    test_fraction: float | None = None
+    copies: str | None = None
+    seed: int = 0
+
+    def anchored(self) -> Setup:
+        """The same with absolute paths, which mean the same from any folder.
+
+        Returns:
+            A setup.
+        """
+        return dataclasses.replace(self, data=anchored_data(self.data), net=anchored_net(self.net))
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Setup:
+        """A setup from plain values, as a run's record holds them.
+
+        Args:
+            values: By name; others than a setup's are left out.
+
+        Returns:
+            The setup.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        found: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in names}
+        return cls(**found)
+
+
+def anchored_data(path: str) -> str:
+    """A path as seen from any folder.
+
+    Args:
+        path: ``"digits"`` or a path.
+
+    Returns:
+        The same, absolute where it exists.
+    """
+    found = Path(path).expanduser()
+    return str(found.resolve()) if path != "digits" and found.exists() else path
+
+
+def anchored_net(net: str) -> str:
+    """A network's name as seen from any folder.
+
+    Args:
+        net: A built-in name, or ``FILE.py:FUNCTION``.
+
+    Returns:
+        The same, the file's path absolute.
+    """
+    file, colon, name = net.rpartition(":")
+    return f"{Path(file).expanduser().resolve()}:{name}" if colon and file.endswith(".py") else net
+
+
+@dataclass(frozen=True, eq=False)
+class Assembled:
+    """What a run starts from.
+
+    Args:
+        target: The model to begin with.
+        train: Training data, in standard units.
+        test: Test data in the same units, or None. Both remember the way back to the data's own units.
+        rows: The number of each test row in its source (in the source's test part, where it has one).
+        targets: Names of the target's columns, where they are known.
+    """
+
+    target: Target
+    train: Data
+    test: Data | None
+    rows: Tensor | None = None
+    targets: tuple[str, ...] = ()
+
+
+def assemble(setup: Setup) -> Assembled:
+    """Load the data, set test data aside, and put the target together.
+
+    Args:
+        setup: The names.
+
+    Returns:
+        Data and target.
+
+    Raises:
+        InputError: If an option is unknown or does not fit the data, or anything it names cannot be used.
+    """
+    likelihood_name = known("--likelihood", setup.likelihood, ["auto", *TASKS])
+    prior = PRIORS[known("--prior", setup.prior, PRIORS)]()
+    copies = read_copies(setup.copies)
+    perturbations = [parse(text) for text in setup.perturb]
+    invariance = None if setup.invariance is None else read_invariance(setup.invariance)
+
+    train, test, rows, targets = _load(setup, TASKS.get(likelihood_name))
+    if perturbations:
+        if len(train.x_shape) != 3:
+            raise InputError("images to perturb", f"inputs of shape {train.x_shape}", "leave out --perturb")
+        train = train.with_values(perturb(train.x, perturbations, derive(setup.seed, "perturb", "train")), train.y)
+        if test is not None:
+            test = test.with_values(perturb(test.x, perturbations, derive(setup.seed, "perturb", "test")), test.y)
+    invariance = _default_invariance(setup, train.x_shape, invariance)
+    _check_fit(invariance, train, setup.invariance)
+    standardiser = Standardiser.fit(train)
+    train = standardiser.apply(train)
+    test = None if test is None else standardiser.apply(test)
+
+    likelihood, outputs = _likelihood(likelihood_name, train)
+    network = make(setup.net, train.x_shape, outputs, seed=setup.seed)
+    target = Target(network, likelihood=likelihood, prior=prior, invariance=invariance, copies=copies)
+    return Assembled(target, train, test, rows, targets)
+
+
+def rebuild(setup: Setup, x_shape: Sequence[int], task: Task, outputs: int) -> Target:
+    """The target of a run without its data, as it was before anything was learned.
+
+    Args:
+        setup: The names.
+        x_shape: The shape of one input.
+        task: What the labels are.
+        outputs: The network's outputs C.
+
+    Returns:
+        The target, its likelihood bound to the outputs.
+    """
+    name = DEFAULTS[task] if setup.likelihood == "auto" else setup.likelihood
+    invariance = None if setup.invariance is None else read_invariance(setup.invariance)
+    return Target(
+        make(setup.net, x_shape, outputs, seed=setup.seed),
+        likelihood=LIKELIHOODS[name]().bind(outputs),
+        prior=PRIORS[setup.prior](),
+        invariance=_default_invariance(setup, tuple(x_shape), invariance),
+        copies=read_copies(setup.copies),
+    )
+
+
+def _default_invariance(setup: Setup, x_shape: tuple[int, ...], given: Invariance | None) -> Invariance | None:
+    return Affine() if setup.invariance is None and len(x_shape) == 3 else given
+
+
+def _load(setup: Setup, task: Task | None) -> tuple[Data, Data | None, Tensor | None, tuple[str, ...]]:
+    # Training and test data, the test rows' numbers, and the names of the target's columns.
+    target: Any = setup.target[0] if len(setup.target) == 1 else list(setup.target) or None
+    if isinstance(target, str) and target.lstrip("-").isdigit():
+        target = int(target)
+    splits = load_splits(setup.data, target, split=setup.split, task=task)
+    targets = splits.targets or setup.target
+    n, fraction = setup.train, setup.test_fraction
+    if n is not None and n < 1:
+        raise InputError("--train as a number of examples, 1 or more", str(n), "--train 1000")
+    if splits.test is not None:
+        if fraction is not None:
+            raise InputError(
+                "no --test-fraction for data with a test part of their own", f"{fraction:g}", "leave it out"
+            )
+        train = splits.train if n is None or n == splits.train.n else splits.train.split(n, setup.seed)[0]
+        return train, splits.test, torch.arange(splits.test.n), targets
+    if n is not None and fraction is not None:
+        raise InputError("either --train or --test-fraction", "both", "use one: the other follows")
+    fraction = _TEST_FRACTION if fraction is None else fraction
+    if not 0 <= fraction < 1:
+        raise InputError("--test-fraction from 0 to below 1", f"{fraction:g}", "--test-fraction 0.2")
+    if n == splits.train.n if n is not None else fraction == 0:
+        return splits.train, None, None, targets
+    share = 1 - fraction if n is None else n
+    # The rows' numbers go the same way as the rows.
+    numbers = splits.train.with_values(torch.arange(splits.train.n).unsqueeze(1), splits.train.y)
+    train, test = splits.train.split(share, setup.seed)
+    return train, test, numbers.split(share, setup.seed)[1].x[:, 0], targets
+
+
+# The likelihood, and the number of outputs that it asks of the network.
+def _likelihood(name: str, train: Data) -> tuple[Likelihood, int]:
+    name = DEFAULTS[train.task] if name == "auto" else name
+    if name == "categorical":
+        categorical = Categorical()
+        # Checked even where the classes' names say how many there are: one class alone cannot be learned.
+        outputs = categorical.outputs(train.y)
+        return categorical, max(outputs, len(train.classes))
+    likelihood = LIKELIHOODS[name]()
+    return likelihood, likelihood.outputs(train.y)
+
+
+def _check_fit(invariance: Invariance | None, train: Data, spec: str | None) -> None:
+    if invariance is None:
+        return
+    try:
+        invariance(train.x[:1], invariance.noise(1, train.x[:1], generator(0, "check")))
+    except InputError as error:
+        raise InputError(
+            f"inputs that --invariance {spec or 'affine'} can transform ({error.expected})",
+            f"{error.got} (inputs of {train.name} have shape {train.x_shape})",
+            "--invariance none, or another",
+        ) from error

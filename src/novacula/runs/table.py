@@ -1,0 +1,369 @@
+"""Predictions of a saved run as a table that people and programs read, with decisions and conformal sets.
+
+| column | holds |
+| --- | --- |
+| ``row``, ``file``, ``group`` | the row's number in its source, an image's file, the group that was asked for |
+| ``class``, ``p_<class>`` | the most probable class, and all probabilities (of several labels ``p_<label>`` alone) |
+| ``entropy``, ``entropy_epistemic`` | how unsure in nats, and how much of that is due to the weights |
+| ``mean``, ``sd``, ``q05`` … ``q95`` | of measurements, in their units; several targets have ``mean_<target>`` … |
+| ``action``, ``expected_cost`` | the decision |
+| ``set``, ``set_size``, or ``low``, ``high`` | the conformal set or interval |
+| ``label`` | the truth, where it is known |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from novacula.core.errors import InputError
+from novacula.data.new import NewData, load_new, read_groups
+from novacula.data.standardise import Standardiser
+from novacula.prediction.conformal.calibrate import Conformal, calibrate
+from novacula.prediction.conformal.sets import Intervals, Sets
+from novacula.prediction.decisions.costs import load_costs
+from novacula.prediction.decisions.decide import Decision
+from novacula.prediction.predict import predict
+from novacula.prediction.predictive import Predictive
+from novacula.runs import units
+from novacula.runs.loading import Fitted, training_data
+from novacula.runs.setup import anchored_data
+
+_POINT_LOSSES = ("squared", "absolute", "pinball")
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What is to be predicted, in the units of training.
+
+    Args:
+        x: Inputs, shape ``(N, …)``.
+        y: Labels, or None.
+        name: Where they are from.
+        numbers: The number of each row there.
+        names: A name for each row, where the source has them.
+        groups: The group of each row, where groups were asked for.
+        notes: What a reader must know about which rows these are.
+        own: Whether they are the run's own test examples.
+    """
+
+    x: Tensor
+    y: Tensor | None
+    name: str
+    numbers: Tensor
+    names: tuple[str, ...] = ()
+    groups: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    own: bool = False
+
+    @property
+    def n(self) -> int:
+        """The number of rows N."""
+        return len(self.x)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Predictions, column by column.
+
+    Args:
+        columns: One list of N entries a column; conformal sets are lists of labels.
+        scores: Metrics against the labels, where these are known.
+        decisions: ``mean_expected`` cost, ``abstained`` (a share), and what the decisions ``incurred`` where the labels
+            are known; of several targets ``mean_expected_<target>`` and so on.
+        conformal: ``level``, ``calibration`` (examples), mean ``size`` or ``width`` (of several targets
+            ``width_<target>``), and ``coverage`` where the labels are known.
+        notes: Which rows these are, where that is not plain.
+        warnings: Reservations a reader must know.
+    """
+
+    columns: dict[str, list[Any]]
+    scores: dict[str, float] | None
+    decisions: dict[str, float] | None
+    conformal: dict[str, float] | None
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def n(self) -> int:
+        """The number of rows N."""
+        return len(self.columns["row"])
+
+
+def read_rows(fitted: Fitted, path: str, *, groups: str | None = None) -> Rows:
+    """Read inputs to predict; of the data that the run learned from, its test examples.
+
+    Args:
+        fitted: The run.
+        path: ``"digits"``, a file or a folder.
+        groups: The column that tells the group of each row.
+
+    Returns:
+        The rows, in the units of training.
+    """
+    if fitted.setup is not None and anchored_data(path) == fitted.setup.data:
+        return own_rows(fitted, groups=groups)
+    return _rows(load_new(path, fitted.like, groups=groups), fitted.scaling)
+
+
+def own_rows(fitted: Fitted, *, groups: str | None = None) -> Rows:
+    """The test examples that a run set aside, or, where it set none aside, what it learned from.
+
+    Args:
+        fitted: The run.
+        groups: The column that tells the group of each row.
+
+    Returns:
+        The rows, perturbed and in the units as in the run.
+
+    Raises:
+        InputError: If the data have changed since.
+    """
+    found = training_data(fitted)
+    assert fitted.setup is not None
+    data, numbers = found.test, found.rows
+    note = f"{fitted.setup.data} is what the run learned from: these are the {0 if data is None else data.n:,} examples"
+    note += " that it set aside for testing"
+    if data is None or numbers is None:
+        data, numbers = found.train, torch.arange(found.train.n)
+        note = (
+            f"{fitted.setup.data} is what the run learned from, and none of it was set aside: "
+            "scores say nothing about new data"
+        )
+    group = None
+    if groups is not None:
+        whole = read_groups(fitted.setup.data, groups, fitted.like)
+        if fitted.setup.split is not None or len(whole) <= int(numbers.max()):
+            raise InputError(
+                "rows that can be told apart", f"published splits in {data.name}", "pass files of their own"
+            )
+        group = tuple(str(whole[i]) for i in numbers.tolist())
+    return Rows(data.x, data.y, data.name, numbers, (), group, (note,), own=found.test is not None)
+
+
+def calibrated(fitted: Fitted, alpha: float, rows: Rows, predicted: Rows) -> tuple[Conformal, int, tuple[str, ...]]:
+    """Calibrate conformal sets or intervals on rows with labels.
+
+    Args:
+        fitted: The run.
+        alpha: The share of labels that may be missed.
+        rows: The calibration rows.
+        predicted: The rows that the sets are for.
+
+    Returns:
+        The rule, how many rows it was calibrated on, and what a reader must know.
+
+    Raises:
+        InputError: If the rows have no labels, are too few, or are those that are predicted.
+    """
+    if rows.y is None:
+        raise InputError("labels of the calibration data", f"none in {rows.name}", "--calibration FILE with labels")
+    if rows.x.shape == predicted.x.shape and torch.equal(rows.x, predicted.x):
+        raise InputError(
+            "calibration data other than what is predicted",
+            f"the same {rows.n:,} rows of {rows.name}",
+            "--calibration FILE with other rows, which the run did not learn from",
+        )
+    rule = calibrate(predict(fitted.posterior, rows.x), rows.y, alpha=alpha, groups=rows.groups)
+    level = f"{1 - alpha:.0%}".replace("%", "\u00a0%")
+    which = f"the run's own {rows.n:,} test examples" if rows.own else f"{rows.n:,} examples of {rows.name}"
+    promise = f"conformal sets hold the truth in {level} of cases if the data are exchangeable with {which}"
+    return rule, rows.n, (promise,)
+
+
+def tabulate(
+    fitted: Fitted,
+    rows: Rows,
+    *,
+    costs: str | Path | None = None,
+    abstain: float | None = None,
+    rule: Conformal | None = None,
+    calibration: int = 0,
+) -> Predictions:
+    """Predict rows.
+
+    Args:
+        fitted: The run.
+        rows: The rows.
+        costs: A file of costs, or ``"squared"``, ``"absolute"``, ``"pinball=TAU"`` for measurements.
+        abstain: The cost of not acting.
+        rule: A conformal rule, see `calibrated`.
+        calibration: How many examples it was calibrated on.
+
+    Returns:
+        The predictions.
+
+    Raises:
+        InputError: If costs or labels do not fit.
+    """
+    predictive = predict(fitted.posterior, rows.x)
+    task, scaling = predictive.likelihood.task, fitted.scaling
+    columns: dict[str, list[Any]] = {"row": rows.numbers.tolist()}
+    if rows.names:
+        columns["file"] = list(rows.names)
+    if rows.groups is not None:
+        columns["group"] = list(rows.groups)
+    columns |= _measured(predictive, fitted) if task == "regression" else _classified(predictive, fitted)
+    y = None if rows.y is None else predictive.labels(rows.y)
+    decisions = conformal = None
+    if costs is not None:
+        found, decisions = _decided(predictive, fitted, str(costs), abstain, y)
+        columns |= found
+    if rule is not None:
+        found, conformal = _held(predictive, fitted, rule, rows, y)
+        columns |= found
+        conformal["calibration"] = calibration
+    if y is not None:
+        columns |= _truth(y, fitted)
+    scores = None if y is None else units.scores(predictive, y, scaling)
+    warnings = tuple(dict.fromkeys(predictive.warnings))
+    return Predictions(columns, scores, decisions, conformal, rows.notes, warnings)
+
+
+# ---------------------------------------------------------------------- columns
+
+
+def _classified(predictive: Predictive, fitted: Fitted) -> dict[str, list[Any]]:
+    p, names = predictive.mean().detach(), fitted.classes
+    columns: dict[str, list[Any]] = {}
+    if predictive.likelihood.task == "classification":
+        columns["class"] = [names[i] for i in p.argmax(-1).tolist()]
+    columns |= {f"p_{name}": p[:, i].tolist() for i, name in enumerate(names)}
+    if predictive.likelihood.normalised:
+        total, _, epistemic = predictive.entropy()
+        columns["entropy"] = total.tolist()
+        if epistemic is not None:
+            columns["entropy_epistemic"] = epistemic.tolist()
+    return columns
+
+
+def _measured(predictive: Predictive, fitted: Fitted) -> dict[str, list[Any]]:
+    scaling = fitted.scaling
+    tables = {"mean": units.mean(predictive, scaling), "sd": units.deviation(predictive, scaling)}
+    quantiles = units.quantiles(predictive, scaling)
+    tables |= {f"q{round(100 * level):02}": q for level, q in zip(units.LEVELS, quantiles, strict=True)}
+    return _by_target(tables, fitted)
+
+
+def _by_target(tables: dict[str, Tensor], fitted: Fitted) -> dict[str, list[Any]]:
+    # Target by target; with one target the columns need no name of it.
+    width = next(iter(tables.values())).shape[1]
+    if width == 1:
+        return {key: t[:, 0].tolist() for key, t in tables.items()}
+    names = fitted.targets(width)
+    return {f"{key}_{name}": t[:, i].tolist() for i, name in enumerate(names) for key, t in tables.items()}
+
+
+def _truth(y: Tensor, fitted: Fitted) -> dict[str, list[Any]]:
+    task = fitted.run.record["data"]["task"]
+    if task == "classification":
+        return {"label": [fitted.classes[i] for i in y.tolist()]}
+    if task == "multilabel":
+        return {f"label_{name}": y[:, i].long().tolist() for i, name in enumerate(fitted.classes)}
+    return _by_target({"label": units.restored(y, fitted.scaling)}, fitted)
+
+
+def _decided(
+    predictive: Predictive, fitted: Fitted, costs: str, abstain: float | None, y: Tensor | None
+) -> tuple[dict[str, list[Any]], dict[str, float]]:
+    task = predictive.likelihood.task
+    if task == "regression":
+        return _values(predictive, fitted, costs, abstain, y)
+    matrix = load_costs(costs, fitted.classes if task == "classification" else 2)
+    found = predictive.decide(matrix, abstain=abstain)
+    assert isinstance(found, Decision)
+    columns: dict[str, list[Any]] = {"action": found.chosen, "expected_cost": found.loss.tolist()}
+    if found.action.ndim == 2:
+        pairs = {"action": list(zip(*found.chosen, strict=True)), "expected_cost": found.loss.T.tolist()}
+        columns = {f"{k}_{n}": list(v[i]) for i, n in enumerate(fitted.classes) for k, v in pairs.items()}
+    summary = {"mean_expected": float(found.loss.mean()), "abstained": float(found.abstained.double().mean())}
+    if y is not None:
+        summary["incurred"] = float(found.incurred(y).mean())
+    return columns, summary
+
+
+def _values(
+    predictive: Predictive, fitted: Fitted, loss: str, abstain: float | None, y: Tensor | None
+) -> tuple[dict[str, list[Any]], dict[str, float]]:
+    name, _, level = loss.partition("=")
+    if name not in _POINT_LOSSES:
+        raise InputError(
+            "squared, absolute or pinball=TAU for measurements (costs are for classes)", loss, "--decide absolute"
+        )
+    try:
+        tau = float(level) if level else None
+    except ValueError:
+        raise InputError("pinball=TAU with TAU between 0 and 1", loss, "--decide pinball=0.9") from None
+    power, scaling = 2 if name == "squared" else 1, fitted.scaling
+    scale = torch.ones(1, dtype=torch.float64) if scaling is None else scaling.y_sd
+    if abstain is not None and len(scale) > 1:
+        raise InputError("one target where --abstain is given", f"{len(scale)} targets", "leave out --abstain")
+    cost = None if abstain is None else abstain / float(scale) ** power
+    found = predictive.decide(name, tau=tau, abstain=cost)  # type: ignore[arg-type]
+    expected = found.expected * scale**power
+    value = units.restored(found.value, scaling)
+    columns = _by_target({"action": value, "expected_cost": expected}, fitted)
+    summary = _means({"mean_expected": expected}, fitted) | {"abstained": float(found.abstained.double().mean())}
+    if y is not None:
+        gap = (units.restored(y, scaling) - value).double()
+        gap = gap.square() if power == 2 else gap.abs() if tau is None else torch.maximum(tau * gap, (tau - 1) * gap)
+        if abstain is not None:
+            gap = gap.masked_fill(found.abstained, abstain)
+        summary |= _means({"incurred": gap}, fitted)
+    return columns, summary
+
+
+def _means(tables: dict[str, Tensor], fitted: Fitted) -> dict[str, float]:
+    # Averages over the rows; of several targets one each, as their units differ.
+    return {k: sum(v) / len(v) for k, v in _by_target(tables, fitted).items()}
+
+
+def _held(
+    predictive: Predictive, fitted: Fitted, rule: Conformal, rows: Rows, y: Tensor | None
+) -> tuple[dict[str, list[Any]], dict[str, float]]:
+    found = rule(predictive, rows.groups)
+    summary: dict[str, float] = {"level": found.level}
+    if y is not None:
+        summary["coverage"] = found.coverage(y)
+    if isinstance(found, Intervals):
+        low, high = (units.restored(t, fitted.scaling) for t in (found.low, found.high))
+        summary |= _means({"width": (high - low).clamp(min=0)}, fitted)
+        return _by_target({"low": low, "high": high}, fitted), summary
+    summary["size"] = float(found.size.double().mean())
+    if found.member.ndim == 2:
+        return {"set": found.to_list(fitted.classes), "set_size": found.size.tolist()}, summary
+    columns = {f"set_{n}": Sets(found.member[:, i], found.level).to_list("01") for i, n in enumerate(fitted.classes)}
+    return columns, summary
+
+
+def _rows(data: NewData, scaling: Standardiser | None) -> Rows:
+    x = data.x if scaling is None else scaling.inputs(data.x)
+    y = data.y
+    if y is not None and scaling is not None and scaling.y_sd.numel():
+        if y.shape[1] != scaling.y_sd.numel():
+            raise InputError(
+                f"{scaling.y_sd.numel()} targets, as in the run", f"{y.shape[1]} in {data.name}", "leave out the labels"
+            )
+        y = scaling.targets(y)
+    groups = None if data.groups is None else tuple(map(str, data.groups))
+    return Rows(x, y, data.name, data.rows, data.names, groups, data.notes)
+
+
+def listed(labels: Sequence[str], classes: Sequence[str]) -> str:
+    """A conformal set as text: labels joined by ``|``; as JSON where a class's name holds that character.
+
+    Args:
+        labels: The set.
+        classes: The classes' names.
+
+    Returns:
+        For instance ``"3|8"``; empty for an empty set.
+    """
+    import json
+
+    return json.dumps(list(labels)) if any("|" in name for name in classes) else "|".join(labels)

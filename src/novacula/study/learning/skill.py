@@ -1,0 +1,91 @@
+"""The best constant prediction, and whether a network does better: else its evidence says nothing of its extents."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from novacula.data.data import Data
+from novacula.likelihoods.base import Likelihood
+from novacula.target import Target
+
+_SHARE = 0.1
+_DECAY = 0.9
+
+
+@dataclass(frozen=True, eq=False)
+class Skill:
+    """What a network gains over the best constant output, followed over minibatches.
+
+    Args:
+        constant: The constant, shape ``(C,)``.
+        gain: A running mean of the gain, in nats per example; NaN before the first batch.
+        needed: The gain that counts: a tenth of the constant's own loss, at most a tenth of a nat.
+    """
+
+    constant: Tensor
+    gain: float = math.nan
+    needed: float = _SHARE
+
+    @property
+    def better(self) -> bool:
+        """Whether the gain counts."""
+        return self.gain > self.needed
+
+    def update(self, likelihood: Likelihood, y: Tensor, loss: float) -> Skill:
+        """Take a batch into account.
+
+        Args:
+            likelihood: The likelihood as it is now.
+            y: The batch's labels.
+            loss: The network's mean negative log-likelihood of them.
+
+        Returns:
+            The skill after.
+        """
+        with torch.no_grad():
+            base = -float(likelihood.log_prob(self.constant.expand(len(y), -1), y).mean())
+        mix = 0.0 if math.isnan(self.gain) else _DECAY
+        gain = base - loss if mix == 0 else mix * self.gain + (1 - mix) * (base - loss)
+        needed = _SHARE * min(1.0, abs(base))
+        return replace(self, gain=gain, needed=needed if mix == 0 else mix * self.needed + (1 - mix) * needed)
+
+
+def best_constant(target: Target, data: Data) -> Tensor:
+    """The output ``c`` that maximises ``Σ log p(y_n | c)`` when the network ignores its input.
+
+    By L-BFGS from zero; the log-likelihoods of this package are concave in the output or nearly so.
+
+    Args:
+        target: The target, with the likelihood it starts with.
+        data: The training data.
+
+    Returns:
+        Shape ``(C,)``. Zero where the likelihood has no gradient.
+
+    Example:
+        >>> y = torch.tensor([0, 0, 0, 1])
+        >>> c = best_constant(Target(torch.nn.Linear(3, 2)), Data(torch.zeros(4, 3), y))
+        >>> [round(p, 3) for p in c.softmax(0).tolist()]
+        [0.75, 0.25]
+    """
+    f = target.forward(target.params(), data.x[:1]).detach()
+    c = torch.zeros(f.shape[1], dtype=torch.float64, device=f.device).requires_grad_()
+    optimiser = torch.optim.LBFGS([c], max_iter=50, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        with torch.enable_grad():
+            value = -target.likelihood.log_prob(c.to(f.dtype).expand(data.n, -1), data.y).mean()
+        if value.requires_grad:
+            value.backward()
+        else:
+            c.grad = torch.zeros_like(c)
+        return value.detach()
+
+    optimiser.step(loss)
+    found = c.detach().to(f.dtype)
+    return found if bool(torch.isfinite(found).all()) else torch.zeros_like(found)

@@ -1,0 +1,1 @@
+"""At which temperature a posterior predicts best."""

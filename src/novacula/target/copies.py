@@ -1,0 +1,111 @@
+"""Outputs averaged over one fixed set of transformations, the same for every input.
+
+In training every input meets its own random transformations. A prediction must not depend on which other inputs it is
+computed with, so here S transformations are drawn once, from a seed, and applied to all. They form a stratified set
+(the invariance spreads the copies of one input evenly over its extents).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from novacula.core.many import chunk_of, over_members
+from novacula.core.memory import with_halving
+from novacula.core.params import Params
+from novacula.core.rng import generator
+from novacula.target import Target
+from novacula.target.many import owner_of
+
+AT_ONCE = 1024
+"""Transformed inputs that go through the network at once."""
+
+
+def fixed_copies(target: Target, x: Tensor, copies: int, seed: int) -> Tensor:
+    """Copies of the inputs under S transformations that are the same for all inputs.
+
+    Args:
+        target: Gives the invariance.
+        x: Inputs, shape ``(N, …)``.
+        copies: S; without an invariance one copy is enough and S = 1 is used.
+        seed: Seed of the transformations.
+
+    Returns:
+        Shape ``(N, S, …)``.
+    """
+    if target.invariance is None or len(x) == 0:
+        return x.unsqueeze(1)
+    with torch.no_grad():
+        noise = target.invariance.noise(copies, x[:1], generator(seed, "copies"))
+        repeated = x.repeat_interleave(copies, 0)
+        return target.invariance(repeated, noise.repeat(len(x), *[1] * (noise.ndim - 1))).unflatten(0, (-1, copies))
+
+
+def fixed_outputs(
+    target: Target, params: Params, x: Tensor, *, copies: int, seed: int, chunk: int | None = None, average: bool = True
+) -> Tensor:
+    """Network outputs over a fixed set of transformations.
+
+    Args:
+        target: Gives network and invariance.
+        params: Weights.
+        x: Inputs, shape ``(N, …)``.
+        copies: S.
+        seed: Seed of the transformations.
+        chunk: Inputs at once; by default about a thousand copies.
+        average: Whether to average the outputs over the copies, as the model does.
+
+    Returns:
+        ``f̄ (N, C)``, or the outputs ``(N, S, C)`` of every copy.
+    """
+    single = {k: w.unsqueeze(0) for k, w in params.items()}
+    return member_outputs(target, single, x, copies=copies, seed=seed, chunk=chunk, average=average)[0]
+
+
+def member_outputs(
+    target: Target, params: Params, x: Tensor, *, copies: int, seed: int, chunk: int | None = None, average: bool = True
+) -> Tensor:
+    """Outputs of several networks over the same fixed set of transformations.
+
+    Args:
+        target: Gives network and invariance.
+        params: Stacked weights, shape ``(M, *shape)``.
+        x: Inputs, shape ``(N, …)``.
+        copies: S.
+        seed: Seed of the transformations.
+        chunk: Inputs at once; by default about a thousand copies.
+        average: Whether to average the outputs over the copies.
+
+    Returns:
+        ``f̄ (M, N, C)``, or the outputs ``(M, N, S, C)`` of every copy.
+    """
+
+    def outputs(start: int, stop: int) -> Tensor:
+        xs = fixed_copies(target, x[start:stop], copies, seed)
+        rows = xs.flatten(0, 1)
+        size = chunk_of(params, len(rows))
+        parts = [
+            over_members(
+                lambda w: target.forward(w, rows), {k: w[i : i + size] for k, w in params.items()}, owner_of(target)
+            )
+            for i in range(0, next(iter(params.values())).shape[0], size)
+        ]
+        f = torch.cat(parts).unflatten(1, xs.shape[:2])
+        return f.mean(2) if average else f
+
+    with torch.no_grad():
+        size = default_chunk(target, copies) if chunk is None else chunk
+        return torch.cat(with_halving(outputs, len(x), size, what="inputs"), 1)
+
+
+def default_chunk(target: Target, copies: int) -> int:
+    """How many inputs to take at once.
+
+    Args:
+        target: Tells whether there are copies.
+        copies: S.
+
+    Returns:
+        A number of inputs.
+    """
+    return max(1, AT_ONCE // (1 if target.invariance is None else copies))
