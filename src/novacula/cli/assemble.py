@@ -10,30 +10,12 @@ from novacula.runs.setup import assemble as assemble_setup
 
 
 def assemble(options: Options) -> Assembled:
-    """Load the data, set test data aside, and put the target together.
-
-    Args:
-        options: The command's options.
-
-    Returns:
-        Data and target.
-    """
+    """Load the data, set test data aside, and put the target together."""
     return assemble_setup(setup_of(options))
 
 
 def strange_of(path: str, assembled: Assembled) -> NewData:
-    """Load inputs of another kind, which must have the same shape or columns.
-
-    Args:
-        path: A file or folder.
-        assembled: What the run starts from.
-
-    Returns:
-        The inputs; their labels are not looked at.
-
-    Raises:
-        InputError: If there are no test data to tell them from, or they cannot be read.
-    """
+    """Load inputs of another kind, which must have the same shape or columns."""
     train = assembled.train
     if assembled.test is None:
         raise InputError("test data, from which --ood are to be told", "none", "leave out --ood, or set some aside")
@@ -42,12 +24,5 @@ def strange_of(path: str, assembled: Assembled) -> NewData:
 
 
 def setup_of(options: Options) -> Setup:
-    """What the options say about data and model.
-
-    Args:
-        options: The command's options.
-
-    Returns:
-        The setup.
-    """
+    """What the options say about data and model."""
     return Setup.of(vars(options))

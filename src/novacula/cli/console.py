@@ -17,29 +17,17 @@ INTERRUPTED = 130
 
 
 def err() -> Console:
-    """A console on stderr.
-
-    Returns:
-        A console that looks the stream up anew, as tests and redirections replace it.
-    """
+    """A console on stderr."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def out() -> Console:
-    """A console on stdout.
-
-    Returns:
-        A console that looks the stream up anew.
-    """
+    """A console on stdout."""
     return Console(highlight=False)
 
 
 def fail(error: InputError) -> None:
-    """Say what was expected, what came and what to try.
-
-    Args:
-        error: The error.
-    """
+    """Say what was expected, what came and what to try."""
     console = err()
     console.print(Text.assemble(("error: ", "bold red"), f"expected {error.expected}"))
     console.print(Text(f"  got   {error.got}"))
@@ -48,14 +36,7 @@ def fail(error: InputError) -> None:
 
 @contextmanager
 def errors_to_exit() -> Iterator[None]:
-    """Turn an `InputError` into a message and exit code 2; other exceptions keep their traceback.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        Exit: With code 2, after an `InputError`.
-    """
+    """Turn an `InputError` into a message and exit code 2; other exceptions keep their traceback."""
     import typer
 
     try:
@@ -67,14 +48,7 @@ def errors_to_exit() -> Iterator[None]:
 
 @contextmanager
 def warnings_to_stderr(said: list[str]) -> Iterator[None]:
-    """Print reservations as they arise, one line each and none twice.
-
-    Args:
-        said: Filled with the texts that have been printed.
-
-    Yields:
-        Nothing.
-    """
+    """Print reservations as they arise, one line each and none twice."""
 
     def show(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
         text = str(message)
@@ -92,11 +66,7 @@ def warnings_to_stderr(said: list[str]) -> Iterator[None]:
 
 
 def warn(text: str) -> None:
-    """Print one reservation.
-
-    Args:
-        text: The reservation.
-    """
+    """Print one reservation."""
     err().print(Text.assemble(("warning: ", "yellow"), text))
 
 

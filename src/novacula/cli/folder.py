@@ -30,11 +30,7 @@ class OutputFolder:
     made: list[Path] = field(default_factory=list)
 
     def check(self) -> None:
-        """Refuse a folder that holds something else, without touching it.
-
-        Raises:
-            InputError: If the path is a file, or a folder with contents and neither flag is given.
-        """
+        """Refuse a folder that holds something else, without touching it."""
         if self.path.exists() and not self.path.is_dir():
             raise InputError("a folder to write to", f"{self.path}, which is a file", "choose another --output")
         try:
@@ -50,11 +46,7 @@ class OutputFolder:
             )
 
     def claim(self) -> None:
-        """Make the folder, and clear an older run's files from it; files of others stay.
-
-        Raises:
-            InputError: If it cannot be made.
-        """
+        """Make the folder, and clear an older run's files from it; files of others stay."""
         missing = [p for p in (self.path, *self.path.parents) if not p.exists()]
         try:
             for folder in reversed(missing):
@@ -83,11 +75,7 @@ class OutputFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def abandon(self, *, keep_resumable: bool) -> None:
-        """Leave nothing half-written behind after a failure.
-
-        Args:
-            keep_resumable: Whether a run that can be continued stays.
-        """
+        """Leave nothing half-written behind after a failure."""
         if self.finished or (keep_resumable and self.interrupted):
             return
         with suppress(OSError):
@@ -103,14 +91,7 @@ class OutputFolder:
 
 
 def default_folder(name: str) -> Path:
-    """A new folder under ``runs``, named after the data and the time.
-
-    Args:
-        name: The data's name.
-
-    Returns:
-        A path that does not exist.
-    """
+    """A new folder under ``runs``, named after the data and the time."""
     safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip("-.") or "run"
     stem = f"{safe}-{time.strftime('%Y%m%d-%H%M%S')}"
     path, n = Path("runs") / stem, 2

@@ -18,18 +18,7 @@ if TYPE_CHECKING:
 
 
 def asked(options: Options, assembled: Assembled) -> bool:
-    """Whether another posterior than the default is asked for; says what is wrong with the options before any work.
-
-    Args:
-        options: The command's options.
-        assembled: What the run starts from.
-
-    Returns:
-        False for ``auto``.
-
-    Raises:
-        InputError: If the name or a setting is unknown, or steps or chains are not positive or do not fit.
-    """
+    """Whether another posterior than the default is asked for; says what is wrong with the options before any work."""
     name = check_name(options.posterior)
     for option, value in (("--posterior-steps", options.posterior_steps), ("--chains", options.chains)):
         if value is None:
@@ -46,21 +35,7 @@ def asked(options: Options, assembled: Assembled) -> bool:
 
 
 def infer(result: LearnResult, options: Options, checkpoint: Path, *, resume: bool, progress: Progress) -> LearnResult:
-    """Infer the posterior.
-
-    Args:
-        result: What was learned.
-        options: The command's options.
-        checkpoint: A file to keep this part of the run resumable.
-        resume: Whether to continue from it.
-        progress: Told of every epoch.
-
-    Returns:
-        The result with the posterior.
-
-    Raises:
-        NonFiniteError: If it diverges.
-    """
+    """Infer the posterior."""
     name = options.posterior.partition(":")[0]
     progress.say(f"inferring the posterior: {name}")
     progress.begin(f"{name}, round", "scoring")

@@ -39,22 +39,7 @@ class Shown:
 def learn(
     options: Options | None, given: dict[str, Any], output: Path | None, overwrite: bool, resume: bool, shown: Shown
 ) -> int:
-    """Run ``novacula learn``.
-
-    Args:
-        options: The options, or None where a resumed run takes all of them from its folder.
-        given: The options that were written out, by name; a resumed run refuses others than its own.
-        output: The run folder; None for a new one.
-        overwrite: Whether to replace an older run.
-        resume: Whether to continue an interrupted run.
-        shown: How to show it.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        InputError: If an option, the data or the network cannot be used.
-    """
+    """Run ``novacula learn``."""
     if overwrite and resume:
         raise InputError("either --overwrite or --resume", "both", "use one of them")
     if resume:

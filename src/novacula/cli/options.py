@@ -82,11 +82,7 @@ class Options:
         return shlex.join(words)
 
     def settings(self) -> dict[str, Any]:
-        """The options as plain values, for the record of the run.
-
-        Returns:
-            Those that were chosen, but for what the record holds already.
-        """
+        """The options as plain values, for the record of the run."""
         recorded = {"seed", "copies"}
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items() if k not in recorded}
         return {k: v for k, v in values.items() if v is not None and v != []}
@@ -95,18 +91,11 @@ class Options:
         """Write the options, so that an interrupted run can be resumed without repeating them.
 
         Paths are made absolute: a run may be resumed from another folder.
-
-        Args:
-            path: The file.
         """
         write_json(path, {"options": vars(self.anchored())})
 
     def anchored(self) -> Options:
-        """The same options with absolute paths.
-
-        Returns:
-            Options that mean the same from any folder.
-        """
+        """The same options with absolute paths."""
         data = str(Path(self.data).expanduser().resolve()) if Path(self.data).expanduser().exists() else self.data
         file, colon, name = self.net.rpartition(":")
         net = f"{Path(file).expanduser().resolve()}:{name}" if colon and file.endswith(".py") else self.net
@@ -117,14 +106,7 @@ class Options:
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Options:
-        """The options of a finished run.
-
-        Args:
-            record: The contents of ``run.json``.
-
-        Returns:
-            The options that it was run with.
-        """
+        """The options of a finished run."""
         names = {field.name for field in dataclasses.fields(cls)} - {"copies"}
         settings = {
             k: tuple(v) if isinstance(v, list) else v for k, v in record.get("settings", {}).items() if k in names
@@ -135,17 +117,7 @@ class Options:
 
     @classmethod
     def load(cls, path: Path) -> Options:
-        """Read saved options.
-
-        Args:
-            path: The file.
-
-        Returns:
-            The options.
-
-        Raises:
-            InputError: If the file cannot be read, or was written by another version.
-        """
+        """Read saved options."""
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved["options"].items()}

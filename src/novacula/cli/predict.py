@@ -56,16 +56,7 @@ class Asked:
 
 
 def predict(folder: Path, data: str, asked: Asked) -> None:
-    """Run ``novacula predict``.
-
-    Args:
-        folder: The run folder.
-        data: What to predict.
-        asked: What is asked.
-
-    Raises:
-        InputError: If run, data or options cannot be used; nothing is written then.
-    """
+    """Run ``novacula predict``."""
     _check(asked)
     Run.read(folder)  # before torch
     said: list[str] = []
@@ -99,14 +90,7 @@ def predict(folder: Path, data: str, asked: Asked) -> None:
 
 
 def write(path: Path, columns: dict[str, list[Any]], classes: Sequence[str], content: dict[str, Any]) -> None:
-    """Write predictions; the file is there whole or not at all.
-
-    Args:
-        path: ``.csv``, ``.tsv``, ``.parquet`` or ``.json``.
-        columns: One list a column.
-        classes: The classes' names, for sets.
-        content: What else a JSON file holds.
-    """
+    """Write predictions; the file is there whole or not at all."""
     suffix = path.suffix.lower()
     if suffix == ".json":
         write_json(path, plain({**content, "rows": records(columns)}), indent=None)
@@ -117,16 +101,7 @@ def write(path: Path, columns: dict[str, list[Any]], classes: Sequence[str], con
 
 
 def delimited(columns: dict[str, list[Any]], classes: Sequence[str], delimiter: str) -> str:
-    """Predictions as delimited text.
-
-    Args:
-        columns: One list a column.
-        classes: The classes' names, for sets.
-        delimiter: ``","`` or a tab.
-
-    Returns:
-        A header and a line for each row.
-    """
+    """Predictions as delimited text."""
     file = io.StringIO()
     writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
     writer.writerow(columns)
@@ -135,14 +110,7 @@ def delimited(columns: dict[str, list[Any]], classes: Sequence[str], delimiter: 
 
 
 def records(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    """Predictions row by row.
-
-    Args:
-        columns: One list a column.
-
-    Returns:
-        One dictionary a row.
-    """
+    """Predictions row by row."""
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 

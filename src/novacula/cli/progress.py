@@ -49,34 +49,19 @@ class Progress:
             self._live.stop()
 
     def begin(self, what: str = "epoch", after: str = "scoring and choosing a predictive") -> None:
-        """Start the clock by which the time left is told.
-
-        Args:
-            what: What is counted.
-            after: What follows when all is done.
-        """
+        """Start the clock by which the time left is told."""
         self._began, self._first = time.monotonic(), None
         self._what, self._after = what, after
 
     def say(self, text: str) -> None:
-        """Say what is being done now.
-
-        Args:
-            text: A few words.
-        """
+        """Say what is being done now."""
         if self._live is not None:
             self._live.update(Text(f"{text} …", style="dim"))
         elif not self._quiet:
             self._console.print(Text(text))
 
     def __call__(self, done: int, total: int, record: Mapping[str, float]) -> None:
-        """Show an epoch; the loop calls this.
-
-        Args:
-            done: Epochs done.
-            total: Epochs in all.
-            record: The epoch's record.
-        """
+        """Show an epoch; the loop calls this."""
         if self._quiet:
             return
         self._first = done if self._first is None else self._first
@@ -90,18 +75,7 @@ class Progress:
 
 
 def line(done: int, total: int, record: Mapping[str, float], left: str, what: str = "epoch") -> str:
-    """An epoch in one line.
-
-    Args:
-        done: Epochs done.
-        total: Epochs in all.
-        record: The epoch's record.
-        left: The time left, in words.
-        what: What is counted.
-
-    Returns:
-        For instance ``"epoch 3/24  loss 0.412  evidence −0.377 an example  rotation ±171°  12 s left"``.
-    """
+    """An epoch in one line."""
     width = len(str(total))
     words = [f"{what} {done:{width}}/{total}", *_scores(record)]
     extents = _extents(record)
@@ -111,18 +85,7 @@ def line(done: int, total: int, record: Mapping[str, float], left: str, what: st
 
 
 def display(done: int, total: int, record: Mapping[str, float], left: str, what: str = "epoch") -> RenderableType:
-    """An epoch as a live display.
-
-    Args:
-        done: Epochs done.
-        total: Epochs in all.
-        record: The epoch's record.
-        left: The time left, in words.
-        what: What is counted.
-
-    Returns:
-        A bar, the scores, and the learned extents with a bar each.
-    """
+    """An epoch as a live display."""
     head = Table.grid(padding=(0, 2))
     head.add_row(
         Text(f"{what} {done}/{total}"),
@@ -145,10 +108,6 @@ def display(done: int, total: int, record: Mapping[str, float], left: str, what:
 
 def bar(share: float, width: int = 24) -> str:
     """A thin bar.
-
-    Args:
-        share: How full, in [0, 1].
-        width: Its length in characters.
 
     Returns:
         Text of that length.

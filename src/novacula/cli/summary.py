@@ -17,14 +17,7 @@ from novacula.reporting.words.numbers import count, duration, number, significan
 
 
 def summary(record: Mapping[str, Any]) -> RenderableType:
-    """Results in a few lines: the verdict, the extents, the evidence and the metrics.
-
-    Args:
-        record: The contents of ``run.json``.
-
-    Returns:
-        What rich can print.
-    """
+    """Results in a few lines: the verdict, the extents, the evidence and the metrics."""
     parts: list[RenderableType] = [Padding(Text(verdict(record).learned, style="bold"), (1, 0))]
     parts.append(_facts(record))
     if record.get("test") or record.get("map_test"):

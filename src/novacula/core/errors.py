@@ -25,11 +25,7 @@ class InputError(ValueError):
         self.expected, self.got, self.hint = expected, got, hint
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
-        """Pickle by the three parts, so that the error survives a process boundary.
-
-        Returns:
-            The class and its constructor's arguments.
-        """
+        """Pickle by the three parts, so that the error survives a process boundary."""
         return type(self), (self.expected, self.got, self.hint)
 
 

@@ -56,17 +56,7 @@ class Estimate:
         return float(self.value.detach())
 
     def __sub__(self, other: Estimate) -> Estimate:
-        """The log Bayes factor of two models on the same data.
-
-        Args:
-            other: An estimate by the same estimator, of the same data, loss and temperature.
-
-        Returns:
-            The difference, with the errors added in quadrature.
-
-        Raises:
-            InputError: If the two are not comparable; the message names what differs.
-        """
+        """The log Bayes factor of two models on the same data."""
         for name, hint in (
             ("estimator", "score both models with the same estimator and settings"),
             ("fingerprint", "score both models on the same data"),

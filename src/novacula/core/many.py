@@ -28,15 +28,7 @@ _UNSUPPORTED: WeakSet[Any] = WeakSet()
 
 
 def chunk_of(params: Params, rows: int = 1) -> int:
-    """How many members to take at once.
-
-    Args:
-        params: Stacked weights.
-        rows: Inputs that each member is evaluated on.
-
-    Returns:
-        A number of members.
-    """
+    """How many members to take at once."""
     members = members_of(params)
     each = count(params) // members
     # As a layer's inputs and outputs are about as many as the root of its weights, so are activations for each row.
@@ -46,19 +38,7 @@ def chunk_of(params: Params, rows: int = 1) -> int:
 
 
 def over_members(function: Callable[[Params], Any], params: Params, owner: object) -> Any:
-    """``function`` of each member, by vmap or one after another.
-
-    Args:
-        function: From one member's weights to a tensor, or a tuple of tensors.
-        params: Stacked weights, shape ``(M, *shape)``.
-        owner: What decides whether vmap works: the network, or a plain function.
-
-    Returns:
-        What the function returns, with a leading axis M.
-
-    Raises:
-        RuntimeError: What the function raises for a single member.
-    """
+    """``function`` of each member, by vmap or one after another; params ``(M, *shape)``."""
     if next(iter(params.values())).shape[0] > 1 and owner not in _UNSUPPORTED:
         try:
             return vmap(function, randomness="different")(params)
@@ -73,14 +53,7 @@ def over_members(function: Callable[[Params], Any], params: Params, owner: objec
 
 
 def looped(owner: object) -> bool:
-    """Whether members must be taken one after another, as far as is known.
-
-    Args:
-        owner: What decides it: the network, or a plain function.
-
-    Returns:
-        Whether vmap has failed on it.
-    """
+    """Whether members must be taken one after another, as far as is known."""
     return owner in _UNSUPPORTED
 
 
@@ -90,28 +63,12 @@ def members_of(params: Params) -> int:
 
 
 def per_member(numbers: Tensor, like: Tensor) -> Tensor:
-    """A number for each member, in a shape that meets its weights.
-
-    Args:
-        numbers: Shape ``(M,)``.
-        like: Stacked weights, shape ``(M, *shape)``.
-
-    Returns:
-        Shape ``(M, 1, …)``, with as many axes as ``like``.
-    """
+    """A number for each member, in a shape that meets its weights, ``(M, 1, …)``."""
     return numbers.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def normal_like(params: Params, rng: torch.Generator) -> Params:
-    """Standard normal noise in the shape of weights.
-
-    Args:
-        params: Weights, stacked or not.
-        rng: Randomness.
-
-    Returns:
-        One tensor for each of ``params``.
-    """
+    """Standard normal noise in the shape of weights."""
     return {
         k: torch.randn(w.shape, generator=rng, device=rng.device, dtype=w.dtype).to(w.device) for k, w in params.items()
     }
@@ -120,18 +77,7 @@ def normal_like(params: Params, rng: torch.Generator) -> Params:
 def noisy_gradient(
     function: Callable[[Params], tuple[Tensor, ...]], leaves: Params, noise: Params, *, owner: object, rows: int
 ) -> tuple[tuple[Tensor, ...], Params]:
-    """Evaluate a function of each member, and differentiate its last value.
-
-    Args:
-        function: From one member's tensors, ``leaves`` and ``noise`` under their names, to scalars.
-        leaves: What to differentiate in, shape ``(M, *shape)``.
-        noise: What else the function depends on, shape ``(M, …)``; names apart from those of the leaves.
-        owner: What decides whether vmap works: the network.
-        rows: Inputs that each member is evaluated on.
-
-    Returns:
-        The function's values, each of shape ``(M,)`` and without a graph, and the last one's gradient by name.
-    """
+    """Evaluate a function of each member, and differentiate its last value, ``(M,)``."""
     size = chunk_of(leaves, rows)
     values: list[tuple[Tensor, ...]] = []
     grads: list[tuple[Tensor, ...]] = []

@@ -12,19 +12,7 @@ from novacula.core.params import Params
 
 
 def check_precision(precision: Params, params: Params, names: Sequence[str]) -> Params:
-    """Precisions by parameter, in float64.
-
-    Args:
-        precision: By name, each broadcastable to its parameter; names that are not asked for are ignored.
-        params: The weights, for their shapes.
-        names: The parameters asked for.
-
-    Returns:
-        The precisions of ``names``, with their graph, in the shape they came in.
-
-    Raises:
-        InputError: If one is missing, has the wrong shape, or is not positive and finite.
-    """
+    """Precisions by parameter, in float64."""
     checked = {}
     for name in names:
         if name not in precision:
@@ -54,11 +42,6 @@ def check_precision(precision: Params, params: Params, names: Sequence[str]) -> 
 
 def precision_vector(precision: Params, params: Params, names: Sequence[str]) -> Tensor:
     """Λ's diagonal over some parameters.
-
-    Args:
-        precision: As for `check_precision`.
-        params: The weights, for their shapes.
-        names: The parameters asked for.
 
     Returns:
         Shape ``(P,)``, float64, flat in the order of ``names``, with its graph.

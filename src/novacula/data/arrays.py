@@ -24,19 +24,7 @@ WRAP = (
 
 
 def to_tensor(x: Any, what: str, *, least: int = 2) -> Tensor:
-    """A tensor of numbers or booleans.
-
-    Args:
-        x: Tensor (its memory is shared), array (copied), nested lists, list of tensors, or pandas object.
-        what: "inputs" or "labels", for messages.
-        least: The fewest rows: two to learn from, one to predict.
-
-    Returns:
-        A tensor with at least so many rows, in the dtype that came (wide unsigned integers become int64).
-
-    Raises:
-        InputError: If it does not hold real numbers, has missing values or too few rows.
-    """
+    """A tensor of numbers or booleans."""
     columns = frame_columns(x)
     t = x.detach() if isinstance(x, Tensor) else _from_numpy(_to_numpy(x, what, columns), what)
     if t.ndim == 0:
@@ -50,16 +38,7 @@ def to_tensor(x: Any, what: str, *, least: int = 2) -> Tensor:
 
 
 def check_rows(n: int, what: str, least: int = 2) -> None:
-    """Refuse too few rows.
-
-    Args:
-        n: The number of rows.
-        what: "inputs" or "labels", for the message.
-        least: The fewest rows, one or two.
-
-    Raises:
-        InputError: If there are fewer.
-    """
+    """Refuse too few rows."""
     if n < least:
         got = "one row" if n == 1 else "no rows"
         wanted = f"{what} with at least {'two rows' if least == 2 else 'one row'}"
@@ -67,16 +46,7 @@ def check_rows(n: int, what: str, least: int = 2) -> None:
 
 
 def check_finite(t: Tensor, what: str, columns: Sequence[str] = ()) -> None:
-    """Refuse NaN and infinity.
-
-    Args:
-        t: Values of shape ``(N, …)``.
-        what: "inputs" or "labels", for the message.
-        columns: Names of the columns of a table.
-
-    Raises:
-        InputError: Naming the first bad row and its column, or its channel and pixel.
-    """
+    """Refuse NaN and infinity; t ``(N, …)``."""
     if not t.is_floating_point() or bool(torch.isfinite(t).all()):
         return
     bad = (~torch.isfinite(t)).nonzero()
@@ -90,17 +60,7 @@ def check_finite(t: Tensor, what: str, columns: Sequence[str] = ()) -> None:
 
 
 def check_rounding(before: Tensor, after: Tensor, what: str, columns: Sequence[str] = ()) -> None:
-    """Refuse overflow, and warn of columns whose spread is lost in a narrower float.
-
-    Args:
-        before: Finite values as they came, shape ``(N, …)``.
-        after: The same values in another dtype.
-        what: "inputs" or "labels", for messages.
-        columns: Names of the columns of a table.
-
-    Raises:
-        InputError: If a value became infinite.
-    """
+    """Refuse overflow, and warn of columns whose spread is lost in a narrower float; before ``(N, …)``."""
     if before.dtype == after.dtype or before.dtype == torch.bool or after.dtype == torch.float64:
         return
     over = (~torch.isfinite(after)).nonzero()
@@ -130,10 +90,6 @@ def check_rounding(before: Tensor, after: Tensor, what: str, columns: Sequence[s
 def place(index: Sequence[int], columns: Sequence[str] = ()) -> str:
     """Say where an entry is.
 
-    Args:
-        index: Its index.
-        columns: Names of the columns of a table.
-
     Returns:
         A phrase.
 
@@ -151,14 +107,7 @@ def place(index: Sequence[int], columns: Sequence[str] = ()) -> str:
 
 
 def frame_columns(x: Any) -> tuple[str, ...]:
-    """Column names of a pandas object; nothing for anything else.
-
-    Args:
-        x: Any object. A pandas object can exist only if pandas has been imported, so it is not imported here.
-
-    Returns:
-        The names.
-    """
+    """Column names of a pandas object; nothing for anything else."""
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(x, pandas.DataFrame):
         return tuple(map(str, x.columns))

@@ -32,18 +32,7 @@ class MapStyle(Protocol):
 
 
 def read_dataset(dataset: Any, limit: int | None = None) -> tuple[Any, Any]:
-    """Read up to ``limit`` examples.
-
-    Args:
-        dataset: A map-style or iterable dataset, or a loader.
-        limit: The number of examples to read; None for all.
-
-    Returns:
-        Inputs and labels: tensors, arrays, or a list of strings, with a leading axis of examples.
-
-    Raises:
-        InputError: If the dataset or an item cannot be understood; the message names the item.
-    """
+    """Read up to ``limit`` examples."""
     if limit is not None and limit < 1:
         raise InputError("a limit of at least 1", str(limit), "leave it out to read everything")
     if isinstance(dataset, Mapping):

@@ -22,13 +22,6 @@ def as_inputs(x: Any, *, tokens: bool, dtype: torch.dtype | None, columns: Seque
     floats in [0, 1]. Channels that come last (1, 3 or 4 of them, while the second axis is none of these) are moved to
     the second axis, except in floating tensors, which are taken to be in PyTorch's layout already.
 
-    Args:
-        x: Tensor, array, nested lists or data frame of shape ``(N, …)``.
-        tokens: Whether whole numbers are ids to be kept as int64.
-        dtype: The floating dtype wanted; by default a floating tensor's own, and torch's default dtype for all else.
-        columns: Names of the columns of a table, for messages; ignored where they do not fit.
-        least: The fewest rows.
-
     Returns:
         A contiguous tensor of shape ``(N, …)``.
 

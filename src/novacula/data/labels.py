@@ -35,13 +35,6 @@ def as_labels(
     names; whole numbers 0 and 1 in several columns are multilabel; everything else is regression. Whole numbers with
     more than 100 distinct values that belong to a table ``(N, D)`` are measurements, and so regression.
 
-    Args:
-        y: Labels of shape ``(N,)`` or ``(N, D)``.
-        x: The inputs; floating labels take their dtype.
-        task: The task, where it is known.
-        classes: Names of the classes 0, 1, …; for string labels, by default the sorted distinct strings.
-        least: The fewest rows.
-
     Returns:
         Labels: int64 ``(N,)`` for classification, otherwise floats ``(N, D)``.
 

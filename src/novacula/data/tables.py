@@ -68,11 +68,6 @@ def from_columns(columns: Mapping[str, np.ndarray], target: str | int | Sequence
 
     A text column with values a < b < … becomes one 0/1 column for each value, named ``column=a``, ``column=b``, ….
 
-    Args:
-        columns: One array ``(N,)`` a column: numbers, booleans or strings.
-        target: The target's name, names, or index; None to look for a usual name.
-        where: The file, for messages.
-
     Returns:
         Inputs (float64), labels and column names.
 
@@ -115,19 +110,7 @@ def from_columns(columns: Mapping[str, np.ndarray], target: str | int | Sequence
 
 
 def choose_target(names: list[str], target: str | int | Sequence[str] | None, where: str) -> list[str]:
-    """The names of the target columns.
-
-    Args:
-        names: All columns.
-        target: A name, an index (an integer, or its decimal text where no column is called so), or several names.
-        where: The file, for messages.
-
-    Returns:
-        One name or more.
-
-    Raises:
-        InputError: If there is no such column, with close names; or if none was given and no usual name is there.
-    """
+    """The names of the target columns."""
     listed = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
     if target is None:
         usual = [n for n in names if n.lower() in TARGET_NAMES]

@@ -54,18 +54,7 @@ def to_arviz(draws: ChainsOfDraws, *, log_likelihood: Tensor | None = None) -> A
 
 
 def groups_of(draws: ChainsOfDraws, log_likelihood: Tensor | None = None) -> dict[str, dict[str, np.ndarray]]:
-    """What `to_arviz` hands over, as plain arrays.
-
-    Args:
-        draws: The draws of a sampler.
-        log_likelihood: See `to_arviz`.
-
-    Returns:
-        ``{"posterior": {name: (M, K, *shape)}}``, with ``"sample_stats"`` and ``"log_likelihood"`` where known.
-
-    Raises:
-        InputError: If the log-likelihoods have another shape.
-    """
+    """What `to_arviz` hands over, as plain arrays."""
     found = {"posterior": {name: _array(w) for name, w in draws.chains.items()}}
     shape = draws.log_density.T.shape
     logs = _array(draws.log_density.T)

@@ -57,10 +57,6 @@ class Mean:
 def two_way(table: Tensor) -> Mean:
     """The mean of a table whose rows and columns are both random.
 
-    Args:
-        table: ``a_sn``, shape ``(S, N)``; NaN where a run did not score an example. Every row and column must have a
-            number. With one row the spread over runs is not known, and left out.
-
     Returns:
         The mean of all numbers there are, with its error.
 

@@ -57,11 +57,6 @@ class Uniformity:
 def rank(truth: Tensor, draws: Tensor, rng: torch.Generator) -> Tensor:
     """How many draws are below the truth; ties are broken at random.
 
-    Args:
-        truth: Shape ``(Q,)``.
-        draws: Shape ``(L, Q)``.
-        rng: Randomness of ties.
-
     Returns:
         Shape ``(Q,)``, int64, from 0 to L.
 
@@ -86,10 +81,6 @@ def uniformity(ranks: Tensor, draws: int) -> Uniformity:
 
     The chi-squared test has as many bins as leave 5 expected ranks in each (at most 20), of whole ranks; where L + 1 is
     no multiple of the number of bins, each bin expects as many as it has ranks.
-
-    Args:
-        ranks: Shape ``(R, Q)``, from 0 to L.
-        draws: L.
 
     Returns:
         The test.

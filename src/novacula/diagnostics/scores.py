@@ -20,10 +20,6 @@ Z95 = 1.959963984540054
 def wilson(successes: np.ndarray | float, trials: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
     """Wilson's 95 % interval for a proportion.
 
-    Args:
-        successes: k.
-        trials: n; where it is 0 the interval is [0, 1].
-
     Returns:
         Lower and upper ends.
 
@@ -63,16 +59,7 @@ class Bins:
 
 
 def calibration(prediction: np.ndarray, hit: np.ndarray, bins: int = 10) -> Bins:
-    """Bin predictions by size, in equal steps of [0, 1].
-
-    Args:
-        prediction: Probabilities, any shape.
-        hit: Whether each came true, of the same shape.
-        bins: The number of bins.
-
-    Returns:
-        Counts, mean prediction and hits by bin.
-    """
+    """Bin predictions by size, in equal steps of [0, 1]."""
     p, h = np.asarray(prediction, dtype=float).ravel(), np.asarray(hit, dtype=float).ravel()
     index = np.clip((p * bins).astype(int), 0, bins - 1)
     counts = np.bincount(index, minlength=bins)
@@ -83,59 +70,25 @@ def calibration(prediction: np.ndarray, hit: np.ndarray, bins: int = 10) -> Bins
 
 
 def confidence(mean: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What a reliability diagram compares.
-
-    Args:
-        mean: Class probabilities ``(N, C)``; or label probabilities, if ``y`` has their shape.
-        y: Classes ``(N,)``, or labels ``(N, C)`` of 0 and 1.
-
-    Returns:
-        For classes the largest probability and whether that class was right; for labels every probability and label.
-    """
+    """What a reliability diagram compares; mean ``(N, C)``, y ``(N,)``."""
     if y.ndim == 2:
         return mean.ravel(), y.ravel()
     return mean.max(1), mean.argmax(1) == y
 
 
 def confusion(mean: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Count predictions by true class.
-
-    Args:
-        mean: Class probabilities ``(N, C)``.
-        y: Classes ``(N,)``.
-
-    Returns:
-        ``(C, C)``: rows true, columns predicted.
-    """
+    """Count predictions by true class: mean ``(N, C)``, y ``(N,)`` to ``(C, C)``."""
     c = mean.shape[1]
     return np.bincount(y.astype(int) * c + mean.argmax(1), minlength=c * c).reshape(c, c)
 
 
 def coverage(mean: np.ndarray, sd: np.ndarray, y: np.ndarray) -> float:
-    """The share of values within mean ± 1.96 sd.
-
-    Args:
-        mean: Predicted means.
-        sd: Predicted standard deviations.
-        y: Values, all of one shape.
-
-    Returns:
-        A fraction.
-    """
+    """The share of values within mean ± 1.96 sd."""
     return float((np.abs(y - mean) <= Z95 * sd).mean())
 
 
 def central_levels(mean: np.ndarray, sd: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """For each value the level of the smallest central normal interval that holds it, ``erf(|y − mean|/(√2 sd))``.
-
-    Args:
-        mean: Predicted means.
-        sd: Predicted standard deviations, positive.
-        y: Values, all of one shape.
-
-    Returns:
-        Levels in [0, 1]; uniform if the predictions are right.
-    """
+    """For each value the level of the smallest central normal interval that holds it, ``erf(|y − mean|/(√2 sd))``."""
     z = np.abs(y - mean) / (math.sqrt(2.0) * sd)
     return np.vectorize(math.erf, otypes=[float])(z)
 
@@ -160,14 +113,7 @@ class RiskCoverage:
         return float(self.risk.mean())
 
     def at(self, share: float) -> float:
-        """The risk at a coverage.
-
-        Args:
-            share: The share that is kept; rounded up to whole predictions.
-
-        Returns:
-            The mean loss of that share.
-        """
+        """The risk at a coverage."""
         n = len(self.risk)
         return float(self.risk[min(max(math.ceil(share * n - 1e-9), 1), n) - 1])
 
@@ -191,54 +137,22 @@ def risk_coverage(confidence: np.ndarray, loss: np.ndarray) -> RiskCoverage:
 
 
 def evenly(n: int, most: int) -> np.ndarray:
-    """Positions to show of n in a row, the first and the last among them.
-
-    Args:
-        n: How many there are.
-        most: How many to show at most, two or more.
-
-    Returns:
-        Increasing indices.
-    """
+    """Positions to show of n in a row, the first and the last among them."""
     return np.arange(n) if n <= most else np.unique(np.linspace(0, n - 1, most).round().astype(int))
 
 
 def within(low: np.ndarray, high: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Whether values lie between two quantiles, the ends included.
-
-    Args:
-        low: The lower quantiles.
-        high: The upper ones.
-        y: Values, all of one shape.
-
-    Returns:
-        Booleans of that shape.
-    """
+    """Whether values lie between two quantiles, the ends included."""
     return (low <= y) & (y <= high)
 
 
 def binned(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """The bin of each value; those beyond the ends belong to the first or the last.
-
-    Args:
-        values: The values, shape ``(N,)``.
-        edges: Increasing, one more than bins; a bin holds its left edge.
-
-    Returns:
-        Indices.
-    """
+    """The bin of each value; those beyond the ends belong to the first or the last; values ``(N,)``."""
     return np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1; equal values share the mean of theirs.
-
-    Args:
-        values: Any shape.
-
-    Returns:
-        Ranks of that shape.
-    """
+    """Ranks from 1; equal values share the mean of theirs."""
     flat = np.asarray(values, dtype=float).ravel()
     _, group, size = np.unique(flat, return_inverse=True, return_counts=True)
     last = np.cumsum(size)
@@ -246,14 +160,6 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 
 def rank_counts(draws: np.ndarray, bins: int) -> np.ndarray:
-    """For each chain, how often its draws take each part of the ranks among the draws of all chains.
-
-    Args:
-        draws: Shape ``(M, K)``.
-        bins: The number of equal parts.
-
-    Returns:
-        Counts ``(M, bins)``; about ``K / bins`` each where the chains draw from one distribution.
-    """
+    """For each chain, how often its draws take each part of the ranks among the draws of all chains, ``(M, bins)``."""
     part = np.minimum(((ranks(draws) - 0.5) / draws.size * bins).astype(int), bins - 1)
     return np.stack([np.bincount(chain, minlength=bins) for chain in part])

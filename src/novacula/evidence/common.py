@@ -25,11 +25,6 @@ def wants_gradient(target: Target, params: Params, data: Data) -> bool:
     One example is pushed through with the weights detached; what still requires a gradient then depends on something
     that is to be learned.
 
-    Args:
-        target: The model.
-        params: A point in weight space.
-        data: The data; one example is used.
-
     Returns:
         True if outputs, log-likelihood or its curvature require a gradient.
     """
@@ -45,18 +40,7 @@ def wants_gradient(target: Target, params: Params, data: Data) -> bool:
 
 
 def log_likelihood(target: Target, problem: Problem) -> Tensor:
-    """``scale · Σ_n log p(y_n | f̄(w, x_n))`` over the problem's batches.
-
-    Args:
-        target: Gives the likelihood.
-        problem: Gives weights, batches and scale.
-
-    Returns:
-        A scalar in float64; differentiable, batch by batch, where the problem is.
-
-    Raises:
-        NonFiniteError: If it is not finite.
-    """
+    """``scale · Σ_n log p(y_n | f̄(w, x_n))`` over the problem's batches."""
 
     def fit(batch: tuple[Tensor, Tensor]) -> tuple[Tensor]:
         xs, y = batch
@@ -75,15 +59,7 @@ def log_likelihood(target: Target, problem: Problem) -> Tensor:
 
 
 def log_precision_sum(precision: Params, params: Params) -> Tensor:
-    """``log |Λ|`` over the parameters named in ``params``.
-
-    Args:
-        precision: Prior precisions, broadcastable to each parameter.
-        params: The parameters to count.
-
-    Returns:
-        A scalar in float64.
-    """
+    """``log |Λ|`` over the parameters named in ``params``."""
     terms = [precision[k].double().log().expand(w.shape).sum() for k, w in params.items()]
     return torch.stack(terms).sum()
 
@@ -100,27 +76,7 @@ def make_estimate(
     warnings: tuple[str, ...] = (),
     parts: list[dict[str, float]] | None = None,
 ) -> Estimate:
-    """Average repeated values into an `Estimate`.
-
-    Args:
-        target: Gives loss and temperature.
-        data: Gives size and fingerprint.
-        values: One value for each independent repeat.
-        kind: The kind of number.
-        estimator: The estimator's name and settings.
-        within: The standard error of their mean as the repeats themselves know it; NaN where a single one uses
-            randomness whose effect it cannot see. The spread between repeats holds all of it, but is itself uncertain
-            where there are few, so that the larger of the two is stated.
-        assumptions: What the number assumes.
-        warnings: Reservations.
-        parts: Terms of the sum, for each repeat.
-
-    Returns:
-        The estimate.
-
-    Raises:
-        InputError: If the likelihood is tempered, which leaves it without a normaliser: there is no evidence then.
-    """
+    """Average repeated values into an `Estimate`."""
     if target.likelihood_temperature != 1.0:
         raise InputError(
             "likelihood_temperature=1 for an evidence",
@@ -149,44 +105,21 @@ def make_estimate(
 
 
 def check_counts(hint: str, **counts: int | None) -> None:
-    """Refuse settings that are not whole numbers of at least 1.
-
-    Args:
-        hint: What to try.
-        counts: Settings by name; None passes.
-
-    Raises:
-        InputError: Naming the first one that does not fit.
-    """
+    """Refuse settings that are not whole numbers of at least 1."""
     for name, value in counts.items():
         if value is not None and (not isinstance(value, int) or value < 1):
             raise InputError(f"{name} as a whole number of at least 1", repr(value), hint)
 
 
 def invariance_assumptions(target: Target, copies: int) -> tuple[str, ...]:
-    """What averaging over finitely many transformations means for a value.
-
-    Args:
-        target: The target.
-        copies: S.
-
-    Returns:
-        Sentences, none without an invariance.
-    """
+    """What averaging over finitely many transformations means for a value."""
     if target.invariance is None:
         return ()
     return (f"outputs are averaged over S={copies} sampled transformations of each input",)
 
 
 def tempering_assumptions(target: Target) -> tuple[str, ...]:
-    """What a temperature means for a value.
-
-    Args:
-        target: The target.
-
-    Returns:
-        A sentence, or none at temperature 1.
-    """
+    """What a temperature means for a value."""
     if target.temperature == 1.0:
         return ()
     return (
@@ -196,11 +129,7 @@ def tempering_assumptions(target: Target) -> tuple[str, ...]:
 
 @contextmanager
 def reservations() -> Iterator[list[str]]:
-    """Collect `NovaculaWarning`s raised inside, so that an estimate can carry them; others pass.
-
-    Yields:
-        A list that is filled when the block ends.
-    """
+    """Collect `NovaculaWarning`s raised inside, so that an estimate can carry them; others pass."""
     found: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", NovaculaWarning)

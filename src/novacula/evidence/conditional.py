@@ -87,20 +87,7 @@ class Conditional:
         return f"Conditional({', '.join(settings)})"
 
     def __call__(self, target: Target, data: Data, start: Params | Posterior | None = None, *, seed: int) -> Estimate:
-        """Estimate the conditional log marginal likelihood; ``n`` of the result counts the examples scored.
-
-        Args:
-            target: The model; its hyperparameters stay as they are.
-            data: The training data.
-            start: Not used: the weights must not have seen the examples that are scored.
-            seed: Seed of order, training and transformations. Models that are compared should share it.
-
-        Returns:
-            The estimate, in nats; it carries no gradient.
-
-        Raises:
-            InputError: If there are fewer than three examples, or network and data do not fit together.
-        """
+        """Estimate the conditional log marginal likelihood; ``n`` of the result counts the examples scored."""
         if data.n < 3:
             raise InputError("at least three examples", str(data.n), "use nv.evidence.Laplace")
         target, data = ready(target, data)

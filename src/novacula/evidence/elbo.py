@@ -77,20 +77,7 @@ class ELBO:
         return f"ELBO({self.structure})" if self.copies is None else f"ELBO({self.structure}, copies={self.copies})"
 
     def __call__(self, target: Target, data: Data, start: Params | Posterior, *, seed: int) -> Estimate:
-        """Estimate the bound.
-
-        Args:
-            target: The model; its prior must be Gaussian and its temperature 1.
-            data: The training data.
-            start: Weights at a mode, or a posterior whose mode is used.
-            seed: Seed of weights and transformations.
-
-        Returns:
-            An estimate whose expectation is a lower bound, in nats.
-
-        Raises:
-            InputError: If the prior is not Gaussian, the temperature is not 1, or network, data and start do not fit.
-        """
+        """Estimate the bound."""
         if not isinstance(target.prior, Gaussian | FanIn) or target.temperature != 1.0:
             raise InputError(
                 "a Gaussian prior and temperature 1",

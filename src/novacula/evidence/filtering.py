@@ -33,18 +33,11 @@ from novacula.posteriors.linearised import normal_draws
 def log_joint(likelihood: Likelihood, mean: Tensor, k: Tensor, y: Tensor, *, seed: int = 0) -> Tensor:
     """``log ∫ Π_n p(y_n | f_n) N(f; m, K) df``, by filtering.
 
-    Args:
-        likelihood: The likelihood.
-        mean: ``m``, shape ``(n, C)``.
-        k: ``K``, shape ``(n·C, n·C)``, which may be singular.
-        y: Labels.
-        seed: Seed of the quasi-random draws.
+    Warns:
+        NovaculaWarning: If fewer than a fiftieth of the draws count for an example.
 
     Returns:
         A float64 scalar, in nats.
-
-    Warns:
-        NovaculaWarning: If fewer than a fiftieth of the draws count for an example.
     """
     with torch.no_grad():
         c = mean.shape[1]

@@ -16,10 +16,6 @@ def joint_outputs(made: Plan, covariance: Covariance) -> tuple[Tensor, Tensor, T
 
     The rows of two batches are in memory at a time, and are computed again for each pair of batches.
 
-    Args:
-        made: How Jacobians are computed, for the parameters that the covariance covers.
-        covariance: Σ.
-
     Returns:
         Means ``(n, C)``, ``K (n·C, n·C)`` in float64, and the labels.
     """
@@ -39,16 +35,7 @@ def joint_outputs(made: Plan, covariance: Covariance) -> tuple[Tensor, Tensor, T
 
 
 def apply(covariance: Covariance, rows: Tensor, made: Plan) -> Tensor:
-    """Multiply several vectors by a covariance.
-
-    Args:
-        covariance: Σ.
-        rows: Shape ``(R, P)``.
-        made: Names the parameters, in the rows' order.
-
-    Returns:
-        Shape ``(R, P)``.
-    """
+    """Multiply several vectors by a covariance: rows ``(R, P)`` to ``(R, P)``."""
     match covariance:
         case ExactCovariance():
             return covariance.apply(rows.double())

@@ -102,21 +102,7 @@ class Laplace:
         return f"Laplace({', '.join(settings)})"
 
     def __call__(self, target: Target, data: Data, start: Params | Posterior, *, seed: int) -> Estimate:
-        """Estimate the log evidence.
-
-        Args:
-            target: The model.
-            data: The training data.
-            start: Weights at a mode of the posterior, or a posterior whose mode is used.
-            seed: Seed of the transformations, the subset and the probes.
-
-        Returns:
-            The estimate, in nats.
-
-        Raises:
-            InputError: If network, data and start do not fit together.
-            NonFiniteError: If likelihood or curvature are not finite at ``start``.
-        """
+        """Estimate the log evidence."""
         target, data = ready(target, data)
         params = weights_for(target, start)
         copies = self.copies or target.copies.evidence
@@ -182,32 +168,14 @@ class _Draw:
 
 
 def stream_of(seed: int, repeat: int) -> int:
-    """The seed of a repeat, so that others can draw the same transformations.
-
-    Args:
-        seed: The estimate's seed.
-        repeat: Which repeat, from 0.
-
-    Returns:
-        The seed.
-    """
+    """The seed of a repeat, so that others can draw the same transformations."""
     return derive(seed, "laplace", repeat)
 
 
 def laplace_value(
     target: Target, problem: Problem, fit: Tensor, curvature: Curvature
 ) -> tuple[Tensor, float, dict[str, float]]:
-    """Laplace's formula.
-
-    Args:
-        target: Gives prior and temperature.
-        problem: Gives the point.
-        fit: The log-likelihood there.
-        curvature: H; only the parameters that it covers count as uncertain.
-
-    Returns:
-        The value, its standard error from random probes, and its terms.
-    """
+    """Laplace's formula."""
     covered = {k: problem.params[k] for k in curvature.names}
     precision, t = target.prior.precision(covered), target.temperature
     log_prior = target.prior.log_prob(covered).double()

@@ -63,21 +63,7 @@ class LinearGaussian:
         return "LinearGaussian"
 
     def __call__(self, target: Target, data: Data, start: Params | Posterior, *, seed: int) -> Estimate:
-        """Compute the log evidence.
-
-        Args:
-            target: The model.
-            data: The training data.
-            start: Weights; the result does not depend on their values.
-            seed: Seed of the transformations and of the test for linearity.
-
-        Returns:
-            The value, in nats: exact, but for the transformations drawn where there is an invariance.
-
-        Raises:
-            InputError: If outputs are not affine in the weights, likelihood or prior are not Gaussian, or network, data
-                and start do not fit together.
-        """
+        """Compute the log evidence."""
         target, data = ready(target, data)
         params = weights_for(target, start)
         likelihood, t = target.likelihood, target.temperature

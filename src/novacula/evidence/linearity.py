@@ -23,14 +23,6 @@ def is_linear_gaussian(
     examples and over steps from a tenth of the weights' size to many times it. A network that is not affine but passes
     would have to be so along that direction over that whole range.
 
-    Args:
-        target: The model.
-        params: A point in weight space.
-        data: The data.
-        seed: Seed of the direction and of the examples.
-        names: The weights that move; by default all.
-        examples: How many inputs to try.
-
     Returns:
         True if so, to rounding.
     """

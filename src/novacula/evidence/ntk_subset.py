@@ -77,20 +77,7 @@ class NTKSubset:
         return f"NTKSubset({self.subset}, {self.outputs})"
 
     def __call__(self, target: Target, data: Data, start: Params | Posterior, *, seed: int) -> Estimate:
-        """Estimate the log evidence from random subsets.
-
-        Args:
-            target: The model.
-            data: The training data.
-            start: Weights, or a posterior whose mode is used.
-            seed: Seed of the subset, the transformations and the sampled outputs.
-
-        Returns:
-            The estimate, in nats; its value carries gradients.
-
-        Raises:
-            InputError: If the start's weights are not the target's.
-        """
+        """Estimate the log evidence from random subsets."""
         params = weights_for(target, start)
         copies = self.copies or target.copies.evidence
         drawn = [self._once(target, data, params, copies, derive(seed, "ntk", r)) for r in range(self.repeats)]

@@ -54,20 +54,7 @@ class SMC:
             raise InputError("two or more populations", str(self.populations), "their spread is the error: use 4")
 
     def __call__(self, target: Target, data: Data, start: Params | Posterior | None = None, *, seed: int) -> Estimate:
-        """Estimate the log evidence.
-
-        Args:
-            target: The target, at temperature 1.
-            data: The data.
-            start: Not used: the particles start at the prior.
-            seed: Seed of everything random.
-
-        Returns:
-            The estimate.
-
-        Raises:
-            InputError: If the target is tempered, or the likelihood did not enter wholly within ``steps``.
-        """
+        """Estimate the log evidence."""
         method = Method(particles=self.particles, move=self.move, moves=self.moves)
         post = infer(method, target, data, steps=self.steps, chains=self.populations, seed=seed)
         assert isinstance(post, Draws)

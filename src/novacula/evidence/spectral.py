@@ -47,14 +47,7 @@ class Objective:
     learned: NDArray[np.bool_]
 
     def value(self, x: Floats) -> float:
-        """F.
-
-        Args:
-            x: ``(a_1 … a_G, b)``.
-
-        Returns:
-            Nats, but for a constant.
-        """
+        """F; x ``(a_1 … a_G, b)``."""
         a, b, t = x[:-1], x[-1], self.temperature
         occam = sum(float(np.log1p(h * np.exp(-a_g - b)).sum()) for h, a_g in zip(self.spectra, a, strict=True))
         fit = float(self.squares @ np.exp(a))
@@ -63,14 +56,7 @@ class Objective:
         return -(occam + fit / t) / 2
 
     def derivatives(self, x: Floats) -> tuple[Floats, Floats]:
-        """Gradient and Hessian of F in the free coordinates.
-
-        Args:
-            x: ``(a_1 … a_G, b)``.
-
-        Returns:
-            Shapes ``(k,)`` and ``(k, k)``.
-        """
+        """Gradient and Hessian of F in the free coordinates: x ``(a_1 … a_G, b)`` to ``(k,)``."""
         a, b, t = x[:-1], x[-1], self.temperature
         shares = [h / (h + np.exp(a_g + b)) for h, a_g in zip(self.spectra, a, strict=True)]
         gamma = np.array([share.sum() for share in shares])
@@ -88,15 +74,7 @@ class Objective:
 
 
 def maximise(objective: Objective, steps: int) -> tuple[Floats, list[float], float]:
-    """Newton's method, from zero, with steps of at most 3 that are halved until they gain.
-
-    Args:
-        objective: F.
-        steps: At most so many.
-
-    Returns:
-        The maximum, F at the start and after each step, and the largest derivative left.
-    """
+    """Newton's method, from zero, with steps of at most 3 that are halved until they gain."""
     x = np.zeros(len(objective.learned))
     history = [objective.value(x)]
     if not objective.learned.any():

@@ -10,15 +10,7 @@ from novacula.target import Target
 
 
 def ready(target: Target, data: Data) -> tuple[Target, Data]:
-    """Target and data that fit together (see `Target.prepare`).
-
-    Args:
-        target: The model.
-        data: The data.
-
-    Returns:
-        Both, the likelihood bound and labels in its dtype; the very ones that came where there is nothing to do.
-    """
+    """Target and data that fit together (see `Target.prepare`)."""
     bound, checked = target.prepare(data)
     # The same tensor is the same data, whose fingerprint may be known already.
     return bound, data if checked.y is data.y else checked
@@ -28,10 +20,6 @@ def weights_for(target: Target, start: Params | Posterior) -> Params:
     """The weights that a start names.
 
     A network evaluated at weights of other names would silently use its own instead.
-
-    Args:
-        target: The model.
-        start: Weights, or a posterior whose mode is used.
 
     Returns:
         Detached weights, in the network's order.

@@ -23,19 +23,7 @@ from novacula.priors.base import Prior
 
 
 def log_prior_partition(prior: Prior, params: Params, temperature: float) -> Tensor:
-    """``log ∫ p(w)^(1/T) dw``.
-
-    Args:
-        prior: The prior, bound.
-        params: The weights that are integrated over.
-        temperature: T.
-
-    Returns:
-        A scalar in float64 with gradients to the prior's scales; 0 at T = 1.
-
-    Raises:
-        InputError: If ``T ≠ 1`` and the integral is infinite, or the prior is not one of the library's.
-    """
+    """``log ∫ p(w)^(1/T) dw``."""
     t = temperature
     if t == 1.0:
         return torch.zeros((), dtype=torch.float64)

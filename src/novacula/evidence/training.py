@@ -15,19 +15,7 @@ STEPS = 200
 
 
 def train(target: Target, data: Data, optimiser: MAP, epochs: int, batch_size: int, seed: int) -> Params:
-    """Weights trained from the network's own start.
-
-    Args:
-        target: The model.
-        data: The examples to train on.
-        optimiser: Trains the weights.
-        epochs: Passes over the data, at least; small data get more, for `STEPS` steps.
-        batch_size: Examples a step.
-        seed: Seed of batches and transformations.
-
-    Returns:
-        The weights.
-    """
+    """Weights trained from the network's own start."""
     steps = max(STEPS, epochs * math.ceil(data.n / min(batch_size, data.n)))
     state = run(optimiser, target, data, steps=steps, batch_size=batch_size, seed=seed).state
     return optimiser.posterior(target, state).mode

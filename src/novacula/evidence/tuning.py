@@ -157,14 +157,7 @@ def tune(
 
 
 def _check(target: Target, structure: str, steps: int, learn: tuple[str, ...], copies: int | None) -> Gaussian | FanIn:
-    """Refuse what cannot be tuned.
-
-    Returns:
-        The prior.
-
-    Raises:
-        InputError: As `tune` says.
-    """
+    """Refuse what cannot be tuned."""
     check_structure(structure, get_args(Spectral))
     check_counts("use tune(…, structure='kron', steps=100)", steps=steps, copies=copies)
     if not isinstance(target.prior, Gaussian | FanIn):

@@ -24,16 +24,7 @@ VERSION = 2
 
 
 def pack(value: object, prefix: str = "state") -> tuple[dict[str, Tensor], dict[str, object]]:
-    """Take a state apart.
-
-    Args:
-        value: A dataclass, dictionary, tuple, tensor or plain number; nested at will. Dataclass fields with metadata
-            ``{"checkpoint": False}`` are left out.
-        prefix: The name of the root.
-
-    Returns:
-        Its tensors and its plain values, by path.
-    """
+    """Take a state apart."""
     if isinstance(value, Tensor):
         return {prefix: value.detach().contiguous()}, {}
     if dataclasses.is_dataclass(value):
@@ -56,17 +47,7 @@ def pack(value: object, prefix: str = "state") -> tuple[dict[str, Tensor], dict[
 
 
 def unpack(template: T, tensors: dict[str, Tensor], plain: dict[str, object], prefix: str = "state") -> T:
-    """Put a state together again.
-
-    Args:
-        template: A state of the same structure (from ``method.init``); fields that were left out are taken from it.
-        tensors: Tensors by path.
-        plain: Plain values by path.
-        prefix: The name of the root.
-
-    Returns:
-        The saved state.
-    """
+    """Put a state together again."""
     value: Any = template
     if isinstance(value, Tensor):
         return tensors[prefix].clone()  # type: ignore[return-value]
@@ -84,35 +65,14 @@ def unpack(template: T, tensors: dict[str, Tensor], plain: dict[str, object], pr
 def save_checkpoint(
     path: Path, state: object, *, step: int, history: list[dict[str, float]], done: bool, run_key: str
 ) -> None:
-    """Write a checkpoint atomically.
-
-    Args:
-        path: The file.
-        state: The method's state.
-        step: Steps taken.
-        history: The history so far.
-        done: Whether the method needs no further step.
-        run_key: Identifies method, data and seed, so that another run's checkpoint is refused.
-    """
+    """Write a checkpoint atomically."""
     tensors, plain = pack(state)
     meta = {"version": VERSION, "step": step, "history": history, "done": done, "plain": plain, "run_key": run_key}
     write_bytes(path, save(tensors, metadata={"novacula": json.dumps(meta)}))
 
 
 def load_checkpoint(path: Path, template: T, *, run_key: str) -> tuple[T, int, list[dict[str, float]], bool]:
-    """Read a checkpoint.
-
-    Args:
-        path: The file.
-        template: A state of the same structure.
-        run_key: What the checkpoint must have been written for.
-
-    Returns:
-        State, steps taken, history, and whether the method needs no further step.
-
-    Raises:
-        InputError: If the file cannot be read, or belongs to a run with other settings, data or seed.
-    """
+    """Read a checkpoint."""
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads(file.metadata()["novacula"])
@@ -136,13 +96,6 @@ def load_checkpoint(path: Path, template: T, *, run_key: str) -> tuple[T, int, l
 
 
 def clone_state(state: T) -> T:
-    """A deep copy of a state's tensors.
-
-    Args:
-        state: A state.
-
-    Returns:
-        The same state in memory of its own.
-    """
+    """A deep copy of a state's tensors."""
     tensors, plain = pack(state)
     return unpack(state, {k: torch.clone(v) for k, v in tensors.items()}, plain)

@@ -75,34 +75,14 @@ class Dropout:
         check_share(self.p)
 
     def init(self, target: Density, data: Data, rng: torch.Generator, start: Start) -> DropoutState:
-        """Start where the members start.
-
-        Args:
-            target: The target.
-            data: The training data, one example of which shows what the dropout layers see.
-            rng: Not used.
-            start: The members' first weights.
-
-        Returns:
-            The first state.
-        """
+        """Start where the members start."""
         masks = masked(network_target(target, "Dropout"), data.x[:2], self.p)
         return DropoutState(start.params, adam_init(start.params), masks)
 
     def step(
         self, target: Target, state: DropoutState, batch: Batch, rng: torch.Generator
     ) -> tuple[DropoutState, Info]:
-        """One step of Adam on the negative log-posterior per example, under masks of each example's own.
-
-        Args:
-            target: The target.
-            state: The state before.
-            batch: A minibatch, which the members share.
-            rng: Randomness of transformations and masks.
-
-        Returns:
-            The state after, and the loss under the masks.
-        """
+        """One step of Adam on the negative log-posterior per example, under masks of each example's own."""
         xs = target.warp(batch.x, target.copies.train, rng)
         b, s = xs.shape[:2]
         like = next(iter(state.params.values()))
@@ -122,13 +102,5 @@ class Dropout:
         return DropoutState(params, adam, state.masks), Info(float(losses.mean()))
 
     def posterior(self, target: Target, state: DropoutState) -> Posterior:
-        """Thinned networks, or a mixture of the members'.
-
-        Args:
-            target: Not used: the posterior's is the one that takes masks.
-            state: The last state.
-
-        Returns:
-            A `DropoutPosterior`, or a `Mixture` of them.
-        """
+        """Thinned networks, or a mixture of the members'."""
         return mixture([DropoutPosterior(w, state.masks) for w in unstack(state.params)])

@@ -61,50 +61,19 @@ class Laplace:
     batching: Batching = field(default="mini", init=False, repr=False)
 
     def init(self, target: Density, data: Data, rng: torch.Generator, start: Start) -> LaplaceState:
-        """The optimiser's first state.
-
-        Args:
-            target: The target.
-            data: The training data, kept by reference.
-            rng: Randomness of the optimiser.
-            start: The members' first weights.
-
-        Returns:
-            The first state.
-
-        Raises:
-            InputError: If the target is a plain log-density.
-        """
+        """The optimiser's first state."""
         network_target(target, "Laplace")
         return LaplaceState(self.optimiser.init(target, data, rng, start), data)
 
     def step(
         self, target: Target, state: LaplaceState, batch: Batch, rng: torch.Generator
     ) -> tuple[LaplaceState, Info]:
-        """One step of the optimiser.
-
-        Args:
-            target: The target.
-            state: The state before.
-            batch: A minibatch.
-            rng: Randomness.
-
-        Returns:
-            The state after, and what the optimiser says about the step.
-        """
+        """One step of the optimiser."""
         inner, info = self.optimiser.step(target, state.inner, batch, rng)
         return LaplaceState(inner, state.data), info
 
     def posterior(self, target: Target, state: LaplaceState) -> Posterior:
-        """The Gaussian around the optimiser's weights.
-
-        Args:
-            target: The target.
-            state: The last state.
-
-        Returns:
-            A `LaplacePosterior`, or a mixture of the members'.
-        """
+        """The Gaussian around the optimiser's weights."""
         found = self.optimiser.posterior(target, state.inner)
         modes = [c.mode for c in found.components] if isinstance(found, Mixture) else [found.mode]
         return mixture(

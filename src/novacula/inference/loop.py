@@ -56,28 +56,7 @@ def run(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Run a method.
-
-    Args:
-        method: The method.
-        target: The target density.
-        data: The training data; None for a plain log-density.
-        start: The members' first weights, with a leading axis M; by default one member, at the target's own.
-        epochs: Passes over the data; give this or ``steps``.
-        steps: Steps in all; give this or ``epochs``.
-        batch_size: Examples a step.
-        seed: Seed of everything random: batches and steps draw from streams named by epoch and step.
-        checkpoint: A file to replace after every epoch.
-        resume: Whether to continue from ``checkpoint`` where it exists.
-        progress: Called after every epoch with (epochs done, epochs in all, the epoch's record).
-
-    Returns:
-        The last state and the history.
-
-    Raises:
-        InputError: If neither or both of ``epochs`` and ``steps`` are given, or they are not positive.
-        NonFiniteError: If the loss becomes NaN or infinite.
-    """
+    """Run a method."""
     feed, total = _plan(method, data, epochs, steps, batch_size, seed)
     n_rounds = math.ceil(total / feed.per_round)
     first = Start({k: w.unsqueeze(0) for k, w in target.params().items()} if start is None else start, total)

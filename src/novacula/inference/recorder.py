@@ -41,19 +41,7 @@ class Recorder:
 
     @classmethod
     def of(cls, start: Start, *, warmup: int, keep: int) -> Recorder:
-        """Room for what a run will leave.
-
-        Args:
-            start: The run's start and length.
-            warmup: Steps at the start of which nothing is kept.
-            keep: The most draws to keep of each chain, spread evenly over the others.
-
-        Returns:
-            An empty recorder.
-
-        Raises:
-            InputError: If no step is left after the warm-up, or the draws would take more than 4 GiB.
-        """
+        """Room for what a run will leave."""
         left = start.steps - warmup
         if left < 1 or keep < 1 or warmup < 0:
             raise InputError(
@@ -76,16 +64,7 @@ class Recorder:
         return cls(flat, logs, 0, warmup, left)
 
     def record(self, step: int, weights: Tensor | Params, log_density: Tensor | None = None) -> Recorder:
-        """Record the result of a step, if its turn has come.
-
-        Args:
-            step: The step, from 0.
-            weights: The chains' weights, stacked, or as vectors ``(M, P)``.
-            log_density: Theirs, shape ``(M,)``.
-
-        Returns:
-            The recorder, which shares its room with this one.
-        """
+        """Record the result of a step, if its turn has come; weights ``(M, P)``, log_density ``(M,)``."""
         since = step + 1 - self.first
         room = len(self.flat)
         turn = since * room // self.steps > (since - 1) * room // self.steps
@@ -105,21 +84,7 @@ def draws_of(
     stats: dict[str, Tensor] | None = None,
     warnings: Sequence[str] = (),
 ) -> Draws:
-    """The posterior of recorded draws.
-
-    Args:
-        target: The target.
-        recorder: The draws.
-        data: The training data; None for a plain log-density.
-        stats: What the sampler reports for each chain, shape ``(M,)``.
-        warnings: What the sampler warns of.
-
-    Returns:
-        The posterior.
-
-    Raises:
-        InputError: If nothing was recorded.
-    """
+    """The posterior of recorded draws; stats ``(M,)``."""
     if recorder.count == 0:
         raise InputError("recorded draws", "none yet", "take more steps")
     # Evenly spaced over the data, whose order may mean something.

@@ -24,11 +24,6 @@ def starts(target: Density, members: int, seed: int) -> Params:
     initialisation, by the ``reset_parameters`` of its layers; those of a plain log-density at ``init`` plus uniform
     noise in ±1, halved until the density is finite there.
 
-    Args:
-        target: The target.
-        members: M.
-        seed: Seed of the draws.
-
     Returns:
         Stacked weights, shape ``(M, *shape)``.
 
@@ -46,17 +41,7 @@ def starts(target: Density, members: int, seed: int) -> Params:
 
 
 def fresh(target: Target, n: int, seed: int) -> list[Params]:
-    """Fresh draws of a network's initialisation.
-
-    Args:
-        target: Gives the network.
-        n: How many.
-        seed: Their seed.
-
-    Returns:
-        n dictionaries of weights. A parameter of a layer that cannot initialise itself keeps the network's value, which
-        a warning says.
-    """
+    """Fresh draws of a network's initialisation."""
     if n == 0:
         return []
     module = copy.deepcopy(target.forward.module)

@@ -108,17 +108,7 @@ class Subnetwork:
         return self.method.batching
 
     def init(self, target: Density, data: Data, rng: torch.Generator, start: Start) -> SubnetworkState:
-        """Find the fixed weights, and start the method on the others.
-
-        Args:
-            target: The target.
-            data: The training data.
-            rng: Randomness of both.
-            start: The members' first weights, and the length of the method's run.
-
-        Returns:
-            The first state.
-        """
+        """Find the fixed weights, and start the method on the others."""
         whole = network_target(target, "Subnetwork")
         members, seed = (start.members if self.separate else 1), split(rng)
         trained = {k: w[:members] for k, w in start.params.items()}
@@ -137,17 +127,7 @@ class Subnetwork:
     def step(
         self, target: Target, state: SubnetworkState, batch: Batch, rng: torch.Generator
     ) -> tuple[SubnetworkState, Info]:
-        """The method's step.
-
-        Args:
-            target: Not used: each part has its own.
-            state: The state before.
-            batch: What the method's step sees.
-            rng: Randomness.
-
-        Returns:
-            The state after, and what the method says about the step, averaged over the parts.
-        """
+        """The method's step."""
         found = [self.method.step(p.target, s, batch, rng) for p, s in zip(state.parts, state.inner, strict=True)]
         infos = [info for _, info in found]
         metrics = {k: sum(i.metrics[k] for i in infos) / len(infos) for k in infos[0].metrics}
@@ -155,15 +135,7 @@ class Subnetwork:
         return SubnetworkState(tuple(s for s, _ in found), state.parts), info
 
     def posterior(self, target: Target, state: SubnetworkState) -> Posterior:
-        """The posterior of all weights.
-
-        Args:
-            target: Not used.
-            state: The last state.
-
-        Returns:
-            A `SubnetworkPosterior`, or a mixture of them.
-        """
+        """The posterior of all weights."""
         found: list[Posterior] = []
         for part, inner in zip(state.parts, state.inner, strict=True):
             chosen = self.method.posterior(part.target, inner)

@@ -88,29 +88,12 @@ class Affine:
         return self.only
 
     def noise(self, n: int, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Draw the randomness of ``n`` maps.
-
-        Args:
-            n: How many.
-            x: Images ``(N, C, H, W)``; the copies of one image (n = N·S, side by side) are spread evenly.
-            rng: The generator.
-
-        Returns:
-            ``u`` of shape ``(n, K)``.
-        """
+        """Draw the randomness of ``n`` maps: x ``(N, C, H, W)`` to ``(n, K)``."""
         checks.images(x)
         return symmetric(n, (len(self.only),), x, rng, self.distribution)
 
     def __call__(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Move the content of each image.
-
-        Args:
-            x: Images, shape ``(n, C, H, W)``.
-            noise: Shape ``(n, K)``.
-
-        Returns:
-            Images of the same shape, differentiable in ``eta``.
-        """
+        """Move the content of each image; x ``(n, C, H, W)``, noise ``(n, K)``."""
         checks.images(x)
         checks.noise(noise, (x.shape[0], len(self.only)))
         dtype = working_dtype(x)
@@ -143,13 +126,7 @@ class Affine:
         return eta.abs()
 
     def describe(self) -> dict[str, float]:
-        """The extents for people.
-
-        Returns:
-            Those that were chosen of ``rotation_degrees``, ``translation_x`` and ``translation_y`` as fractions of the
-            width and height, and ``scale``, ``stretch`` and ``shear`` as log factors. All are half-ranges (±), or √3
-            standard deviations of a Gaussian.
-        """
+        """The extents for people."""
         units = [_DESCRIBE.get(name, (name, 1.0)) for name in self.only]
         return {
             key: factor * value for (key, factor), value in zip(units, self.eta.detach().abs().tolist(), strict=True)

@@ -14,18 +14,7 @@ Name = TypeVar("Name", bound=str)
 
 
 def choose(only: Sequence[Name], known: Sequence[Name]) -> tuple[Name, ...]:
-    """The chosen extents, as a tuple.
-
-    Args:
-        only: The names to learn, in the order that ``eta`` has.
-        known: The names there are.
-
-    Returns:
-        ``only`` as a tuple.
-
-    Raises:
-        InputError: If it is a bare string, empty, repeats a name or holds an unknown one.
-    """
+    """The chosen extents, as a tuple."""
     hint = f"use some of {', '.join(map(repr, known))}"
     if isinstance(only, str):
         raise InputError("only=(name, …), a tuple of names", f"the string {only!r}", f"write only=({only!r},)")
@@ -39,34 +28,13 @@ def choose(only: Sequence[Name], known: Sequence[Name]) -> tuple[Name, ...]:
 
 
 def option(name: str, value: str, known: Sequence[str]) -> None:
-    """Check one of a few words.
-
-    Args:
-        name: The argument's name.
-        value: What came.
-        known: What there is.
-
-    Raises:
-        InputError: If ``value`` is not known.
-    """
+    """Check one of a few words."""
     if value not in known:
         raise InputError(f"{name} to be one of {', '.join(map(repr, known))}", repr(value), f"use {name}={known[0]!r}")
 
 
 def extents(eta: Tensor | None, init: Sequence[float], names: Sequence[str]) -> Tensor:
-    """The extents: ``eta`` if it fits, ``init`` if it is absent.
-
-    Args:
-        eta: Extents, shape ``(K,)``, or None.
-        init: K values to start from.
-        names: The K names.
-
-    Returns:
-        A finite floating-point tensor of shape ``(K,)``; ``eta`` itself where it is given, with its gradient.
-
-    Raises:
-        InputError: If ``eta`` is not a finite floating-point tensor with one entry a name, or ``init`` is not finite.
-    """
+    """The extents: ``eta`` if it fits, ``init`` if it is absent: eta ``(K,)`` to ``(K,)``."""
     expected = f"eta as a floating-point tensor of shape ({len(names)},), one extent each for {', '.join(names)}"
     hint = "pass torch.tensor([...]) with as many finite floats, or leave eta out to start from the default"
     given = torch.tensor(init) if eta is None else eta
@@ -84,28 +52,14 @@ def extents(eta: Tensor | None, init: Sequence[float], names: Sequence[str]) -> 
 
 
 def images(x: Tensor) -> None:
-    """Check that ``x`` is a batch of images.
-
-    Args:
-        x: Inputs.
-
-    Raises:
-        InputError: If it is not a floating-point tensor of shape ``(n, C, H, W)``.
-    """
+    """Check that ``x`` is a batch of images."""
     _batch(
         x, 4, "image (n, C, H, W)", "x.float().div(255)", "add the channel axis with x.unsqueeze(1) if it is missing"
     )
 
 
 def signals(x: Tensor) -> None:
-    """Check that ``x`` is a batch of one-dimensional signals.
-
-    Args:
-        x: Inputs.
-
-    Raises:
-        InputError: If it is not a floating-point tensor of shape ``(n, C, T)``.
-    """
+    """Check that ``x`` is a batch of one-dimensional signals."""
     _batch(x, 3, "signal (n, C, T)", "x.float()", "add the channel axis with x.unsqueeze(1) if it is missing")
 
 
@@ -119,15 +73,7 @@ def _batch(x: Tensor, ndim: int, expected: str, convert: str, reshape: str) -> N
 
 
 def noise(noise: Tensor, shape: tuple[int, ...]) -> None:
-    """Check that there is one draw of noise for each input.
-
-    Args:
-        noise: What came.
-        shape: What the invariance needs, with the leading axis n.
-
-    Raises:
-        InputError: If the shapes differ.
-    """
+    """Check that there is one draw of noise for each input."""
     if noise.shape != shape:
         raise InputError(
             f"noise of shape {shape}, one draw for each of the {shape[0]} inputs",

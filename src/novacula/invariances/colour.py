@@ -61,29 +61,12 @@ class Colour:
         return self.only
 
     def noise(self, n: int, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Draw the randomness of ``n`` changes of colour.
-
-        Args:
-            n: How many.
-            x: Images ``(N, C, H, W)``; the copies of one image (n = N·S, side by side) are spread evenly.
-            rng: The generator.
-
-        Returns:
-            ``u`` of shape ``(n, K)``.
-        """
+        """Draw the randomness of ``n`` changes of colour: x ``(N, C, H, W)`` to ``(n, K)``."""
         self._check(x)
         return symmetric(n, (len(self.only),), x, rng, self.distribution)
 
     def __call__(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Change the colours of each image.
-
-        Args:
-            x: Images, shape ``(n, C, H, W)``.
-            noise: Shape ``(n, K)``.
-
-        Returns:
-            Images of the same shape, differentiable in ``eta``.
-        """
+        """Change the colours of each image; x ``(n, C, H, W)``, noise ``(n, K)``."""
         self._check(x)
         checks.noise(noise, (x.shape[0], len(self.only)))
         dtype = working_dtype(x)
@@ -121,11 +104,7 @@ class Colour:
         return eta.abs()
 
     def describe(self) -> dict[str, float]:
-        """The extents for people.
-
-        Returns:
-            ``brightness`` in the inputs' units, ``contrast`` and ``saturation`` as log factors, all half-ranges (±).
-        """
+        """The extents for people."""
         return dict(zip(self.only, self.eta.detach().abs().tolist(), strict=True))
 
     def _check(self, x: Tensor) -> None:

@@ -66,28 +66,11 @@ class Compose:
         return tuple(name for names in self._unique([part.names for part in self.parts]) for name in names)
 
     def noise(self, n: int, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Draw the randomness of ``n`` transformations.
-
-        Args:
-            n: How many.
-            x: Inputs ``(N, …)``.
-            rng: The generator, which the parts use in turn.
-
-        Returns:
-            The parts' noise, flattened and concatenated, shape ``(n, total)``.
-        """
+        """Draw the randomness of ``n`` transformations: x ``(N, …)`` to ``(n, total)``."""
         return torch.cat([part.noise(n, x, rng).flatten(1) for part in self.parts], 1)
 
     def __call__(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Apply the parts in turn.
-
-        Args:
-            x: Inputs, shape ``(n, …)``.
-            noise: Shape ``(n, total)``.
-
-        Returns:
-            The transformed inputs, differentiable in ``eta``.
-        """
+        """Apply the parts in turn; x ``(n, …)``, noise ``(n, total)``."""
         # A part alone knows the shape of its noise; one throw-away draw tells it.
         rng = torch.Generator(x.device)
         shapes = [part.noise(1, x, rng).shape[1:] for part in self.parts]
@@ -120,11 +103,7 @@ class Compose:
         return torch.cat([part.magnitude(piece) for part, piece in zip(self.parts, self._split(eta), strict=True)])
 
     def describe(self) -> dict[str, float]:
-        """The parts' extents for people.
-
-        Returns:
-            The parts' descriptions in one dictionary; keys that several parts share are prefixed like `names`.
-        """
+        """The parts' extents for people."""
         described = [part.describe() for part in self.parts]
         keys = self._unique([tuple(d) for d in described])
         return {key: v for ks, d in zip(keys, described, strict=True) for key, v in zip(ks, d.values(), strict=True)}

@@ -69,31 +69,11 @@ class Custom:
         object.__setattr__(self, "noise_shape", shape)
 
     def noise(self, n: int, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Draw the randomness of ``n`` transformations.
-
-        Args:
-            n: How many.
-            x: Inputs ``(N, …)``; the copies of one input (n = N·S, side by side) are spread evenly.
-            rng: The generator.
-
-        Returns:
-            Shape ``(n, *noise_shape)``.
-        """
+        """Draw the randomness of ``n`` transformations: x ``(N, …)`` to ``(n, *noise_shape)``."""
         return symmetric(n, self._shape, x, rng, self.distribution)
 
     def __call__(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Apply the function.
-
-        Args:
-            x: Inputs, shape ``(n, …)``.
-            noise: Shape ``(n, *noise_shape)``.
-
-        Returns:
-            What the function returned, in the dtype of ``x``.
-
-        Raises:
-            InputError: If that is not a tensor with one entry for each input.
-        """
+        """Apply the function; x ``(n, …)``, noise ``(n, *noise_shape)``."""
         checks.noise(noise, (x.shape[0], *self._shape))
         dtype = working_dtype(x)
         out = self.function(x, noise.to(x.device, dtype), self.eta.to(x.device, dtype))
@@ -128,11 +108,7 @@ class Custom:
         return eta
 
     def describe(self) -> dict[str, float]:
-        """The extents by name.
-
-        Returns:
-            Names and values, as they are.
-        """
+        """The extents by name."""
         return dict(zip(self.names, self.eta.detach().tolist(), strict=True))
 
     @property

@@ -79,30 +79,13 @@ class Deformation:
         return ("amplitude", "log_smoothness")
 
     def noise(self, n: int, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Draw the randomness of ``n`` fields.
-
-        Args:
-            n: How many.
-            x: Images ``(N, C, H, W)``.
-            rng: The generator.
-
-        Returns:
-            Independent standard normal numbers, shape ``(n, 2, rows, columns)`` of the coarse grid.
-        """
+        """Draw the randomness of ``n`` fields: x ``(N, C, H, W)`` to ``(n, 2, rows, columns)``."""
         checks.images(x)
         z = torch.randn(n, *self._shape(x), generator=rng, device=rng.device, dtype=working_dtype(x))
         return z.to(x.device)
 
     def __call__(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Displace the content of each image.
-
-        Args:
-            x: Images, shape ``(n, C, H, W)``.
-            noise: Shape ``(n, 2, rows, columns)``.
-
-        Returns:
-            Images of the same shape, differentiable in ``eta``.
-        """
+        """Displace the content of each image; x ``(n, C, H, W)``, noise ``(n, 2, rows, columns)``."""
         checks.images(x)
         checks.noise(noise, (x.shape[0], *self._shape(x)))
         height, width = x.shape[-2:]
@@ -155,11 +138,7 @@ class Deformation:
         return torch.cat([eta[:1].abs(), eta[1:]])
 
     def describe(self) -> dict[str, float]:
-        """Amplitude and smoothness for people.
-
-        Returns:
-            ``deformation_amplitude`` and ``deformation_smoothness``, as fractions of the width.
-        """
+        """Amplitude and smoothness for people."""
         amplitude, log_width = self.eta.detach().tolist()
         return {"deformation_amplitude": abs(amplitude), "deformation_smoothness": math.exp(log_width)}
 

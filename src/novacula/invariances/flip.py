@@ -68,30 +68,12 @@ class Flip:
         return ("flip",)
 
     def noise(self, n: int, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Draw the randomness of ``n`` flips.
-
-        Args:
-            n: How many.
-            x: Images ``(N, C, H, W)``; of the S copies of one image (n = N·S, side by side) S·p are mirrored, rounded
-                up or down at random.
-            rng: The generator.
-
-        Returns:
-            Uniform numbers in [0, 1), shape ``(n, 1)``; those below p mean a flip.
-        """
+        """Draw the randomness of ``n`` flips: x ``(N, C, H, W)`` to ``(n, 1)``."""
         checks.images(x)
         return unit(n, (1,), x, rng)
 
     def __call__(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Mirror the images whose noise is below p.
-
-        Args:
-            x: Images, shape ``(n, C, H, W)``.
-            noise: Shape ``(n, 1)``.
-
-        Returns:
-            Images of the same shape. Values are exact; the gradient in ``eta`` is biased, see the module's text.
-        """
+        """Mirror the images whose noise is below p; x ``(n, C, H, W)``, noise ``(n, 1)``."""
         checks.images(x)
         checks.noise(noise, (x.shape[0], 1))
         eta = self.eta.to(x.device, working_dtype(x))
@@ -129,9 +111,5 @@ class Flip:
         return eta
 
     def describe(self) -> dict[str, float]:
-        """The probability of a flip.
-
-        Returns:
-            ``{"flip_probability": p}``.
-        """
+        """The probability of a flip."""
         return {"flip_probability": self.project(self.eta.detach()).item()}

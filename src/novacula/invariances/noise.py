@@ -31,14 +31,7 @@ DISTRIBUTIONS: tuple[Distribution, ...] = ("uniform", "gaussian")
 
 
 def working_dtype(x: Tensor) -> torch.dtype:
-    """The precision that transformations of ``x`` are computed in.
-
-    Args:
-        x: Inputs.
-
-    Returns:
-        The inputs' own, but single where theirs is half: positions need more digits than grey values.
-    """
+    """The precision that transformations of ``x`` are computed in."""
     return torch.promote_types(x.dtype, torch.float32)
 
 
@@ -47,12 +40,6 @@ def unit(n: int, shape: Sequence[int], x: Tensor, rng: torch.Generator) -> Tenso
 
     Where ``n`` is a multiple S > 1 of the N inputs in ``x``, the draws belong to S copies of each input, copies of one
     input side by side, and form a Latin hypercube over them. Otherwise they are independent.
-
-    Args:
-        n: How many draws.
-        shape: The shape of one draw.
-        x: Inputs ``(N, …)``, which give N, dtype and device.
-        rng: The generator; draws are made on its device.
 
     Returns:
         Shape ``(n, *shape)``.
@@ -70,20 +57,7 @@ def unit(n: int, shape: Sequence[int], x: Tensor, rng: torch.Generator) -> Tenso
 
 
 def symmetric(n: int, shape: Sequence[int], x: Tensor, rng: torch.Generator, distribution: Distribution) -> Tensor:
-    """Draws symmetric about zero with standard deviation ``1/√3``.
-
-    Args:
-        n: How many draws.
-        shape: The shape of one draw.
-        x: Inputs ``(N, …)``.
-        rng: The generator.
-        distribution: ``"uniform"`` in [−1, 1), or ``"gaussian"``: ``z/√3`` with z standard normal, so that an extent
-            means the same standard deviation in both.
-
-    Returns:
-        Shape ``(n, *shape)``, a Latin hypercube over the copies of an input (see `unit`); for an even number of copies
-        the second half of them is the first with opposite signs.
-    """
+    """Draws symmetric about zero with standard deviation ``1/√3``: x ``(N, …)`` to ``(n, *shape)``."""
     if len(x) and n % (2 * len(x)) == 0:
         # Strata of the magnitude, with signs at random: the pairs then fill one stratum each on both sides.
         size = unit(n // 2, shape, x, rng)

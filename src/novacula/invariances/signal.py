@@ -60,29 +60,12 @@ class TimeWarp:
         return self.only
 
     def noise(self, n: int, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Draw the randomness of ``n`` warps.
-
-        Args:
-            n: How many.
-            x: Signals ``(N, C, T)``; the copies of one signal (n = N·S, side by side) are spread evenly.
-            rng: The generator.
-
-        Returns:
-            ``u`` of shape ``(n, K)``.
-        """
+        """Draw the randomness of ``n`` warps: x ``(N, C, T)`` to ``(n, K)``."""
         checks.signals(x)
         return symmetric(n, (len(self.only),), x, rng, self.distribution)
 
     def __call__(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Move the content of each signal in time.
-
-        Args:
-            x: Signals, shape ``(n, C, T)``.
-            noise: Shape ``(n, K)``.
-
-        Returns:
-            Signals of the same shape, differentiable in ``eta``.
-        """
+        """Move the content of each signal in time; x ``(n, C, T)``, noise ``(n, K)``."""
         checks.signals(x)
         checks.noise(noise, (x.shape[0], len(self.only)))
         dtype = working_dtype(x)
@@ -120,10 +103,6 @@ class TimeWarp:
         return eta.abs()
 
     def describe(self) -> dict[str, float]:
-        """The extents for people.
-
-        Returns:
-            ``time_shift`` as a fraction of the length and ``time_scale`` as a log factor, both half-ranges (±).
-        """
+        """The extents for people."""
         values = self.eta.detach().abs().tolist()
         return {name: v / 2 if name == "time_shift" else v for name, v in zip(self.only, values, strict=True)}

@@ -19,14 +19,7 @@ PADDINGS: tuple[Padding, ...] = ("zeros", "border", "reflection")
 
 
 def rotation(angle: Tensor) -> Tensor:
-    """Rotation matrices, counter-clockwise as seen on the screen (y points down).
-
-    Args:
-        angle: Radians, shape ``(n,)``.
-
-    Returns:
-        ``[[cos, sin], [−sin, cos]]``, shape ``(n, 2, 2)``.
-    """
+    """Rotation matrices, counter-clockwise as seen on the screen (y points down): angle ``(n,)`` to ``(n, 2, 2)``."""
     c, s = angle.cos(), angle.sin()
     return torch.stack([c, s, -s, c], -1).unflatten(-1, (2, 2))
 
@@ -37,10 +30,6 @@ def symmetric_exp(d: Tensor, h: Tensor) -> Tensor:
     Here ``r² = d² + h²``, kept away from zero by 1e-24, which changes no digit. Near zero the derivative of
     ``sinh r / r`` by r² loses its digits, but it is multiplied by d², dh or h², so that first derivatives stay right
     to rounding.
-
-    Args:
-        d: Shape ``(n,)``.
-        h: Shape ``(n,)``.
 
     Returns:
         Shape ``(n, 2, 2)``, of determinant 1; differentiable also at zero.
@@ -54,12 +43,6 @@ def affine_warp(x: Tensor, inverse: Tensor, shift: Tensor, padding: Padding = "z
     """Move the content of each image by ``p' = A p + t``.
 
     To be called outside autocast, which would round positions to 8 bits.
-
-    Args:
-        x: Images, shape ``(n, C, H, W)``.
-        inverse: ``A⁻¹``, shape ``(n, 2, 2)``.
-        shift: ``t`` as fractions of half the width and half the height, shape ``(n, 2)``.
-        padding: What lies outside the image.
 
     Returns:
         Images of the same shape; differentiable in all three tensors.
@@ -75,29 +58,12 @@ def affine_warp(x: Tensor, inverse: Tensor, shift: Tensor, padding: Padding = "z
 
 
 def sample(x: Tensor, grid: Tensor, padding: Padding) -> Tensor:
-    """Bilinear interpolation at the grid's points.
-
-    Args:
-        x: Images, shape ``(n, C, H, W)``.
-        grid: Points ``(x, y)``, shape ``(n, H', W', 2)``; −1 and 1 are the outer edges of the border pixels.
-        padding: What lies outside the image.
-
-    Returns:
-        Shape ``(n, C, H', W')``, in the dtype of ``x``.
-    """
+    """Bilinear interpolation at the grid's points: x ``(n, C, H, W)``, grid ``(x, y)`` to ``(n, C, H', W')``."""
     return F.grid_sample(x.to(grid.dtype), grid, "bilinear", padding, align_corners=False).to(x.dtype)
 
 
 def centres(size: int, like: Tensor) -> Tensor:
-    """The sampler's coordinates of the pixel centres along one side.
-
-    Args:
-        size: How many pixels.
-        like: A tensor that gives dtype and device.
-
-    Returns:
-        ``(2i + 1)/size − 1``, shape ``(size,)``.
-    """
+    """The sampler's coordinates of the pixel centres along one side, ``(size,)``."""
     return torch.arange(1, 2 * size, 2, dtype=like.dtype, device=like.device) / size - 1
 
 

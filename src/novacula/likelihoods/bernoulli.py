@@ -33,29 +33,11 @@ class Bernoulli:
     loss: str = field(default="binary_cross_entropy", init=False, repr=False)
 
     def bind(self, outputs: int) -> Self:
-        """There is nothing to expand.
-
-        Args:
-            outputs: The number of outputs C.
-
-        Returns:
-            This likelihood.
-        """
+        """There is nothing to expand."""
         return self
 
     def log_prob(self, f: Tensor, y: Tensor) -> Tensor:
-        """``Σ_c y_c log σ(f_c) + (1 − y_c) log σ(−f_c)``.
-
-        Args:
-            f: Logits, shape ``(N, C)``.
-            y: Labels of 0 and 1, shape ``(N, C)``.
-
-        Returns:
-            Log-probabilities in nats, shape ``(N,)``.
-
-        Raises:
-            InputError: If the shapes do not pair up.
-        """
+        """``Σ_c y_c log σ(f_c) + (1 − y_c) log σ(−f_c)``: f ``(N, C)``, y ``(N, C)`` to ``(N,)``."""
         checks.matched(f, y, f.shape)
         y = y.to(f.dtype)
         return (y * logsigmoid(f) + (1 - y) * logsigmoid(-f)).sum(-1)
@@ -74,41 +56,16 @@ class Bernoulli:
 
     @torch.no_grad()
     def sample(self, f: Tensor, rng: torch.Generator) -> Tensor:
-        """Draw each label on its own.
-
-        Args:
-            f: Logits, shape ``(N, C)``.
-            rng: The source of randomness.
-
-        Returns:
-            Labels of 0 and 1 in the dtype of ``f``, shape ``(N, C)``.
-        """
+        """Draw each label on its own: f ``(N, C)`` to ``(N, C)``."""
         u = torch.rand(f.shape, generator=rng, device=rng.device, dtype=torch.float64).to(f.device)
         return (u < f.double().sigmoid()).to(f.dtype)
 
     def mean(self, f: Tensor) -> Tensor:
-        """The probability of each label.
-
-        Args:
-            f: Logits, shape ``(N, C)``.
-
-        Returns:
-            ``σ(f)``, shape ``(N, C)``.
-        """
+        """The probability of each label: f ``(N, C)`` to ``(N, C)``."""
         return f.sigmoid()
 
     def outputs(self, y: Tensor) -> int:
-        """One output for each label.
-
-        Args:
-            y: Training labels, shape ``(N,)`` or ``(N, C)``.
-
-        Returns:
-            The number of columns.
-
-        Raises:
-            InputError: If an entry is neither 0 nor 1, or no column holds both.
-        """
+        """One output for each label; y ``(N,)``."""
         return _labels(y, training=True).shape[1]
 
     def validate(self, y: Tensor, outputs: int, *, training: bool = True) -> Tensor:

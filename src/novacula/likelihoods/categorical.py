@@ -47,29 +47,11 @@ class Categorical:
             )
 
     def bind(self, outputs: int) -> Self:
-        """There is nothing to expand.
-
-        Args:
-            outputs: The number of outputs C.
-
-        Returns:
-            This likelihood.
-        """
+        """There is nothing to expand."""
         return self
 
     def log_prob(self, f: Tensor, y: Tensor) -> Tensor:
-        """``log softmax(f)_y``.
-
-        Args:
-            f: Logits, shape ``(N, C)``.
-            y: Labels, shape ``(N,)``, whole numbers.
-
-        Returns:
-            Log-probabilities in nats, shape ``(N,)``.
-
-        Raises:
-            InputError: If the shapes do not pair up.
-        """
+        """``log softmax(f)_y``: f ``(N, C)``, y ``(N,)`` to ``(N,)``."""
         checks.matched(f, y, f.shape[:1])
         return f.log_softmax(-1).gather(-1, y.long()[:, None])[:, 0]
 
@@ -89,42 +71,17 @@ class Categorical:
 
     @torch.no_grad()
     def sample(self, f: Tensor, rng: torch.Generator) -> Tensor:
-        """Draw a class for each row, by inverting the distribution function in float64.
-
-        Args:
-            f: Logits, shape ``(N, C)``.
-            rng: The source of randomness.
-
-        Returns:
-            Labels of shape ``(N,)``, int64.
-        """
+        """Draw a class for each row, by inverting the distribution function in float64: f ``(N, C)`` to ``(N,)``."""
         cdf = f.double().softmax(-1).cumsum(-1)
         u = torch.rand(f.shape[0], 1, generator=rng, device=rng.device, dtype=torch.float64).to(f.device)
         return (cdf <= u).sum(-1).clamp(max=f.shape[1] - 1)
 
     def mean(self, f: Tensor) -> Tensor:
-        """Class probabilities.
-
-        Args:
-            f: Logits, shape ``(N, C)``.
-
-        Returns:
-            ``softmax(f)``, shape ``(N, C)``.
-        """
+        """Class probabilities: f ``(N, C)`` to ``(N, C)``."""
         return f.softmax(-1)
 
     def outputs(self, y: Tensor) -> int:
-        """One output for each class.
-
-        Args:
-            y: Training labels, shape ``(N,)``.
-
-        Returns:
-            ``classes``, or one more than the largest label.
-
-        Raises:
-            InputError: If a label is no class, or fewer than two classes are present.
-        """
+        """One output for each class; y ``(N,)``."""
         whole = checks.classes(y, self.classes, training=True)
         return self.classes if self.classes is not None else int(whole.max()) + 1
 

@@ -13,16 +13,7 @@ from novacula.core.errors import InputError
 
 
 def matched(f: Tensor, y: Tensor, shape: Sequence[int]) -> None:
-    """Refuse outputs and labels whose shapes would broadcast instead of pair up.
-
-    Args:
-        f: Network outputs.
-        y: Labels.
-        shape: The shape that ``y`` must have for this ``f``.
-
-    Raises:
-        InputError: If ``f`` is not a matrix or ``y`` has another shape.
-    """
+    """Refuse outputs and labels whose shapes would broadcast instead of pair up."""
     if f.ndim != 2 or tuple(y.shape) != tuple(shape):
         raise InputError(
             f"outputs of shape (N, C) with labels of shape {tuple(shape) if f.ndim == 2 else '(N, …)'}",
@@ -32,15 +23,7 @@ def matched(f: Tensor, y: Tensor, shape: Sequence[int]) -> None:
 
 
 def rows(y: Tensor, *, at_least: int) -> None:
-    """Refuse labels without enough rows.
-
-    Args:
-        y: Labels, first axis N.
-        at_least: The smallest N that will do.
-
-    Raises:
-        InputError: If ``y`` is not a tensor with a first axis of at least that length, or is complex.
-    """
+    """Refuse labels without enough rows."""
     if not isinstance(y, Tensor):
         raise InputError("labels as a tensor", f"a {type(y).__name__}", "call torch.as_tensor(y)")
     if y.ndim == 0 or y.is_complex():
@@ -59,34 +42,14 @@ def rows(y: Tensor, *, at_least: int) -> None:
 
 
 def first(bad: Tensor) -> tuple[int, str]:
-    """The first bad row, and how many follow it.
-
-    Args:
-        bad: A mask of shape ``(N,)`` with at least one true entry.
-
-    Returns:
-        The row, and a phrase such as ``" (and 3 more rows)"`` or nothing.
-    """
+    """The first bad row, and how many follow it; bad ``(N,)``."""
     where = bad.nonzero()[:, 0]
     more = len(where) - 1
     return int(where[0]), f" (and {more} more row{'s' * (more > 1)})" if more else ""
 
 
 def classes(y: Tensor, outputs: int | None, *, training: bool) -> Tensor:
-    """Class labels as whole numbers.
-
-    Args:
-        y: Labels of shape ``(N,)`` or ``(N, 1)``, of any real dtype.
-        outputs: The number of classes C, or None to take it as ``max(y) + 1``.
-        training: Whether at least two rows and two classes must be present.
-
-    Returns:
-        Labels of shape ``(N,)``, int64.
-
-    Raises:
-        InputError: If there are too few rows, if the shape is another, if a label is not a whole number or is outside
-            ``0..C-1``, or if all labels are one class.
-    """
+    """Class labels as whole numbers: y ``(N,)`` to ``(N,)``."""
     rows(y, at_least=1)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
@@ -130,18 +93,7 @@ def classes(y: Tensor, outputs: int | None, *, training: bool) -> Tensor:
 
 
 def targets(y: Tensor, *, training: bool) -> Tensor:
-    """Real targets, one column for each output.
-
-    Args:
-        y: Targets of shape ``(N,)`` or ``(N, D)``, of any real dtype.
-        training: Whether at least two rows must be present.
-
-    Returns:
-        Targets of shape ``(N, D)``; floating dtypes are kept, others become the default dtype.
-
-    Raises:
-        InputError: If there are too few rows or no columns, if the shape is another, or if a target is NaN or infinite.
-    """
+    """Real targets, one column for each output: y ``(N,)`` to ``(N, D)``."""
     rows(y, at_least=2 if training else 1)
     if y.ndim == 1:
         y = y[:, None]
@@ -163,18 +115,7 @@ def targets(y: Tensor, *, training: bool) -> Tensor:
 
 
 def log_positive(name: str, value: float) -> Tensor:
-    """The logarithm of a positive number, as a tensor that can be learned.
-
-    Args:
-        name: The number's name, for the error.
-        value: The number.
-
-    Returns:
-        A 0-dim tensor; float64, the precision that a Python float has.
-
-    Raises:
-        InputError: If the value is not a positive finite number.
-    """
+    """The logarithm of a positive number, as a tensor that can be learned."""
     if not isinstance(value, Real) or not 0 < float(value) < math.inf:
         raise InputError(
             f"{name} as a positive number", repr(value), f"pass a float, or a tensor of logarithms as log_{name}"

@@ -78,29 +78,11 @@ class Gibbs:
         object.__setattr__(self, "loss", f"gibbs:{self.name or _name(self.function)}")
 
     def bind(self, outputs: int) -> Self:
-        """There is nothing to expand.
-
-        Args:
-            outputs: The number of outputs C.
-
-        Returns:
-            This likelihood.
-        """
+        """There is nothing to expand."""
         return self
 
     def log_prob(self, f: Tensor, y: Tensor) -> Tensor:
-        """Minus the loss of each example.
-
-        Args:
-            f: Outputs, shape ``(N, C)``.
-            y: Labels, shape ``(N, …)``; floating ones are cast to the dtype of ``f``.
-
-        Returns:
-            Shape ``(N,)``, in nats; an unnormalised log-density.
-
-        Raises:
-            InputError: If the loss does not return one number for each example.
-        """
+        """Minus the loss of each example: f ``(N, C)``, y ``(N, …)`` to ``(N,)``."""
         y = y.to(f.dtype) if y.is_floating_point() else y
         loss = self.function(f, y)
         if not isinstance(loss, Tensor) or loss.shape != f.shape[:1]:
@@ -127,15 +109,7 @@ class Gibbs:
         return _positive_root(self._hessian(f, y))
 
     def sample(self, f: Tensor, rng: torch.Generator) -> Tensor:
-        """A loss is no distribution over labels.
-
-        Args:
-            f: Outputs.
-            rng: The source of randomness.
-
-        Raises:
-            InputError: Always.
-        """
+        """A loss is no distribution over labels."""
         raise InputError(
             "a likelihood that can be sampled",
             f"{self.loss}; a Gibbs likelihood has no sampling distribution",
@@ -143,28 +117,11 @@ class Gibbs:
         )
 
     def mean(self, f: Tensor) -> Tensor:
-        """Predictions.
-
-        Args:
-            f: Outputs, shape ``(N, C)``.
-
-        Returns:
-            ``link(f)``, or ``f``.
-        """
+        """Predictions; f ``(N, C)``."""
         return f if self.link is None else self.link(f)
 
     def outputs(self, y: Tensor) -> int:
-        """``width``, or else a guess: a column each for floating labels, a class each for whole ones.
-
-        Args:
-            y: Training labels, shape ``(N, …)``.
-
-        Returns:
-            The number of outputs C.
-
-        Raises:
-            InputError: If the labels do not fit the guess.
-        """
+        """``width``, or else a guess: a column each for floating labels, a class each for whole ones; y ``(N, …)``."""
         if self.width is not None:
             return self.width
         if y.is_floating_point() or y.ndim > 1:

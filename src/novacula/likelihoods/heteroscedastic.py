@@ -35,29 +35,11 @@ class HeteroscedasticNormal:
     loss: str = field(default="heteroscedastic_normal", init=False, repr=False)
 
     def bind(self, outputs: int) -> Self:
-        """There is nothing to expand.
-
-        Args:
-            outputs: The number of outputs C.
-
-        Returns:
-            This likelihood.
-        """
+        """There is nothing to expand."""
         return self
 
     def log_prob(self, f: Tensor, y: Tensor) -> Tensor:
-        """``Σ_d −½ ((y_d − μ_d)/σ_d)² − log σ_d − ½ log 2π``.
-
-        Args:
-            f: Means and log standard deviations, shape ``(N, 2D)``.
-            y: Targets, shape ``(N, D)``.
-
-        Returns:
-            Log-densities in nats, shape ``(N,)``.
-
-        Raises:
-            InputError: If the shapes do not pair up.
-        """
+        """``Σ_d −½ ((y_d − μ_d)/σ_d)² − log σ_d − ½ log 2π``: f ``(N, 2D)``, y ``(N, D)`` to ``(N,)``."""
         checks.matched(f, y, (f.shape[0], f.shape[-1] // 2))
         mu, log_sigma = _halves(f)
         z = (y.to(f.dtype) - mu) * (-log_sigma).exp()
@@ -80,43 +62,18 @@ class HeteroscedasticNormal:
 
     @torch.no_grad()
     def sample(self, f: Tensor, rng: torch.Generator) -> Tensor:
-        """Draw ``μ + σ ε``.
-
-        Args:
-            f: Means and log standard deviations, shape ``(N, 2D)``.
-            rng: The source of randomness.
-
-        Returns:
-            Targets of shape ``(N, D)``.
-        """
+        """Draw ``μ + σ ε``: f ``(N, 2D)`` to ``(N, D)``."""
         mu, log_sigma = _halves(f)
         return mu + log_sigma.exp() * torch.randn(mu.shape, generator=rng, device=rng.device, dtype=f.dtype).to(
             f.device
         )
 
     def mean(self, f: Tensor) -> Tensor:
-        """The means.
-
-        Args:
-            f: Means and log standard deviations, shape ``(N, 2D)``.
-
-        Returns:
-            The first D columns.
-        """
+        """The means; f ``(N, 2D)``."""
         return _halves(f)[0]
 
     def outputs(self, y: Tensor) -> int:
-        """Two outputs for each target.
-
-        Args:
-            y: Training targets, shape ``(N,)`` or ``(N, D)``.
-
-        Returns:
-            2D.
-
-        Raises:
-            InputError: If a target is NaN or infinite, or fewer than two rows are present.
-        """
+        """Two outputs for each target; y ``(N,)``."""
         return 2 * checks.targets(y, training=True).shape[1]
 
     def validate(self, y: Tensor, outputs: int, *, training: bool = True) -> Tensor:

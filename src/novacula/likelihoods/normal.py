@@ -63,18 +63,7 @@ class Normal:
         return self.log_sigma.exp()
 
     def bind(self, outputs: int) -> Self:
-        """Expand a shared ``log_sigma`` to ``(D,)`` if ``per_output``.
-
-        Args:
-            outputs: The number of outputs D.
-
-        Returns:
-            The bound likelihood. A ``log_sigma`` that requires a gradient stays in its graph, so that gradients reach
-            the user's tensor; otherwise the copy is a leaf of its own.
-
-        Raises:
-            InputError: If ``log_sigma`` has another length.
-        """
+        """Expand a shared ``log_sigma`` to ``(D,)`` if ``per_output``."""
         if self.log_sigma.ndim == 1:
             if len(self.log_sigma) != outputs:
                 raise InputError(
@@ -87,18 +76,7 @@ class Normal:
         return replace(self, log_sigma=wide if wide.requires_grad else wide.detach().clone())
 
     def log_prob(self, f: Tensor, y: Tensor) -> Tensor:
-        """``Σ_d −½ ((y_d − f_d)/σ_d)² − log σ_d − ½ log 2π``.
-
-        Args:
-            f: Means, shape ``(N, D)``.
-            y: Targets, shape ``(N, D)``.
-
-        Returns:
-            Log-densities in nats, shape ``(N,)``.
-
-        Raises:
-            InputError: If the shapes do not pair up, or ``per_output`` was asked for and `bind` not called.
-        """
+        """``Σ_d −½ ((y_d − f_d)/σ_d)² − log σ_d − ½ log 2π``: f ``(N, D)``, y ``(N, D)`` to ``(N,)``."""
         checks.matched(f, y, f.shape)
         log_sigma = self._log_sigma(f)
         z = (y.to(f.dtype) - f) * (-log_sigma).exp()
@@ -118,41 +96,16 @@ class Normal:
 
     @torch.no_grad()
     def sample(self, f: Tensor, rng: torch.Generator) -> Tensor:
-        """Draw ``f + σ ε``.
-
-        Args:
-            f: Means, shape ``(N, D)``.
-            rng: The source of randomness.
-
-        Returns:
-            Targets of shape ``(N, D)``.
-        """
+        """Draw ``f + σ ε``: f ``(N, D)`` to ``(N, D)``."""
         noise = torch.randn(f.shape, generator=rng, device=rng.device, dtype=f.dtype).to(f.device)
         return f + self._log_sigma(f).exp() * noise
 
     def mean(self, f: Tensor) -> Tensor:
-        """The outputs are the means.
-
-        Args:
-            f: Outputs, shape ``(N, D)``.
-
-        Returns:
-            ``f``.
-        """
+        """The outputs are the means; f ``(N, D)``."""
         return f
 
     def outputs(self, y: Tensor) -> int:
-        """One output for each target.
-
-        Args:
-            y: Training targets, shape ``(N,)`` or ``(N, D)``.
-
-        Returns:
-            D.
-
-        Raises:
-            InputError: If a target is NaN or infinite, or fewer than two rows are present.
-        """
+        """One output for each target; y ``(N,)``."""
         return checks.targets(y, training=True).shape[1]
 
     def validate(self, y: Tensor, outputs: int, *, training: bool = True) -> Tensor:

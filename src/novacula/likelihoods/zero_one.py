@@ -34,29 +34,11 @@ class ZeroOne:
     loss: str = field(default="zero_one", init=False, repr=False)
 
     def bind(self, outputs: int) -> Self:
-        """There is nothing to expand.
-
-        Args:
-            outputs: The number of outputs C.
-
-        Returns:
-            This likelihood.
-        """
+        """There is nothing to expand."""
         return self
 
     def log_prob(self, f: Tensor, y: Tensor) -> Tensor:
-        """Minus the number of errors in each row.
-
-        Args:
-            f: Scores, shape ``(N, C)``.
-            y: Labels, shape ``(N,)``.
-
-        Returns:
-            0 where the largest score is the label's, −1 elsewhere, NaN where a score is NaN; shape ``(N,)``.
-
-        Raises:
-            InputError: If the shapes do not pair up.
-        """
+        """Minus the number of errors in each row: f ``(N, C)``, y ``(N,)`` to ``(N,)``."""
         checks.matched(f, y, f.shape[:1])
         right = (f.argmax(-1) == y).to(f.dtype)
         # argmax hides a NaN behind an ordinary class; a failed network must not count as a wrong answer.
@@ -79,42 +61,17 @@ class ZeroOne:
         )
 
     def sample(self, f: Tensor, rng: torch.Generator) -> Tensor:
-        """The 0-1 loss is no distribution over labels.
-
-        Args:
-            f: Scores.
-            rng: The source of randomness.
-
-        Raises:
-            InputError: Always.
-        """
+        """The 0-1 loss is no distribution over labels."""
         raise InputError(
             "a likelihood that can be sampled", "the 0-1 loss, which has no sampling distribution", "use Categorical()"
         )
 
     def mean(self, f: Tensor) -> Tensor:
-        """The decision, as a one-hot row.
-
-        Args:
-            f: Scores, shape ``(N, C)``.
-
-        Returns:
-            A tensor of 0 and 1 in the dtype of ``f``, shape ``(N, C)``.
-        """
+        """The decision, as a one-hot row: f ``(N, C)`` to ``(N, C)``."""
         return one_hot(f.argmax(-1), f.shape[1]).to(f.dtype)
 
     def outputs(self, y: Tensor) -> int:
-        """One output for each class.
-
-        Args:
-            y: Training labels, shape ``(N,)``.
-
-        Returns:
-            One more than the largest label.
-
-        Raises:
-            InputError: If a label is no class, or fewer than two classes are present.
-        """
+        """One output for each class; y ``(N,)``."""
         return int(checks.classes(y, None, training=True).max()) + 1
 
     def validate(self, y: Tensor, outputs: int, *, training: bool = True) -> Tensor:

@@ -69,15 +69,7 @@ def linear(x_shape: Sequence[int], outputs: int) -> nn.Sequential:
 
 
 def check_sizes(x_shape: Sequence[int], **sizes: int) -> None:
-    """Refuse sizes that are not positive.
-
-    Args:
-        x_shape: The shape of one input.
-        sizes: Other sizes, by name.
-
-    Raises:
-        InputError: Naming the size.
-    """
+    """Refuse sizes that are not positive."""
     if not x_shape or min(x_shape) < 1:
         raise InputError(
             "the shape of one input, such as (1, 28, 28) or (8,)", str(tuple(x_shape)), "pass data.x_shape"
@@ -88,17 +80,7 @@ def check_sizes(x_shape: Sequence[int], **sizes: int) -> None:
 
 
 def check_image(x_shape: Sequence[int]) -> tuple[int, int, int]:
-    """Refuse what is not the shape of an image.
-
-    Args:
-        x_shape: The shape of one input.
-
-    Returns:
-        Channels, height and width.
-
-    Raises:
-        InputError: If there are not three axes.
-    """
+    """Refuse what is not the shape of an image."""
     if len(x_shape) != 3:
         raise InputError(
             "images of shape (channels, height, width)",

@@ -41,14 +41,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if same else nn.Conv2d(channels, width, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the block.
-
-        Args:
-            x: Shape ``(N, channels, H, W)``.
-
-        Returns:
-            Shape ``(N, width, ⌈H/stride⌉, ⌈W/stride⌉)``.
-        """
+        """Apply the block: x ``(N, channels, H, W)`` to ``(N, width, ⌈H/stride⌉, ⌈W/stride⌉)``."""
         return self.shortcut(x) + self.branch(x)
 
 

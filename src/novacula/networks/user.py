@@ -30,11 +30,6 @@ def from_file(name: str, x_shape: tuple[int, ...], outputs: int) -> nn.Module:
     they were. A function is given ``x_shape`` and ``outputs`` by name where it has parameters of
     these names, by position where it has exactly two parameters without default, and nothing where it needs nothing.
 
-    Args:
-        name: ``"path/to/file.py:name"``.
-        x_shape: The shape of one input.
-        outputs: The number of outputs C.
-
     Returns:
         The network.
 
@@ -122,11 +117,7 @@ def _call(function: Any, attribute: str, path: Path, x_shape: tuple[int, ...], o
 
 
 def _refuse(error: BaseException, path: Path, expected: str) -> NoReturn:
-    """Raise an `InputError` that points at the deepest line of the person's own file.
-
-    Raises:
-        InputError: Always.
-    """
+    """Raise an `InputError` that points at the deepest line of the person's own file."""
     own = path.resolve()
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == own]
     line = lines[-1] if lines else None

@@ -75,18 +75,7 @@ class Point:
 
 
 def network_target(target: Density, what: str) -> Target:
-    """Insist on a network.
-
-    Args:
-        target: A target of any kind.
-        what: What needs the network, for the message.
-
-    Returns:
-        The target.
-
-    Raises:
-        InputError: If it is a plain log-density.
-    """
+    """Insist on a network."""
     if not isinstance(target, Target):
         raise InputError(f"a network's Target for {what}", "a plain log-density", "use a sampler, such as NUTS")
     return target
@@ -105,32 +94,14 @@ def weights_of(start: Params | Posterior) -> Params:
 
 
 def quiet_forward(module: nn.Module) -> Forward:
-    """A network as a function; what it says of frozen weights has been said, or is meant.
-
-    Args:
-        module: The network, which is copied.
-
-    Returns:
-        The function.
-    """
+    """A network as a function; what it says of frozen weights has been said, or is meant."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NovaculaWarning)
         return Forward(module)
 
 
 def many_weights(target: Target, params: Params, size: int, temperature: float, what: str) -> tuple[str, ...]:
-    """What to say of a posterior over more weights than there are examples.
-
-    Args:
-        target: The target.
-        params: One member's weights.
-        size: N.
-        temperature: T.
-        what: What the posterior is made of.
-
-    Returns:
-        A warning where there are more weights than examples and the posterior is not sharpened; or nothing.
-    """
+    """What to say of a posterior over more weights than there are examples."""
     weights = count(params)
     if weights <= size or temperature * target.likelihood_temperature < 1:
         return ()

@@ -122,15 +122,7 @@ class Draws:
         return unflatten(self.flat.flatten(0, 1)[best], self.like)
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
-        """Choose n of the draws, spread evenly over them: each at most once where n is no more than there are.
-
-        Args:
-            n: How many.
-            rng: Where among the even spreads the chosen one lies.
-
-        Returns:
-            Tensors ``(n, *shape)``.
-        """
+        """Choose n of the draws, spread evenly over them: each at most once where n is no more than there are."""
         offset = torch.rand((), generator=rng, device=rng.device, dtype=torch.float64).cpu()
         index = ((torch.arange(n, dtype=torch.float64) + offset) * (self.size / n)).long().clamp(max=self.size - 1)
         return unflatten(self.flat.flatten(0, 1)[index.to(self.flat.device)], self.like)
@@ -194,14 +186,7 @@ class Draws:
 
 
 def merge(parts: Sequence[Draws]) -> Draws:
-    """Chains of one target that were run apart.
-
-    Args:
-        parts: Draws of the same length with the same statistics.
-
-    Returns:
-        All chains in one.
-    """
+    """Chains of one target that were run apart."""
     first = parts[0]
     return replace(
         first,

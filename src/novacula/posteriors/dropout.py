@@ -35,15 +35,7 @@ class DropoutPosterior:
         return self.masks.missed
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
-        """Draw masks.
-
-        Args:
-            n: How many.
-            rng: Randomness.
-
-        Returns:
-            The weights, repeated, and the masks; tensors ``(n, *shape)``.
-        """
+        """Draw masks, ``(n, *shape)``."""
         like = next(iter(self.mode.values()))
         drawn = self.masks.draw(n, like, rng)
         return {**{k: w.expand(n, *w.shape) for k, w in self.mode.items()}, **drawn}

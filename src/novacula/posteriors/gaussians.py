@@ -37,15 +37,7 @@ class DiagonalGaussian:
     warnings: tuple[str, ...] = ()
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
-        """Draw weights.
-
-        Args:
-            n: How many.
-            rng: Randomness.
-
-        Returns:
-            Tensors ``(n, *shape)``.
-        """
+        """Draw weights, ``(n, *shape)``."""
         noise = normal_like({k: w.expand(n, *w.shape) for k, w in self.mode.items()}, rng)
         return {k: w + self.sd[k] * noise[k] for k, w in self.mode.items()}
 
@@ -81,15 +73,7 @@ class LowRankGaussian:
     warnings: tuple[str, ...] = ()
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
-        """Draw weights.
-
-        Args:
-            n: How many.
-            rng: Randomness.
-
-        Returns:
-            Tensors ``(n, *shape)``.
-        """
+        """Draw weights, ``(n, *shape)``."""
         independent = normal_like({k: w.expand(n, *w.shape) for k, w in self.mode.items()}, rng)
         shape = (n, len(self.factor))
         common = torch.randn(shape, generator=rng, device=rng.device, dtype=self.factor.dtype).to(self.factor.device)

@@ -82,15 +82,7 @@ class LaplacePosterior:
         return tuple(found)
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
-        """Draw weights.
-
-        Args:
-            n: How many.
-            rng: Randomness.
-
-        Returns:
-            Tensors ``(n, *shape)``.
-        """
+        """Draw weights, ``(n, *shape)``."""
         deviations = self.covariance.sample(n, rng)
         root = self.temperature**0.5
         return {

@@ -40,33 +40,14 @@ RULES: tuple[Rule, ...] = ("analytic", "monte_carlo", "probit", "probit_diagonal
 
 
 def default_rule(likelihood: Likelihood) -> Rule:
-    """The most accurate rule that a likelihood allows at little cost.
-
-    Args:
-        likelihood: The likelihood.
-
-    Returns:
-        ``"analytic"`` for `Normal`, ``"probit"`` for `Bernoulli` (each label's error is below 0.02), and else
-        ``"monte_carlo"``.
-    """
+    """The most accurate rule that a likelihood allows at little cost."""
     if isinstance(likelihood, Normal):
         return "analytic"
     return "probit" if isinstance(likelihood, Bernoulli) else "monte_carlo"
 
 
 def check_rule(rule: Rule, likelihood: Likelihood) -> Rule:
-    """Refuse a rule that does not fit the likelihood.
-
-    Args:
-        rule: The rule.
-        likelihood: The likelihood.
-
-    Returns:
-        The rule.
-
-    Raises:
-        InputError: If the rule is unknown, or has no formula for this likelihood.
-    """
+    """Refuse a rule that does not fit the likelihood."""
     if rule not in RULES:
         raise InputError(f"a rule among {', '.join(RULES)}", repr(rule), "leave it out for the default")
     fits = {
@@ -83,17 +64,7 @@ def check_rule(rule: Rule, likelihood: Likelihood) -> Rule:
 
 
 def normal_draws(n: int, size: int, seed: int, like: Tensor) -> Tensor:
-    """Quasi-random standard normal vectors: a scrambled Sobol sequence through the normal quantile function.
-
-    Args:
-        n: How many; powers of two are spread most evenly.
-        size: The length of one.
-        seed: Seed of the scrambling.
-        like: Gives dtype and device.
-
-    Returns:
-        Shape ``(n, size)``.
-    """
+    """Quasi-random standard normal vectors: a scrambled Sobol sequence through the normal quantile function."""
     if size > torch.quasirandom.SobolEngine.MAXDIM:
         rng = torch.Generator().manual_seed(seed)
         return torch.randn(n, size, generator=rng, dtype=torch.float64).to(like)
@@ -103,37 +74,14 @@ def normal_draws(n: int, size: int, seed: int, like: Tensor) -> Tensor:
 
 
 def spread(mean: Tensor, variance: Tensor, draws: Tensor) -> Tensor:
-    """``m + V^½ z`` for fixed z.
-
-    Args:
-        mean: ``m``, shape ``(N, C)``.
-        variance: ``V``, shape ``(N, C, C)``.
-        draws: ``z``, shape ``(S, C)``.
-
-    Returns:
-        Shape ``(S, N, C)``.
-    """
+    """``m + V^½ z`` for fixed z: mean ``(N, C)``, variance ``(N, C, C)``, draws ``(S, C)`` to ``(S, N, C)``."""
     return mean + torch.einsum("ncd,sd->snc", _root(variance), draws.to(mean))
 
 
 def effective_outputs(
     rule: Rule, mean: Tensor, variance: Tensor, draws: Tensor | None, likelihood: Likelihood
 ) -> Tensor:
-    """Outputs at which the likelihood's equal-weight mixture is the predictive.
-
-    Args:
-        rule: How; not ``"analytic"``, which is no such mixture.
-        mean: ``m``, shape ``(N, C)``.
-        variance: ``V``, shape ``(N, C, C)``.
-        draws: ``z (S, C)`` for ``"monte_carlo"``.
-        likelihood: The likelihood.
-
-    Returns:
-        Shape ``(S, N, C)``, with S = 1 but for Monte Carlo.
-
-    Raises:
-        InputError: If ``draws`` are missing or the rule is ``"analytic"``.
-    """
+    """Outputs at which the likelihood's equal-weight mixture is the predictive, ``(S, N, C)``."""
     if rule == "monte_carlo" and draws is not None:
         return spread(mean, variance, draws)
     v = variance.diagonal(dim1=1, dim2=2)
@@ -147,31 +95,13 @@ def effective_outputs(
 
 
 def mixture_log_prob(likelihood: Likelihood, outputs: Tensor, y: Tensor) -> Tensor:
-    """``log 1/S Σ_s p(y | f_s)``.
-
-    Args:
-        likelihood: The likelihood.
-        outputs: ``f_s``, shape ``(S, N, C)``.
-        y: Labels.
-
-    Returns:
-        Shape ``(N,)``, in nats.
-    """
+    """``log 1/S Σ_s p(y | f_s)``: outputs ``(S, N, C)`` to ``(N,)``."""
     logs = torch.stack([likelihood.log_prob(f, y) for f in outputs])
     return logs.logsumexp(0) - math.log(len(outputs))
 
 
 def gaussian_log_prob(mean: Tensor, covariance: Tensor, y: Tensor) -> Tensor:
-    """``log N(y; m, S)``.
-
-    Args:
-        mean: Shape ``(N, D)``.
-        covariance: ``S``, shape ``(N, D, D)``, positive definite.
-        y: Shape ``(N, D)``.
-
-    Returns:
-        Shape ``(N,)``, in nats.
-    """
+    """``log N(y; m, S)``: mean ``(N, D)``, covariance ``(N, D, D)``, y ``(N, D)`` to ``(N,)``."""
     factor = torch.linalg.cholesky(covariance)
     z = torch.linalg.solve_triangular(factor, (y.to(mean) - mean).unsqueeze(-1), upper=False)[..., 0]
     log_det = factor.diagonal(dim1=1, dim2=2).log().sum(-1)
@@ -179,15 +109,7 @@ def gaussian_log_prob(mean: Tensor, covariance: Tensor, y: Tensor) -> Tensor:
 
 
 def add_noise(variance: Tensor, likelihood: Normal) -> Tensor:
-    """``V + diag(σ²)``.
-
-    Args:
-        variance: ``V``, shape ``(N, D, D)``.
-        likelihood: Gives σ.
-
-    Returns:
-        Shape ``(N, D, D)``.
-    """
+    """``V + diag(σ²)``: variance ``(N, D, D)`` to ``(N, D, D)``."""
     d = variance.shape[-1]
     noise = (2 * likelihood.bind(d).log_sigma.detach()).exp().to(variance).expand(d)
     return variance + torch.diag_embed(noise)
@@ -196,19 +118,7 @@ def add_noise(variance: Tensor, likelihood: Normal) -> Tensor:
 def log_predictive(
     rule: Rule, likelihood: Likelihood, mean: Tensor, variance: Tensor, y: Tensor, draws: Tensor | None = None
 ) -> Tensor:
-    """``log ∫ p(y | f) N(f; m, V) df`` of each example.
-
-    Args:
-        rule: How.
-        likelihood: The likelihood.
-        mean: ``m``, shape ``(N, C)``.
-        variance: ``V``, shape ``(N, C, C)``.
-        y: Labels.
-        draws: ``z (S, C)`` for ``"monte_carlo"``.
-
-    Returns:
-        Shape ``(N,)``, in nats.
-    """
+    """``log ∫ p(y | f) N(f; m, V) df`` of each example: mean ``(N, C)``, variance ``(N, C, C)`` to ``(N,)``."""
     if rule == "analytic" and isinstance(likelihood, Normal):
         return gaussian_log_prob(mean, add_noise(variance, likelihood), y)
     return mixture_log_prob(likelihood, effective_outputs(rule, mean, variance, draws, likelihood), y)

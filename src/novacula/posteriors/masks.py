@@ -42,17 +42,7 @@ class Masked(nn.Module):
         self.register_forward_pre_hook(_nothing)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Multiply by the mask of this call.
-
-        Args:
-            x: Shape ``(rows, …)``.
-
-        Returns:
-            The product.
-
-        Raises:
-            RuntimeError: If the layer is called more often than when the network was looked at.
-        """
+        """Multiply by the mask of this call; x ``(rows, …)``."""
         call, self.call = self.call, self.call + 1
         if call >= self.calls:
             raise RuntimeError(f"a dropout layer is called more than the {self.calls} times of when it was looked at")
@@ -64,14 +54,7 @@ class Masked(nn.Module):
 
 
 def mask_name(call: int) -> str:
-    """The name of a mask in its layer.
-
-    Args:
-        call: Which call of the layer's in a forward pass, from 0.
-
-    Returns:
-        ``"mask"``, then ``"mask_1"`` and so on.
-    """
+    """The name of a mask in its layer."""
     return f"mask_{call}" if call else "mask"
 
 
@@ -107,16 +90,7 @@ class Masks:
     missed: tuple[str, ...] = ()
 
     def draw(self, n: int, like: Tensor, rng: torch.Generator) -> Params:
-        """Draw masks: 0 with probability p, else ``1/(1 − p)``.
-
-        Args:
-            n: How many.
-            like: Gives dtype and device.
-            rng: Randomness.
-
-        Returns:
-            Tensors ``(n, *shape)`` by name.
-        """
+        """Draw masks: 0 with probability p, else ``1/(1 − p)``, ``(n, *shape)``."""
         found: Params = {}
         for place in self.places:
             uniform = torch.rand((n, *place.shape), generator=rng, device=rng.device)
@@ -125,20 +99,7 @@ class Masks:
 
 
 def masked(target: Target, x: Tensor, p: float | None = None) -> Masks:
-    """The target whose network takes masks.
-
-    Args:
-        target: The target.
-        x: Two inputs or more.
-        p: The share that is dropped, in the place of the layers' own.
-
-    Returns:
-        The target, the masks and what they leave out.
-
-    Raises:
-        InputError: If the network has no dropout layer that drops anything, one of a kind that does not multiply by a
-            mask, or one whose first axis is not the inputs'.
-    """
+    """The target whose network takes masks."""
     network = quiet_forward(target.forward.module).module  # a copy
     layers = _layers(network, p)
     missed = _missed(network, target.params(), x)

@@ -46,15 +46,7 @@ class Mixture:
         return tuple(dict.fromkeys(text for c in self.components for text in c.warnings))
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
-        """Draw weights, as evenly from the components as n allows.
-
-        Args:
-            n: How many.
-            rng: Randomness.
-
-        Returns:
-            Tensors ``(n, *shape)``, component by component.
-        """
+        """Draw weights, as evenly from the components as n allows, ``(n, *shape)``."""
         m = len(self.components)
         # Which components have one more is random, so that no draw is likelier to come from one than from another.
         extra = set(torch.randperm(m, generator=rng)[: n % m].tolist())

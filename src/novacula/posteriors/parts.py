@@ -30,14 +30,7 @@ Which: TypeAlias = Literal["last_layer"] | tuple[str, ...] | tuple[Literal["larg
 
 
 def check_which(which: Which) -> None:
-    """Refuse what names no weights.
-
-    Args:
-        which: ``"last_layer"``, a tuple of patterns, or ``("largest_variance", n)``.
-
-    Raises:
-        InputError: If it is none of the three.
-    """
+    """Refuse what names no weights; which ``("largest_variance", n)``."""
     if isinstance(which, tuple) and which and which[0] == "largest_variance":
         fits = len(which) == 2 and type(which[1]) is int and which[1] > 0
     else:
@@ -69,17 +62,7 @@ class Part:
     index: Params | None
 
     def merge(self, chosen: Params) -> Params:
-        """All weights.
-
-        Args:
-            chosen: The chosen ones, stacked ``(n, *shape)``.
-
-        Returns:
-            Tensors ``(n, *shape)`` of the whole network.
-
-        Raises:
-            InputError: If there is more than the chosen weights.
-        """
+        """All weights: chosen ``(n, *shape)`` to ``(n, *shape)``."""
         if unknown := set(chosen) - set(self.target.params()):
             raise InputError("weights of the part", ", ".join(sorted(unknown)), "choose another method")
         n = next(iter(chosen.values())).shape[0]
@@ -96,35 +79,14 @@ class Part:
         return merged
 
     def select(self, params: Params) -> Params:
-        """The chosen weights.
-
-        Args:
-            params: All weights, stacked ``(n, *shape)``.
-
-        Returns:
-            Stacked weights under the names of the part's target.
-        """
+        """The chosen weights; params ``(n, *shape)``."""
         if self.index is None:
             return {k: params[k] for k in self.target.params()}
         return {_alias(k): params[k].reshape(len(params[k]), -1)[:, i] for k, i in self.index.items()}
 
 
 def part_of(target: Target, params: Params, data: Data, which: Which) -> Part:
-    """Choose weights, and fix the others.
-
-    Args:
-        target: The whole network's target.
-        params: All weights, at a mode.
-        data: The training data.
-        which: What to choose, see `Subnetwork`.
-
-    Returns:
-        The part.
-
-    Raises:
-        InputError: If nothing is chosen, a pattern matches no tensor, more weights are asked for than there are, or the
-            prior is of a kind whose restriction is not known.
-    """
+    """Choose weights, and fix the others."""
     params = {k: w.detach() for k, w in params.items()}
     network = quiet_forward(target.forward.module).module  # a copy
     for name, w in network.named_parameters():

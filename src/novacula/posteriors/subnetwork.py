@@ -42,13 +42,5 @@ class SubnetworkPosterior:
         return unstack(self.part.merge(chosen))[0]
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
-        """Draw the chosen weights.
-
-        Args:
-            n: How many.
-            rng: Randomness.
-
-        Returns:
-            All weights; tensors ``(n, *shape)``.
-        """
+        """Draw the chosen weights, ``(n, *shape)``."""
         return self.part.merge(self.inner.sample(n, rng))

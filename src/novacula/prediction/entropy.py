@@ -35,28 +35,12 @@ class Entropy(NamedTuple):
 
 
 def split(total: Tensor, aleatoric: Tensor) -> Entropy:
-    """All three from two.
-
-    Args:
-        total: The predictive's entropy.
-        aleatoric: Its components' on average; not more, but for rounding.
-
-    Returns:
-        The entropies.
-    """
+    """All three from two."""
     return Entropy(total, aleatoric, (total - aleatoric).clamp(min=0))
 
 
 def of_probabilities(p: Tensor, *, exclusive: bool) -> Entropy:
-    """Entropies of a mixture of classes, or of labels that count as independent, whose entropies add.
-
-    Args:
-        p: The components' probabilities, shape ``(S, N, C)``.
-        exclusive: Whether exactly one of the C is true.
-
-    Returns:
-        The entropies; only the total for one component.
-    """
+    """Entropies of a mixture of classes, or of labels that count as independent, whose entropies add."""
 
     def each(p: Tensor) -> Tensor:
         own = torch.special.entr(p)
@@ -67,29 +51,13 @@ def of_probabilities(p: Tensor, *, exclusive: bool) -> Entropy:
 
 
 def of_gaussian(total: Tensor, noise: Tensor) -> Entropy:
-    """Entropies of one Gaussian that is the sum of two.
-
-    Args:
-        total: Its covariance, shape ``(N, D, D)``.
-        noise: The noise's part of it.
-
-    Returns:
-        The entropies.
-    """
+    """Entropies of one Gaussian that is the sum of two; total ``(N, D, D)``."""
     constant = 0.5 * total.shape[1] * math.log(2 * math.pi * math.e)
     return split(*(constant + 0.5 * torch.linalg.slogdet(m).logabsdet for m in (total, noise)))
 
 
 def of_mixture(mu: Tensor, sd: Tensor) -> Entropy:
-    """Entropies of a mixture of independent Gaussians; the total is an average over fixed draws of the noise.
-
-    Args:
-        mu: Means, shape ``(S, N, D)``.
-        sd: Standard deviations, the same shape.
-
-    Returns:
-        The entropies.
-    """
+    """Entropies of a mixture of independent Gaussians; the total is an average over fixed draws of the noise."""
     d = mu.shape[2]
     aleatoric = 0.5 * d * math.log(2 * math.pi * math.e) + sd.log().sum(-1).mean(0)
     if len(mu) == 1:

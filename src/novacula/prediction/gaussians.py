@@ -28,31 +28,13 @@ _TAIL = 7.5
 
 
 def log_density(y: Tensor, mu: Tensor, sd: Tensor) -> Tensor:
-    """The log-density of all targets of an input together, whose components they share.
-
-    Args:
-        y: Targets, shape ``(N, D)``.
-        mu: Means, shape ``(S, N, D)``.
-        sd: Standard deviations, the same shape.
-
-    Returns:
-        Shape ``(N,)``, in nats.
-    """
+    """The log-density of all targets of an input together, whose components they share, ``(N,)``."""
     logs = (-0.5 * ((y - mu) / sd).square() - sd.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
     return logs.logsumexp(0) - math.log(len(mu))
 
 
 def quantile(mu: Tensor, sd: Tensor, p: float) -> Tensor:
-    """The p-quantile, by bisection between the components' own.
-
-    Args:
-        mu: Means, shape ``(S, N, D)``.
-        sd: Standard deviations, the same shape.
-        p: The probability below.
-
-    Returns:
-        Shape ``(N, D)``.
-    """
+    """The p-quantile, by bisection between the components' own: mu ``(S, N, D)`` to ``(N, D)``."""
     each = mu + sd * torch.special.ndtri(torch.tensor(p, dtype=torch.float64)).to(mu)
     low, high = each.amin(0), each.amax(0)
     if len(mu) == 1:
@@ -65,31 +47,13 @@ def quantile(mu: Tensor, sd: Tensor, p: float) -> Tensor:
 
 
 def expected_excess(a: Tensor, mu: Tensor, sd: Tensor) -> Tensor:
-    """``E(y − a)₊``: how far the target exceeds ``a`` on average, not exceeding it counting as 0.
-
-    Args:
-        a: Numbers of shape ``(N, D)``.
-        mu: Means, shape ``(S, N, D)``.
-        sd: Standard deviations, the same shape.
-
-    Returns:
-        Shape ``(N, D)``, in the targets' units.
-    """
+    """``E(y − a)₊``: how far the target exceeds ``a`` on average, not exceeding it counting as 0, ``(N, D)``."""
     z = (mu - a) / sd
     return (sd * (_pdf(z) + z * torch.special.ndtr(z))).mean(0)
 
 
 def crps(y: Tensor, mu: Tensor, sd: Tensor) -> Tensor:
-    """The continuous ranked probability score of each target, in float64.
-
-    Args:
-        y: Targets, shape ``(N, D)``.
-        mu: Means, shape ``(S, N, D)``.
-        sd: Standard deviations, the same shape.
-
-    Returns:
-        Shape ``(N, D)``, in the targets' units; 0 is perfect.
-    """
+    """The continuous ranked probability score of each target, in float64, ``(N, D)``."""
     y, mu, sd = y.double(), mu.double(), sd.double()
     return _absolute(y - mu, sd).mean(0) - half_spread(mu, sd)
 
@@ -99,10 +63,6 @@ def half_spread(mu: Tensor, sd: Tensor) -> Tensor:
 
     It costs an evaluation for every pair of components. Where there are many components that are not much narrower
     than the whole, the trapezoidal rule has fewer points, and the same digits: its error falls exponentially.
-
-    Args:
-        mu: Means, shape ``(S, N, D)``.
-        sd: Standard deviations, the same shape.
 
     Returns:
         Shape ``(N, D)``.

@@ -98,40 +98,17 @@ class FanIn:
         return replace(self, log_scales=log, names=tuple(params))
 
     def log_prob(self, params: Params) -> Tensor:
-        """``Σ_t ½ n_t (log λ_t − log 2π) − ½ λ_t ‖w_t‖²`` with ``λ_t = fan_in/σ_w²`` or ``1/σ_b²``.
-
-        Args:
-            params: Weights, all of them or some.
-
-        Returns:
-            A scalar in nats.
-        """
+        """``Σ_t ½ n_t (log λ_t − log 2π) − ½ λ_t ‖w_t‖²`` with ``λ_t = fan_in/σ_w²`` or ``1/σ_b²``."""
         return scales.normal_log_prob(self._log_precision(params), params)
 
     def precision(self, params: Params) -> Params:
-        """λ by tensor.
-
-        Args:
-            params: Weights, all of them or some.
-
-        Returns:
-            0-dim tensors in the weights' dtypes, with the graph of ``log_scales``.
-        """
+        """λ by tensor."""
         logs = self._log_precision(params)
         return {k: logs[k].exp().to(w.dtype) for k, w in params.items()}
 
     @torch.no_grad()
     def sample(self, params: Params, n: int, rng: torch.Generator) -> Params:
-        """Draw weights.
-
-        Args:
-            params: Weights that give names, shapes and dtypes.
-            n: The number of draws.
-            rng: The source of randomness.
-
-        Returns:
-            Tensors of shape ``(n, *shape)``.
-        """
+        """Draw weights, ``(n, *shape)``."""
         return scales.normal_sample(self._log_precision(params), params, n, rng)
 
     def describe(self, params: Params) -> dict[str, float]:

@@ -77,49 +77,17 @@ class Gaussian:
         return self if log is None else replace(self, log_precision=log, names=tuple(params))
 
     def log_prob(self, params: Params) -> Tensor:
-        """``Σ_t ½ n_t (log λ_t − log 2π) − ½ λ_t ‖w_t‖²``.
-
-        Args:
-            params: Weights, all of them or some.
-
-        Returns:
-            A scalar in nats.
-
-        Raises:
-            InputError: If a tensor has no precision.
-        """
+        """``Σ_t ½ n_t (log λ_t − log 2π) − ½ λ_t ‖w_t‖²``."""
         return scales.normal_log_prob(scales.by_tensor(self.log_precision, self.names, params), params)
 
     def precision(self, params: Params) -> Params:
-        """λ by tensor.
-
-        Args:
-            params: Weights, all of them or some.
-
-        Returns:
-            0-dim tensors in the weights' dtypes, with the graph of ``log_precision``.
-
-        Raises:
-            InputError: If a tensor has no precision.
-        """
+        """λ by tensor."""
         logs = scales.by_tensor(self.log_precision, self.names, params)
         return {k: logs[k].exp().to(w.dtype) for k, w in params.items()}
 
     @torch.no_grad()
     def sample(self, params: Params, n: int, rng: torch.Generator) -> Params:
-        """Draw weights.
-
-        Args:
-            params: Weights that give names, shapes and dtypes.
-            n: The number of draws.
-            rng: The source of randomness.
-
-        Returns:
-            Tensors of shape ``(n, *shape)``.
-
-        Raises:
-            InputError: If a tensor has no precision.
-        """
+        """Draw weights, ``(n, *shape)``."""
         return scales.normal_sample(scales.by_tensor(self.log_precision, self.names, params), params, n, rng)
 
     def describe(self, params: Params) -> dict[str, float]:

@@ -89,17 +89,7 @@ class Laplace:
         return self if log is None else replace(self, log_scale=log, names=tuple(params))
 
     def log_prob(self, params: Params) -> Tensor:
-        """``−Σ_t n_t log 2b_t + ‖w_t‖₁/b_t``.
-
-        Args:
-            params: Weights, all of them or some.
-
-        Returns:
-            A scalar in nats.
-
-        Raises:
-            InputError: If a tensor has no scale.
-        """
+        """``−Σ_t n_t log 2b_t + ‖w_t‖₁/b_t``."""
         logs = scales.by_tensor(self.log_scale, self.names, params)
         return scales.total(
             [-w.numel() * (math.log(2.0) + logs[k]) - (-logs[k]).exp() * w.abs().sum() for k, w in params.items()]
@@ -109,9 +99,6 @@ class Laplace:
         """``1/(b max(|w|, floor·b))``: the Gaussian that touches the prior from below at w.
 
         Below the floor it touches at ``±floor·b`` instead, and is still a lower bound everywhere.
-
-        Args:
-            params: Weights, all of them or some.
 
         Returns:
             Tensors shaped like the weights, with the graphs of ``log_scale`` and of the weights.
@@ -125,19 +112,7 @@ class Laplace:
 
     @torch.no_grad()
     def sample(self, params: Params, n: int, rng: torch.Generator) -> Params:
-        """Draw weights, as differences of two exponential variates.
-
-        Args:
-            params: Weights that give names, shapes and dtypes.
-            n: The number of draws.
-            rng: The source of randomness.
-
-        Returns:
-            Tensors of shape ``(n, *shape)``.
-
-        Raises:
-            InputError: If a tensor has no scale.
-        """
+        """Draw weights, as differences of two exponential variates, ``(n, *shape)``."""
         logs = scales.by_tensor(self.log_scale, self.names, params)
         draws = {}
         for k, w in params.items():

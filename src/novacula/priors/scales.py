@@ -21,22 +21,7 @@ Per: TypeAlias = Literal["tensor", "all"]
 
 
 def log_scale(name: str, value: float, default: float, log: Tensor | None, per: str) -> Tensor:
-    """The tensor to learn, from a number or from the user's own tensor.
-
-    Args:
-        name: The scale's name, for errors.
-        value: The scale as a number.
-        default: The value that means "not given".
-        log: The user's tensor of logarithms, or None.
-        per: ``"tensor"`` or ``"all"``.
-
-    Returns:
-        ``log`` itself, or a new 0-dim float64 tensor (the precision that a Python float has).
-
-    Raises:
-        InputError: If both are given, the number is not positive and finite, the tensor is not floating or not of shape
-            ``()`` or ``(T,)``, or ``per`` is something else.
-    """
+    """The tensor to learn, from a number or from the user's own tensor."""
     if per not in {"tensor", "all"}:
         raise InputError("per as 'tensor' or 'all'", repr(per), "use per='tensor' for one scale a tensor")
     if log is None:
@@ -55,21 +40,7 @@ def log_scale(name: str, value: float, default: float, log: Tensor | None, per: 
 
 
 def bound(log: Tensor, names: tuple[str, ...], per: Per, params: Params) -> Tensor | None:
-    """The scales for these weights.
-
-    Args:
-        log: Logarithms of shape ``()`` or ``(T,)``.
-        names: The tensors that the prior is bound to; empty if it is not.
-        per: Whether to expand to one entry for each tensor.
-        params: The weights to bind to.
-
-    Returns:
-        None if already bound to these weights. Otherwise the logarithms: in the user's graph, or the user's very
-        tensor, if that requires a gradient; else a copy that is a leaf of its own.
-
-    Raises:
-        InputError: If the prior is bound to other weights, or has another number of scales than there are tensors.
-    """
+    """The scales for these weights; log ``()``."""
     if names:
         if names != tuple(params):
             other = sorted(set(names) ^ set(params)) or ["the order"]
@@ -90,19 +61,7 @@ def bound(log: Tensor, names: tuple[str, ...], per: Per, params: Params) -> Tens
 
 
 def by_tensor(log: Tensor, names: Sequence[str], params: Params) -> Params:
-    """Each tensor's log scale.
-
-    Args:
-        log: Logarithms of shape ``()`` or ``(T,)``.
-        names: The tensors that the entries belong to; if empty, those of ``params`` in their order.
-        params: Weights, perhaps only some of them.
-
-    Returns:
-        0-dim tensors on the weights' devices, in the dtype of ``log`` and with its graph.
-
-    Raises:
-        InputError: If a tensor has no entry.
-    """
+    """Each tensor's log scale; log ``()``."""
     if log.ndim == 0:
         return {k: log.to(w.device) for k, w in params.items()}
     if not names and len(log) != len(params):
@@ -121,15 +80,7 @@ def by_tensor(log: Tensor, names: Sequence[str], params: Params) -> Params:
 
 
 def normal_log_prob(log_precision: Params, params: Params) -> Tensor:
-    """``Σ_t ½ n_t (log λ_t − log 2π) − ½ λ_t ‖w_t‖²``.
-
-    Args:
-        log_precision: ``log λ_t`` by tensor, 0-dim.
-        params: Weights.
-
-    Returns:
-        A scalar in nats.
-    """
+    """``Σ_t ½ n_t (log λ_t − log 2π) − ½ λ_t ‖w_t‖²``."""
     terms = []
     for k, w in params.items():
         log = log_precision[k]
@@ -138,17 +89,7 @@ def normal_log_prob(log_precision: Params, params: Params) -> Tensor:
 
 
 def normal_sample(log_precision: Params, params: Params, n: int, rng: torch.Generator) -> Params:
-    """Draw from zero-mean Gaussians.
-
-    Args:
-        log_precision: ``log λ_t`` by tensor, 0-dim.
-        params: Weights that give names, shapes, dtypes and devices.
-        n: The number of draws.
-        rng: The source of randomness, perhaps on another device.
-
-    Returns:
-        Tensors of shape ``(n, *shape)``.
-    """
+    """Draw from zero-mean Gaussians, ``(n, *shape)``."""
     draws = {}
     for k, w in params.items():
         noise = torch.randn(n, *w.shape, generator=rng, device=rng.device, dtype=w.dtype).to(w.device)
@@ -157,24 +98,10 @@ def normal_sample(log_precision: Params, params: Params, n: int, rng: torch.Gene
 
 
 def geometric_mean(precision: Params) -> dict[str, float]:
-    """One number for each tensor.
-
-    Args:
-        precision: Positive tensors.
-
-    Returns:
-        Their geometric means.
-    """
+    """One number for each tensor."""
     return {k: float(v.detach().double().log().mean().exp()) for k, v in precision.items()}
 
 
 def total(terms: list[Tensor]) -> Tensor:
-    """Add scalars in the widest of their dtypes.
-
-    Args:
-        terms: 0-dim tensors, one for each tensor of weights.
-
-    Returns:
-        Their sum.
-    """
+    """Add scalars in the widest of their dtypes."""
     return torch.stack([t.to(terms[0].device) for t in terms]).sum() if terms else torch.zeros(())

@@ -88,17 +88,7 @@ class StudentT:
         return self if log is None else replace(self, log_scale=log, names=tuple(params))
 
     def log_prob(self, params: Params) -> Tensor:
-        """``Σ_t n_t (c_ν − log s_t) − ½ (ν + 1) Σ_i log(1 + w_i²/(ν s_t²))``.
-
-        Args:
-            params: Weights, all of them or some.
-
-        Returns:
-            A scalar in nats.
-
-        Raises:
-            InputError: If a tensor has no scale.
-        """
+        """``Σ_t n_t (c_ν − log s_t) − ½ (ν + 1) Σ_i log(1 + w_i²/(ν s_t²))``."""
         logs, v = scales.by_tensor(self.log_scale, self.names, params), self.df
         constant = math.lgamma((v + 1) / 2) - math.lgamma(v / 2) - 0.5 * math.log(v * math.pi)
         terms = []
@@ -108,35 +98,13 @@ class StudentT:
         return scales.total(terms)
 
     def precision(self, params: Params) -> Params:
-        """``(ν + 1)/(ν s² + w²)``: the Gaussian that touches the prior from below at w.
-
-        Args:
-            params: Weights, all of them or some.
-
-        Returns:
-            Tensors shaped like the weights, with the graphs of ``log_scale`` and of the weights.
-
-        Raises:
-            InputError: If a tensor has no scale.
-        """
+        """``(ν + 1)/(ν s² + w²)``: the Gaussian that touches the prior from below at w."""
         logs, v = scales.by_tensor(self.log_scale, self.names, params), self.df
         return {k: (v + 1) / (v * (2 * logs[k]).exp().to(w.dtype) + w.square()) for k, w in params.items()}
 
     @torch.no_grad()
     def sample(self, params: Params, n: int, rng: torch.Generator) -> Params:
-        """Draw weights, by Bailey's polar method: ``√(ν (U^{−2/ν} − 1)) cos 2πV`` is t with ν degrees of freedom.
-
-        Args:
-            params: Weights that give names, shapes and dtypes.
-            n: The number of draws.
-            rng: The source of randomness.
-
-        Returns:
-            Tensors of shape ``(n, *shape)``.
-
-        Raises:
-            InputError: If a tensor has no scale.
-        """
+        """Draw weights, by Bailey's polar method: ``√(ν (U^{−2/ν} − 1)) cos 2πV`` is t with ν degrees of freedom."""
         logs = scales.by_tensor(self.log_scale, self.names, params)
         draws = {}
         for k, w in params.items():

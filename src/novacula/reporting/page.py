@@ -49,9 +49,6 @@ def report(folder: str | Path) -> Path:
 
     The page needs no script, font, image or style from elsewhere, and the same results give the same bytes.
 
-    Args:
-        folder: A run folder.
-
     Returns:
         The page's path.
 
@@ -65,14 +62,7 @@ def report(folder: str | Path) -> Path:
 
 
 def render(run: Run) -> str:
-    """The page of a run.
-
-    Args:
-        run: The run.
-
-    Returns:
-        HTML.
-    """
+    """The page of a run."""
     record, history = run.record, run.history
     precisions = (record.get("prior") or {}).get("precision") or {}
     environment = jinja2.Environment(
@@ -111,14 +101,7 @@ def render(run: Run) -> str:
 
 
 def extent_views(record: Mapping[str, Any]) -> list[ExtentView]:
-    """The learned extents as the page shows them.
-
-    Args:
-        record: The contents of ``run.json``.
-
-    Returns:
-        One entry each; empty without an invariance.
-    """
+    """The learned extents as the page shows them."""
     moves = stability(record)
     views: list[ExtentView] = []
     for name, value in ((record.get("invariance") or {}).get("eta") or {}).items():

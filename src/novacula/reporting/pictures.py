@@ -25,41 +25,19 @@ from novacula.reporting.words.methods import is_point
 
 
 def one_answer(record: Mapping[str, Any]) -> bool:
-    """Whether the predictions are those of the point estimate.
-
-    Args:
-        record: The contents of ``run.json``.
-
-    Returns:
-        True where it was chosen, or where the posterior is a point.
-    """
+    """Whether the predictions are those of the point estimate."""
     if found := record.get("posterior"):
         return is_point(found)
     return (record.get("predictive") or {}).get("structure") == "point"
 
 
 def chosen(record: Mapping[str, Any]) -> bool:
-    """Whether the predictive was chosen among candidates.
-
-    Args:
-        record: The contents of ``run.json``.
-
-    Returns:
-        True but for runs whose predictions are those of a posterior that was asked for.
-    """
+    """Whether the predictive was chosen among candidates."""
     return not record.get("posterior")
 
 
 def predictions(run: Run) -> list[Picture]:
-    """The figures of the test predictions that the saved arrays allow.
-
-    Args:
-        run: The run.
-
-    Returns:
-        For classes reliability, confusion and risk–coverage, for labels the first and the last, for regression bands,
-        residuals and coverage; uncertainty and inputs of another kind for all of them.
-    """
+    """The figures of the test predictions that the saved arrays allow."""
     mean, y, point = (run.arrays.get(k) for k in ("test/mean", "test/y", "map_test/mean"))
     if mean is None or y is None or not len(mean):
         return []
@@ -86,14 +64,7 @@ def predictions(run: Run) -> list[Picture]:
 
 
 def sampler(run: Run) -> list[Picture]:
-    """The figures of a sampler's own diagnostics.
-
-    Args:
-        run: The run.
-
-    Returns:
-        Log-density along the chains, rank plots, R-hat and effective sizes, as far as their arrays are there.
-    """
+    """The figures of a sampler's own diagnostics."""
     logs, rhat, bulk, tail = (run.arrays.get(f"sampler/{k}") for k in ("log_density", "rhat", "ess_bulk", "ess_tail"))
     return present(
         None if logs is None else chains.trace(logs),
@@ -104,14 +75,7 @@ def sampler(run: Run) -> list[Picture]:
 
 
 def present(*pictures: Picture | None) -> list[Picture]:
-    """The figures that there are.
-
-    Args:
-        pictures: Figures, or None.
-
-    Returns:
-        Without None.
-    """
+    """The figures that there are."""
     return [p for p in pictures if p is not None]
 
 

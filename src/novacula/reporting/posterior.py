@@ -39,15 +39,7 @@ class View:
 
 
 def view(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> View | None:
-    """The posterior as the page shows it.
-
-    Args:
-        record: The contents of ``run.json``.
-        arrays: The run's arrays.
-
-    Returns:
-        The view; None for a run that names no posterior.
-    """
+    """The posterior as the page shows it."""
     found = record.get("posterior")
     if not found:
         return None
@@ -62,27 +54,12 @@ def view(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> View | 
 
 
 def warnings(record: Mapping[str, Any]) -> list[str]:
-    """What the method that made the posterior warns of.
-
-    Args:
-        record: The contents of ``run.json``.
-
-    Returns:
-        Each text once.
-    """
+    """What the method that made the posterior warns of."""
     return list(dict.fromkeys(str(w) for w in (record.get("posterior") or {}).get("warnings") or []))
 
 
 def doubt(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
-    """The sentences for "how sure": whether the chains agree.
-
-    Args:
-        record: The contents of ``run.json``.
-        arrays: The run's arrays.
-
-    Returns:
-        Sentences; empty where nothing was examined.
-    """
+    """The sentences for "how sure": whether the chains agree."""
     found = record.get("posterior")
     return judgement(found, facts(found, arrays)) if found else ""
 

@@ -12,14 +12,7 @@ Entries = list[tuple[str, str]]
 
 
 def provenance(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect what is needed to repeat a run.
-
-    Args:
-        record: The contents of ``run.json``.
-
-    Returns:
-        ``command``, and ``facts`` and ``settings`` as pairs of name and value.
-    """
+    """Collect what is needed to repeat a run."""
     data, seconds = record["data"], record["seconds"]
     shape = data.get("input_shape")
     facts: Entries = [
@@ -46,9 +39,6 @@ def _time(seconds: Mapping[str, Any]) -> str:
 
 def setting(value: Any) -> str:
     """A setting as people read it.
-
-    Args:
-        value: Any plain JSON value.
 
     Returns:
         Words.

@@ -44,16 +44,7 @@ class Verdict:
 def verdict(
     record: Record, history: Sequence[Mapping[str, Any]] = (), arrays: Mapping[str, np.ndarray] | None = None
 ) -> Verdict:
-    """Put a run's results in words.
-
-    Args:
-        record: The contents of ``run.json``.
-        history: One record an epoch.
-        arrays: The run's arrays.
-
-    Returns:
-        The verdict.
-    """
+    """Put a run's results in words."""
     learned = [*_invariance(record), *_noise(record)]
     if not record.get("invariance"):
         learned += _precisions(record)
@@ -66,14 +57,7 @@ def verdict(
 
 
 def eta(record: Record) -> dict[str, float]:
-    """The learned extents that are extents, by name.
-
-    Args:
-        record: The contents of ``run.json``.
-
-    Returns:
-        Values in ``eta``; empty without an invariance.
-    """
+    """The learned extents that are extents, by name."""
     values = (record.get("invariance") or {}).get("eta") or {}
     return {k: float(v) for k, v in values.items() if v is not None and base(k) not in NOT_AN_EXTENT}
 
@@ -201,28 +185,14 @@ def _stability(record: Record, history: Sequence[Mapping[str, Any]]) -> list[str
 
 
 def stability(record: Record) -> dict[str, float]:
-    """How much the extents moved over the last third of the epochs in which they were learned.
-
-    Args:
-        record: The contents of ``run.json``.
-
-    Returns:
-        Standard deviations in ``eta``, where they are known.
-    """
+    """How much the extents moved over the last third of the epochs in which they were learned."""
     found = (record.get("invariance") or {}).get("stability") or {}
     values = eta(record)
     return {k: float(v) for k, v in found.items() if v is not None and k in values and math.isfinite(v)}
 
 
 def settled(history: Sequence[Mapping[str, Any]]) -> int | None:
-    """The epoch after which no extent moved any more.
-
-    Args:
-        history: One record an epoch.
-
-    Returns:
-        Its number; None if the extents moved to the end, or there are none.
-    """
+    """The epoch after which no extent moved any more."""
     keys = [k for k in (history[-1] if history else {}) if k.startswith("extent/")]
     last = {k: history[-1][k] for k in keys}
     first = len(history)

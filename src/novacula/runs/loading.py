@@ -171,17 +171,7 @@ def load_run(folder: str | Path, *, target: Target | None = None, data: Data | N
 
 
 def training_data(fitted: Fitted) -> Assembled:
-    """Read the data that a run learned from, and make sure that they are the same.
-
-    Args:
-        fitted: The run.
-
-    Returns:
-        Training and test data in standard units.
-
-    Raises:
-        InputError: If they are not known, or have changed.
-    """
+    """Read the data that a run learned from, and make sure that they are the same."""
     if fitted.setup is None:
         raise InputError(
             "a run of the command line", f"{fitted.run.folder}, saved from Python", "name the data themselves"

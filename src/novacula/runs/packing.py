@@ -35,15 +35,7 @@ MOST_BYTES = 2**28
 
 
 def bounded(posterior: Posterior) -> Posterior:
-    """A posterior that a run can keep: of at most 128 draws, and at most 256 MiB.
-
-    Args:
-        posterior: Any posterior of a network.
-
-    Returns:
-        The posterior itself where it is small enough; else fewer of its draws, or draws of it. Its warnings are those
-        of the whole.
-    """
+    """A posterior that a run can keep: of at most 128 draws, and at most 256 MiB."""
     parts = posterior.components if isinstance(posterior, Mixture) else (posterior,)
     if any(isinstance(p, LaplacePosterior) for p in parts):
         return posterior
@@ -54,28 +46,14 @@ def bounded(posterior: Posterior) -> Posterior:
 
 
 def size_of(posterior: Posterior) -> int:
-    """How many weight draws a bounded posterior is made of.
-
-    Args:
-        posterior: What `bounded` gives.
-
-    Returns:
-        A number; 1 for a point, 0 for what is not made of draws.
-    """
+    """How many weight draws a bounded posterior is made of."""
     if isinstance(posterior, Mixture):
         return sum(size_of(p) for p in posterior.components)
     return posterior.size if isinstance(posterior, Draws) else int(isinstance(posterior, Point))
 
 
 def tensors_of(posterior: Posterior) -> dict[str, Tensor] | None:
-    """What a run writes of a bounded posterior.
-
-    Args:
-        posterior: What `bounded` gives.
-
-    Returns:
-        Tensors by name, ``<component>/<kind>/<parameter>``; None for Laplace posteriors, which are computed again.
-    """
+    """What a run writes of a bounded posterior."""
     found: dict[str, Tensor] = {}
     for i, part in enumerate(posterior.components if isinstance(posterior, Mixture) else (posterior,)):
         if isinstance(part, LaplacePosterior):
@@ -113,16 +91,7 @@ def _spread(n: int, k: int) -> Tensor:
 
 
 def check_tensors(target: Target, params: Params, like: Tensor) -> dict[str, Tensor]:
-    """Fixed inputs and the network's outputs there, by which a network that is built again is known.
-
-    Args:
-        target: The target.
-        params: The trained weights.
-        like: Inputs, of which only shape and dtype count.
-
-    Returns:
-        Tensors for the run's file of weights.
-    """
+    """Fixed inputs and the network's outputs there, by which a network that is built again is known."""
     shape = (2, *like.shape[1:])
     x = torch.zeros(shape, dtype=like.dtype)
     if like.is_floating_point():

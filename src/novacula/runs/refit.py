@@ -55,27 +55,7 @@ def inferred(
     seed: int,
     options: Mapping[str, Any],
 ) -> Inferred:
-    """Infer the weights.
-
-    Args:
-        target: The learned target.
-        params: The trained weights, where the first chain starts.
-        data: The training data.
-        setting: What a name's defaults depend on.
-        method: A method, or its name.
-        steps: Steps of each chain; None for the name's default.
-        chains: Chains; None for the default.
-        batch_size: Examples a step; None for the default.
-        default_batch: Examples a step of the run.
-        seed: Seed of everything random.
-        options: ``checkpoint``, ``resume``, ``progress`` of `infer`.
-
-    Returns:
-        The posterior.
-
-    Raises:
-        InputError: If a name or setting is unknown, or the method does not take the network or prior.
-    """
+    """Infer the weights."""
     began = time.perf_counter()
     name = method if isinstance(method, str) else ""
     if isinstance(method, str):
@@ -104,14 +84,6 @@ def check(text: str, target: Target, data: Data, setting: Setting, steps: int | 
     """Find out before anything is learned whether a method takes this network and prior.
 
     Methods that take minibatches are asked for their first state, which is cheap; the others take any network.
-
-    Args:
-        text: The method's name, perhaps with settings.
-        target: The target to begin with.
-        data: The training data.
-        setting: What the name's defaults depend on, as far as it is known.
-        steps: Steps of each chain; None for the default.
-        chains: Chains; None for the default.
     """
     if read_method(text)[0] in CHOICES:
         return
@@ -123,19 +95,7 @@ def check(text: str, target: Target, data: Data, setting: Setting, steps: int | 
 
 
 def restricted(choice: Choice, kind: str, target: Target, params: Params, data: Data, seed: int) -> Choice:
-    """What the choice of a predictive would have been among points, or among Laplace posteriors, alone.
-
-    Args:
-        choice: The free choice.
-        kind: ``"auto"`` for the free choice, ``"point"`` or ``"laplace"``.
-        target: The learned target.
-        params: The trained weights.
-        data: The training data.
-        seed: The seed of the free choice.
-
-    Returns:
-        A choice.
-    """
+    """What the choice of a predictive would have been among points, or among Laplace posteriors, alone."""
     if kind == "auto" or (kind == "point") == (choice.structure == "point"):
         return choice
     if kind == "point":

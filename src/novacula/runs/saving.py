@@ -45,21 +45,7 @@ def save(
     command: str = "",
     settings: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write a run folder: ``run.json``, ``history.json``, weights, the posterior's draws and the report's arrays.
-
-    Args:
-        result: What `learn` found.
-        folder: Where to; made if it does not exist.
-        test: Held-out data to evaluate on, standardised like the training data; nothing is chosen by it.
-        strange: Inputs of another kind, in their own units, to be told from the test data.
-        setup: How data and network were named, so that both can be found again.
-        targets: Names of the target's columns.
-        command: The command line, for the record.
-        settings: Further settings, for the record.
-
-    Returns:
-        What ``run.json`` holds.
-    """
+    """Write a run folder: ``run.json``, ``history.json``, weights, the posterior's draws and the report's arrays."""
     kept = bounded(result.posterior)
     record, arrays = describe(result, test, strange=strange, kept=kept)
     record["data"]["targets"] = list(targets) or None

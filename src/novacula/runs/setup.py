@@ -64,50 +64,25 @@ class Setup:
     seed: int = 0
 
     def anchored(self) -> Setup:
-        """The same with absolute paths, which mean the same from any folder.
-
-        Returns:
-            A setup.
-        """
+        """The same with absolute paths, which mean the same from any folder."""
         return dataclasses.replace(self, data=anchored_data(self.data), net=anchored_net(self.net))
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Setup:
-        """A setup from plain values, as a run's record holds them.
-
-        Args:
-            values: By name; others than a setup's are left out.
-
-        Returns:
-            The setup.
-        """
+        """A setup from plain values, as a run's record holds them."""
         names = {field.name for field in dataclasses.fields(cls)}
         found: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in names}
         return cls(**found)
 
 
 def anchored_data(path: str) -> str:
-    """A path as seen from any folder.
-
-    Args:
-        path: ``"digits"`` or a path.
-
-    Returns:
-        The same, absolute where it exists.
-    """
+    """A path as seen from any folder."""
     found = Path(path).expanduser()
     return str(found.resolve()) if path != "digits" and found.exists() else path
 
 
 def anchored_net(net: str) -> str:
-    """A network's name as seen from any folder.
-
-    Args:
-        net: A built-in name, or ``FILE.py:FUNCTION``.
-
-    Returns:
-        The same, the file's path absolute.
-    """
+    """A network's name as seen from any folder."""
     file, colon, name = net.rpartition(":")
     return f"{Path(file).expanduser().resolve()}:{name}" if colon and file.endswith(".py") else net
 
@@ -132,17 +107,7 @@ class Assembled:
 
 
 def assemble(setup: Setup) -> Assembled:
-    """Load the data, set test data aside, and put the target together.
-
-    Args:
-        setup: The names.
-
-    Returns:
-        Data and target.
-
-    Raises:
-        InputError: If an option is unknown or does not fit the data, or anything it names cannot be used.
-    """
+    """Load the data, set test data aside, and put the target together."""
     likelihood_name = known("--likelihood", setup.likelihood, ["auto", *TASKS])
     prior = PRIORS[known("--prior", setup.prior, PRIORS)]()
     copies = read_copies(setup.copies)
@@ -169,17 +134,7 @@ def assemble(setup: Setup) -> Assembled:
 
 
 def rebuild(setup: Setup, x_shape: Sequence[int], task: Task, outputs: int) -> Target:
-    """The target of a run without its data, as it was before anything was learned.
-
-    Args:
-        setup: The names.
-        x_shape: The shape of one input.
-        task: What the labels are.
-        outputs: The network's outputs C.
-
-    Returns:
-        The target, its likelihood bound to the outputs.
-    """
+    """The target of a run without its data, as it was before anything was learned."""
     name = DEFAULTS[task] if setup.likelihood == "auto" else setup.likelihood
     invariance = None if setup.invariance is None else read_invariance(setup.invariance)
     return Target(

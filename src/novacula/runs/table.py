@@ -96,34 +96,14 @@ class Predictions:
 
 
 def read_rows(fitted: Fitted, path: str, *, groups: str | None = None) -> Rows:
-    """Read inputs to predict; of the data that the run learned from, its test examples.
-
-    Args:
-        fitted: The run.
-        path: ``"digits"``, a file or a folder.
-        groups: The column that tells the group of each row.
-
-    Returns:
-        The rows, in the units of training.
-    """
+    """Read inputs to predict; of the data that the run learned from, its test examples."""
     if fitted.setup is not None and anchored_data(path) == fitted.setup.data:
         return own_rows(fitted, groups=groups)
     return _rows(load_new(path, fitted.like, groups=groups), fitted.scaling)
 
 
 def own_rows(fitted: Fitted, *, groups: str | None = None) -> Rows:
-    """The test examples that a run set aside, or, where it set none aside, what it learned from.
-
-    Args:
-        fitted: The run.
-        groups: The column that tells the group of each row.
-
-    Returns:
-        The rows, perturbed and in the units as in the run.
-
-    Raises:
-        InputError: If the data have changed since.
-    """
+    """The test examples that a run set aside, or, where it set none aside, what it learned from."""
     found = training_data(fitted)
     assert fitted.setup is not None
     data, numbers = found.test, found.rows
@@ -147,20 +127,7 @@ def own_rows(fitted: Fitted, *, groups: str | None = None) -> Rows:
 
 
 def calibrated(fitted: Fitted, alpha: float, rows: Rows, predicted: Rows) -> tuple[Conformal, int, tuple[str, ...]]:
-    """Calibrate conformal sets or intervals on rows with labels.
-
-    Args:
-        fitted: The run.
-        alpha: The share of labels that may be missed.
-        rows: The calibration rows.
-        predicted: The rows that the sets are for.
-
-    Returns:
-        The rule, how many rows it was calibrated on, and what a reader must know.
-
-    Raises:
-        InputError: If the rows have no labels, are too few, or are those that are predicted.
-    """
+    """Calibrate conformal sets or intervals on rows with labels."""
     if rows.y is None:
         raise InputError("labels of the calibration data", f"none in {rows.name}", "--calibration FILE with labels")
     if rows.x.shape == predicted.x.shape and torch.equal(rows.x, predicted.x):
@@ -185,22 +152,7 @@ def tabulate(
     rule: Conformal | None = None,
     calibration: int = 0,
 ) -> Predictions:
-    """Predict rows.
-
-    Args:
-        fitted: The run.
-        rows: The rows.
-        costs: A file of costs, or ``"squared"``, ``"absolute"``, ``"pinball=TAU"`` for measurements.
-        abstain: The cost of not acting.
-        rule: A conformal rule, see `calibrated`.
-        calibration: How many examples it was calibrated on.
-
-    Returns:
-        The predictions.
-
-    Raises:
-        InputError: If costs or labels do not fit.
-    """
+    """Predict rows."""
     predictive = predict(fitted.posterior, rows.x)
     task, scaling = predictive.likelihood.task, fitted.scaling
     columns: dict[str, list[Any]] = {"row": rows.numbers.tolist()}
@@ -355,15 +307,7 @@ def _rows(data: NewData, scaling: Standardiser | None) -> Rows:
 
 
 def listed(labels: Sequence[str], classes: Sequence[str]) -> str:
-    """A conformal set as text: labels joined by ``|``; as JSON where a class's name holds that character.
-
-    Args:
-        labels: The set.
-        classes: The classes' names.
-
-    Returns:
-        For instance ``"3|8"``; empty for an empty set.
-    """
+    """A conformal set as text: labels joined by ``|``; as JSON where a class's name holds that character."""
     import json
 
     return json.dumps(list(labels)) if any("|" in name for name in classes) else "|".join(labels)

@@ -16,16 +16,7 @@ LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def scores(predictive: Predictive, y: Tensor, scaling: Standardiser | None) -> dict[str, float]:
-    """Metrics in the targets' units.
-
-    Args:
-        predictive: Predictions of N inputs.
-        y: Their labels, in standard units.
-        scaling: How the targets were brought there; None where they were not.
-
-    Returns:
-        Numbers by name, as `novacula.prediction.evaluate` gives them.
-    """
+    """Metrics in the targets' units."""
     found = evaluate(predictive, y)
     if scaling is None or predictive.likelihood.task != "regression":
         return found
@@ -40,70 +31,29 @@ def scores(predictive: Predictive, y: Tensor, scaling: Standardiser | None) -> d
 
 
 def mean(predictive: Predictive, scaling: Standardiser | None) -> Tensor:
-    """Means in the targets' units, or probabilities.
-
-    Args:
-        predictive: Predictions of N inputs.
-        scaling: How the targets were standardised.
-
-    Returns:
-        Shape ``(N, D)``, or ``(N, C)``.
-    """
+    """Means in the targets' units, or probabilities, ``(N, D)``."""
     found = predictive.mean().detach()
     return restored(found, scaling) if predictive.likelihood.task == "regression" else found
 
 
 def restored(y: Tensor, scaling: Standardiser | None) -> Tensor:
-    """Targets in their own units.
-
-    Args:
-        y: Targets in standard units, shape ``(…, D)``.
-        scaling: How they were standardised.
-
-    Returns:
-        Same shape.
-    """
+    """Targets in their own units; y ``(…, D)``."""
     return y if scaling is None else scaling.restore_y(y)
 
 
 def half_width(predictive: Predictive, scaling: Standardiser | None) -> Tensor:
-    """Half the width of the central 68.27 % interval: the standard deviation, where the predictive is Gaussian.
-
-    Args:
-        predictive: Predictions of measurements.
-        scaling: How the targets were standardised.
-
-    Returns:
-        Shape ``(N, D)``, in the targets' units.
-    """
+    """Half the width of the central 68.27 % interval: the standard deviation, where the predictive is Gaussian."""
     low, high = predictive.interval(math.erf(1 / math.sqrt(2)))
     sd = ((high - low) / 2).detach()
     return sd if scaling is None else scaling.restore_y_scale(sd)
 
 
 def deviation(predictive: Predictive, scaling: Standardiser | None) -> Tensor:
-    """Standard deviations of new targets, noise included.
-
-    Args:
-        predictive: Predictions of measurements.
-        scaling: How the targets were standardised.
-
-    Returns:
-        Shape ``(N, D)``, in the targets' units.
-    """
+    """Standard deviations of new targets, noise included, ``(N, D)``."""
     sd = predictive.variance().detach().sqrt()
     return sd if scaling is None else scaling.restore_y_scale(sd)
 
 
 def quantiles(predictive: Predictive, scaling: Standardiser | None, levels: Sequence[float] = LEVELS) -> Tensor:
-    """Quantiles of new targets.
-
-    Args:
-        predictive: Predictions of measurements.
-        scaling: How the targets were standardised.
-        levels: Q probabilities.
-
-    Returns:
-        Shape ``(Q, N, D)``, in the targets' units.
-    """
+    """Quantiles of new targets, ``(Q, N, D)``."""
     return restored(predictive.quantile(levels).detach(), scaling)

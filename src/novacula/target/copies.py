@@ -22,17 +22,7 @@ AT_ONCE = 1024
 
 
 def fixed_copies(target: Target, x: Tensor, copies: int, seed: int) -> Tensor:
-    """Copies of the inputs under S transformations that are the same for all inputs.
-
-    Args:
-        target: Gives the invariance.
-        x: Inputs, shape ``(N, …)``.
-        copies: S; without an invariance one copy is enough and S = 1 is used.
-        seed: Seed of the transformations.
-
-    Returns:
-        Shape ``(N, S, …)``.
-    """
+    """Copies of the inputs under S transformations that are the same for all inputs: x ``(N, …)`` to ``(N, S, …)``."""
     if target.invariance is None or len(x) == 0:
         return x.unsqueeze(1)
     with torch.no_grad():
@@ -44,20 +34,7 @@ def fixed_copies(target: Target, x: Tensor, copies: int, seed: int) -> Tensor:
 def fixed_outputs(
     target: Target, params: Params, x: Tensor, *, copies: int, seed: int, chunk: int | None = None, average: bool = True
 ) -> Tensor:
-    """Network outputs over a fixed set of transformations.
-
-    Args:
-        target: Gives network and invariance.
-        params: Weights.
-        x: Inputs, shape ``(N, …)``.
-        copies: S.
-        seed: Seed of the transformations.
-        chunk: Inputs at once; by default about a thousand copies.
-        average: Whether to average the outputs over the copies, as the model does.
-
-    Returns:
-        ``f̄ (N, C)``, or the outputs ``(N, S, C)`` of every copy.
-    """
+    """Network outputs over a fixed set of transformations: x ``(N, …)`` to ``(N, S, C)``."""
     single = {k: w.unsqueeze(0) for k, w in params.items()}
     return member_outputs(target, single, x, copies=copies, seed=seed, chunk=chunk, average=average)[0]
 
@@ -65,20 +42,7 @@ def fixed_outputs(
 def member_outputs(
     target: Target, params: Params, x: Tensor, *, copies: int, seed: int, chunk: int | None = None, average: bool = True
 ) -> Tensor:
-    """Outputs of several networks over the same fixed set of transformations.
-
-    Args:
-        target: Gives network and invariance.
-        params: Stacked weights, shape ``(M, *shape)``.
-        x: Inputs, shape ``(N, …)``.
-        copies: S.
-        seed: Seed of the transformations.
-        chunk: Inputs at once; by default about a thousand copies.
-        average: Whether to average the outputs over the copies.
-
-    Returns:
-        ``f̄ (M, N, C)``, or the outputs ``(M, N, S, C)`` of every copy.
-    """
+    """Outputs of several networks over the same fixed set of transformations, ``(M, N, S, C)``."""
 
     def outputs(start: int, stop: int) -> Tensor:
         xs = fixed_copies(target, x[start:stop], copies, seed)
@@ -99,13 +63,5 @@ def member_outputs(
 
 
 def default_chunk(target: Target, copies: int) -> int:
-    """How many inputs to take at once.
-
-    Args:
-        target: Tells whether there are copies.
-        copies: S.
-
-    Returns:
-        A number of inputs.
-    """
+    """How many inputs to take at once."""
     return max(1, AT_ONCE // (1 if target.invariance is None else copies))

@@ -18,15 +18,7 @@ _SCALES = (1.0, 40.0)
 
 
 def decays(prior: Prior, like: Params) -> bool:
-    """Whether a prior's gradient is ``−λ w`` with the λ that it states, the same everywhere.
-
-    Args:
-        prior: The prior.
-        like: Weights that give names, shapes and dtypes.
-
-    Returns:
-        Whether it is so at random points near the centre and far out.
-    """
+    """Whether a prior's gradient is ``−λ w`` with the λ that it states, the same everywhere."""
     rng = torch.Generator().manual_seed(0)
     flat = flat_precision(prior, like)
     for scale in _SCALES:
@@ -48,14 +40,6 @@ def decays(prior: Prior, like: Params) -> bool:
 
 @torch.no_grad()
 def flat_precision(prior: Prior, like: Params) -> Tensor:
-    """λ of every weight.
-
-    Args:
-        prior: The prior.
-        like: Weights that give names, shapes, order and dtypes.
-
-    Returns:
-        Shape ``(P,)``, without a graph.
-    """
+    """λ of every weight, ``(P,)``."""
     found = prior.precision(like)
     return flatten({k: found[k].to(w.dtype).expand(w.shape) for k, w in like.items()})

@@ -31,18 +31,7 @@ _AT_ONCE = 8_192  # transformed inputs that go through the network at once
 def flat_density(
     target: Density, data: Data | None, like: Params, rng: torch.Generator, *, gradients: int = 0
 ) -> FlatDensity:
-    """The log-density of all data over flat positions.
-
-    Args:
-        target: The target.
-        data: The training data; None for a plain log-density.
-        like: One point, which gives names, shapes and order.
-        rng: Randomness of the transformations, which are drawn once: the density is a fixed function.
-        gradients: How often the function will be called, about: a long run is worth compiling.
-
-    Returns:
-        The function.
-    """
+    """The log-density of all data over flat positions."""
     if not isinstance(target, Target) or data is None:
         return FlatDensity(target, like, ((torch.zeros(0), torch.zeros(0)),), 1, None, gradients)
     xs = target.warp(data.x, target.copies.train, rng).detach()
@@ -81,14 +70,7 @@ class FlatDensity:
     sizes: dict[int, int] = field(default_factory=dict)
 
     def __call__(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        """Evaluate all rows.
-
-        Args:
-            q: Positions, shape ``(M, P)``.
-
-        Returns:
-            Log-densities and gradients, detached.
-        """
+        """Evaluate all rows; q ``(M, P)``."""
         size = self._rows_at_once(q)
         if len(q) == size:
             return self._rows(q)
@@ -144,17 +126,7 @@ class FlatDensity:
         return record(plain, inputs, (moved, *inputs[1:]), fold=True, calls=calls) or plain
 
     def value_and_gradient(self, q: Tensor, xs: Tensor, y: Tensor, *, with_prior: bool) -> tuple[Tensor, Tensor]:
-        """Evaluate some rows on some data, without a recording.
-
-        Args:
-            q: Positions, shape ``(M, P)``.
-            xs: Inputs with their copies, shape ``(B, S, …)``.
-            y: Labels.
-            with_prior: Whether to count the prior, which counts once.
-
-        Returns:
-            Log-densities and gradients, detached.
-        """
+        """Evaluate some rows on some data, without a recording; q ``(M, P)``, xs ``(B, S, …)``."""
         target = self.target
 
         def log_density(w: Params) -> Tensor:

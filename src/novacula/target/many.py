@@ -30,14 +30,7 @@ _DECAYS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
 def owner_of(target: Density) -> object:
-    """What decides whether vmap works for a target.
-
-    Args:
-        target: The target.
-
-    Returns:
-        The network or function.
-    """
+    """What decides whether vmap works for a target."""
     return target.forward.module if isinstance(target, Target) else target
 
 
@@ -46,12 +39,6 @@ def loss_and_gradient(target: Density, params: Params, batch: Batch, rng: torch.
 
     In a long run the function is recorded (see `novacula.core.recording.record`): that changes results by rounding
     alone.
-
-    Args:
-        target: The target.
-        params: Stacked weights, shape ``(M, *shape)``.
-        batch: A minibatch that stands for all data.
-        rng: Randomness of the transformations, which the members share.
 
     Returns:
         The mean negative log-likelihood of the batch, in nats per example, shape ``(M,)`` (without the prior, whose

@@ -24,13 +24,7 @@ _SOFTMAXES = {aten._log_softmax.default, aten._softmax.default}
 
 
 def orient(graph: fx.GraphModule, inputs: Sequence[Tensor], *, fold: bool) -> None:
-    """Multiply matrices the faster way round, and let what follows work along the result.
-
-    Args:
-        graph: A simplified recording.
-        inputs: Inputs like those that it will get.
-        fold: As for `simplify`.
-    """
+    """Multiply matrices the faster way round, and let what follows work along the result."""
     _turn_products(graph, evaluate(graph, inputs))
     simplify(graph, inputs, fold=fold)
     _turn_softmaxes(graph, evaluate(graph, inputs))

@@ -46,15 +46,7 @@ _RESHAPES = {
 
 
 def evaluate(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> Values:
-    """Replay a recording, and keep everything.
-
-    Args:
-        graph: The recording.
-        inputs: Its inputs.
-
-    Returns:
-        The value of every node.
-    """
+    """Replay a recording, and keep everything."""
     found: Values = {}
     rest = iter(inputs)
     for node in graph.graph.nodes:
@@ -69,26 +61,12 @@ def evaluate(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> Values:
 
 
 def pure(graph: fx.GraphModule) -> bool:
-    """Whether no operation writes into a tensor; only then may the passes be used.
-
-    Args:
-        graph: A recording.
-
-    Returns:
-        Whether it is so.
-    """
+    """Whether no operation writes into a tensor; only then may the passes be used."""
     return not any(n.target._schema.is_mutable for n in operations(graph))
 
 
 def random(graph: fx.GraphModule) -> bool:
-    """Whether an operation draws random numbers.
-
-    Args:
-        graph: A recording.
-
-    Returns:
-        Whether it is so.
-    """
+    """Whether an operation draws random numbers."""
 
     def draws(node: fx.Node) -> bool:
         operation: Any = node.target
@@ -104,12 +82,7 @@ def random(graph: fx.GraphModule) -> bool:
 
 
 def normalise(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> None:
-    """Write operations that have several names in one way.
-
-    Args:
-        graph: A recording without writes.
-        inputs: Inputs like those that it will get.
-    """
+    """Write operations that have several names in one way."""
     values, g = evaluate(graph, inputs), graph.graph
     for node in list(g.nodes):
         with g.inserting_before(node):
@@ -134,14 +107,7 @@ def normalise(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> None:
 
 
 def simplify(graph: fx.GraphModule, inputs: Sequence[Tensor], *, fold: bool) -> None:
-    """Drop what changes nothing, what comes twice and what never changes.
-
-    Args:
-        graph: A recording without writes.
-        inputs: Inputs like those that it will get.
-        fold: Whether tensors that the recorded function held (data, hyperparameters) will keep their values; what is
-            computed from them alone is then kept too.
-    """
+    """Drop what changes nothing, what comes twice and what never changes."""
     values, g = evaluate(graph, inputs), graph.graph
     constant: set[fx.Node] = set()
     met: dict[tuple[str, ...], fx.Node] = {}
@@ -169,12 +135,7 @@ def simplify(graph: fx.GraphModule, inputs: Sequence[Tensor], *, fold: bool) -> 
 
 
 def own_outputs(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> None:
-    """Copy those outputs that would share memory with an input or with a constant.
-
-    Args:
-        graph: A recording.
-        inputs: Inputs like those that it will get.
-    """
+    """Copy those outputs that would share memory with an input or with a constant."""
     values, g = evaluate(graph, inputs), graph.graph
     borrowed = {memory(values[n]) for n in g.nodes if n.op in {"placeholder", "get_attr"}}
     end = next(n for n in g.nodes if n.op == "output")
@@ -189,51 +150,22 @@ def own_outputs(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> None:
 
 
 def operations(graph: fx.GraphModule) -> list[Any]:
-    """Its operations.
-
-    Args:
-        graph: A recording.
-
-    Returns:
-        The nodes that call one.
-    """
+    """Its operations."""
     return [n for n in graph.graph.nodes if isinstance(n.target, torch._ops.OpOverload)]
 
 
 def memory(value: Any) -> int:
-    """Which memory a tensor lies in.
-
-    Args:
-        value: A tensor, or something else.
-
-    Returns:
-        A number that tensors in the same memory share; −1 for what is no tensor.
-    """
+    """Which memory a tensor lies in."""
     return value.untyped_storage()._cdata if isinstance(value, Tensor) else -1
 
 
 def transposed(g: fx.Graph, node: Any) -> fx.Node:
-    """A matrix, or a batch of them, the other way round.
-
-    Args:
-        g: Where to insert the operation.
-        node: What gives the matrix.
-
-    Returns:
-        What gives its transpose.
-    """
+    """A matrix, or a batch of them, the other way round."""
     return g.call_function(aten.transpose.int, (node, -2, -1))
 
 
 def turns(node: fx.Node) -> bool:
-    """Whether a node transposes matrices, as `transposed` does.
-
-    Args:
-        node: Any node.
-
-    Returns:
-        Whether it is so.
-    """
+    """Whether a node transposes matrices, as `transposed` does."""
     return node.target is aten.transpose.int and node.args[1:] == (-2, -1)
 
 
@@ -257,16 +189,7 @@ def _swaps_last_two(node: fx.Node, ndim: int) -> bool:
 
 
 def keep(graph: fx.GraphModule, before: fx.Node, value: Tensor) -> fx.Node:
-    """Hold a tensor as a constant.
-
-    Args:
-        graph: A recording.
-        before: The node that needs it first.
-        value: The tensor.
-
-    Returns:
-        The node that gives it.
-    """
+    """Hold a tensor as a constant."""
     name = f"_kept_{len(list(graph.buffers()))}"
     graph.register_buffer(name, value)
     with graph.graph.inserting_before(before):

@@ -30,17 +30,7 @@ _CALL, _ELEMENT = 2e-6, 1e-10  # seconds that compiling saves for an operation, 
 
 
 def record(function: Function, *points: Sequence[Tensor], fold: bool = False, calls: int = 0) -> Function | None:
-    """Record a function.
-
-    Args:
-        function: The function.
-        points: Inputs at which the recording is held against the function, all of one shape; it is made at the first.
-        fold: Whether tensors that the function holds will keep their values.
-        calls: How often it will be called, about; whether compiling is worth it follows from that.
-
-    Returns:
-        The recording, or None where there can be none. It returns new tensors in every call.
-    """
+    """Record a function."""
     try:
         # The last passes rely on how inputs lie in memory.
         points = tuple([x.contiguous() for x in point] for point in points)
@@ -71,15 +61,7 @@ def record(function: Function, *points: Sequence[Tensor], fold: bool = False, ca
 
 
 def compiled_graph(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> Function | None:
-    """Compile a recording with torch's own compiler, which writes C++ (on a processor) and takes up to a minute.
-
-    Args:
-        graph: A recording.
-        inputs: Inputs like those that it will get.
-
-    Returns:
-        The compiled function; None where there is no compiler, or it fails.
-    """
+    """Compile a recording with torch's own compiler, which writes C++ (on a processor) and takes up to a minute."""
     try:
         import torch._inductor as inductor
         from torch._inductor import config

@@ -32,12 +32,7 @@ _IN_PLACE: dict[Any, Any] = {
 
 
 def bind(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> None:
-    """Call torch's own functions where they are the same operation: that takes half the time of the general call.
-
-    Args:
-        graph: A recording; after this it can only be replayed, or passed to `reuse`.
-        inputs: Inputs like those that it will get.
-    """
+    """Call torch's own functions where they are the same operation: that takes half the time of the general call."""
     values = evaluate(graph, inputs)
     for node in operations(graph):
         if node.target is aten._to_copy.default and values[node].device == values[node.args[0]].device:

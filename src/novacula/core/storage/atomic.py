@@ -19,15 +19,7 @@ from novacula.core.errors import InputError
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Replace a file's contents atomically.
-
-    Args:
-        path: The file; its folder must exist.
-        content: The new contents.
-
-    Raises:
-        InputError: If the folder does not exist or cannot be written, or ``path`` is a folder.
-    """
+    """Replace a file's contents atomically."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -49,30 +41,12 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def write_text(path: str | Path, content: str) -> None:
-    """Replace a text file's contents atomically.
-
-    Args:
-        path: The file; its folder must exist.
-        content: The new contents, written as UTF-8 with the line ends as they are.
-
-    Raises:
-        InputError: If the file cannot be written.
-    """
+    """Replace a text file's contents atomically."""
     write_bytes(path, content.encode())
 
 
 def write_json(path: str | Path, content: object, *, indent: int | None = 2) -> None:
-    """Replace a JSON file's contents atomically.
-
-    Args:
-        path: The file; its folder must exist.
-        content: Dictionaries with string keys, lists, strings, finite numbers, booleans and None.
-        indent: Spaces a level; None for one line.
-
-    Raises:
-        InputError: If ``content`` holds NaN, infinity or an object that JSON does not know, or the file cannot be
-            written.
-    """
+    """Replace a JSON file's contents atomically."""
     try:
         text = json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as error:
@@ -87,11 +61,6 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
     """Build a folder under a temporary name, and give it its own name at the end.
 
     If the block raises, Ctrl-C included, the temporary folder is removed and ``path`` is as it was.
-
-    Args:
-        path: The folder to make. Missing parents are made; one that exists and is empty may be replaced.
-        overwrite: Whether a folder that is there already may be replaced. It is moved aside first and deleted only
-            after the new one has taken its place.
 
     Yields:
         The temporary folder, beside ``path``, to be filled.

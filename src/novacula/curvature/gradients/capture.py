@@ -85,11 +85,6 @@ def capture(coverage: Coverage, params: Params, xs: Tensor) -> Captured:
     Gradient recording is switched on inside. Where nothing before a layer needs a gradient, the graph starts at that
     layer's output; detach ``xs`` when no gradient through the inputs is wanted.
 
-    Args:
-        coverage: From `cover`.
-        params: The weights.
-        xs: Inputs ``(B, S, …)``.
-
     Returns:
         The record.
 
@@ -111,16 +106,7 @@ def capture(coverage: Coverage, params: Params, xs: Tensor) -> Captured:
 
 
 def output_gradients(captured: Captured, v: Tensor, *, create_graph: bool = False) -> list[Tensor]:
-    """Backward to the sites: the gradient of ``Σ_n <v_n, f̄_n>`` with respect to each site's output.
-
-    Args:
-        captured: From `capture`; can be used again.
-        v: Cotangents ``(B, C)``.
-        create_graph: Whether the result can be differentiated.
-
-    Returns:
-        One tensor a site, shaped like its output; zeros where the outputs do not depend on it.
-    """
+    """Backward to the sites: the gradient of ``Σ_n <v_n, f̄_n>`` with respect to each site's output; v ``(B, C)``."""
     nodes = [site.output for site in captured.sites if site.output.requires_grad]  # not those under torch.no_grad()
     found: Iterator[Tensor | None] = iter(())
     if nodes and captured.outputs.requires_grad:
@@ -134,16 +120,7 @@ def output_gradients(captured: Captured, v: Tensor, *, create_graph: bool = Fals
 
 
 def per_example_gradients(captured: Captured, v: Tensor, *, create_graph: bool = False) -> Params:
-    """Each example's own gradient of ``<v_n, f̄(x_n)>`` with respect to the covered parameters.
-
-    Args:
-        captured: From `capture`; can be used again.
-        v: Cotangents ``(B, C)``, or K for each example, ``(B, C, K)``.
-        create_graph: Whether the result can be differentiated, in whatever ``xs``, ``v`` or the weights depend on.
-
-    Returns:
-        Tensors ``(B, *shape)``, or ``(B, K, *shape)`` for K cotangents; the Jacobian for the K = C unit vectors.
-    """
+    """Each example's own gradient of ``<v_n, f̄(x_n)>`` with respect to the covered parameters, ``(B, *shape)``."""
     columns = v.unbind(-1) if v.ndim == 3 else (v,)
     found = [output_gradients(captured, column, create_graph=create_graph) for column in columns]
     total: Params = {}
@@ -167,14 +144,6 @@ def fallback_jacobian(
     """Per-example Jacobians with respect to some parameters of any kind.
 
     `torch.func.vmap` where it works, otherwise a loop over examples and outputs (recurrent networks).
-
-    Args:
-        coverage: From `cover`.
-        params: All weights.
-        xs: Inputs ``(B, S, …)``.
-        names: The parameters to differentiate in.
-        create_graph: Whether the result can be differentiated in whatever ``xs`` and the weights depend on.
-        chunk: How many examples vmap takes at once.
 
     Returns:
         Tensors ``(B, C, *shape)``.

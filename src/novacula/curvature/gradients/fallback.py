@@ -17,19 +17,7 @@ from novacula.curvature.gradients.hooks import start
 def jacobian_by_vmap(
     forward: Forward, params: Params, xs: Tensor, names: Sequence[str], *, create_graph: bool, chunk: int
 ) -> Params:
-    """`torch.func.jacrev` of one example, mapped over examples.
-
-    Args:
-        forward: The network.
-        params: All weights.
-        xs: Inputs ``(B, S, …)``.
-        names: The parameters to differentiate in.
-        create_graph: Whether the result can be differentiated.
-        chunk: How many examples to take at once.
-
-    Returns:
-        Tensors ``(B, C, *shape)``.
-    """
+    """`torch.func.jacrev` of one example, mapped over examples: xs ``(B, S, …)`` to ``(B, C, *shape)``."""
 
     def one(some: Params, x: Tensor) -> Tensor:
         return forward.average({**params, **some}, x.unsqueeze(0))[0]
@@ -43,19 +31,7 @@ def jacobian_by_vmap(
 def jacobian_by_loop(
     forward: Forward, params: Params, xs: Tensor, names: Sequence[str], anchor: Tensor, *, create_graph: bool
 ) -> Params:
-    """Backward passes for every output of every example.
-
-    Args:
-        forward: The network.
-        params: All weights.
-        xs: Inputs ``(B, S, …)``.
-        names: The parameters to differentiate in.
-        anchor: Where graphs start, see `Coverage`.
-        create_graph: Whether the result can be differentiated.
-
-    Returns:
-        Tensors ``(B, C, *shape)``.
-    """
+    """Backward passes for every output of every example: xs ``(B, S, …)`` to ``(B, C, *shape)``."""
     rows: list[Params] = []
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         some = {name: params[name] if params[name].requires_grad else start(anchor, params[name]) for name in names}

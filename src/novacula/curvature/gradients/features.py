@@ -35,16 +35,7 @@ POSITIONS = 2**24
 
 
 def choose(made: Plan, xs: Tensor, rows: int) -> frozenset[str]:
-    """The weights whose Gram matrix is cheaper from positions than from rows.
-
-    Args:
-        made: The plan.
-        xs: One example's inputs ``(1, S, …)``.
-        rows: Rows for each example.
-
-    Returns:
-        Their names.
-    """
+    """The weights whose Gram matrix is cheaper from positions than from rows; xs ``(1, S, …)``."""
     positions: dict[str, int] = {}
     groups: dict[str, int] = {}
     excluded = set()
@@ -68,18 +59,7 @@ def choose(made: Plan, xs: Tensor, rows: int) -> frozenset[str]:
 
 
 def features(made: Plan, captured: Captured, v: Tensor, xs: Tensor, by_position: frozenset[str]) -> dict[str, Feature]:
-    """What each tensor's Gram matrix needs of a chunk of examples.
-
-    Args:
-        made: The plan.
-        captured: The recorded pass.
-        v: Cotangents ``(B, C, K)``.
-        xs: Inputs ``(B, S, …)``.
-        by_position: Weights whose rows are not formed.
-
-    Returns:
-        Features by name, in the order of the plan's names; with a graph if the problem is differentiable.
-    """
+    """What each tensor's Gram matrix needs of a chunk of examples; v ``(B, C, K)``, xs ``(B, S, …)``."""
     graph = made.problem.differentiable and torch.is_grad_enabled()
     found: dict[str, Feature] = {name: (g.flatten(2),) for name, g in _at_least_3d(uncovered_rows(made, xs, v)).items()}
     columns = [output_gradients(captured, c, create_graph=graph) for c in v.unbind(-1)] if captured.sites else []
@@ -103,29 +83,14 @@ def features(made: Plan, captured: Captured, v: Tensor, xs: Tensor, by_position:
 
 
 def join(parts: Sequence[dict[str, Feature]]) -> dict[str, Feature]:
-    """Put the features of several chunks together.
-
-    Args:
-        parts: Features of each chunk.
-
-    Returns:
-        Features of all examples.
-    """
+    """Put the features of several chunks together."""
     if len(parts) == 1:
         return parts[0]
     return {k: tuple(torch.cat(column) for column in zip(*(p[k] for p in parts), strict=True)) for k in parts[0]}
 
 
 def cross(one: Feature, other: Feature) -> Tensor:
-    """Inner products between gradients of two sets of examples.
-
-    Args:
-        one: One tensor's features of B examples.
-        other: The same tensor's features of B' examples.
-
-    Returns:
-        Shape ``(B · K, B' · K)``.
-    """
+    """Inner products between gradients of two sets of examples, ``(B · K, B' · K)``."""
     if len(one) == 1:
         return one[0].flatten(0, 1) @ other[0].flatten(0, 1).T
     (a, b), (a_, b_) = one, other
@@ -143,15 +108,7 @@ def cross(one: Feature, other: Feature) -> Tensor:
 
 
 def weight(feature: Feature, pattern: Tensor) -> Feature:
-    """Divide rows by the square roots of precisions.
-
-    Args:
-        feature: Rows ``(B, K, P_t)``.
-        pattern: Precisions, flat.
-
-    Returns:
-        The rows in units of the prior.
-    """
+    """Divide rows by the square roots of precisions; feature ``(B, K, P_t)``."""
     return (feature[0] * pattern.rsqrt().to(feature[0].dtype),)
 
 

@@ -36,19 +36,7 @@ class Captured:
 def record(
     forward: Forward, params: Params, xs: Tensor, anchor: Tensor, names: frozenset[str], copies: bool
 ) -> tuple[Captured, bool]:
-    """Run the network under hooks that keep every call of the layers a `Site` can describe.
-
-    Args:
-        forward: The network.
-        params: Its weights (others of its tensors may be among them).
-        xs: Inputs ``(B, S, …)``.
-        anchor: Where graphs start, see `Coverage`.
-        names: The parameters to look for.
-        copies: Whether to keep copies, and give the network copies, because it works in place.
-
-    Returns:
-        The record, and whether everything in it is still as it was when it was recorded.
-    """
+    """Run the network under hooks that keep every call of the layers a `Site` can describe; xs ``(B, S, …)``."""
     aliases = _first_names(forward.module)
     sites: list[Site] = []
     versions: list[tuple[int, int]] = []
@@ -87,15 +75,7 @@ def record(
 
 
 def start(anchor: Tensor, x: Tensor) -> Tensor:
-    """Begin a graph at a tensor that does not require a gradient.
-
-    Args:
-        anchor: A scalar that requires a gradient (and will not get one); the graph's only leaf.
-        x: Any tensor.
-
-    Returns:
-        The same values, as a node that gradients can be taken of.
-    """
+    """Begin a graph at a tensor that does not require a gradient."""
     return _Start.apply(anchor, x)
 
 

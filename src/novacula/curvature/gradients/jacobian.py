@@ -77,11 +77,7 @@ class Plan:
         return self.problem.params[self.names[0]].dtype
 
     def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """One pass over the data in pieces that fit.
-
-        Yields:
-            ``(xs, y)`` of at most `chunk` examples.
-        """
+        """One pass over the data in pieces that fit."""
         for xs, y in self.problem.batches():
             size = self.chunk[0]
             if len(xs) <= size:
@@ -90,11 +86,7 @@ class Plan:
                 yield from zip(xs.split(size), y.split(size), strict=True)
 
     def shrink(self) -> bool:
-        """Halve the chunks, with a warning.
-
-        Returns:
-            Whether that was possible.
-        """
+        """Halve the chunks, with a warning."""
         size = min(self.chunk[0], self.problem.size)
         if size < 2:
             return False
@@ -172,15 +164,7 @@ def plan(
 
 
 def coverage_of(problem: Problem, xs: Tensor) -> Coverage:
-    """`cover`, measured once for each network, shape of inputs and set of parameters.
-
-    Args:
-        problem: Gives network and weights.
-        xs: A few inputs.
-
-    Returns:
-        The coverage.
-    """
+    """`cover`, measured once for each network, shape of inputs and set of parameters."""
     known = _COVERAGE.setdefault(problem.forward.module, {})
     key: _Key = (tuple(xs.shape[2:]), next(iter(problem.params.values())).dtype, tuple(problem.params))
     if key not in known:
@@ -210,34 +194,14 @@ def rows(
 
 
 def rows_by_name(made: Plan, xs: Tensor, y: Tensor, *, factor: Factor | None = None) -> Params:
-    """`rows`, parameter by parameter.
-
-    Args:
-        made: The plan.
-        xs: Inputs ``(B, S, …)``.
-        y: Labels.
-        factor: As for `rows`.
-
-    Returns:
-        Tensors ``(B, K, *shape)`` in the order of the plan's names.
-    """
+    """`rows`, parameter by parameter: xs ``(B, S, …)`` to ``(B, K, *shape)``."""
     captured, v = record(made, xs, y, factor=factor)
     found = {**covered_rows(made, captured, v), **uncovered_rows(made, xs, v)}
     return {name: found[name] for name in made.names}
 
 
 def record(made: Plan, xs: Tensor, y: Tensor, *, factor: Factor | None = None) -> tuple[Captured, Tensor]:
-    """Run the network once under hooks, and find the cotangents of its outputs.
-
-    Args:
-        made: The plan.
-        xs: Inputs ``(B, S, …)``.
-        y: Labels.
-        factor: As for `rows`.
-
-    Returns:
-        The recorded pass, and the cotangents ``(B, C, K)``.
-    """
+    """Run the network once under hooks, and find the cotangents of its outputs: xs ``(B, S, …)`` to ``(B, C, K)``."""
     graph = made.problem.differentiable and torch.is_grad_enabled()
     captured = capture(made.coverage, made.problem.params, xs if graph else xs.detach())
     with torch.set_grad_enabled(graph):
@@ -246,16 +210,7 @@ def record(made: Plan, xs: Tensor, y: Tensor, *, factor: Factor | None = None) -
 
 
 def covered_rows(made: Plan, captured: Captured, v: Tensor) -> Params:
-    """The rows of the parameters that the hooks cover.
-
-    Args:
-        made: The plan.
-        captured: The recorded pass.
-        v: Cotangents ``(B, C, K)``.
-
-    Returns:
-        Tensors ``(B, K, *shape)``.
-    """
+    """The rows of the parameters that the hooks cover: v ``(B, C, K)`` to ``(B, K, *shape)``."""
     wanted = [name for name in captured.covered if name in made.names]
     if not wanted:
         return {}
@@ -276,15 +231,7 @@ def covered_rows(made: Plan, captured: Captured, v: Tensor) -> Params:
 
 
 def weight_rows(site: Site, gradients: Sequence[Tensor]) -> Tensor:
-    """Per-example gradients with respect to a site's weight.
-
-    Args:
-        site: The call of a layer.
-        gradients: K gradients of the shape of its output.
-
-    Returns:
-        Shape ``(B, K, *weight.shape)``.
-    """
+    """Per-example gradients with respect to a site's weight, ``(B, K, *weight.shape)``."""
     layer = site.module
     if not isinstance(layer, nn.Conv2d) or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
         return site.weight_gradients(gradients)
@@ -305,16 +252,7 @@ def weight_rows(site: Site, gradients: Sequence[Tensor]) -> Tensor:
 
 
 def uncovered_rows(made: Plan, xs: Tensor, v: Tensor) -> Params:
-    """The rows of all other parameters, by vmap or by a loop.
-
-    Args:
-        made: The plan.
-        xs: Inputs ``(B, S, …)``.
-        v: Cotangents ``(B, C, K)``.
-
-    Returns:
-        Tensors ``(B, K, *shape)``.
-    """
+    """The rows of all other parameters, by vmap or by a loop, ``(B, K, *shape)``."""
     names = tuple(name for name in made.names if name in made.coverage.uncovered)
     if not names:
         return {}
@@ -360,26 +298,10 @@ def _by_loop(problem: Problem, leaves: Params, xs: Tensor, v: Tensor, graph: boo
 
 
 def unit_factor(f: Tensor, y: Tensor) -> Tensor:
-    """The factor for which the rows are the Jacobian.
-
-    Args:
-        f: Outputs ``(B, C)``.
-        y: Ignored.
-
-    Returns:
-        Identity matrices ``(B, C, C)``.
-    """
+    """The factor for which the rows are the Jacobian: f ``(B, C)`` to ``(B, C, C)``."""
     return torch.eye(f.shape[1], dtype=f.dtype, device=f.device).expand(len(f), -1, -1)
 
 
 def jacobian(made: Plan, xs: Tensor) -> Tensor:
-    """The Jacobian of the averaged outputs.
-
-    Args:
-        made: The plan.
-        xs: Inputs ``(B, S, …)``.
-
-    Returns:
-        ``∂f̄/∂w (B, C, P)``, flat in the order of the plan's names.
-    """
+    """The Jacobian of the averaged outputs; xs ``(B, S, …)``."""
     return rows(made, xs, torch.empty(0), factor=unit_factor)

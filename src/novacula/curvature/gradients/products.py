@@ -45,15 +45,7 @@ class Linearised:
     pulled: tuple[Tensor, ...]
 
     def pull(self, cotangents: Sequence[Tensor], *, create_graph: bool = False) -> Tensor:
-        """``Jᵀ q`` for several q.
-
-        Args:
-            cotangents: n tensors ``(B, C)``.
-            create_graph: Whether the result can be differentiated.
-
-        Returns:
-            Shape ``(n, P)``.
-        """
+        """``Jᵀ q`` for several q: cotangents ``(B, C)`` to ``(n, P)``."""
         if not self.plan.batched:
             found = [self._pull(q, create_graph, batched=False) for q in cotangents]
             return torch.stack([flatten(dict(zip(self.plan.names, parts, strict=True))) for parts in found])
@@ -62,14 +54,7 @@ class Linearised:
         return torch.cat([flatten(parts, batch_dims=1) for parts in joined])
 
     def push(self, vectors: Tensor) -> Tensor:
-        """``J v`` for several v.
-
-        Args:
-            vectors: Shape ``(n, P)``.
-
-        Returns:
-            Shape ``(n, B, C)``, without a graph.
-        """
+        """``J v`` for several v: vectors ``(n, P)`` to ``(n, B, C)``."""
         used = [i for i, g in enumerate(self.pulled) if g.requires_grad]
         nodes = [self.pulled[i] for i in used]
         batched = self.plan.batched
@@ -98,16 +83,7 @@ class Linearised:
 
 
 def linearise(made: Plan, xs: Tensor, *, keep: bool = False) -> Linearised:
-    """Evaluate the network on a batch, ready for products.
-
-    Args:
-        made: The plan.
-        xs: Inputs ``(B, S, …)``.
-        keep: Whether to keep the graph behind ``xs`` (and other tensors), for derivatives of the products.
-
-    Returns:
-        The linearised network.
-    """
+    """Evaluate the network on a batch, ready for products; xs ``(B, S, …)``."""
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the other attention kernels have no second derivative
         outputs = made.problem.forward.average({**made.problem.params, **made.leaves}, xs if keep else xs.detach())
         dummy = torch.zeros_like(outputs, requires_grad=True)
@@ -118,14 +94,7 @@ def linearise(made: Plan, xs: Tensor, *, keep: bool = False) -> Linearised:
 
 
 def can_batch(made: Plan) -> bool:
-    """Whether several vectors can be multiplied at once: the network is small, and vmap covers its derivatives.
-
-    Args:
-        made: The plan.
-
-    Returns:
-        Whether that gives what one vector at a time gives.
-    """
+    """Whether several vectors can be multiplied at once: the network is small, and vmap covers its derivatives."""
     if made.weights > SMALL:
         return False
     xs, _ = next(made.chunks())

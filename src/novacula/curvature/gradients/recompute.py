@@ -114,18 +114,7 @@ def recompute(
 
 
 def retry(run: Callable[[], R], shrink: Callable[[], bool] | None) -> R:
-    """Run, and run again with less at once while memory does not suffice.
-
-    Args:
-        run: The computation.
-        shrink: Makes it need less memory, if it can.
-
-    Returns:
-        What ``run`` returns.
-
-    Raises:
-        RuntimeError: What ``run`` raises, where that is not about memory, or nothing is left to shrink.
-    """
+    """Run, and run again with less at once while memory does not suffice."""
     while True:
         try:
             return run()
@@ -142,14 +131,7 @@ def _first_pass(
     values: Sequence[Tensor] | None,
     recorded: bool,
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
-    """Evaluate without a graph, but for the first batch's, where one is wanted, to find its leaves.
-
-    Returns:
-        The combined values, and the leaves; None instead of the leaves where the values carry their graph themselves.
-
-    Raises:
-        InputError: If there is no batch.
-    """
+    """Evaluate without a graph, but for the first batch's, where one is wanted, to find its leaves."""
     iterator = iter(batches())
     with torch.set_grad_enabled(recorded):
         batch = next(iterator, _END)
@@ -225,14 +207,7 @@ class _Recompute(torch.autograd.Function):
 def _second_pass(
     job: _Job, leaves: Sequence[Tensor], cotangents: Sequence[Tensor | None]
 ) -> tuple[list[Tensor | None], list[float]]:
-    """Contract each batch's graph with the cotangents.
-
-    Returns:
-        The gradients of the leaves, and the sums of the results' entries.
-
-    Raises:
-        InputError: If a batch depends on a leaf that is not expected.
-    """
+    """Contract each batch's graph with the cotangents."""
     gradients: list[Tensor | None] = [None] * len(leaves)
     sums = [0.0] * len(job.marks)
     expected = None if job.expected is None else {id(leaf) for leaf in job.expected}

@@ -76,14 +76,7 @@ class Site:
         return shaped and self.output.shape[0] % (self.examples * self.copies) == 0
 
     def inputs(self, *, average: bool = False) -> Tensor:
-        """What each position of a linear or convolution layer sees.
-
-        Args:
-            average: Whether to average over the copies (which commutes with unfolding, and is cheaper before it).
-
-        Returns:
-            ``a`` of shape ``(B, S, G, T, I)``, with one copy where they are averaged.
-        """
+        """What each position of a linear or convolution layer sees, ``(B, S, G, T, I)``."""
         x = self._group(self.input)
         if average and self.copies > 1:
             x = x.mean(1, keepdim=True)
@@ -95,15 +88,7 @@ class Site:
         return patches.flatten(-2).transpose(-1, -2)
 
     def cotangents(self, gradient: Tensor, *, total: bool = False) -> Tensor:
-        """Gradients with respect to the output of a linear or convolution layer, position by position.
-
-        Args:
-            gradient: A gradient of the shape of `output`.
-            total: Whether to sum over the copies.
-
-        Returns:
-            ``b`` of shape ``(B, S, G, T, O)``, with one copy where they are summed.
-        """
+        """Gradients with respect to the output of a linear or convolution layer, position by position."""
         g = self._group(gradient)
         if total and self.copies > 1:
             g = g.sum(1, keepdim=True)
@@ -114,14 +99,7 @@ class Site:
         return g.flatten(-2).transpose(-1, -2)
 
     def weight_gradients(self, gradients: Sequence[Tensor]) -> Tensor:
-        """Per-example gradients with respect to the weight.
-
-        Args:
-            gradients: K gradients of the shape of `output`.
-
-        Returns:
-            Shape ``(B, K, *weight.shape)``.
-        """
+        """Per-example gradients with respect to the weight, ``(B, K, *weight.shape)``."""
         shape = self.module.weight.shape
         if not self.product:
             x = functional_call(self.module, {**self.buffers, **self._unit()}, (self.input,))
@@ -132,14 +110,7 @@ class Site:
         return products.unflatten(2, b.shape[2:4]).transpose(1, 2).reshape(b.shape[0], b.shape[2], *shape)
 
     def bias_gradients(self, gradients: Sequence[Tensor]) -> Tensor:
-        """Per-example gradients with respect to the bias.
-
-        Args:
-            gradients: K gradients of the shape of `output`.
-
-        Returns:
-            Shape ``(B, K, *bias.shape)``.
-        """
+        """Per-example gradients with respect to the bias, ``(B, K, *bias.shape)``."""
         return torch.stack([self._total(g) for g in gradients], 1)
 
     def _group(self, x: Tensor) -> Tensor:
@@ -165,27 +136,12 @@ class Site:
 
 
 def merge(positions: Tensor) -> Tensor:
-    """Treat the copies as further positions.
-
-    Args:
-        positions: Shape ``(B, S, G, T, ·)``.
-
-    Returns:
-        Shape ``(B, G, S · T, ·)``.
-    """
+    """Treat the copies as further positions: positions ``(B, S, G, T, ·)`` to ``(B, G, S · T, ·)``."""
     return positions.squeeze(1) if positions.shape[1] == 1 else positions.transpose(1, 2).flatten(2, 3)
 
 
 def unfold(x: Tensor, layer: Convolution) -> Tensor:
-    """The patches that a convolution multiplies by its weight.
-
-    Args:
-        x: Inputs of shape ``(N, channels, *size)``.
-        layer: The convolution, for kernel, stride, padding (any mode) and dilation.
-
-    Returns:
-        Patches of shape ``(N, channels · kernel, T)``, channels outermost as in ``weight.flatten(1)``.
-    """
+    """The patches that a convolution multiplies by its weight, ``(N, channels · kernel, T)``."""
     x = F.pad(x, _padding(layer), mode=_MODES[layer.padding_mode])
     kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
     for axis, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True), start=2):

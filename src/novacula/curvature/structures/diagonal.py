@@ -45,47 +45,23 @@ class Diagonal:
         return tuple(self.values)
 
     def log_det(self, precision: Params, *, scale: float | Tensor = 1.0) -> LogDet:
-        """``Σ_p log(1 + scale·H_pp / λ_p)``.
-
-        Args:
-            precision: The prior's, by name.
-            scale: A factor for H.
-
-        Returns:
-            The value, with gradients; a standard error of 0.
-        """
+        """``Σ_p log(1 + scale·H_pp / λ_p)``."""
         checked = check_precision(precision, self.plan.problem.params, self.names)
         terms = [torch.log1p(scale * h / checked[name]).sum() for name, h in self.values.items()]
         return LogDet(torch.stack(terms).sum(), 0.0)
 
     @torch.no_grad()
     def covariance(self, precision: Params, *, scale: float = 1.0) -> DiagonalCovariance:
-        """Invert ``scale·diag(H) + Λ``.
-
-        Args:
-            precision: The prior's, by name.
-            scale: A factor for H.
-
-        Returns:
-            The covariance.
-        """
+        """Invert ``scale·diag(H) + Λ``."""
         vector = precision_vector(precision, self.plan.problem.params, self.names)
         return DiagonalCovariance(self.plan, 1 / (scale * flatten(self.values) + vector))
 
     def diagonal(self) -> Params:
-        """The diagonal.
-
-        Returns:
-            Tensors of the parameters' shapes, in float64.
-        """
+        """The diagonal."""
         return dict(self.values)
 
     def dense(self) -> Tensor:
-        """The diagonal as a matrix.
-
-        Returns:
-            Shape ``(P, P)``, float64.
-        """
+        """The diagonal as a matrix, ``(P, P)``."""
         return torch.diag(flatten(self.values))
 
 
@@ -102,39 +78,17 @@ class DiagonalCovariance:
     values: Tensor
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
-        """Draw deviations.
-
-        Args:
-            n: How many.
-            rng: Randomness.
-
-        Returns:
-            Tensors ``(n, *shape)``.
-        """
+        """Draw deviations, ``(n, *shape)``."""
         e = torch.randn((n, len(self.values)), generator=rng, dtype=torch.float64, device=rng.device)
         return self._unflatten(e.to(self.values) * self.values.sqrt())
 
     def solve(self, v: Params) -> Params:
-        """Apply the covariance.
-
-        Args:
-            v: One vector, by name.
-
-        Returns:
-            ``v`` times the variances.
-        """
+        """Apply the covariance."""
         return self._unflatten(flatten({k: v[k] for k in self.plan.names}) * self.values)
 
     @torch.no_grad()
     def variance(self, xs: Tensor) -> Tensor:
-        """``J Σ Jᵀ``.
-
-        Args:
-            xs: Inputs ``(B, S, …)``.
-
-        Returns:
-            Shape ``(B, C, C)``, in the dtype of the weights.
-        """
+        """``J Σ Jᵀ``: xs ``(B, S, …)`` to ``(B, C, C)``."""
         sd = self.values.sqrt().to(self.plan.dtype)
         size = max(1, BUDGET // (8 * self.plan.outputs * len(sd)))
         halves = (jacobian(self.plan, x) * sd for x in xs.split(size))

@@ -63,15 +63,7 @@ class Exact:
         return tuple(self.params)
 
     def log_det(self, precision: Params, *, scale: float | Tensor = 1.0) -> LogDet:
-        """``log |scale·H + Λ| − log |Λ|``, by a Cholesky factorisation in float64.
-
-        Args:
-            precision: The prior's, by name.
-            scale: A factor for H.
-
-        Returns:
-            The value, with gradients to ``precision``, ``scale`` and whatever H depends on; a standard error of 0.
-        """
+        """``log |scale·H + Λ| − log |Λ|``, by a Cholesky factorisation in float64."""
         whitened = self._whitened(precision_vector(precision, self.params, self.names))
         return LogDet(2 * _cholesky(whitened, scale).diagonal().log().sum(), 0.0)
 
@@ -90,15 +82,7 @@ class Exact:
 
     @torch.no_grad()
     def covariance(self, precision: Params, *, scale: float = 1.0) -> ExactCovariance:
-        """Factorise ``scale·H + Λ``.
-
-        Args:
-            precision: The prior's, by name.
-            scale: A factor for H.
-
-        Returns:
-            The covariance.
-        """
+        """Factorise ``scale·H + Λ``."""
         vector = precision_vector(precision, self.params, self.names)
         rows_ = self.matrix.double() * scale**0.5 if self.side == "dual" else None
         return ExactCovariance(
@@ -106,21 +90,13 @@ class Exact:
         )
 
     def diagonal(self) -> Params:
-        """The diagonal of H.
-
-        Returns:
-            Tensors of the parameters' shapes, in float64.
-        """
+        """The diagonal of H."""
         if self.side == "primal":
             return unflatten(self.matrix.diagonal(), self.params)
         return unflatten(self.matrix.double().square().sum(0), self.params)
 
     def dense(self) -> Tensor:
-        """H itself.
-
-        Returns:
-            Shape ``(P, P)``, float64.
-        """
+        """H itself, ``(P, P)``."""
         return self.matrix if self.side == "primal" else self.matrix.double().T @ self.matrix.double()
 
     def _whitened(self, precision: Tensor) -> Tensor:
@@ -143,15 +119,7 @@ class Spectrum:
     values: Tensor
 
     def log_det(self, factor: float | Tensor = 1.0, *, scale: float | Tensor = 1.0) -> LogDet:
-        """``log |scale·H + c Λ₀| − log |c Λ₀|``.
-
-        Args:
-            factor: c, by which the pattern is multiplied.
-            scale: A factor for H.
-
-        Returns:
-            The value, differentiable in ``factor`` and ``scale``.
-        """
+        """``log |scale·H + c Λ₀| − log |c Λ₀|``."""
         return LogDet(torch.log1p(self.values * (scale / factor)).sum(), 0.0)
 
 
@@ -178,10 +146,6 @@ class ExactCovariance:
 
         The primal form applies the factor; the dual draws from the prior and corrects by what the data say (Matheron).
 
-        Args:
-            n: How many.
-            rng: Randomness.
-
         Returns:
             Tensors ``(n, *shape)``.
         """
@@ -193,25 +157,11 @@ class ExactCovariance:
         return self._unflatten(u + torch.cholesky_solve(residual.T, self.factor).T @ self.rows * self.sd.square())
 
     def solve(self, v: Params) -> Params:
-        """Apply the covariance.
-
-        Args:
-            v: One vector, by name.
-
-        Returns:
-            ``(scale·H + Λ)⁻¹ v``.
-        """
+        """Apply the covariance."""
         return self._unflatten(self.apply(flatten({k: v[k] for k in self.params}).to(self.sd).unsqueeze(0))[0])
 
     def variance(self, xs: Tensor) -> Tensor:
-        """``J Σ Jᵀ``.
-
-        Args:
-            xs: Inputs ``(B, S, …)``.
-
-        Returns:
-            Shape ``(B, C, C)``, in the dtype of the weights.
-        """
+        """``J Σ Jᵀ``: xs ``(B, S, …)`` to ``(B, C, C)``."""
         with torch.no_grad():
             size = max(1, BUDGET // (8 * len(self.sd) * 64))
             return torch.cat([self._variance(x) for x in xs.split(size)])
@@ -280,22 +230,7 @@ def assemble(
     structure: str = "exact",
     warnings: tuple[str, ...] = (),
 ) -> Exact:
-    """Build the matrix from its rows.
-
-    Args:
-        made: Gives parameters and batches.
-        rows_: From a batch ``(xs, y)`` to ``(B, K, P)``.
-        jacobian_: From inputs to ``(B, C, P)``.
-        side: Which form to keep.
-        structure: The structure's name.
-        warnings: Reservations.
-
-    Returns:
-        The curvature.
-
-    Raises:
-        InputError: If ``side`` is unknown, or the matrix would not fit.
-    """
+    """Build the matrix from its rows; rows_ ``(xs, y)``, jacobian_ ``(B, C, P)``."""
     p, r = made.weights, made.problem.size * made.columns
     if side not in {"auto", "primal", "dual"}:
         raise InputError("side 'auto', 'primal' or 'dual'", repr(side), "leave it at 'auto'")

@@ -95,54 +95,23 @@ class Kron:
         return {name: block.eigenvalues.flatten() for name, block in self.blocks.items()}
 
     def log_det(self, precision: Params, *, scale: float | Tensor = 1.0) -> LogDet:
-        """``log |scale·H + Λ| − log |Λ|``, exact for this H; the eigendecomposition is computed once and kept.
-
-        Args:
-            precision: The prior's precision for each parameter. A Kronecker block takes one number: the mean is used,
-                with a `NovaculaWarning`, where a weight has several.
-            scale: Multiplies H.
-
-        Returns:
-            A float64 scalar in nats without error, differentiable in the precisions, ``scale`` and what H depends on.
-
-        Raises:
-            InputError: If a parameter's precision is missing, misshapen or not positive.
-        """
+        """``log |scale·H + Λ| − log |Λ|``, exact for this H; the eigendecomposition is computed once and kept."""
         checked = check_precision(precision, self.params, self.names)
         terms = [block.log_det(checked[name], scale, name) for name, block in self.blocks.items()]
         return LogDet(torch.stack(terms).sum(), 0.0)
 
     def covariance(self, precision: Params, *, scale: float = 1.0) -> KronCovariance:
-        """``(scale·H + Λ)⁻¹``, from the eigendecomposition that `log_det` uses.
-
-        Args:
-            precision: As in `log_det`.
-            scale: Multiplies H.
-
-        Returns:
-            The covariance, without a graph.
-
-        Raises:
-            InputError: If a parameter's precision is missing, misshapen or not positive.
-        """
+        """``(scale·H + Λ)⁻¹``, from the eigendecomposition that `log_det` uses."""
         checked = check_precision(precision, self.params, self.names)
         detached = {name: p.detach() for name, p in checked.items()}
         return KronCovariance.build(self.coverage, self.params, self.blocks, detached, float(scale))
 
     def diagonal(self) -> Params:
-        """The diagonal of H.
-
-        Returns:
-            Tensors shaped like the parameters.
-        """
+        """The diagonal of H."""
         return {name: block.diagonal() for name, block in self.blocks.items()}
 
     def dense(self) -> Tensor:
-        """H as a matrix, block-diagonal in the order of `names`.
-
-        Returns:
-            Shape ``(P, P)``.
-        """
+        """H as a matrix, block-diagonal in the order of `names`, ``(P, P)``."""
         return torch.block_diag(*(block.dense() for block in self.blocks.values()))
 
 

@@ -48,33 +48,16 @@ class Product:
         return b.unsqueeze(-1) * a.unsqueeze(-2)
 
     def log_det(self, precision: Tensor, scale: float | Tensor, name: str) -> Tensor:
-        """``log |scale·H + δI| − log |δI|``, with δ the mean precision.
-
-        Args:
-            precision: The prior's, broadcastable to the weight.
-            scale: Multiplies H.
-            name: The weight's, for a warning.
-
-        Returns:
-            A float64 scalar.
-        """
+        """``log |scale·H + δI| − log |δI|``, with δ the mean precision."""
         return (scale * self.eigenvalues / uniform(precision, name)).log1p().sum()
 
     def diagonal(self) -> Tensor:
-        """The diagonal.
-
-        Returns:
-            Shaped like the weight.
-        """
+        """The diagonal."""
         a, b = (m.diagonal(dim1=-2, dim2=-1) for m in (self.inputs, self.outputs))
         return (b.unsqueeze(-1) * a.unsqueeze(-2)).reshape(self.shape)
 
     def dense(self) -> Tensor:
-        """The block as a matrix, in the order of the flattened weight.
-
-        Returns:
-            Shape ``(P, P)``.
-        """
+        """The block as a matrix, in the order of the flattened weight, ``(P, P)``."""
         return torch.block_diag(*(torch.kron(b, a) for a, b in zip(self.inputs, self.outputs, strict=True)))
 
 
@@ -101,16 +84,7 @@ class Dense:
         return self.basis[0]
 
     def log_det(self, precision: Tensor, scale: float | Tensor, name: str) -> Tensor:
-        """``log |scale·H + Λ| − log |Λ|`` for any diagonal Λ.
-
-        Args:
-            precision: The prior's, broadcastable to the parameter.
-            scale: Multiplies H.
-            name: The parameter's (not used here).
-
-        Returns:
-            A float64 scalar.
-        """
+        """``log |scale·H + Λ| − log |Λ|`` for any diagonal Λ."""
         if constant(precision):
             return (scale * self.eigenvalues / uniform(precision, name)).log1p().sum()
         whiten = precision.double().expand(self.shape).flatten().rsqrt()
@@ -118,19 +92,11 @@ class Dense:
         return (scale * _eigh(matrix)[0]).log1p().sum()
 
     def diagonal(self) -> Tensor:
-        """The diagonal.
-
-        Returns:
-            Shaped like the parameter.
-        """
+        """The diagonal."""
         return self.matrix.diagonal().reshape(self.shape)
 
     def dense(self) -> Tensor:
-        """The block as a matrix.
-
-        Returns:
-            Shape ``(P, P)``.
-        """
+        """The block as a matrix, ``(P, P)``."""
         return self.matrix
 
 
@@ -150,32 +116,15 @@ class Diagonal:
         return self.entries.double()
 
     def log_det(self, precision: Tensor, scale: float | Tensor, name: str) -> Tensor:
-        """``log |scale·H + Λ| − log |Λ|`` for any diagonal Λ.
-
-        Args:
-            precision: The prior's, broadcastable to the parameter.
-            scale: Multiplies H.
-            name: The parameter's (not used here).
-
-        Returns:
-            A float64 scalar.
-        """
+        """``log |scale·H + Λ| − log |Λ|`` for any diagonal Λ."""
         return (scale * self.eigenvalues / precision.double()).log1p().sum()
 
     def diagonal(self) -> Tensor:
-        """The diagonal.
-
-        Returns:
-            Shaped like the parameter.
-        """
+        """The diagonal."""
         return self.entries
 
     def dense(self) -> Tensor:
-        """The block as a matrix.
-
-        Returns:
-            Shape ``(P, P)``.
-        """
+        """The block as a matrix, ``(P, P)``."""
         return self.entries.flatten().diag()
 
 
@@ -183,27 +132,12 @@ Block: TypeAlias = Product | Dense | Diagonal
 
 
 def constant(precision: Tensor) -> bool:
-    """Whether all of a tensor's precisions are one number.
-
-    Args:
-        precision: Any shape.
-
-    Returns:
-        Whether the entries agree.
-    """
+    """Whether all of a tensor's precisions are one number."""
     return precision.numel() == 1 or bool((precision == precision.flatten()[0]).all())
 
 
 def uniform(precision: Tensor, name: str) -> Tensor:
-    """One precision for a tensor: the mean, with a warning where that is an approximation.
-
-    Args:
-        precision: Any shape.
-        name: The parameter's, for the warning.
-
-    Returns:
-        A float64 scalar.
-    """
+    """One precision for a tensor: the mean, with a warning where that is an approximation."""
     if not constant(precision):
         warnings.warn(
             f"the Kronecker block of {name!r} takes one prior precision: the mean of {precision.numel()} is used",

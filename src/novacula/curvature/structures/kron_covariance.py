@@ -44,15 +44,7 @@ class Rotated:
     variances: Tensor
 
     def apply(self, v: Tensor, *, root: bool = False) -> Tensor:
-        """Multiply by the covariance, or map standard normal numbers to samples.
-
-        Args:
-            v: Shape ``(n, *shape)``.
-            root: Whether to multiply by the factor ``(V ⊗ U) diag(√variances)``.
-
-        Returns:
-            Shape ``(n, *shape)``.
-        """
+        """Multiply by the covariance, or map standard normal numbers to samples, ``(n, *shape)``."""
         x = v.reshape(len(v), *self.variances.shape)
         x = x * self.variances.sqrt() if root else self.left.mT @ x @ self.right * self.variances
         return (self.left @ x @ self.right.mT).reshape(v.shape)
@@ -69,27 +61,12 @@ class Rooted:
     root: Tensor
 
     def apply(self, v: Tensor, *, root: bool = False) -> Tensor:
-        """Multiply by the covariance, or map standard normal numbers to samples.
-
-        Args:
-            v: Shape ``(n, *shape)``.
-            root: Whether to multiply by the root.
-
-        Returns:
-            Shape ``(n, *shape)``.
-        """
+        """Multiply by the covariance, or map standard normal numbers to samples, ``(n, *shape)``."""
         x = v.reshape(len(v), -1)
         return ((x if root else x @ self.root) @ self.root.mT).reshape(v.shape)
 
     def quadratic(self, jacobian: Tensor) -> Tensor:
-        """``J Σ Jᵀ`` of each example.
-
-        Args:
-            jacobian: Shape ``(B, C, *shape)``.
-
-        Returns:
-            Shape ``(B, C, C)``.
-        """
+        """``J Σ Jᵀ`` of each example: jacobian ``(B, C, *shape)`` to ``(B, C, C)``."""
         j = jacobian.reshape(jacobian.shape[0] * jacobian.shape[1], -1) @ self.root
         return _outer(j.unflatten(0, jacobian.shape[:2]))
 
@@ -105,26 +82,11 @@ class Independent:
     variances: Tensor
 
     def apply(self, v: Tensor, *, root: bool = False) -> Tensor:
-        """Multiply by the covariance, or map standard normal numbers to samples.
-
-        Args:
-            v: Shape ``(n, *shape)``.
-            root: Whether to multiply by the square root.
-
-        Returns:
-            Shape ``(n, *shape)``.
-        """
+        """Multiply by the covariance, or map standard normal numbers to samples, ``(n, *shape)``."""
         return v * (self.variances.sqrt() if root else self.variances)
 
     def quadratic(self, jacobian: Tensor) -> Tensor:
-        """``J Σ Jᵀ`` of each example.
-
-        Args:
-            jacobian: Shape ``(B, C, *shape)``.
-
-        Returns:
-            Shape ``(B, C, C)``.
-        """
+        """``J Σ Jᵀ`` of each example: jacobian ``(B, C, *shape)`` to ``(B, C, C)``."""
         return _outer((jacobian * self.variances.sqrt()).flatten(2))
 
 
@@ -151,18 +113,7 @@ class KronCovariance:
     def build(
         cls, coverage: Coverage, params: Params, blocks: Mapping[str, Block], precision: Params, scale: float
     ) -> KronCovariance:
-        """Invert every block.
-
-        Args:
-            coverage: What `cover` found out about the network.
-            params: The point ``w``.
-            blocks: H.
-            precision: The prior's precision for each parameter.
-            scale: Multiplies H.
-
-        Returns:
-            The covariance, in the weights' dtype.
-        """
+        """Invert every block."""
         found: dict[str, BlockCovariance] = {}
         with torch.no_grad():
             for name, block in blocks.items():
@@ -171,15 +122,7 @@ class KronCovariance:
         return cls(coverage, params, found, products)
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
-        """Draw ``n`` zero-mean deviations.
-
-        Args:
-            n: How many.
-            rng: The generator to draw from.
-
-        Returns:
-            Tensors ``(n, *shape)``.
-        """
+        """Draw ``n`` zero-mean deviations, ``(n, *shape)``."""
         draws: Params = {}
         for name, block in self.blocks.items():
             w = self.params[name]
@@ -188,25 +131,11 @@ class KronCovariance:
         return draws
 
     def solve(self, v: Params) -> Params:
-        """Apply the covariance to one vector.
-
-        Args:
-            v: Shaped like the parameters.
-
-        Returns:
-            Shaped like the parameters.
-        """
+        """Apply the covariance to one vector."""
         return {name: block.apply(v[name].unsqueeze(0))[0] for name, block in self.blocks.items()}
 
     def variance(self, xs: Tensor) -> Tensor:
-        """``J Σ Jᵀ`` of the averaged outputs; as many backward passes as outputs, in chunks of bounded memory.
-
-        Args:
-            xs: Inputs ``(B, S, …)``.
-
-        Returns:
-            Shape ``(B, C, C)``, without a graph.
-        """
+        """``J Σ Jᵀ`` of the averaged outputs; as many backward passes as outputs, in chunks of bounded memory."""
         xs = xs.detach()
         if len(xs) == 0:
             with torch.no_grad():

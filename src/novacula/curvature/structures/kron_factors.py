@@ -40,16 +40,7 @@ class Layout:
     sharing: Sharing
 
     def factors_of_batch(self, xs: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        """One batch's share of all factors; a pure function, whose results are to be summed over batches.
-
-        Args:
-            xs: Inputs ``(B, S, …)``.
-            y: Labels.
-
-        Returns:
-            In the order of the parameters: ``Σ_n 1/R Σ_r a aᵀ (G, I, I)`` and ``Σ_nkr b bᵀ (G, O, O)`` for a product;
-            the block ``(P, P)`` or the diagonal ``(P,)`` otherwise.
-        """
+        """One batch's share of all factors; a pure function, whose results are to be summed over batches."""
         graph = self.problem.differentiable and torch.is_grad_enabled()
         captured = capture(self.coverage, self._params, xs if graph else xs.detach())
         # The network may hold tensors of the user's own, so what the outputs depend on is read off their graph.
@@ -76,14 +67,7 @@ class Layout:
         )
 
     def blocks(self, sums: tuple[Tensor, ...]) -> dict[str, Block]:
-        """Normalise the sums over the data.
-
-        Args:
-            sums: `factors_of_batch`, summed.
-
-        Returns:
-            One block a parameter.
-        """
+        """Normalise the sums over the data."""
         left = iter(sums)
         scale, size = self.problem.scale, self.problem.size
         blocks: dict[str, Block] = {}
@@ -154,20 +138,7 @@ def plan(
     exact_up_to: int,
     factors_up_to: int,
 ) -> Layout:
-    """Decide what to accumulate for each parameter.
-
-    Args:
-        problem: The problem.
-        coverage: What `cover` found out.
-        xs: A few inputs ``(B, S, …)``.
-        sharing: How positions are treated.
-        fallback: What parameters without a product get.
-        exact_up_to: The largest parameter to get an exact block.
-        factors_up_to: The largest side of a factor.
-
-    Returns:
-        The layout.
-    """
+    """Decide what to accumulate for each parameter; xs ``(B, S, …)``."""
     sites = capture(coverage, problem.params, xs.detach()).sites
     biases = frozenset(s.bias for s in sites if s.bias is not None and s.product)
     kinds: dict[str, Kind] = {}

@@ -25,20 +25,7 @@ Apply = Callable[[Tensor], Tensor]
 
 
 def conjugate_gradients(apply: Apply, z: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Solve ``B u = z`` for several z, and read ``zᵀ log(B) z`` off the coefficients.
-
-    Args:
-        apply: The symmetric matrix ``B ≥ I``, on ``(n, P)``.
-        z: Right-hand sides ``(n, P)``.
-        iterations: At most so many.
-        tolerance: Relative residual to stop at.
-
-    Returns:
-        Solutions ``(n, P)``, quadratic forms ``(n,)`` and relative residuals ``(n,)``.
-
-    Raises:
-        NonFiniteError: If a product is not finite.
-    """
+    """Solve ``B u = z`` for several z, and read ``zᵀ log(B) z`` off the coefficients, ``(n, P)``."""
     u, r, p = torch.zeros_like(z), z.clone(), z.clone()
     norm = r.square().sum(1)
     start = norm.clone()

@@ -44,14 +44,7 @@ class Head:
     bias: str | None
 
     def run(self, xs: Tensor) -> tuple[Tensor, Tensor]:
-        """Evaluate the network.
-
-        Args:
-            xs: Inputs ``(B, S, …)``.
-
-        Returns:
-            What the layer sees, averaged over copies and with a 1 for the bias, ``(B, D)``; and the outputs ``(B, C)``.
-        """
+        """Evaluate the network: xs ``(B, S, …)`` to ``(B, D)``."""
         problem = self.made.problem
         graph = problem.differentiable and torch.is_grad_enabled()
         with torch.set_grad_enabled(graph):
@@ -61,16 +54,7 @@ class Head:
             return torch.cat(parts, 1), f
 
     def rows(self, xs: Tensor, y: Tensor, factor: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
-        """The rows of the layer's parameters.
-
-        Args:
-            xs: Inputs ``(B, S, …)``.
-            y: Labels.
-            factor: Instead of the problem's.
-
-        Returns:
-            Shape ``(B, K, P)``.
-        """
+        """The rows of the layer's parameters: xs ``(B, S, …)`` to ``(B, K, P)``."""
         phi, f = self.run(xs)
         with torch.set_grad_enabled(self.made.problem.differentiable and torch.is_grad_enabled()):
             v = (self.made.problem.factor if factor is None else factor)(f, y)
@@ -78,11 +62,7 @@ class Head:
         return products[:, :, self.order().argsort()]
 
     def order(self) -> Tensor:
-        """Where the entry of output c and feature d stands among the P weights.
-
-        Returns:
-            Positions, shape ``(C · D,)``.
-        """
+        """Where the entry of output c and feature d stands among the P weights, ``(C · D,)``."""
         params, offset, columns = self.made.problem.params, 0, {}
         for name in self.made.names:
             size = params[name].numel()
@@ -124,44 +104,20 @@ class LastLayer:
         return self.exact.warnings
 
     def log_det(self, precision: Params, *, scale: float | Tensor = 1.0) -> LogDet:
-        """``log |scale·H + Λ| − log |Λ|`` of the layer's parameters; see `Exact.log_det`.
-
-        Args:
-            precision: The prior's, by name; other names are ignored.
-            scale: A factor for H.
-
-        Returns:
-            The value, with gradients; a standard error of 0.
-        """
+        """``log |scale·H + Λ| − log |Λ|`` of the layer's parameters; see `Exact.log_det`."""
         return self.exact.log_det(precision, scale=scale)
 
     def covariance(self, precision: Params, *, scale: float = 1.0) -> ExactCovariance | LastLayerCovariance:
-        """Factorise ``scale·H + Λ``.
-
-        Args:
-            precision: The prior's, by name.
-            scale: A factor for H.
-
-        Returns:
-            The covariance.
-        """
+        """Factorise ``scale·H + Λ``."""
         inner = self.exact.covariance(precision, scale=scale)
         return inner if self.head is None else LastLayerCovariance(inner, inner.matrix(), self.head)
 
     def diagonal(self) -> Params:
-        """The diagonal of H.
-
-        Returns:
-            Tensors of the parameters' shapes.
-        """
+        """The diagonal of H."""
         return self.exact.diagonal()
 
     def dense(self) -> Tensor:
-        """H of the layer.
-
-        Returns:
-            Shape ``(P, P)``.
-        """
+        """H of the layer, ``(P, P)``."""
         return self.exact.dense()
 
 
@@ -180,38 +136,16 @@ class LastLayerCovariance:
     head: Head
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
-        """Draw deviations.
-
-        Args:
-            n: How many.
-            rng: Randomness.
-
-        Returns:
-            Tensors ``(n, *shape)``.
-        """
+        """Draw deviations, ``(n, *shape)``."""
         return self.exact.sample(n, rng)
 
     def solve(self, v: Params) -> Params:
-        """Apply the covariance.
-
-        Args:
-            v: One vector, by name.
-
-        Returns:
-            ``(scale·H + Λ)⁻¹ v``.
-        """
+        """Apply the covariance."""
         return self.exact.solve(v)
 
     @torch.no_grad()
     def variance(self, xs: Tensor) -> Tensor:
-        """``J Σ Jᵀ``, from the features alone.
-
-        Args:
-            xs: Inputs ``(B, S, …)``.
-
-        Returns:
-            Shape ``(B, C, C)``, in the dtype of the weights.
-        """
+        """``J Σ Jᵀ``, from the features alone: xs ``(B, S, …)`` to ``(B, C, C)``."""
         c = self.head.made.outputs
         order = self.head.order()
         blocks = self.matrix[order][:, order].unflatten(0, (c, -1)).unflatten(2, (c, -1))  # (C, D, C, D)

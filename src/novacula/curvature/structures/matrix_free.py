@@ -70,15 +70,7 @@ class MatrixFree:
         return self.plan.names
 
     def log_det(self, precision: Params, *, scale: float | Tensor = 1.0) -> LogDet:
-        """``log |scale·H + Λ| − log |Λ|`` by stochastic Lanczos quadrature.
-
-        Args:
-            precision: The prior's, by name.
-            scale: A factor for H.
-
-        Returns:
-            An unbiased estimate (but for unconverged iterations, which warn), with gradients and standard error.
-        """
+        """``log |scale·H + Λ| − log |Λ|`` by stochastic Lanczos quadrature."""
         rng = generator(self.seed, "probes")
         signs = torch.randint(0, 2, (self.probes, self.plan.weights), generator=rng, dtype=torch.int8)
         z = (2 * signs - 1).to(self.plan.leaves[self.names[0]].device)
@@ -87,15 +79,7 @@ class MatrixFree:
 
     @torch.no_grad()
     def covariance(self, precision: Params, *, scale: float = 1.0) -> MatrixFreeCovariance:
-        """Ready ``(scale·H + Λ)⁻¹`` for solves.
-
-        Args:
-            precision: The prior's, by name.
-            scale: A factor for H.
-
-        Returns:
-            The covariance.
-        """
+        """Ready ``(scale·H + Λ)⁻¹`` for solves."""
         vector = precision_vector(precision, self.plan.problem.params, self.names)
         return MatrixFreeCovariance(self.plan, vector.rsqrt(), float(scale), self.iterations, self.tolerance)
 
@@ -111,19 +95,11 @@ class MatrixFree:
         return product(self.plan, vectors)
 
     def diagonal(self) -> Params:
-        """The diagonal of H, exactly, by one pass over all rows.
-
-        Returns:
-            Tensors of the parameters' shapes, in float64.
-        """
+        """The diagonal of H, exactly, by one pass over all rows."""
         return diagonal(self.plan.problem).values
 
     def dense(self) -> Tensor:
-        """H itself.
-
-        Returns:
-            Shape ``(P, P)``, float64.
-        """
+        """H itself, ``(P, P)``."""
         return exact(self.plan.problem).dense()
 
 
@@ -151,10 +127,6 @@ class MatrixFreeCovariance:
 
         ``Λ^½ e₁ + Gᵀ e₂`` has covariance ``H + Λ``, and so the solution of the system with it has its inverse.
 
-        Args:
-            n: How many.
-            rng: Randomness.
-
         Returns:
             Tensors ``(n, *shape)``.
         """
@@ -170,27 +142,13 @@ class MatrixFreeCovariance:
         return self._unflatten(self._solve(total) * self.sd)
 
     def solve(self, v: Params) -> Params:
-        """Apply the covariance.
-
-        Args:
-            v: One vector, by name.
-
-        Returns:
-            ``(scale·H + Λ)⁻¹ v``.
-        """
+        """Apply the covariance."""
         flat = flatten({k: v[k] for k in self.plan.names}).to(self.sd)
         return self._unflatten((self._solve((flat * self.sd).unsqueeze(0)) * self.sd)[0])
 
     @torch.no_grad()
     def variance(self, xs: Tensor) -> Tensor:
-        """``J Σ Jᵀ``, by C solves for each input.
-
-        Args:
-            xs: Inputs ``(B, S, …)``.
-
-        Returns:
-            Shape ``(B, C, C)``, in the dtype of the weights.
-        """
+        """``J Σ Jᵀ``, by C solves for each input: xs ``(B, S, …)`` to ``(B, C, C)``."""
         found = []
         for x in xs.split(max(1, 64 // self.plan.outputs)):
             j = jacobian(self.plan, x)
@@ -240,15 +198,7 @@ def matrix_free(
 
 
 def product(made: Plan, vectors: Tensor) -> Tensor:
-    """``H v`` for several v, batch by batch.
-
-    Args:
-        made: The plan.
-        vectors: Shape ``(n, P)``.
-
-    Returns:
-        Shape ``(n, P)``, float64, without a graph; includes ``problem.scale``.
-    """
+    """``H v`` for several v, batch by batch: vectors ``(n, P)`` to ``(n, P)``."""
 
     def chunk(xs: Tensor, y: Tensor) -> tuple[Tensor]:
         tangent = linearise(made, xs)
@@ -265,19 +215,7 @@ def product(made: Plan, vectors: Tensor) -> Tensor:
 def estimate(
     made: Plan, precision: Tensor, scale: float | Tensor, z: Tensor, iterations: int, tolerance: float
 ) -> LogDet:
-    """The log-determinant of ``B`` from given probes.
-
-    Args:
-        made: The plan.
-        precision: Λ's diagonal ``(P,)``, with its graph.
-        scale: A factor for H.
-        z: Probes ``(n, P)`` with ``E z zᵀ = I``.
-        iterations: At most so many iterations.
-        tolerance: Relative residual to stop at.
-
-    Returns:
-        The estimate.
-    """
+    """The log-determinant of ``B`` from given probes; precision ``(P,)``, z ``(n, P)``."""
     sd = precision.rsqrt()
     factor = float(scale.detach()) if isinstance(scale, Tensor) else scale
     apply = _whitened_product(made, sd.detach(), factor)

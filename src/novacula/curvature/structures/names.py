@@ -17,31 +17,13 @@ STRUCTURES: tuple[Structure, ...] = get_args(Structure)
 
 
 def check_structure(structure: str, allowed: tuple[str, ...] = STRUCTURES) -> None:
-    """Refuse an unknown structure.
-
-    Args:
-        structure: Its name.
-        allowed: The names to choose from.
-
-    Raises:
-        InputError: If it is not among them.
-    """
+    """Refuse an unknown structure."""
     if structure not in allowed:
         raise InputError(f"a structure among {', '.join(allowed)}", repr(structure), f"use structure={allowed[0]!r}")
 
 
 def build(structure: Structure, problem: Problem, *, seed: int, probes: int = 16) -> Curvature:
-    """Compute a curvature.
-
-    Args:
-        structure: Its name.
-        problem: The problem.
-        seed: Seed of random probes (``"matrix_free"``).
-        probes: How many.
-
-    Returns:
-        The curvature, with gradients where the problem is differentiable, batch by batch.
-    """
+    """Compute a curvature."""
     match structure:
         case "exact":
             return exact(problem)

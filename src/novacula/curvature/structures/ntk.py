@@ -94,19 +94,7 @@ class NTK:
         return _compute(self)
 
     def log_det(self, precision: Params, *, scale: float | Tensor = 1.0) -> LogDet:
-        """``N/M · log |I + scale · Σ_t K_t / δ_t|``, an estimate of ``log |scale·H + Λ| − log |Λ|``.
-
-        Args:
-            precision: The prior's, by name. Where one is not a single number for its tensor, the rows are computed
-                again in units of it.
-            scale: A factor for H.
-
-        Returns:
-            The value, with gradients. One subset does not know its own spread, so the standard error is NaN.
-
-        Raises:
-            NonFiniteError: If the Gram matrix is not finite.
-        """
+        """``N/M · log |I + scale · Σ_t K_t / δ_t|``, an estimate of ``log |scale·H + Λ| − log |Λ|``."""
         checked = check_precision(precision, self.plan.problem.params, self.names)
         several = {name: p for name, p in checked.items() if p.numel() > 1}
         if several:
@@ -220,11 +208,7 @@ class _Rows:
     ntk: NTK
 
     def chunks(self) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """One pass, with each chunk's place among the examples.
-
-        Yields:
-            ``(xs, y, place)``.
-        """
+        """One pass, with each chunk's place among the examples."""
         place = 0
         for xs, y in self.ntk.plan.chunks() if self.ntk.two_pass else self.ntk.plan.problem.batches():
             yield xs, y, place

@@ -30,29 +30,12 @@ _TEST_WORDS = {"t10k", "test"}
 
 
 def is_idx(path: Path) -> bool:
-    """Whether a file's name says that it is an IDX file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        True for names such as ``train-images-idx3-ubyte``, ``t10k-labels.idx1-ubyte.gz`` or ``images.idx3``.
-    """
+    """Whether a file's name says that it is an IDX file."""
     return bool(_IDX_NAME.search(path.name)) and not path.name.startswith(".")
 
 
 def read_idx_file(path: Path) -> Source:
-    """Read images with the labels that lie beside them.
-
-    Args:
-        path: The file of images; its name contains "images".
-
-    Returns:
-        One part.
-
-    Raises:
-        InputError: If the name does not contain "images", the labels are missing, or a file is damaged.
-    """
+    """Read images with the labels that lie beside them."""
     if "images" not in path.name.lower():
         raise InputError(
             "an IDX file of images", str(path), "pass the file whose name contains 'images', or its folder"
@@ -61,17 +44,7 @@ def read_idx_file(path: Path) -> Source:
 
 
 def read_idx_folder(folder: Path) -> Source:
-    """Read a folder of IDX files: images and labels, perhaps in a training and a test part.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        One part or two.
-
-    Raises:
-        InputError: If there is no file of training images or more than one, labels are missing, or a file is damaged.
-    """
+    """Read a folder of IDX files: images and labels, perhaps in a training and a test part."""
     images = sorted(p for p in folder.iterdir() if is_idx(p) and "images" in p.name.lower())
     # A file and its gzipped copy are the same thing; the plain one is faster to read.
     images = [p for p in images if not (p.suffix == ".gz" and p.with_suffix("") in images)]
@@ -90,9 +63,6 @@ def read_image_folder(folder: Path) -> Source:
 
     Classes are numbered in the order of their sorted names. Images are grey if all of them are, otherwise all become
     three channels; transparency is dropped.
-
-    Args:
-        folder: The folder.
 
     Returns:
         One part or two, as bytes of shape ``(N, channels, H, W)``.
@@ -115,20 +85,7 @@ def read_image_folder(folder: Path) -> Source:
 
 
 def read_new_images(path: Path, classes: Sequence[str], channels: int, *, labels: bool) -> New:
-    """Read images to predict: an IDX file or folder, one image, or a folder of images with or without class folders.
-
-    Args:
-        path: The file or folder. Of one with a training and a test part, the test part is read.
-        classes: The classes' names.
-        channels: How many channels the images are to have: 1 for grey, 3 for colours.
-        labels: Whether labels are wanted.
-
-    Returns:
-        The images, with labels if there are any, and the images' names.
-
-    Raises:
-        InputError: If there are no images, one cannot be read, or they differ in size.
-    """
+    """Read images to predict: an IDX file or folder, one image, or a folder of images with or without class folders."""
     if path.is_dir() and any(is_idx(p) for p in path.iterdir()):
         images = [p for p in sorted(path.iterdir()) if is_idx(p) and "images" in p.name.lower()]
         tests = [p for p in images if _TEST_WORDS & set(re.split(r"[-_.]", p.name.lower()))]

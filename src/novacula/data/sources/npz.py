@@ -23,20 +23,7 @@ _UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError)
 
 
 def read_npz(path: Path, target: str | int | Sequence[str] | None, split: int | None) -> Source:
-    """Read an archive of arrays.
-
-    Args:
-        path: The file.
-        target: The name of the labels' array, where it is not a usual one.
-        split: Which row of ``test_index`` to use.
-
-    Returns:
-        The arrays.
-
-    Raises:
-        InputError: If the file is damaged or holds pickled objects, arrays are missing or ambiguous, or there is no
-            such split.
-    """
+    """Read an archive of arrays."""
     if target is not None and not isinstance(target, str):
         raise InputError("the name of the labels' array", repr(target), "target='y', for instance")
     try:
@@ -53,20 +40,7 @@ def read_npz(path: Path, target: str | int | Sequence[str] | None, split: int | 
 
 
 def read_new_npz(path: Path, target: str | None, groups: str | None, *, labels: bool) -> New:
-    """Read inputs to predict: of the test part where there is one, with labels where there are any.
-
-    Args:
-        path: The file.
-        target: The name of the labels' array, where it is not a usual one.
-        groups: The name of an array of groups, shape ``(N,)``.
-        labels: Whether labels are wanted.
-
-    Returns:
-        The arrays.
-
-    Raises:
-        InputError: If the file is damaged or holds pickled objects, or has no inputs or no such groups.
-    """
+    """Read inputs to predict: of the test part where there is one, with labels where there are any; groups ``(N,)``."""
     try:
         _check_magic(path)
         with np.load(path, allow_pickle=False) as file:
@@ -78,18 +52,7 @@ def read_new_npz(path: Path, target: str | None, groups: str | None, *, labels: 
 
 
 def read_new_npy(path: Path, *, labels: bool) -> New | Columns:
-    """Read inputs to predict from a single array.
-
-    Args:
-        path: A structured array, a matrix or inputs of any shape, perhaps with labels in a file beside it.
-        labels: Whether labels are wanted.
-
-    Returns:
-        Columns of a structured array or a matrix; otherwise the array, with labels if there are any.
-
-    Raises:
-        InputError: If the file is damaged or holds pickled objects.
-    """
+    """Read inputs to predict from a single array."""
     try:
         _check_magic(path)
         x = np.load(path, allow_pickle=False)
@@ -107,20 +70,7 @@ def read_new_npy(path: Path, *, labels: bool) -> New | Columns:
 
 
 def read_npy(path: Path, target: str | int | Sequence[str] | None) -> Source:
-    """Read a single array, or a pair of files.
-
-    Args:
-        path: A structured array; a matrix with the target in one of its columns; or inputs whose file name holds a
-            usual name of inputs, with labels beside it (``x.npy`` and ``y.npy``, ``train_images.npy`` and
-            ``train_labels.npy``).
-        target: The target's column.
-
-    Returns:
-        The arrays.
-
-    Raises:
-        InputError: If the file is damaged or holds pickled objects, or no labels are found.
-    """
+    """Read a single array, or a pair of files."""
     try:
         _check_magic(path)
         x = np.load(path, allow_pickle=False)

@@ -41,15 +41,7 @@ class Columns:
     missing: Callable[[str], int]
 
     def source(self, target: str | int | Sequence[str] | None, path: Path) -> Source:
-        """All columns, of which one or more are the target.
-
-        Args:
-            target: The target's column.
-            path: The file, for messages.
-
-        Returns:
-            Inputs, labels and column names.
-        """
+        """All columns, of which one or more are the target."""
         return from_columns({name: self.read(name) for name in self.names}, target, str(path))
 
 
@@ -59,10 +51,6 @@ def read_delimited(path: Path, target: str | int | Sequence[str] | None) -> Sour
     The delimiter is the one that the first line has most of. If every entry of the first line is a number, or any has a
     decimal point, there is no header, and columns are called "0", "1", …. A column of whole numbers stays whole, so
     that it may hold classes.
-
-    Args:
-        path: The file, UTF-8, perhaps gzipped.
-        target: The target's column.
 
     Returns:
         Inputs, labels and column names.
@@ -75,17 +63,7 @@ def read_delimited(path: Path, target: str | int | Sequence[str] | None) -> Sour
 
 
 def delimited_columns(path: Path) -> Columns:
-    """Open comma-, semicolon- or tab-separated text; see `read_delimited`.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its columns.
-
-    Raises:
-        InputError: If the file is not text, has no rows, rows of unequal length or columns of one name.
-    """
+    """Open comma-, semicolon- or tab-separated text; see `read_delimited`."""
     try:
         with _open(path) as file:
             header, rows, lines = _parse(file, path)
@@ -103,31 +81,12 @@ def delimited_columns(path: Path) -> Columns:
 
 
 def read_parquet(path: Path, target: str | int | Sequence[str] | None) -> Source:
-    """Read a Parquet file.
-
-    Args:
-        path: The file.
-        target: The target's column.
-
-    Returns:
-        Inputs, labels and column names.
-
-    Raises:
-        InputError: If no reader is installed, the file cannot be read, or a column has missing values or a type that is
-            neither numbers nor text.
-    """
+    """Read a Parquet file."""
     return parquet_columns(path).source(target, path)
 
 
 def parquet_columns(path: Path) -> Columns:
-    """Open a Parquet file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its columns.
-    """
+    """Open a Parquet file."""
     frame = _parquet_columns(path)
 
     def read(name: str) -> np.ndarray:

@@ -54,9 +54,6 @@ class Schedule:
         In a warm-up of fewer than 150 steps the parts shrink, but not the last below 20 steps: Stan's would be 2 steps
         of 20, in which step sizes do not find the new mass. There is no window in fewer than 50.
 
-        Args:
-            warmup: Steps of the warm-up.
-
         Returns:
             The parts.
 
@@ -79,14 +76,7 @@ class Schedule:
         return cls(warmup, first, tuple(ends))
 
     def window(self, step: int) -> tuple[int, int] | None:
-        """The window that a step belongs to.
-
-        Args:
-            step: A step of the warm-up.
-
-        Returns:
-            Its first step and the one after its last; None outside of windows.
-        """
+        """The window that a step belongs to."""
         begin = self.start
         for end in self.ends:
             if begin <= step < end:
@@ -120,27 +110,12 @@ class DualAveraging:
 
     @classmethod
     def of(cls, step_size: Tensor) -> DualAveraging:
-        """Begin at given step sizes, and try larger ones first.
-
-        Args:
-            step_size: Shape ``(M,)``.
-
-        Returns:
-            The first state.
-        """
+        """Begin at given step sizes, and try larger ones first; step_size ``(M,)``."""
         log_step = step_size.double().log()
         return cls(log_step, log_step.clone(), torch.zeros_like(log_step), log_step + math.log(10), 0)
 
     def updated(self, accept: Tensor, target: float) -> DualAveraging:
-        """Take account of a transition.
-
-        Args:
-            accept: The acceptance statistic of each chain, shape ``(M,)``.
-            target: The acceptance wanted.
-
-        Returns:
-            The next state.
-        """
+        """Take account of a transition; accept ``(M,)``."""
         count = self.count + 1
         eta, weight = 1 / (count + 10), count**-0.75
         error = (1 - eta) * self.error + eta * (target - accept)
@@ -190,16 +165,7 @@ class WarmUp:
     step_size: float | None = None
 
     def begin(self, potential: Potential, place: Place, rng: torch.Generator) -> Adaptation:
-        """The first state.
-
-        Args:
-            potential: The log density.
-            place: Where M chains start.
-            rng: The randomness.
-
-        Returns:
-            A mass of ones, and first step sizes.
-        """
+        """The first state."""
         q = place.position
         unit = unit_mass(q)
         mass = no_directions(unit, self.rank) if self.mass == "low_rank" else unit
@@ -220,19 +186,7 @@ class WarmUp:
     def next(
         self, now: Adaptation, step: int, potential: Potential, place: Place, accept: Tensor, rng: torch.Generator
     ) -> Adaptation:
-        """Learn from a transition.
-
-        Args:
-            now: The state before it.
-            step: Its number, from 0; the state stays as it is after the warm-up.
-            potential: The log density.
-            place: Where it led.
-            accept: Its acceptance statistics, shape ``(M,)``.
-            rng: The randomness.
-
-        Returns:
-            The state after; the draws of a window share their room with ``now``.
-        """
+        """Learn from a transition; accept ``(M,)``."""
         if step >= self.schedule.warmup:
             return now
         averaging = now.averaging.updated(accept, self.target_accept)
@@ -279,21 +233,7 @@ class WarmUp:
 def reasonable_step_size(
     potential: Potential, place: Place, mass: Mass, step_size: Tensor, rng: torch.Generator
 ) -> Tensor:
-    """Double or halve step sizes until one leapfrog step is accepted with a probability that crosses 0.8.
-
-    Args:
-        potential: The log density.
-        place: Where M chains stand.
-        mass: The mass.
-        step_size: Where to begin, shape ``(M,)``.
-        rng: The randomness of the momenta.
-
-    Returns:
-        Step sizes, shape ``(M,)``.
-
-    Raises:
-        InputError: If none is found: the density is flat, or falls at any distance.
-    """
+    """Double or halve step sizes until one leapfrog step is accepted with a probability that crosses 0.8, ``(M,)``."""
     momentum = normal(place.position, rng)
     sign = torch.zeros_like(step_size)
     rows = torch.arange(len(step_size), device=step_size.device)

@@ -55,27 +55,12 @@ class Tally:
 
     @classmethod
     def empty(cls, chains: int) -> Tally:
-        """Nothing counted yet.
-
-        Args:
-            chains: M.
-
-        Returns:
-            Zeros.
-        """
+        """Nothing counted yet."""
         counts = (torch.zeros(chains, dtype=torch.int64) for _ in range(4))
         return cls(0, torch.zeros(chains, dtype=torch.float64), *counts)
 
     def plus(self, done: Transition, most_depth: int) -> Tally:
-        """Count a transition of every chain.
-
-        Args:
-            done: The transition.
-            most_depth: The most doublings; 0 where trajectories do not double.
-
-        Returns:
-            The sums with it.
-        """
+        """Count a transition of every chain."""
         depth = done.depth.cpu()
         return Tally(
             self.transitions + 1,
@@ -122,11 +107,7 @@ class Settings:
     """Of a typical trajectory, which tells whether compiling the density is worth it; by default of five doublings."""
 
     def check(self) -> None:
-        """Refuse what cannot be.
-
-        Raises:
-            InputError: If a setting is outside its range.
-        """
+        """Refuse what cannot be."""
         if self.mass not in ("unit", "diagonal", "low_rank"):
             raise InputError('mass "unit", "diagonal" or "low_rank"', repr(self.mass), 'use "diagonal" if in doubt')
         if not 0 < self.target_accept < 1 or self.rank < 1 or (self.step_size is not None and not self.step_size > 0):
@@ -137,14 +118,7 @@ class Settings:
             )
 
     def warm_up(self, steps: int) -> WarmUp:
-        """How to warm up in a run of some length.
-
-        Args:
-            steps: Steps of the run.
-
-        Returns:
-            The plan.
-        """
+        """How to warm up in a run of some length."""
         warmup = steps // 2 if self.warmup is None else self.warmup
         return WarmUp(Schedule.of(warmup), self.mass, self.rank, self.target_accept, self.step_size)
 
@@ -152,22 +126,7 @@ class Settings:
 def start_chains(
     settings: Settings, target: Density, data: Data | None, rng: torch.Generator, start: Start
 ) -> ChainState:
-    """The first state.
-
-    Args:
-        settings: The sampler's settings.
-        target: The target.
-        data: The training data; None for a plain log-density.
-        rng: Randomness of transformations and of the first step sizes.
-        start: Where the chains start.
-
-    Returns:
-        The state.
-
-    Raises:
-        NonFiniteError: If the density or its gradient is not finite where a chain starts.
-        InputError: If no step is left after the warm-up, or no step size is found.
-    """
+    """The first state."""
     warm_up = settings.warm_up(start.steps)
     recorder = Recorder.of(start, warmup=warm_up.schedule.warmup, keep=settings.keep)
     like = {k: w[0] for k, w in start.params.items()}
@@ -190,19 +149,7 @@ def start_chains(
 def advance(
     settings: Settings, move: Move, state: ChainState, batch: Batch, rng: torch.Generator, *, most_depth: int
 ) -> tuple[ChainState, Info]:
-    """One transition of every chain.
-
-    Args:
-        settings: The sampler's settings.
-        move: The sampler's transition.
-        state: The state before.
-        batch: Tells where the run stands.
-        rng: The randomness.
-        most_depth: The most doublings; 0 where trajectories do not double.
-
-    Returns:
-        The state after, and its report; the loss is minus the mean log density of the chains, in nats.
-    """
+    """One transition of every chain."""
     warm_up = settings.warm_up(batch.steps)
     used = state.adaptation
     done = move(state.place, used.step_size, used.mass, rng)
@@ -224,17 +171,7 @@ def advance(
 
 
 def draws_of_chains(settings: Settings, target: Density, state: ChainState, *, most_depth: int) -> Draws:
-    """The draws, and what the sampler has to say about them.
-
-    Args:
-        settings: The sampler's settings.
-        target: The target.
-        state: The last state.
-        most_depth: The most doublings; 0 where trajectories do not double.
-
-    Returns:
-        The posterior.
-    """
+    """The draws, and what the sampler has to say about them."""
     t = state.tally
     n = max(1, t.transitions)
     stats = {

@@ -46,14 +46,7 @@ class DiagonalMass:
     scale: Tensor
 
     def stepper(self, step_size: Tensor) -> Stepper:
-        """Prepare leapfrog steps.
-
-        Args:
-            step_size: Step sizes of A chains, negative to go back in time; shape ``(A,)``.
-
-        Returns:
-            The steps.
-        """
+        """Prepare leapfrog steps; step_size ``(A,)``."""
         full = step_size.to(self.scale.dtype)[:, None] * self.scale
         return _DiagonalStepper(full)
 
@@ -73,14 +66,7 @@ class LowRankMass:
     variances: Tensor
 
     def stepper(self, step_size: Tensor) -> Stepper:
-        """Prepare leapfrog steps.
-
-        Args:
-            step_size: Step sizes of A chains, negative to go back in time; shape ``(A,)``.
-
-        Returns:
-            The steps.
-        """
+        """Prepare leapfrog steps; step_size ``(A,)``."""
         full = step_size.to(self.scale.dtype)[:, None] * self.scale
         return _LowRankStepper(full, self.directions * (self.variances.sqrt() - 1), self.directions.mT)
 
@@ -114,40 +100,17 @@ class _LowRankStepper:
 
 
 def unit_mass(like: Tensor) -> DiagonalMass:
-    """The identity.
-
-    Args:
-        like: Positions of shape ``(M, P)`` that give P, dtype and device.
-
-    Returns:
-        A diagonal mass of ones.
-    """
+    """The identity; like ``(M, P)``."""
     return DiagonalMass(torch.ones_like(like[0]))
 
 
 def diagonal_mass(variance: Tensor, n: int) -> DiagonalMass:
-    """A diagonal mass from estimated variances, shrunk as Stan does: ``(n v + 5 · 10⁻³) / (n + 5)``.
-
-    Args:
-        variance: Variances v of n draws, shape ``(P,)``.
-        n: How many draws they come from.
-
-    Returns:
-        The mass; in the dtype of ``variance``.
-    """
+    """A diagonal mass from estimated variances, shrunk as Stan does: ``(n v + 5 · 10⁻³) / (n + 5)``."""
     return DiagonalMass(((n * variance + 5e-3) / (n + 5)).sqrt())
 
 
 def no_directions(mass: DiagonalMass, rank: int) -> LowRankMass:
-    """A diagonal mass in the form of a low-rank one, to be filled later.
-
-    Args:
-        mass: The diagonal.
-        rank: How many directions there will be room for.
-
-    Returns:
-        The same mass with unused directions.
-    """
+    """A diagonal mass in the form of a low-rank one, to be filled later."""
     unused = mass.scale.new_zeros(len(mass.scale), rank)
     return LowRankMass(mass.scale, unused, torch.ones_like(unused[0]))
 
@@ -161,12 +124,6 @@ def low_rank_mass(draws: Tensor, variance: Tensor, n: int, rank: int) -> LowRank
     weights than draws, most directions of large variance in the first half are chance; in the second they are not
     large. The median of the variances becomes part of the diagonal, and relative to it λ is shrunk to
     ``λ^(n/(n + 5))``; directions with λ outside [1/2, 2] are kept, the ``rank`` most extreme of them.
-
-    Args:
-        draws: Draws of a warm-up window, shape ``(M, K, P)`` with ``M K ≥ 4``.
-        variance: Variances of all of the window's draws, shape ``(P,)``.
-        n: How many draws ``variance`` comes from.
-        rank: R, the most directions to keep.
 
     Returns:
         The mass; unused directions are padded.

@@ -64,31 +64,11 @@ class NUTS:
         return Settings(self.warmup, self.target_accept, self.mass, self.rank, self.keep)
 
     def init(self, target: Density, data: Data | None, rng: torch.Generator, start: Start) -> ChainState:
-        """Start where the chains start.
-
-        Args:
-            target: The target.
-            data: The training data; None for a plain log-density.
-            rng: Randomness of transformations, drawn once, and of the first step sizes.
-            start: The chains' first weights.
-
-        Returns:
-            The first state.
-        """
+        """Start where the chains start."""
         return start_chains(self._settings, target, data, rng, start)
 
     def step(self, target: Density, state: ChainState, batch: Batch, rng: torch.Generator) -> tuple[ChainState, Info]:
-        """One transition of every chain.
-
-        Args:
-            target: Not used; the state holds its density.
-            state: The state before.
-            batch: Tells where the run stands.
-            rng: The randomness.
-
-        Returns:
-            The state after, and minus the mean log density.
-        """
+        """One transition of every chain."""
 
         def move(place: Place, step_size: Tensor, mass: Mass, rng: torch.Generator) -> Transition:
             return nuts(state.potential, place, step_size, mass, rng, max_depth=self.max_depth)
@@ -96,13 +76,5 @@ class NUTS:
         return advance(self._settings, move, state, batch, rng, most_depth=self.max_depth)
 
     def posterior(self, target: Density, state: ChainState) -> Draws:
-        """The draws.
-
-        Args:
-            target: The target.
-            state: The last state.
-
-        Returns:
-            The posterior, with the sampler's warnings.
-        """
+        """The draws."""
         return draws_of_chains(self._settings, target, state, most_depth=self.max_depth)

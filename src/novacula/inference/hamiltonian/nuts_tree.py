@@ -45,19 +45,7 @@ def nuts(
     *,
     max_depth: int = 10,
 ) -> Transition:
-    """One transition of every chain.
-
-    Args:
-        potential: The log density.
-        place: Where M chains stand; their log densities are finite.
-        step_size: One for each chain, shape ``(M,)``.
-        mass: The mass.
-        rng: The randomness.
-        max_depth: The most doublings.
-
-    Returns:
-        The transition.
-    """
+    """One transition of every chain; step_size ``(M,)``."""
     chains = len(step_size)
 
     def uniforms(depth: int) -> Tensor:
@@ -76,21 +64,7 @@ def grow(
     *,
     max_depth: int,
 ) -> Transition:
-    """One transition of every chain, given its randomness. A chain's result depends on its own row of it alone.
-
-    Args:
-        potential: The log density.
-        place: Where M chains stand; their log densities are finite.
-        step_size: One for each chain, shape ``(M,)``.
-        mass: The mass.
-        momentum: Whitened momenta, shape ``(M, P)``.
-        uniforms: From the depth d of a doubling, starting at 0, to uniform numbers of shape ``(M, 2^d + 2)``: the
-            direction (forwards below 1/2), whether the new half's draw is taken, and one for each new leaf.
-        max_depth: The most doublings.
-
-    Returns:
-        The transition.
-    """
+    """One transition of every chain, given its randomness. A chain's result depends on its own row of it alone."""
     tree = _Tree(place, momentum, step_size, mass, max_depth)
     growing = tree.chains
     for depth in range(max_depth):

@@ -60,42 +60,18 @@ class Transition:
 
 
 def place_at(potential: Potential, position: Tensor) -> Place:
-    """Evaluate the density where chains stand.
-
-    Args:
-        potential: The log density.
-        position: Shape ``(M, P)``.
-
-    Returns:
-        The place, in memory of its own.
-    """
+    """Evaluate the density where chains stand; position ``(M, P)``."""
     log_density, gradient = potential(position)
     return Place(position.clone(), log_density.clone(), gradient.clone())
 
 
 def energy_at(place: Place, momentum: Tensor) -> Tensor:
-    """The joint log density ``log p(q) − ½|z|²`` up to a constant.
-
-    Args:
-        place: Where chains stand.
-        momentum: Whitened momenta, shape ``(M, P)``.
-
-    Returns:
-        Shape ``(M,)``, float64.
-    """
+    """The joint log density ``log p(q) − ½|z|²`` up to a constant: momentum ``(M, P)`` to ``(M,)``."""
     return place.log_density.double() - momentum.square().sum(1).double() / 2
 
 
 def normal(like: Tensor, rng: torch.Generator) -> Tensor:
-    """Standard normal numbers, drawn where the generator lives.
-
-    Args:
-        like: A tensor of the shape, dtype and device wanted.
-        rng: The randomness.
-
-    Returns:
-        A tensor like ``like``.
-    """
+    """Standard normal numbers, drawn where the generator lives."""
     return torch.randn(like.shape, generator=rng, dtype=like.dtype, device=rng.device).to(like.device)
 
 
@@ -105,14 +81,6 @@ def leapfrog(
     """Follow the dynamics for a number of steps.
 
     A chain that meets a log density that is not finite stops there, and the potential is not asked about it again.
-
-    Args:
-        potential: The log density.
-        place: Where M chains start.
-        momentum: Whitened momenta, shape ``(M, P)``.
-        step_size: One for each chain, negative to go back in time; shape ``(M,)``.
-        mass: The mass.
-        steps: How many steps, at least 1.
 
     Returns:
         Where they end, and their momenta there. The log density of a chain that was stopped is ``−inf``.
@@ -152,21 +120,7 @@ def hmc(
     leapfrogs: int,
     jitter: float = 0.0,
 ) -> Transition:
-    """One transition of Hamiltonian Monte Carlo: fresh momenta, a trajectory of fixed length, a Metropolis step.
-
-    Args:
-        potential: The log density.
-        place: Where M chains stand.
-        step_size: One for each chain, shape ``(M,)``.
-        mass: The mass.
-        rng: The randomness.
-        leapfrogs: Leapfrog steps of a trajectory.
-        jitter: Step sizes are multiplied by ``1 + jitter · u`` with u uniform in (−1, 1), anew for each chain and
-            transition, so that no trajectory length keeps returning to where it began.
-
-    Returns:
-        The transition.
-    """
+    """One transition of Hamiltonian Monte Carlo: fresh momenta, a trajectory of fixed length, a Metropolis step."""
     momentum = normal(place.position, rng)
     u = torch.rand(2, len(step_size), generator=rng, dtype=torch.float64, device=rng.device).to(momentum.device)
     jittered = step_size * (1 + jitter * (2 * u[0] - 1)).to(step_size.dtype)

@@ -71,15 +71,7 @@ class Cycle:
     explore: float = 0.5
 
     def at(self, step: int, steps: int) -> tuple[float, bool]:
-        """The rate of a step, and whether noise is added in it.
-
-        Args:
-            step: The step, from 0.
-            steps: Steps of the run.
-
-        Returns:
-            A share of the peak rate, and whether the step samples.
-        """
+        """The rate of a step, and whether noise is added in it."""
         if self.cycles == 0:
             return min(1.0, 20 * (step + 1) / steps), True
         length = math.ceil(steps / self.cycles)
@@ -144,34 +136,14 @@ class SGLD:
             raise InputError("decay in [0, 1) and damping above 0", f"{self.decay}, {self.damping}", "leave them out")
 
     def init(self, target: Density, data: Data | None, rng: torch.Generator, start: Start) -> LangevinState:
-        """Start where the chains start.
-
-        Args:
-            target: The target.
-            data: The training data, kept by reference to compare predictions on.
-            rng: Randomness of the first guess at their steepest directions.
-            start: The chains' first weights.
-
-        Returns:
-            The first state.
-        """
+        """Start where the chains start."""
         second = {k: torch.zeros_like(w) for k, w in start.params.items()} if self.precondition else {}
         return _begin(self, start, second, data, rng)
 
     def step(
         self, target: Density, state: LangevinState, batch: Batch, rng: torch.Generator
     ) -> tuple[LangevinState, Info]:
-        """One step of every chain.
-
-        Args:
-            target: The target.
-            state: The state before.
-            batch: A minibatch, which the chains share.
-            rng: Randomness of transformations and noise.
-
-        Returns:
-            The state after, and the loss.
-        """
+        """One step of every chain."""
         losses, grads = loss_and_gradient(target, state.params, batch, rng)
         second, scale = state.second, None
         if self.precondition:
@@ -192,15 +164,7 @@ class SGLD:
         return _next(state, params, second, batch, noisy, losses, rate, steepness)
 
     def posterior(self, target: Density, state: LangevinState) -> Draws:
-        """The draws.
-
-        Args:
-            target: The target.
-            state: The last state.
-
-        Returns:
-            The posterior.
-        """
+        """The draws."""
         return draws_of(target, state.recorder, state.data)
 
     def _preconditioner(self, second: Params, step: int) -> Params:
@@ -247,34 +211,14 @@ class SGHMC:
             raise InputError("friction in (0, 1]", str(self.friction), "use 0.1, a momentum of 0.9")
 
     def init(self, target: Density, data: Data | None, rng: torch.Generator, start: Start) -> LangevinState:
-        """Start where the chains start, at rest.
-
-        Args:
-            target: The target.
-            data: The training data, kept by reference to compare predictions on.
-            rng: Randomness of the first guess at their steepest directions.
-            start: The chains' first weights.
-
-        Returns:
-            The first state.
-        """
+        """Start where the chains start, at rest."""
         rest = {k: torch.zeros_like(w) for k, w in start.params.items()}
         return _begin(self, start, rest, data, rng)
 
     def step(
         self, target: Density, state: LangevinState, batch: Batch, rng: torch.Generator
     ) -> tuple[LangevinState, Info]:
-        """One step of every chain.
-
-        Args:
-            target: The target.
-            state: The state before.
-            batch: A minibatch, which the chains share.
-            rng: Randomness of transformations and noise.
-
-        Returns:
-            The state after, and the loss.
-        """
+        """One step of every chain."""
         losses, grads = loss_and_gradient(target, state.params, batch, rng)
         share, noisy = Cycle(self.cycles, self.explore).at(batch.step, batch.steps)
         most = (2 * (2 - self.friction) * _WIDER, 2 * self.friction * _HOTTER)
@@ -288,15 +232,7 @@ class SGHMC:
         return _next(state, params, velocity, batch, noisy, losses, rate, steepness)
 
     def posterior(self, target: Density, state: LangevinState) -> Draws:
-        """The draws.
-
-        Args:
-            target: The target.
-            state: The last state.
-
-        Returns:
-            The posterior.
-        """
+        """The draws."""
         return draws_of(target, state.recorder, state.data)
 
 

@@ -53,15 +53,7 @@ class Steepness:
 
     @classmethod
     def unknown(cls, params: Params, rng: torch.Generator) -> Steepness:
-        """Random directions.
-
-        Args:
-            params: Stacked weights.
-            rng: Randomness.
-
-        Returns:
-            What is known before the first look.
-        """
+        """Random directions."""
         random = normal_like(params, rng)
         length = _norm(random)
         return cls(_times(1 / length, random), torch.zeros_like(length), torch.zeros_like(length))
@@ -69,18 +61,7 @@ class Steepness:
     def look(
         self, target: Density, params: Params, batch: Batch, rng: torch.Generator, scale: Params | None = None
     ) -> Steepness:
-        """One power iteration.
-
-        Args:
-            target: The target.
-            params: Stacked weights.
-            batch: A minibatch; without rows for a plain log-density, whose gradient has no noise.
-            rng: Randomness of transformations.
-            scale: A diagonal preconditioner G: what is then looked at is ``G^½ H G^½``.
-
-        Returns:
-            What is known now. A look that meets numbers that are not finite changes nothing.
-        """
+        """One power iteration."""
         seed = split(rng)
         roots = None if scale is None else {k: s.sqrt() for k, s in scale.items()}
         way = self.direction if roots is None else {k: roots[k] * v for k, v in self.direction.items()}
@@ -115,16 +96,7 @@ class Steepness:
         )
 
     def rate(self, total: int, length: float, noise: float) -> Tensor:
-        """The longest step that keeps both effects small.
-
-        Args:
-            total: N.
-            length: The most that ``hλ`` may be.
-            noise: The most that ``hNs²`` may be.
-
-        Returns:
-            ``h = 1/(λ/length + Ns²/noise)``, shape ``(M,)``; 1 for a density without curvature.
-        """
+        """The longest step that keeps both effects small, ``(M,)``."""
         inverse = self.curvature / length + total * self.noise / noise
         return torch.where(inverse > 0, 1 / inverse, 1.0)
 

@@ -29,14 +29,7 @@ class AdamState:
 
 
 def adam_init(params: Params) -> AdamState:
-    """Zero moments.
-
-    Args:
-        params: The tensors to optimise.
-
-    Returns:
-        The first state.
-    """
+    """Zero moments."""
     return AdamState(
         {k: torch.zeros_like(w) for k, w in params.items()}, {k: torch.zeros_like(w) for k, w in params.items()}, 0
     )
@@ -52,20 +45,7 @@ def adam_step(
     beta2: float = 0.999,
     eps: float = 1e-8,
 ) -> tuple[Params, AdamState]:
-    """One Adam step, ``w − lr · m̂ / (√v̂ + eps)``.
-
-    Args:
-        params: Tensors before the step; they are not changed.
-        grads: Gradients of the loss to minimise.
-        state: Moments before the step.
-        lr: The learning rate.
-        beta1: Decay of the first moment.
-        beta2: Decay of the second moment.
-        eps: Keeps the division finite.
-
-    Returns:
-        Tensors and state after the step.
-    """
+    """One Adam step, ``w − lr · m̂ / (√v̂ + eps)``."""
     names, count = list(params), state.count + 1
     w, g = [params[k] for k in names], [grads[k] for k in names]
     m = torch._foreach_lerp([state.m[k] for k in names], g, 1 - beta1)
@@ -92,20 +72,7 @@ def adam_step_(
     beta2: float = 0.999,
     eps: float = 1e-8,
 ) -> AdamState:
-    """`adam_step` in place: one pass over memory, which for many networks is several times as fast.
-
-    Args:
-        params: Tensors before the step; they are overwritten by those after it.
-        grads: Gradients of the loss to minimise.
-        state: Moments before the step; they are overwritten, so that this state must not be used again.
-        lr: The learning rate.
-        beta1: Decay of the first moment.
-        beta2: Decay of the second moment.
-        eps: Keeps the division finite.
-
-    Returns:
-        The state after the step.
-    """
+    """`adam_step` in place: one pass over memory, which for many networks is several times as fast."""
     by_device: dict[torch.device, list[str]] = {}
     for k, w in params.items():
         by_device.setdefault(w.device, []).append(k)
@@ -132,12 +99,6 @@ def adam_step_(
 
 def one_cycle(progress: float, *, warmup: float = 0.25, start: float = 0.04, end: float = 1e-4) -> float:
     """The one-cycle factor: cosine from ``start`` up to 1 at ``warmup``, and down to ``end``.
-
-    Args:
-        progress: The fraction of the run that is done, in [0, 1].
-        warmup: Where the peak lies.
-        start: The factor at the start.
-        end: The factor at the end.
 
     Returns:
         A factor for the peak learning rate.

@@ -60,43 +60,15 @@ class Ensemble:
         return self.method.batching
 
     def init(self, target: Density, data: Data | None, rng: torch.Generator, start: Start) -> Any:
-        """The method's first state, at more starts.
-
-        Args:
-            target: The target.
-            data: The training data.
-            rng: Randomness of the starts, and of the method.
-            start: The first weights of the first members.
-
-        Returns:
-            The method's first state.
-        """
+        """The method's first state, at more starts."""
         others = starts(target, start.members * self.members, split(rng))
         params = {k: torch.cat([w, others[k][start.members :]]) for k, w in start.params.items()}
         return self.method.init(target, data, rng, Start(params, start.steps))
 
     def step(self, target: Density, state: Any, batch: Batch, rng: torch.Generator) -> tuple[Any, Info]:
-        """The method's step.
-
-        Args:
-            target: The target.
-            state: The method's state.
-            batch: A minibatch, which all members see.
-            rng: Randomness.
-
-        Returns:
-            The state after, and what the method says about the step.
-        """
+        """The method's step."""
         return self.method.step(target, state, batch, rng)
 
     def posterior(self, target: Density, state: Any) -> Posterior:
-        """The mixture of the members' posteriors.
-
-        Args:
-            target: The target.
-            state: The last state.
-
-        Returns:
-            What the method makes of several members.
-        """
+        """The mixture of the members' posteriors."""
         return self.method.posterior(target, state)

@@ -41,44 +41,16 @@ class MAP:
     batching: Batching = field(default="mini", init=False, repr=False)
 
     def init(self, target: Density, data: Data | None, rng: torch.Generator, start: Start) -> MAPState:
-        """Start where the members start.
-
-        Args:
-            target: Not used.
-            data: Not used.
-            rng: Not used.
-            start: The members' first weights.
-
-        Returns:
-            The first state.
-        """
+        """Start where the members start."""
         return MAPState(start.params, adam_init(start.params))
 
     def step(self, target: Density, state: MAPState, batch: Batch, rng: torch.Generator) -> tuple[MAPState, Info]:
-        """One step of Adam on the negative log-posterior per example.
-
-        Args:
-            target: The target.
-            state: The state before.
-            batch: A minibatch.
-            rng: Randomness of the transformations.
-
-        Returns:
-            The state after, and the loss.
-        """
+        """One step of Adam on the negative log-posterior per example."""
         losses, grads = loss_and_gradient(target, state.params, batch, rng)
         factor = one_cycle(batch.progress) if self.schedule == "one-cycle" else 1.0
         params, adam = adam_step(state.params, grads, state.adam, self.lr * factor)
         return MAPState(params, adam), Info(float(losses.mean()))
 
     def posterior(self, target: Density, state: MAPState) -> Posterior:
-        """The point itself.
-
-        Args:
-            target: The target, which the point keeps.
-            state: The last state.
-
-        Returns:
-            A posterior of one point, or a mixture of the members' points.
-        """
+        """The point itself."""
         return mixture([Point(w, target) for w in unstack(state.params)])

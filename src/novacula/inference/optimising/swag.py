@@ -61,14 +61,7 @@ class Moments:
     count: int
 
     def add(self, point: Tensor) -> Moments:
-        """Take in one more point (Welford's update, which loses no digits where the variance is small).
-
-        Args:
-            point: Shape ``(M, P)``.
-
-        Returns:
-            The moments after, which share the ring with these.
-        """
+        """Take in one more point (Welford's update, which loses no digits where the variance is small)."""
         n = self.count + 1
         before = point - self.mean
         mean = self.mean + before / n
@@ -129,20 +122,7 @@ class SWAG:
             )
 
     def init(self, target: Density, data: Data | None, rng: torch.Generator, start: Start) -> SWAGState:
-        """Start where the members start, with no points.
-
-        Args:
-            target: Not used.
-            data: Not used.
-            rng: Not used.
-            start: The members' first weights.
-
-        Returns:
-            The first state.
-
-        Raises:
-            InputError: If the run is too short to collect two points, or they would take more than 4 GiB.
-        """
+        """Start where the members start, with no points."""
         first, _, n = self._plan(start.steps)
         if n < 2:
             raise InputError(
@@ -161,17 +141,7 @@ class SWAG:
         return SWAGState(start.params, adam_init(start.params), moments)
 
     def step(self, target: Density, state: SWAGState, batch: Batch, rng: torch.Generator) -> tuple[SWAGState, Info]:
-        """One step of Adam on the negative log-posterior per example, and perhaps a point.
-
-        Args:
-            target: The target.
-            state: The state before.
-            batch: A minibatch, which the members share.
-            rng: Randomness of the transformations.
-
-        Returns:
-            The state after, and the loss.
-        """
+        """One step of Adam on the negative log-posterior per example, and perhaps a point."""
         losses, grads = loss_and_gradient(target, state.params, batch, rng)
         first, every, n = self._plan(batch.steps)
         lr = self.swa_lr
@@ -185,18 +155,7 @@ class SWAG:
         return SWAGState(params, adam, moments), info
 
     def posterior(self, target: Density, state: SWAGState) -> Posterior:
-        """The Gaussian of the points, or a mixture of the members' Gaussians (MultiSWAG).
-
-        Args:
-            target: The target, which the posterior keeps.
-            state: The last state.
-
-        Returns:
-            A `LowRankGaussian`, or a `Mixture` of them.
-
-        Raises:
-            InputError: If fewer than two points were collected.
-        """
+        """The Gaussian of the points, or a mixture of the members' Gaussians (MultiSWAG)."""
         moments = state.moments
         if moments.count < 2:
             raise InputError("two points or more", str(moments.count), "run all steps")

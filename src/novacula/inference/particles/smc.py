@@ -120,21 +120,7 @@ class SMC:
             )
 
     def init(self, target: Density, data: Data | None, rng: torch.Generator, start: Start) -> SMCState:
-        """Draw the particles from the prior.
-
-        Args:
-            target: The target.
-            data: The training data; None for a plain log-density.
-            rng: Randomness of the particles, and of the transformations, which are fixed.
-            start: Tells how many populations there are; where it starts is not used.
-
-        Returns:
-            The first state.
-
-        Raises:
-            InputError: If the target has no prior or is tempered, or a prior that is not Gaussian meets elliptical
-                slice moves.
-        """
+        """Draw the particles from the prior."""
         prior = _prior_of(target)
         if self.move == "elliptical" and not isinstance(prior, (Gaussian, FanIn)):
             raise InputError("a Gaussian prior for elliptical slice moves", type(prior).__name__, "use move='hmc'")
@@ -149,17 +135,7 @@ class SMC:
         return SMCState(positions.unflatten(0, (m, -1)), values, zero, zero, step, data, full, alone, like)
 
     def step(self, target: Density, state: SMCState, batch: Batch, rng: torch.Generator) -> tuple[SMCState, Info]:
-        """Let some of the likelihood enter, draw the particles again, and move them.
-
-        Args:
-            target: The target.
-            state: The state before.
-            batch: Tells how far the run is.
-            rng: Randomness.
-
-        Returns:
-            The state after; ``Info.done`` once β is 1 in every population.
-        """
+        """Let some of the likelihood enter, draw the particles again, and move them."""
         log_likelihood = state.log_likelihood.nan_to_num(-math.inf, neginf=-math.inf)
         beta = _next_beta(log_likelihood, state.beta, self.target_ess)
         weights = (beta - state.beta)[:, None] * log_likelihood
@@ -181,15 +157,7 @@ class SMC:
         return after, Info(-float(values.mean()) / n, metrics, done=bool((beta >= 1).all()))
 
     def posterior(self, target: Density, state: SMCState) -> Draws:
-        """The particles; their ``stats`` hold every population's ``log_evidence`` (see `log_mean`).
-
-        Args:
-            target: The target.
-            state: The last state.
-
-        Returns:
-            The posterior, with the populations as chains.
-        """
+        """The particles; their ``stats`` hold every population's ``log_evidence`` (see `log_mean`)."""
         warnings: list[str] = []
         if bool((state.beta < 1).any()):
             warnings.append(
@@ -277,9 +245,6 @@ def log_mean(logs: Tensor) -> tuple[float, float]:
     The error is the spread of the estimates relative to their mean over √M, times the ratio of the 97.5 % quantiles of
     Student's t with M − 1 degrees of freedom and of the normal distribution, so that ± 1.96 standard errors are a 95 %
     interval although the spread of few estimates is itself uncertain.
-
-    Args:
-        logs: Logarithms of M estimates.
 
     Returns:
         The value, and its standard error, NaN for a single one.

@@ -79,17 +79,7 @@ class Flipout:
         return frozenset(name for c in self.calls for name in (c.weight, c.bias) if name is not None)
 
     def signs(self, members: int, examples: int, like: Tensor, rng: torch.Generator) -> Params:
-        """Random signs.
-
-        Args:
-            members: M.
-            examples: B.
-            like: Gives dtype and device.
-            rng: Randomness.
-
-        Returns:
-            By weight, ``r`` of shape ``(M, B, O)`` and ``s`` of shape ``(M, B, I)``.
-        """
+        """Random signs, ``(M, B, O)``."""
         found: Params = {}
         for call in self.calls:
             for kind, size in (("r", call.outputs), ("s", call.inputs)):
@@ -101,20 +91,7 @@ class Flipout:
         return found
 
     def average(self, params: Params, noise: Params, signs: Params, xs: Tensor) -> Tensor:
-        """Outputs averaged over transformed copies, ``f̄(w + δ_n, x_n)``.
-
-        Args:
-            params: Weights w.
-            noise: Perturbations δ of all of them.
-            signs: From `signs`, of one member.
-            xs: Inputs ``(B, S, …)``.
-
-        Returns:
-            Shape ``(B, C)``.
-
-        Raises:
-            RuntimeError: If the first axis of what a layer sees is not made of the examples.
-        """
+        """Outputs averaged over transformed copies, ``f̄(w + δ_n, x_n)``: xs ``(B, S, …)`` to ``(B, C)``."""
         covered = self.covered
         base = {k: w if k in covered else w + noise[k] for k, w in params.items()}
         modules = dict(self.forward.module.named_modules())
@@ -126,17 +103,7 @@ class Flipout:
             return self.forward.average(base, xs)
 
     def of_example(self, params: Params, noise: Params, signs: Params, n: int) -> Params:
-        """The weights that one example sees.
-
-        Args:
-            params: Weights.
-            noise: Perturbations.
-            signs: Signs, of one member.
-            n: The example.
-
-        Returns:
-            Weights.
-        """
+        """The weights that one example sees."""
         flipped = dict(noise)
         for call in self.calls:
             r, s = signs[f"r:{call.weight}"][n], signs[f"s:{call.weight}"][n]
@@ -151,16 +118,7 @@ class Flipout:
 
 
 def flipout(forward: Forward, params: Params, xs: Tensor) -> Flipout:
-    """Find out which layers can take part.
-
-    Args:
-        forward: The network.
-        params: The weights.
-        xs: A batch of inputs ``(B, S, …)``; up to three examples are used.
-
-    Returns:
-        The network, with the layers that agree with every example's own explicit weights, each and all together.
-    """
+    """Find out which layers can take part; xs ``(B, S, …)``."""
     xs = xs[:3].detach()
     rng = generator(0, "flipout")
 

@@ -113,20 +113,7 @@ class IVON:
             raise InputError("schedule='one-cycle' or 'constant'", repr(self.schedule), "leave it out")
 
     def init(self, target: Density, data: Data, rng: torch.Generator, start: Start) -> IVONState:
-        """Gaussians around where the members start.
-
-        Args:
-            target: The target.
-            data: The training data; only their number counts.
-            rng: Not used.
-            start: The members' first weights.
-
-        Returns:
-            The first state.
-
-        Raises:
-            InputError: If the target is a plain log-density, or its prior is not Gaussian.
-        """
+        """Gaussians around where the members start."""
         prior = network_target(target, "IVON").prior
         if not isinstance(prior, Gaussian | FanIn):
             raise InputError(
@@ -139,17 +126,7 @@ class IVON:
         return IVONState(start.params, hessian, momentum, 0, data.n)
 
     def step(self, target: Target, state: IVONState, batch: Batch, rng: torch.Generator) -> tuple[IVONState, Info]:
-        """One step.
-
-        Args:
-            target: The target.
-            state: The state before.
-            batch: A minibatch, which the members share.
-            rng: Randomness of transformations and draws.
-
-        Returns:
-            The state after, and the loss at the drawn weights.
-        """
+        """One step."""
         decay = _decay(target, state)
         sd = self._sd(target, state)
         xs = target.warp(batch.x, target.copies.train, rng)
@@ -185,15 +162,7 @@ class IVON:
         return new, Info(loss, {"lr": lr})
 
     def posterior(self, target: Target, state: IVONState) -> Posterior:
-        """The Gaussian, or a mixture of the members'.
-
-        Args:
-            target: The target, which the posterior keeps.
-            state: The last state.
-
-        Returns:
-            A `DiagonalGaussian`, or a `Mixture` of them.
-        """
+        """The Gaussian, or a mixture of the members'."""
         temperature = self.temperature or target.temperature
         first = {k: m[0] for k, m in state.mean.items()}
         warnings = many_weights(target, first, state.size, temperature, "independent Gaussians")

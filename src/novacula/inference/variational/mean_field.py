@@ -116,17 +116,7 @@ class MeanField:
             )
 
     def init(self, target: Density, data: Data, rng: torch.Generator, start: Start) -> MeanFieldState:
-        """Gaussians around where the members start.
-
-        Args:
-            target: The target.
-            data: The training data, on a few examples of which the layers are tried.
-            rng: Randomness of the transformations of these.
-            start: The members' first weights.
-
-        Returns:
-            The first state.
-        """
+        """Gaussians around where the members start."""
         network = Flipout(network_target(target, "MeanField").forward, ())
         if self.noise == "flipout":
             tried = network_target(target, "MeanField").warp(data.x[:3], 2, rng).detach()
@@ -137,17 +127,7 @@ class MeanField:
     def step(
         self, target: Target, state: MeanFieldState, batch: Batch, rng: torch.Generator
     ) -> tuple[MeanFieldState, Info]:
-        """One step of Adam on ``F/N``.
-
-        Args:
-            target: The target.
-            state: The state before.
-            batch: A minibatch, which the members share.
-            rng: Randomness of transformations and draws.
-
-        Returns:
-            The state after; the loss, and ``elbo``, the batch's estimate of ``−F`` in nats, averaged over the members.
-        """
+        """One step of Adam on ``F/N``."""
         losses, elbo, grads = self.gradient(target, state, batch, rng)
         factor = one_cycle(batch.progress) if self.schedule == "one-cycle" else 1.0
         mean, adam_mean = adam_step(
@@ -212,15 +192,7 @@ class MeanField:
         return losses, elbo, grads
 
     def posterior(self, target: Target, state: MeanFieldState) -> Posterior:
-        """The Gaussian, or a mixture of the members'.
-
-        Args:
-            target: The target, which the posterior keeps.
-            state: The last state.
-
-        Returns:
-            A `DiagonalGaussian`, or a `Mixture` of them.
-        """
+        """The Gaussian, or a mixture of the members'."""
         shared = [k for k in state.mean if k not in state.network.covered]
         temperature = self.temperature or target.temperature
         first = {k: m[0] for k, m in state.mean.items()}

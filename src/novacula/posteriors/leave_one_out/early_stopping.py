@@ -26,15 +26,6 @@ def stopping_precision(
     With random transformations G is noisy. A τ that is too small makes leave-one-out move the means much too far, so
     the mean of several draws is raised by two standard errors.
 
-    Args:
-        target: The target; its network holds the first weights w₀.
-        params: Trained weights w.
-        data: The training data, all of which the gradient takes.
-        x: Some of the inputs, over which the inner product sums.
-        y: Their labels.
-        copies: S.
-        seed: Seed of the transformations.
-
     Returns:
         A number of at least 0; 0 where the weights are where they started.
     """
@@ -71,12 +62,6 @@ def full_gradient(target: Target, params: Params, data: Data, *, seed: int) -> P
 
     Many copies of many examples are more than a diagnosis is worth: beyond `INPUTS` transformed inputs there are fewer
     copies, though never fewer examples, whose gradients would no longer cancel.
-
-    Args:
-        target: The target.
-        params: The weights.
-        data: The data.
-        seed: Seed of the transformations.
 
     Returns:
         The gradient by name.

@@ -78,15 +78,7 @@ class LeaveOneOut:
 
     @torch.no_grad()
     def log_prob(self, temperature: float = 0.0, *, rule: Rule | None = None) -> Tensor:
-        """The log predictive density of each example by the others.
-
-        Args:
-            temperature: Factor of the variance; 0 is the point estimate.
-            rule: Another way to make the predictive.
-
-        Returns:
-            Shape ``(M,)``, in nats.
-        """
+        """The log predictive density of each example by the others, ``(M,)``."""
         if temperature == 0:
             return self.likelihood.log_prob(self.mean, self.y)
         rule = rule or self.rule
@@ -94,26 +86,12 @@ class LeaveOneOut:
         return log_predictive(rule, self.likelihood, self.mean, temperature * self.variance, self.y, draws)
 
     def compare(self, temperature: float) -> tuple[float, float, float]:
-        """The predictive at a temperature beside the point estimate.
-
-        Args:
-            temperature: Factor of the variance.
-
-        Returns:
-            The predictive's mean log-density, the point estimate's, and the standard error of their difference.
-        """
+        """The predictive at a temperature beside the point estimate."""
         mine, point = self.log_prob(temperature), self.log_prob()
         return float(mine.mean()), float(point.mean()), float((mine - point).std()) / len(mine) ** 0.5
 
     def reservation(self, temperature: float) -> str | None:
-        """A warning where the predictive is worse than the point estimate.
-
-        Args:
-            temperature: Factor of the variance.
-
-        Returns:
-            A sentence with both numbers, if the predictive is worse by more than one standard error; else None.
-        """
+        """A warning where the predictive is worse than the point estimate."""
         mine, point, stderr = self.compare(temperature)
         if not point - mine > stderr:
             return None
@@ -125,16 +103,7 @@ class LeaveOneOut:
 
 
 def without_self(h: Tensor, factor: Tensor, cut: float = CUT) -> tuple[Tensor, int]:
-    """``(h⁻¹ − L Lᵀ)⁻¹``, the outputs' variance without their own example.
-
-    Args:
-        h: Leverages ``J Σ Jᵀ``, shape ``(M, C, C)``.
-        factor: ``L``, shape ``(M, C, K)``.
-        cut: The largest eigenvalue of ``Lᵀ h L`` that is believed; larger ones are cut off there.
-
-    Returns:
-        Shape ``(M, C, C)``, float64, and for how many examples something was cut off.
-    """
+    """``(h⁻¹ − L Lᵀ)⁻¹``, the outputs' variance without their own example; h ``(M, C, C)``, factor ``(M, C, K)``."""
     h, factor = h.double(), factor.double()
     values, vectors = torch.linalg.eigh(factor.mT @ h @ factor)
     beyond = int((values > cut).any(1).sum())

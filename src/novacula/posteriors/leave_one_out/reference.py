@@ -99,28 +99,12 @@ class Reference:
         return replace(self, **first)
 
     def problem(self, data: Data, *, seed: int) -> Problem:
-        """The curvature problem of the reference's examples, which stand for all.
-
-        Args:
-            data: The training data.
-            seed: Seed of the transformations.
-
-        Returns:
-            The problem, scaled to N examples.
-        """
+        """The curvature problem of the reference's examples, which stand for all."""
         part = data if len(self.y) == data.n else data.with_values(self.x, self.y)
         return self.target.problem(self.params, part, seed=seed, copies=self.copies, total=data.n)
 
     def of(self, curvature: Curvature, *, rule: Rule | None = None) -> LeaveOneOut:
-        """The leave-one-out posteriors of a structure.
-
-        Args:
-            curvature: The structure, of the same problem.
-            rule: How predictives are made; by default `default_rule`.
-
-        Returns:
-            The posteriors at temperature 1.
-        """
+        """The leave-one-out posteriors of a structure."""
         covariance = covariance_of(self.target, self.params, curvature)
         h = variance_at(self.target, covariance, self.x, copies=self.copies, seed=self.seed).double()
         if curvature.structure in KNOWS_EXAMPLES:
@@ -139,21 +123,7 @@ def reference(
     copies: int | None = None,
     curvature: Curvature | None = None,
 ) -> Reference:
-    """Find where the outputs of training examples would be without each.
-
-    Args:
-        target: The target.
-        params: Trained weights.
-        data: The training data.
-        seed: Seed of the choice of examples and of the transformations.
-        examples: At most this many examples, drawn at random; fewer where outputs or copies are
-            many.
-        copies: S; by default ``target.copies.evidence``.
-        curvature: An exact or last-layer curvature of all of ``data``, where there is one already.
-
-    Returns:
-        The reference.
-    """
+    """Find where the outputs of training examples would be without each."""
     copies = 1 if target.invariance is None else copies or target.copies.evidence
     with torch.no_grad():
         outputs = target.forward.average(params, data.x[:1].unsqueeze(1)).shape[1]
@@ -181,15 +151,7 @@ def reference(
 
 
 def leading(factor: Tensor, columns: int) -> Tensor:
-    """The best approximation of ``L Lᵀ`` with few columns.
-
-    Args:
-        factor: ``L``, shape ``(M, C, K)``.
-        columns: How many columns to keep.
-
-    Returns:
-        Shape ``(M, C, min(columns, K))``.
-    """
+    """The best approximation of ``L Lᵀ`` with few columns: factor ``(M, C, K)`` to ``(M, C, min(columns, K))``."""
     if columns >= factor.shape[2]:
         return factor
     values, vectors = torch.linalg.eigh(factor @ factor.mT)
@@ -197,34 +159,13 @@ def leading(factor: Tensor, columns: int) -> Tensor:
 
 
 def covariance_of(target: Target, params: Params, curvature: Curvature, *, extra: float = 0.0) -> Covariance:
-    """The posterior covariance of a curvature's parameters.
-
-    Args:
-        target: Gives the prior.
-        params: The weights.
-        curvature: The curvature.
-        extra: Added to the prior's precision.
-
-    Returns:
-        The covariance at temperature 1.
-    """
+    """The posterior covariance of a curvature's parameters."""
     precision = target.prior.precision(params)
     return curvature.covariance({k: precision[k].detach() + extra for k in curvature.names})
 
 
 def variance_at(target: Target, covariance: Covariance, x: Tensor, *, copies: int, seed: int) -> Tensor:
-    """``J Σ Jᵀ`` of outputs averaged over fixed transformations.
-
-    Args:
-        target: Gives the invariance.
-        covariance: Σ.
-        x: Inputs, shape ``(M, …)``.
-        copies: S.
-        seed: Seed of the transformations.
-
-    Returns:
-        Shape ``(M, C, C)``.
-    """
+    """``J Σ Jᵀ`` of outputs averaged over fixed transformations: x ``(M, …)`` to ``(M, C, C)``."""
     parts = x.split(default_chunk(target, copies))
     return torch.cat([covariance.variance(fixed_copies(target, part, copies, seed)).detach() for part in parts])
 

@@ -9,17 +9,7 @@ from novacula.core.errors import InputError
 
 
 def check_alpha(alpha: float) -> Fraction:
-    """The share of labels that may be missed, as the decimal that its user wrote.
-
-    Args:
-        alpha: The share.
-
-    Returns:
-        The fraction, 1/10 for 0.1.
-
-    Raises:
-        InputError: If it is not between 0 and 1.
-    """
+    """The share of labels that may be missed, as the decimal that its user wrote."""
     if not 0 < alpha < 1:
         raise InputError("alpha between 0 and 1", f"{alpha}", "use 0.1 for sets that hold 90 % of the labels")
     return Fraction(repr(float(alpha)))
@@ -27,11 +17,6 @@ def check_alpha(alpha: float) -> Fraction:
 
 def rank(n: int, alpha: float, where: str = "") -> int:
     """``⌈(n + 1)(1 − α)⌉``, which of n scores bounds the sets, counted from 1 and from the smallest.
-
-    Args:
-        n: The number of scores.
-        alpha: The share of labels that may be missed.
-        where: Whose scores they are, for the message.
 
     Returns:
         A number from 1 to n.

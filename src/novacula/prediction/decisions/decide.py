@@ -131,22 +131,7 @@ def decide(
     tau: float | None = None,
     draws: int = DRAWS,
 ) -> Decision | PointDecision:
-    """The action with the least expected loss; `Predictive.decide` describes the arguments.
-
-    Args:
-        predictive: What is known of the labels.
-        loss: Costs, a function, or a name.
-        actions: Candidates for a function, names for costs.
-        abstain: The cost of not acting; None to forbid it.
-        tau: The level of ``"pinball"``.
-        draws: Draws of the labels for a function, where they are not classes.
-
-    Returns:
-        The decision.
-
-    Raises:
-        InputError: If the loss does not fit the task, is not finite, or has another shape, or an option is wrong.
-    """
+    """The action with the least expected loss; `Predictive.decide` describes the arguments."""
     if abstain is not None and not 0 <= abstain < math.inf:
         raise InputError("a cost of abstaining that is 0 or more", f"{abstain}", "leave it out to forbid abstaining")
     if (tau is not None) != (isinstance(loss, str) and loss == "pinball") or (tau is not None and not 0 < tau < 1):

@@ -26,20 +26,7 @@ RELATIVE = frozenset({"rmse", "crps"})
 
 
 def by_example(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:
-    """Each example's part in every score.
-
-    Args:
-        predictive: Predictions for N inputs.
-        y: Their labels.
-
-    Returns:
-        ``accuracy``, ``nll``, ``brier``, ``ece`` for classes and multilabel, ``rmse``, ``nll``, ``crps`` for
-        measurements, ``loss`` for a loss without a density; each of shape ``(N,)``, float64, its mean what
-        `novacula.prediction.evaluate` gives.
-
-    Raises:
-        InputError: If the labels do not fit.
-    """
+    """Each example's part in every score, ``(N,)``."""
     y = predictive.labels(y)
     likelihood = predictive.likelihood
     found: dict[str, Tensor] = {}
@@ -59,18 +46,7 @@ def by_example(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:
 
 
 def default_metric(metric: str | None, available: dict[str, Tensor]) -> str:
-    """The score that decides.
-
-    Args:
-        metric: Its name; by default ``"nll"``, and ``"loss"`` where there is no density.
-        available: Scores that there are.
-
-    Returns:
-        The name.
-
-    Raises:
-        InputError: If there is no such score.
-    """
+    """The score that decides."""
     chosen = metric or ("nll" if "nll" in available else "loss")
     if chosen not in available:
         raise InputError(f"a metric among {', '.join(available)}", repr(metric), "leave it out for the default")
@@ -78,15 +54,7 @@ def default_metric(metric: str | None, available: dict[str, Tensor]) -> str:
 
 
 def worth(metric: str, value: float) -> float:
-    """The least difference of a score that is worth speaking of: a thousandth, of the value for scores with units.
-
-    Args:
-        metric: The score.
-        value: What it is about.
-
-    Returns:
-        A difference.
-    """
+    """The least difference of a score that is worth speaking of: a thousandth, of the value for scores with units."""
     return 1e-3 * (abs(value) if metric in RELATIVE and math.isfinite(value) else 1.0)
 
 

@@ -40,19 +40,7 @@ def bands(
     x: np.ndarray | None = None,
     names: Sequence[str] = (),
 ) -> list[Picture]:
-    """One figure for each column of the target, up to four: over the input where it is one number, else by example.
-
-    Args:
-        quantiles: Predicted quantiles ``(Q, N, D)``.
-        levels: Their levels ``(Q,)``, .05, .25, .5, .75 and .95 among them.
-        y: Values ``(N, D)``.
-        mean: Predicted means ``(N, D)``.
-        x: Inputs ``(N, 1)``, where they are one-dimensional.
-        names: The columns' names.
-
-    Returns:
-        The figures; empty where a level is missing, the shapes do not fit, or something is not finite.
-    """
+    """One figure for each column of the target, up to four: over the input where it is one number, else by example."""
     if not y.size or len(mean) != len(y):
         return []
     y, mean = y.reshape(len(y), -1), mean.reshape(len(mean), -1)

@@ -106,50 +106,21 @@ def style() -> Iterator[None]:
 
 
 def canvas(height: float, width: float = WIDTH) -> Figure:
-    """An empty figure measured in CSS pixels, without pyplot and its global state.
-
-    Args:
-        height: Height in CSS pixels.
-        width: Width in CSS pixels.
-
-    Returns:
-        The figure.
-    """
+    """An empty figure measured in CSS pixels, without pyplot and its global state."""
     return Figure(figsize=(width / 72, height / 72), dpi=72)
 
 
 def panel(
     figure: Figure, *, left: float = 48, right: float = 12, bottom: float = 40, top: float = 12, **options: object
 ) -> Axes:
-    """Axes with margins in CSS pixels.
-
-    Args:
-        figure: The figure.
-        left: Left margin.
-        right: Right margin.
-        bottom: Bottom margin.
-        top: Top margin.
-        options: Passed on to ``add_axes``.
-
-    Returns:
-        The axes.
-    """
+    """Axes with margins in CSS pixels."""
     width, height = figure.get_size_inches() * 72
     box = (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
     return figure.add_axes(box, **options)  # type: ignore[arg-type]
 
 
 def svg(figure: Figure, name: str, alt: str) -> str:
-    """Turn a figure into an inline ``<svg>`` element.
-
-    Args:
-        figure: The figure, drawn within `style`.
-        name: The prefix of its identifiers.
-        alt: Its text alternative.
-
-    Returns:
-        Markup without prolog, metadata, dates or fonts.
-    """
+    """Turn a figure into an inline ``<svg>`` element."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", dpi=216, metadata={"Date": None})
     text = buffer.getvalue()
@@ -172,13 +143,7 @@ def svg(figure: Figure, name: str, alt: str) -> str:
 
 
 def quiet(axes: Axes, title: str = "", *, grid: bool = True) -> None:
-    """Take away what a figure can be read without: the left spine and tick marks.
-
-    Args:
-        axes: The axes.
-        title: What is measured upwards.
-        grid: Whether horizontal lines guide the eye.
-    """
+    """Take away what a figure can be read without: the left spine and tick marks."""
     if grid:
         axes.grid(axis="y")
     axes.spines["left"].set_visible(False)
@@ -192,17 +157,7 @@ def quiet(axes: Axes, title: str = "", *, grid: bool = True) -> None:
 def bars(
     axes: Axes, x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: object, *, width: float, alpha: float
 ) -> None:
-    """Vertical lines, as a single path: a tenth of the size of separate ones.
-
-    Args:
-        axes: The axes.
-        x: Where, shape ``(n,)``.
-        low: Their lower ends.
-        high: Their upper ends.
-        colour: Their colour.
-        width: Their width in CSS pixels.
-        alpha: Their opacity.
-    """
+    """Vertical lines, as a single path: a tenth of the size of separate ones; x ``(n,)``."""
     gap = np.full(len(x), math.nan)
     across, up = np.stack([x, x, gap], 1).ravel(), np.stack([low, high, gap], 1).ravel()
     (line,) = axes.plot(across, up, color=colour, linewidth=width, alpha=alpha, solid_capstyle="butt")  # type: ignore[arg-type]
@@ -211,11 +166,6 @@ def bars(
 
 def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Where to label a logarithmic axis: whole decades where there are three or more, else 1-2-5 steps.
-
-    Args:
-        low: The logarithm to base 10 of its lower end.
-        high: That of its upper end.
-        most: How many labels fit.
 
     Returns:
         Values, not logarithms.
@@ -233,26 +183,12 @@ def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def tick_texts(ticks: list[float]) -> list[str]:
-    """Labels of ticks, as plain numbers.
-
-    Args:
-        ticks: Their values.
-
-    Returns:
-        Texts.
-    """
+    """Labels of ticks, as plain numbers."""
     return [significant(t, 2) for t in ticks]
 
 
 def direct_labels(axes: Axes, ends: list[tuple[float, str, str]], *, x: float, gap: float) -> None:
-    """Write labels beside the ends of lines, moved apart so that none overlap.
-
-    Args:
-        axes: The axes.
-        ends: For each line its height at the end, its label and its colour.
-        x: Where the labels start, in data units.
-        gap: The smallest distance between two labels, in data units.
-    """
+    """Write labels beside the ends of lines, moved apart so that none overlap."""
     placed = spread([y for y, _, _ in ends], gap)
     floor = axes.get_ylim()[0]
     for i in sorted(range(len(placed)), key=placed.__getitem__):
@@ -266,10 +202,6 @@ def direct_labels(axes: Axes, ends: list[tuple[float, str, str]], *, x: float, g
 
 def spread(heights: list[float], gap: float) -> list[float]:
     """Move numbers apart until neighbours are at least ``gap`` apart, each cluster keeping its centre.
-
-    Args:
-        heights: The numbers.
-        gap: The smallest distance.
 
     Returns:
         New numbers, in the order of the old.

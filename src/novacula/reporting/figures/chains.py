@@ -37,14 +37,7 @@ _FEWEST = 10  # draws of a chain, below which ranks say nothing
 
 
 def trace(log_density: np.ndarray) -> Picture | None:
-    """The log-density along each chain.
-
-    Args:
-        log_density: Shape ``(M, K)``, in nats.
-
-    Returns:
-        The figure; None for fewer than four draws a chain, or where some are not finite.
-    """
+    """The log-density along each chain; log_density ``(M, K)``."""
     if log_density.ndim != 2 or log_density.shape[1] < 4 or not np.isfinite(log_density).all():
         return None
     (m, k), values = log_density.shape, log_density.astype(float)
@@ -77,14 +70,7 @@ def trace(log_density: np.ndarray) -> Picture | None:
 
 
 def rank_plot(log_density: np.ndarray) -> Picture | None:
-    """For each chain a histogram of the ranks of its log-densities among those of all chains.
-
-    Args:
-        log_density: Shape ``(M, K)``.
-
-    Returns:
-        The figure; None for one chain, for fewer than ten draws a chain, or where some are not finite.
-    """
+    """For each chain a histogram of the ranks of its log-densities among those of all chains."""
     if log_density.ndim != 2 or not np.isfinite(log_density).all():
         return None
     m, k = log_density.shape

@@ -31,16 +31,7 @@ _LARGEST = 300
 
 
 def confusion(mean: np.ndarray, y: np.ndarray, classes: Sequence[str] | None = None) -> Picture | None:
-    """The confusion matrix of test predictions.
-
-    Args:
-        mean: Class probabilities ``(N, C)``.
-        y: Classes ``(N,)``.
-        classes: The classes' names.
-
-    Returns:
-        The figure; None without predictions, for labels that are not classes, and beyond 300 classes.
-    """
+    """The confusion matrix of test predictions; mean ``(N, C)``, y ``(N,)``."""
     if y.ndim != 1 or mean.ndim != 2 or not len(mean) or not 2 <= mean.shape[1] <= _LARGEST:
         return None
     counts = count_confusions(mean, y)

@@ -38,14 +38,7 @@ _STEP = math.log10((MOST_RHAT - 1) / (AIM_RHAT - 1)) / 3  # so that both marks a
 
 
 def rhats(rhat: np.ndarray) -> Picture | None:
-    """How R-hat is distributed over what was examined, by its distance from 1 on a logarithmic axis.
-
-    Args:
-        rhat: Shape ``(Q,)``; NaN where a quantity does not vary.
-
-    Returns:
-        The figure; None for fewer than two known values, which a table says better.
-    """
+    """How R-hat is distributed over what was examined, by its distance from 1 on a logarithmic axis; rhat ``(Q,)``."""
     known = rhat[~np.isnan(rhat)].astype(float)
     if len(known) < 2:
         return None
@@ -88,15 +81,7 @@ def rhats(rhat: np.ndarray) -> Picture | None:
 
 
 def sizes(bulk: np.ndarray, tail: np.ndarray | None = None) -> Picture | None:
-    """How effective sample sizes are distributed over what was examined, on a logarithmic axis.
-
-    Args:
-        bulk: Sizes for the centre of each distribution ``(Q,)``; NaN where a quantity does not vary.
-        tail: Those for its 5 % and 95 % quantiles ``(Q,)``.
-
-    Returns:
-        The figure; None for fewer than two known values.
-    """
+    """How effective sample sizes are distributed over what was examined, on a logarithmic axis."""
     series = [("bulk", bulk, ACCENT), *([("tail", tail, SECOND)] if tail is not None else [])]
     known = [(name, v[np.isfinite(v) & (v > 0)].astype(float), colour) for name, v, colour in series]
     known = [(name, v, colour) for name, v, colour in known if len(v) >= 2]

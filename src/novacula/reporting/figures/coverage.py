@@ -11,16 +11,7 @@ _LEVELS = np.linspace(0.05, 0.95, 19)
 
 
 def coverage(mean: np.ndarray, sd: np.ndarray, y: np.ndarray) -> Picture | None:
-    """The share of test values within central normal intervals, by the intervals' level.
-
-    Args:
-        mean: Predicted means ``(N, D)``.
-        sd: Predicted standard deviations, of the same shape.
-        y: Values, of the same shape.
-
-    Returns:
-        The figure, or None without predictions.
-    """
+    """The share of test values within central normal intervals, by the intervals' level; mean ``(N, D)``."""
     if not y.size:
         return None
     reached = central_levels(mean, sd, y).ravel()

@@ -17,15 +17,7 @@ _FRAME = 0.5  # half the side of the untransformed square
 
 
 def glyph(name: str, eta: float) -> str:
-    """Draw one extent.
-
-    Args:
-        name: Its name.
-        eta: Its value.
-
-    Returns:
-        An inline ``<svg>`` element.
-    """
+    """Draw one extent."""
     with style():
         figure = canvas(SIZE, SIZE)
         axes = figure.add_axes((0, 0, 1, 1))

@@ -34,16 +34,7 @@ class Group:
 
 
 def edges_of(values: Sequence[np.ndarray], bins: int, low: float | None = None) -> np.ndarray:
-    """Bins of equal width that hold all values.
-
-    Args:
-        values: Arrays of finite values, not all empty.
-        bins: How many bins.
-        low: Where to start; by default at the smallest value.
-
-    Returns:
-        Edges, one more than bins.
-    """
+    """Bins of equal width that hold all values."""
     every = np.concatenate([v.ravel() for v in values]).astype(float)
     start, end = float(every.min()) if low is None else low, float(every.max())
     if not end - start > 1e-9 * max(abs(start), abs(end)):
@@ -53,15 +44,7 @@ def edges_of(values: Sequence[np.ndarray], bins: int, low: float | None = None) 
 
 
 def stacked(rows: int, height: float) -> tuple[Figure, list[Axes]]:
-    """Panels one above the other, with room for a title above each.
-
-    Args:
-        rows: How many.
-        height: The height of each in CSS pixels.
-
-    Returns:
-        The figure and its panels from top to bottom.
-    """
+    """Panels one above the other, with room for a title above each."""
     step = height + _TITLE
     total = rows * step + _BOTTOM
     figure = canvas(total)
@@ -73,17 +56,7 @@ def stacked(rows: int, height: float) -> tuple[Figure, list[Axes]]:
 
 
 def histogram(axes: Axes, group: Group, edges: np.ndarray, *, labelled: bool) -> np.ndarray:
-    """Draw the share of a group in each bin.
-
-    Args:
-        axes: The panel.
-        group: What to draw.
-        edges: The bins.
-        labelled: Whether this panel bears the labels of the common axis.
-
-    Returns:
-        The shares.
-    """
+    """Draw the share of a group in each bin."""
     share = np.bincount(binned(group.values, edges), minlength=len(edges) - 1) / max(len(group.values), 1)
     steps(axes, share, edges, group.colour)
     peak = max(float(share.max()), 1e-3)
@@ -94,15 +67,7 @@ def histogram(axes: Axes, group: Group, edges: np.ndarray, *, labelled: bool) ->
 
 
 def steps(axes: Axes, heights: np.ndarray, edges: np.ndarray, colour: str, *, fill: bool = True) -> None:
-    """Draw bins as one outline, with nothing where they are empty.
-
-    Args:
-        axes: The panel.
-        heights: The bins' heights.
-        edges: Their edges, one more.
-        colour: Their colour.
-        fill: Whether to fill them with a lighter tone.
-    """
+    """Draw bins as one outline, with nothing where they are empty."""
     if fill:
         tone, alpha = (FAINT, 1.0) if colour == ACCENT else (colour, 0.25)
         axes.stairs(heights, edges, fill=True, color=tone, alpha=alpha, linewidth=0)
@@ -110,14 +75,7 @@ def steps(axes: Axes, heights: np.ndarray, edges: np.ndarray, colour: str, *, fi
 
 
 def finish(axes: Axes, title: str, colour: str, *, labelled: bool) -> None:
-    """Give a panel its title, and take the axis labels from all but the lowest.
-
-    Args:
-        axes: The panel.
-        title: Its title.
-        colour: The title's colour.
-        labelled: Whether it is the lowest.
-    """
+    """Give a panel its title, and take the axis labels from all but the lowest."""
     quiet(axes)
     axes.set_title(title, color=colour, pad=7)
     if not labelled:

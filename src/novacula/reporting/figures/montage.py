@@ -14,15 +14,7 @@ _WIDTH = 880
 
 
 def montage(original: np.ndarray, transformed: np.ndarray) -> Picture | None:
-    """Show originals in the first column and transformed copies to their right.
-
-    Args:
-        original: Images ``(n, C, H, W)``, or signals ``(n, C, T)``.
-        transformed: The same with a second axis of copies, ``(n, k, …)``.
-
-    Returns:
-        The figure; None if the arrays hold neither images nor signals.
-    """
+    """Show originals in the first column and transformed copies to their right."""
     rows, columns = min(len(original), _ROWS), min(transformed.shape[1], _COLUMNS)
     if original.ndim not in (3, 4) or transformed.ndim != original.ndim + 1 or rows == 0 or columns == 0:
         return None

@@ -24,16 +24,7 @@ _SCORES = {
 
 
 def ood(usual: np.ndarray, foreign: np.ndarray, found: Mapping[str, Any] | None = None) -> Picture | None:
-    """Histograms of a score on test and foreign inputs.
-
-    Args:
-        usual: The test inputs' scores ``(N,)``; larger is stranger.
-        foreign: The foreign inputs' scores ``(n,)``.
-        found: What the run says of them: ``name``, ``score``, ``auroc``, ``fpr95``.
-
-    Returns:
-        The figure; None without scores of both, or with some that are not finite.
-    """
+    """Histograms of a score on test and foreign inputs; usual ``(N,)``, foreign ``(n,)``."""
     usual, foreign, found = usual.ravel().astype(float), foreign.ravel().astype(float), found or {}
     if not usual.size or not foreign.size or not (np.isfinite(usual).all() and np.isfinite(foreign).all()):
         return None

@@ -26,14 +26,7 @@ _LONGEST = 24
 
 
 def precision(values: Mapping[str, float | None]) -> Picture | None:
-    """One mark for each tensor, in the network's order, on a logarithmic axis.
-
-    Args:
-        values: Precision by tensor.
-
-    Returns:
-        The figure; None for fewer than two tensors, which a sentence says better.
-    """
+    """One mark for each tensor, in the network's order, on a logarithmic axis."""
     found = {k: float(v) for k, v in values.items() if v is not None and math.isfinite(v) and v > 0}
     if len(found) < 2:
         return None

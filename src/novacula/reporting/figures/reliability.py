@@ -26,17 +26,7 @@ _HEIGHT, _COUNTS = 430, 96
 def reliability(
     mean: np.ndarray, y: np.ndarray, point: np.ndarray | None = None, *, chosen: str = "chosen predictive"
 ) -> Picture | None:
-    """The reliability diagram of test predictions.
-
-    Args:
-        mean: Class probabilities ``(N, C)``, or label probabilities.
-        y: Classes ``(N,)``, or labels ``(N, C)`` of 0 and 1.
-        point: The point estimate's probabilities, for comparison.
-        chosen: What the predictive is called.
-
-    Returns:
-        The figure, or None without predictions.
-    """
+    """The reliability diagram of test predictions; mean ``(N, C)``, y ``(N,)``."""
     if not len(mean):
         return None
     bins = calibration(*confidence(mean, y))

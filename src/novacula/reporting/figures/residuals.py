@@ -32,17 +32,7 @@ MOST_COLUMNS = 4
 def residuals(
     mean: np.ndarray, y: np.ndarray, sd: np.ndarray | None = None, names: Sequence[str] = ()
 ) -> list[Picture]:
-    """One figure for each column of the target, up to four.
-
-    Args:
-        mean: Predicted means ``(N, D)``.
-        y: Values ``(N, D)``.
-        sd: Predicted standard deviations ``(N, D)``.
-        names: The columns' names.
-
-    Returns:
-        The figures; empty without predictions.
-    """
+    """One figure for each column of the target, up to four; mean ``(N, D)``, y ``(N, D)``, sd ``(N, D)``."""
     mean, y = mean.reshape(len(mean), -1), y.reshape(len(y), -1)
     if not len(mean) or mean.shape != y.shape:
         return []
@@ -61,16 +51,7 @@ def residuals(
 
 
 def column_name(names: Sequence[str], d: int, size: int) -> str:
-    """What a column of the target is called.
-
-    Args:
-        names: The columns' names, if known.
-        d: The column.
-        size: How many there are.
-
-    Returns:
-        Its name or number; empty for an only column without a name.
-    """
+    """What a column of the target is called."""
     return str(names[d]) if len(names) == size else ("" if size == 1 else f"target {d + 1}")
 
 

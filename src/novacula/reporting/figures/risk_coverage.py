@@ -18,17 +18,7 @@ _KEPT = 0.8  # the coverage that the caption speaks of
 def risk_coverage(
     mean: np.ndarray, y: np.ndarray, point: np.ndarray | None = None, *, chosen: str = "chosen predictive"
 ) -> Picture | None:
-    """The risk–coverage curve of test predictions.
-
-    Args:
-        mean: Class probabilities ``(N, C)``, or label probabilities.
-        y: Classes ``(N,)``, or labels ``(N, C)`` of 0 and 1.
-        point: The point estimate's probabilities, for comparison.
-        chosen: What the predictive is called.
-
-    Returns:
-        The figure; None without predictions, or with some that are not finite.
-    """
+    """The risk–coverage curve of test predictions; mean ``(N, C)``, y ``(N,)``."""
     if not len(mean) or not np.isfinite(mean).all() or (point is not None and not np.isfinite(point).all()):
         return None
     curve = _curve(mean, y)

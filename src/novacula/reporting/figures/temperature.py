@@ -25,15 +25,7 @@ _NAMES = {
 
 
 def temperature(study: Mapping[str, Any], metric: str | None = None) -> Picture | None:
-    """A score along the temperatures, above its paired difference to T = 1.
-
-    Args:
-        study: What `novacula.study.ColdPosterior.to_dict` gives.
-        metric: The score; by default the one that decides.
-
-    Returns:
-        The figure, or None with fewer than two temperatures.
-    """
+    """A score along the temperatures, above its paired difference to T = 1."""
     wanted = metric or str(study["metric"])
     rows = [r for r in study["rows"] if r["metric"] == wanted]
     if len(rows) < 2:
@@ -62,12 +54,7 @@ def temperature(study: Mapping[str, Any], metric: str | None = None) -> Picture 
 
 
 def draw(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The score of each temperature, with one standard error, and each seed's.
-
-    Args:
-        axes: Where.
-        rows: Rows of one score, as in `novacula.study.ColdPosterior.to_dict`.
-    """
+    """The score of each temperature, with one standard error, and each seed's."""
     t = [r["temperature"] for r in rows]
     for seed in zip(*(r["seeds"] for r in rows), strict=True):
         axes.plot(t, seed, color=FAINT, linewidth=1.2)
@@ -76,12 +63,7 @@ def draw(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def gains(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    """How much better each temperature is than T = 1, with paired intervals.
-
-    Args:
-        axes: Where.
-        rows: Rows of one score, as in `novacula.study.ColdPosterior.to_dict`.
-    """
+    """How much better each temperature is than T = 1, with paired intervals."""
     axes.axhline(0, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     for r in rows:
         sure = r["better"] or r["worse"]

@@ -40,27 +40,12 @@ _GROUPS = (
 
 
 def series(history: History, key: str) -> np.ndarray:
-    """One quantity along training.
-
-    Args:
-        history: One record an epoch.
-        key: Its name.
-
-    Returns:
-        Its values; NaN where a record lacks it or holds null.
-    """
+    """One quantity along training."""
     return np.array([math.nan if e.get(key) is None else float(e[key]) for e in history], dtype=float)
 
 
 def loss(history: History) -> Picture | None:
-    """The training loss.
-
-    Args:
-        history: One record an epoch.
-
-    Returns:
-        The figure, or None with fewer than two finite values.
-    """
+    """The training loss."""
     return _curve(
         history,
         "loss",
@@ -71,14 +56,7 @@ def loss(history: History) -> Picture | None:
 
 
 def evidence(history: History) -> Picture | None:
-    """The evidence that learning climbs.
-
-    Args:
-        history: One record an epoch.
-
-    Returns:
-        The figure, or None with fewer than two finite values.
-    """
+    """The evidence that learning climbs."""
     return _curve(
         history,
         "evidence",
@@ -90,14 +68,7 @@ def evidence(history: History) -> Picture | None:
 
 
 def extents(history: History) -> list[Picture]:
-    """Learned extents, one figure for each group that shares a unit.
-
-    Args:
-        history: One record an epoch.
-
-    Returns:
-        The figures; empty without an invariance, or with fewer than two epochs.
-    """
+    """Learned extents, one figure for each group that shares a unit."""
     if len(history) < 2:
         return []
     names = list(dict.fromkeys(k.removeprefix("extent/") for e in history for k in e if k.startswith("extent/")))
@@ -168,10 +139,6 @@ def _frame(axes: Axes, epochs: np.ndarray, unit: str) -> None:
 
 def ticks(first: float, last: float) -> list[float]:
     """Epochs to label: the first, and round numbers up to the last.
-
-    Args:
-        first: The first epoch.
-        last: The last epoch.
 
     Returns:
         At most six epochs.

@@ -18,17 +18,7 @@ _HEIGHT = 84
 def uncertainty(
     total: np.ndarray, epistemic: np.ndarray | None, hit: np.ndarray | None, classes: int | None = None
 ) -> Picture | None:
-    """Entropies of the predictions, and the part of them that is about the weights.
-
-    Args:
-        total: The predictive's entropy in nats ``(N,)``.
-        epistemic: The information that the answer would give about the weights ``(N,)``; None where it is not known.
-        hit: Whether each prediction was right ``(N,)``; None for a regression.
-        classes: The number of classes, which bounds the entropy; None where there are none.
-
-    Returns:
-        The figure; None without predictions, or where some entropies are not finite.
-    """
+    """Entropies of the predictions, and the part of them that is about the weights."""
     total = total.ravel().astype(float)
     known = epistemic is not None and epistemic.size == total.size and bool(np.isfinite(epistemic).all())
     part = np.clip(epistemic.ravel().astype(float), 0, None) if epistemic is not None and known else None

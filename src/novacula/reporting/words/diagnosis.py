@@ -55,15 +55,7 @@ class Row:
 
 
 def facts(found: Found, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The diagnostics that were recorded, completed from the arrays.
-
-    Args:
-        found: The record of the posterior.
-        arrays: The run's arrays. A record cannot hold an infinite R-hat; they can.
-
-    Returns:
-        Numbers by name; those that are not known are left out.
-    """
+    """The diagnostics that were recorded, completed from the arrays."""
     known = {k: v for k, v in (found.get("diagnostics") or {}).items() if v is not None}
     rhat = arrays.get("sampler/rhat", np.zeros(0))
     if "max_rhat" not in known and not np.isnan(rhat).all():
@@ -75,15 +67,7 @@ def facts(found: Found, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def judgement(found: Found, known: Mapping[str, Any]) -> str:
-    """The diagnostics in words.
-
-    Args:
-        found: The record of the posterior.
-        known: What `facts` gives.
-
-    Returns:
-        Sentences; empty for methods whose draws are not a chain's.
-    """
+    """The diagnostics in words."""
     rhat, ess, divergences = (known.get(k) for k in ("max_rhat", "min_ess", "divergences"))
     noun = kind_of(found).noun
     sentences: list[str] = []
@@ -108,15 +92,7 @@ def judgement(found: Found, known: Mapping[str, Any]) -> str:
 
 
 def rows(found: Found, known: Mapping[str, Any]) -> list[Row]:
-    """The table of diagnostics.
-
-    Args:
-        found: The record of the posterior.
-        known: What `facts` gives.
-
-    Returns:
-        One row for each number; none where nothing was examined.
-    """
+    """The table of diagnostics."""
     if not known:
         return []
     table: list[Row] = []
@@ -147,9 +123,6 @@ def rows(found: Found, known: Mapping[str, Any]) -> list[Row]:
 
 def rhat_text(value: float) -> str:
     """An R-hat as people read it.
-
-    Args:
-        value: R-hat, infinity among others.
 
     Returns:
         Three decimals near 1, two beyond.

@@ -41,14 +41,7 @@ class Meaning:
     of: str = ""
 
     def text(self, eta: float) -> str:
-        """The extent in words and units.
-
-        Args:
-            eta: The extent.
-
-        Returns:
-            For instance ``"±178°"``, ``"±30 % of the width"`` or ``"×0.80 to ×1.25"``.
-        """
+        """The extent in words and units."""
         value = self.scale * abs(eta) if self.symmetric else self.scale * eta
         sign = "±" if self.symmetric else ""
         if self.unit == "degrees":
@@ -62,14 +55,7 @@ class Meaning:
         return f"{sign}{number(value, 2)}"
 
     def spread(self, sd: float) -> str:
-        """A standard deviation of the extent, in its unit.
-
-        Args:
-            sd: The standard deviation, in ``eta``.
-
-        Returns:
-            For instance ``"±2.0°"``.
-        """
+        """A standard deviation of the extent, in its unit."""
         value = self.scale * sd
         if self.unit == "degrees":
             return f"±{value:.1f}°"
@@ -101,53 +87,23 @@ _FINE = {"amplitude": 0.005}
 
 
 def base(name: str) -> str:
-    """The name of an extent without the prefix that `Compose` adds to names that several parts share.
-
-    Args:
-        name: For instance ``"affine1_scale"``.
-
-    Returns:
-        For instance ``"scale"``.
-    """
+    """The name of an extent without the prefix that `Compose` adds to names that several parts share."""
     stripped = re.sub(r"^[a-z]+\d+_", "", name)
     return stripped if stripped in _MEANINGS else name
 
 
 def meaning(name: str) -> Meaning:
-    """What an extent means, by name; names of a user's own read as they are.
-
-    Args:
-        name: The extent's name.
-
-    Returns:
-        Its meaning.
-    """
+    """What an extent means, by name; names of a user's own read as they are."""
     known = _MEANINGS.get(base(name))
     words = name.replace("_", " ")
     return known or Meaning(words, f"“{words}”")
 
 
 def negligible(name: str, eta: float) -> bool:
-    """Whether an extent counts as none.
-
-    Args:
-        name: Its name.
-        eta: Its value.
-
-    Returns:
-        Whether it is within the jitter of learning.
-    """
+    """Whether an extent counts as none."""
     return abs(eta) <= _FINE.get(base(name), NEGLIGIBLE)
 
 
 def everything(name: str, eta: float) -> bool:
-    """Whether an extent covers its whole group, as far as the estimate can tell.
-
-    Args:
-        name: Its name.
-        eta: Its value.
-
-    Returns:
-        True for rotations of ±165° and more, and mirror images of 45 % and more.
-    """
+    """Whether an extent covers its whole group, as far as the estimate can tell."""
     return {"rotation": abs(eta) >= 165 / 180, "flip": eta >= 0.45}.get(base(name), False)

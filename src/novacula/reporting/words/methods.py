@@ -48,9 +48,6 @@ _KINDS = {
 def kind_of(found: Mapping[str, Any]) -> Kind:
     """The method of a posterior.
 
-    Args:
-        found: The record of the posterior: ``method``, and ``settings``, in which a method within it may stand.
-
     Returns:
         What is known of it. A `Subnetwork` is of its method's kind.
 
@@ -70,22 +67,12 @@ def kind_of(found: Mapping[str, Any]) -> Kind:
 
 
 def is_point(found: Mapping[str, Any]) -> bool:
-    """Whether a posterior is one point, over which nothing is averaged.
-
-    Args:
-        found: The record of the posterior.
-
-    Returns:
-        True for one run of `MAP`.
-    """
+    """Whether a posterior is one point, over which nothing is averaged."""
     return kind_of(found).name == "MAP" and int(found.get("chains") or 1) <= 1
 
 
 def averaged(record: Mapping[str, Any]) -> str:
     """What predictions average over, to stand in a sentence.
-
-    Args:
-        record: The contents of ``run.json``.
 
     Returns:
         For instance ``"4 chains of SGLD"``; empty without a posterior, or for a point.

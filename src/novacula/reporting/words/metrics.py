@@ -33,14 +33,7 @@ class Metric:
     headline: bool = True
 
     def text(self, value: float | None) -> str:
-        """The value as people read it.
-
-        Args:
-            value: The value.
-
-        Returns:
-            A number.
-        """
+        """The value as people read it."""
         return significant(value, 4) if self.absolute else number(value)
 
 
@@ -102,16 +95,7 @@ class Row:
 
 
 def rows(test: Mapping[str, Any] | None, point: Mapping[str, Any] | None, *, n: int = 0) -> list[Row]:
-    """The metrics table.
-
-    Args:
-        test: The metrics of the predictive that was chosen.
-        point: The point estimate's.
-        n: The number of test examples, for the accuracy's interval.
-
-    Returns:
-        One row for each metric that either has; unknown ones at the end, without a winner.
-    """
+    """The metrics table."""
     test, point = test or {}, point or {}
     keys = [m.key for m in METRICS if m.key in test or m.key in point]
     keys += sorted(k for k in {*test, *point} if k not in _KNOWN)
@@ -133,16 +117,7 @@ def rows(test: Mapping[str, Any] | None, point: Mapping[str, Any] | None, *, n: 
 
 
 def better(key: str, a: float, b: float) -> int:
-    """Compare two values of a metric as far as they are shown.
-
-    Args:
-        key: The metric.
-        a: One value.
-        b: The other.
-
-    Returns:
-        1 if ``a`` is better, −1 if ``b`` is, 0 if they read the same or neither direction is better.
-    """
+    """Compare two values of a metric as far as they are shown."""
     metric = _KNOWN[key]
     if metric.higher is None or metric.text(a) == metric.text(b):
         return 0

@@ -11,10 +11,6 @@ NO_BREAK = "\u00a0"
 def number(value: float | None, digits: int = 3) -> str:
     """A number with a fixed count of decimals.
 
-    Args:
-        value: The number; None, NaN and infinities are shown as missing.
-        digits: Decimals.
-
     Returns:
         For instance ``"−1,234.5"``.
 
@@ -30,10 +26,6 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def significant(value: float | None, digits: int = 3) -> str:
     """A number with a count of significant digits, for quantities that span orders of magnitude.
-
-    Args:
-        value: The number.
-        digits: Significant digits.
 
     Returns:
         For instance ``"0.00123"``, ``"1,230"`` or ``"1.2 × 10⁶"``.
@@ -59,9 +51,6 @@ def significant(value: float | None, digits: int = 3) -> str:
 def percent(value: float) -> str:
     """A share in per cent, with a decimal below ten.
 
-    Args:
-        value: The share.
-
     Returns:
         For instance ``"4.2 %"``.
 
@@ -75,10 +64,6 @@ def percent(value: float) -> str:
 
 def with_error(value: float | None, error: float | None) -> str:
     """A number and its standard error, to two digits of the error and at most two decimals.
-
-    Args:
-        value: The number.
-        error: Its standard error; 0 or None where there is none.
 
     Returns:
         For instance ``"−1,234.6 ± 1.2"``.
@@ -95,41 +80,17 @@ def with_error(value: float | None, error: float | None) -> str:
 
 
 def count(value: int | float, noun: str, plural: str = "") -> str:
-    """A count and its noun.
-
-    Args:
-        value: The count.
-        noun: The noun.
-        plural: Its plural, where it is not the noun and an s.
-
-    Returns:
-        For instance ``"1 example"`` or ``"1,200 examples"``.
-    """
+    """A count and its noun."""
     return f"{int(value):,} {noun if value == 1 else plural or noun + 's'}"
 
 
 def listing(words: list[str], last: str = "and") -> str:
-    """Words in a row.
-
-    Args:
-        words: The words.
-        last: What stands before the last.
-
-    Returns:
-        For instance ``"a, b and c"``.
-    """
+    """Words in a row."""
     return f" {last} ".join([*([", ".join(words[:-1])] if words[:-1] else []), *words[-1:]])
 
 
 def duration(seconds: float | None) -> str:
-    """A time span.
-
-    Args:
-        seconds: Its length.
-
-    Returns:
-        For instance ``"0.4 s"``, ``"12 s"``, ``"3 min 20 s"`` or ``"2 h 5 min"``.
-    """
+    """A time span."""
     if seconds is None or not math.isfinite(seconds):
         return MISSING
     if seconds < 9.95:

@@ -61,28 +61,11 @@ class Setting:
 
     @classmethod
     def of(cls, params: Params, lr: float, steps: int) -> Setting:
-        """The setting of trained weights.
-
-        Args:
-            params: The trained weights.
-            lr: Their learning rate.
-            steps: Their steps.
-
-        Returns:
-            The setting.
-        """
+        """The setting of trained weights."""
         return cls(lr, steps, count(params) * next(iter(params.values())).element_size())
 
     def keep(self, chains: int, most: int) -> int:
-        """How many draws of each chain fit.
-
-        Args:
-            chains: Chains.
-            most: How many there may be.
-
-        Returns:
-            A number from 10.
-        """
+        """How many draws of each chain fit."""
         return max(10, min(most, _DRAWN // (self.size * chains)))
 
 
@@ -134,17 +117,7 @@ CHOICES = ("auto", "point", "laplace")
 
 
 def read_method(text: str) -> tuple[str, dict[str, Any]]:
-    """Read a method's name and settings.
-
-    Args:
-        text: ``"NAME"`` or ``"NAME:SETTING=VALUE,…"``.
-
-    Returns:
-        The name and the settings.
-
-    Raises:
-        InputError: If the name is unknown, or a setting cannot be read.
-    """
+    """Read a method's name and settings."""
     name, _, rest = text.partition(":")
     known = [*CHOICES, *METHODS]
     if name not in known:
@@ -165,14 +138,7 @@ def read_method(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def check_name(text: str) -> str:
-    """Check a method's name and settings before any work.
-
-    Args:
-        text: See `read_method`.
-
-    Returns:
-        The name.
-    """
+    """Check a method's name and settings before any work."""
     name, changes = read_method(text)
     if name in METHODS:
         changed(METHODS[name].make(Setting(), 1), changes, name)
@@ -180,19 +146,7 @@ def check_name(text: str) -> str:
 
 
 def method_of(text: str, setting: Setting, chains: int | None = None) -> tuple[Method, int, int, int]:
-    """A method by its name, with how it runs.
-
-    Args:
-        text: See `read_method`.
-        setting: What the defaults depend on.
-        chains: Chains, in the place of the default.
-
-    Returns:
-        The method, steps, chains, and the fewest examples of a minibatch.
-
-    Raises:
-        InputError: If the name or a setting is unknown, or a setting's value is not one it may have.
-    """
+    """A method by its name, with how it runs."""
     name, changes = read_method(text)
     entry = METHODS[name]
     chains = entry.chains if chains is None else chains
@@ -202,19 +156,7 @@ def method_of(text: str, setting: Setting, chains: int | None = None) -> tuple[M
 
 
 def changed(method: Any, changes: Mapping[str, Any], name: str) -> Any:
-    """A method with other settings; those that an ensemble does not have are its method's.
-
-    Args:
-        method: The method.
-        changes: Settings by name.
-        name: The method's name, for messages.
-
-    Returns:
-        A method.
-
-    Raises:
-        InputError: If a setting is unknown or has a value of another kind.
-    """
+    """A method with other settings; those that an ensemble does not have are its method's."""
     own = _examples(method)
     inner = _examples(method.method) if isinstance(method, Ensemble) else {}
     for key, value in changes.items():
@@ -237,28 +179,14 @@ def changed(method: Any, changes: Mapping[str, Any], name: str) -> Any:
 
 
 def settings_of_name(name: str) -> tuple[str, ...]:
-    """The settings that can be changed with a name.
-
-    Args:
-        name: A method's name.
-
-    Returns:
-        Names, those of an ensemble's method included.
-    """
+    """The settings that can be changed with a name."""
     method: Any = METHODS[name].make(Setting(), 1)
     inner = _fields(method.method) if isinstance(method, Ensemble) else {}
     return tuple(k for k in {**_fields(method), **inner} if k != "method")
 
 
 def settings_of(method: Any) -> dict[str, Any]:
-    """A method's settings as plain values.
-
-    Args:
-        method: A frozen dataclass.
-
-    Returns:
-        By name; a method within it is a dictionary with its ``name``.
-    """
+    """A method's settings as plain values."""
     return {
         k: {"name": type(v).__name__, **settings_of(v)} if dataclasses.is_dataclass(v) else v
         for k, v in _fields(method).items()

@@ -57,9 +57,6 @@ def read_invariance(text: str) -> Invariance | None:
 
     Generators of one kind are gathered into one transformation, which interpolates once.
 
-    Args:
-        text: For instance ``"none"``, ``"affine"``, ``"rotation+scale"`` or ``"affine+flip+colour"``.
-
     Returns:
         The invariance, or None for ``"none"``.
 
@@ -90,17 +87,7 @@ def read_invariance(text: str) -> Invariance | None:
 
 
 def read_copies(text: str | None) -> Copies:
-    """Read how many transformed copies are averaged.
-
-    Args:
-        text: ``"TRAIN,EVIDENCE,PREDICT"``, or None for the defaults.
-
-    Returns:
-        The copies.
-
-    Raises:
-        InputError: If these are not three whole numbers of at least 1.
-    """
+    """Read how many transformed copies are averaged."""
     if text is None:
         return Copies()
     try:
@@ -111,20 +98,7 @@ def read_copies(text: str | None) -> Copies:
 
 
 def known(option: str, value: str, names: Iterable[str], extra: str = "") -> str:
-    """Insist on a name that is known.
-
-    Args:
-        option: What is named, for the message.
-        value: The name.
-        names: Those that are known.
-        extra: What else may be written.
-
-    Returns:
-        The name.
-
-    Raises:
-        InputError: If it is unknown, with a close one.
-    """
+    """Insist on a name that is known."""
     listed = list(names)
     if value in listed:
         return value

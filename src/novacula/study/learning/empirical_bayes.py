@@ -220,24 +220,12 @@ class EmpiricalBayes:
 
 
 def weights_in(state: MAPState) -> Params:
-    """The weights of the one member.
-
-    Args:
-        state: The optimiser's state.
-
-    Returns:
-        Weights without the members' axis.
-    """
+    """The weights of the one member."""
     return {k: w[0] for k, w in state.params.items()}
 
 
 def hyper_factor(progress: float, hold: float, end: float) -> float:
     """1 until ``hold``, then a cosine to 0 at ``end``.
-
-    Args:
-        progress: The fraction of the run that is done.
-        hold: Where the fall begins.
-        end: Where it ends.
 
     Returns:
         A factor for a hyper learning rate.
@@ -252,15 +240,7 @@ def hyper_factor(progress: float, hold: float, end: float) -> float:
 
 
 def describe_hyper(target: Target, hyper: dict[str, Tensor]) -> dict[str, float]:
-    """Hyperparameters as flat numbers for the history.
-
-    Args:
-        target: Names the entries.
-        hyper: Values by name.
-
-    Returns:
-        ``extent/<name>`` (magnitudes), ``log_precision/<tensor>`` and other entries by name and position.
-    """
+    """Hyperparameters as flat numbers for the history."""
     found: dict[str, float] = {}
     for key, value in hyper.items():
         values = value.detach().flatten().tolist()
@@ -276,13 +256,5 @@ def describe_hyper(target: Target, hyper: dict[str, Tensor]) -> dict[str, float]
 
 
 def learned(target: Target, state: Any) -> Target:
-    """The target with the hyperparameters that a run has found.
-
-    Args:
-        target: The target the run began with.
-        state: The run's last state.
-
-    Returns:
-        A new target.
-    """
+    """The target with the hyperparameters that a run has found."""
     return target.with_learnable(state.hyper)

@@ -137,14 +137,7 @@ def learn(
 
 
 def default_batch_size(n: int) -> int:
-    """A batch size that leaves at least 32 steps an epoch where the data allow it.
-
-    Args:
-        n: The number of examples.
-
-    Returns:
-        Between 8 and 50.
-    """
+    """A batch size that leaves at least 32 steps an epoch where the data allow it."""
     return max(8, min(50, n // 32))
 
 
@@ -175,15 +168,7 @@ def default_method(n: int, batch_size: int | None = None) -> EmpiricalBayes:
 
 
 def default_evidence(target: Target, data: Data) -> Laplace:
-    """The estimator that scores a run by default.
-
-    Args:
-        target: The learned target.
-        data: The training data.
-
-    Returns:
-        `Laplace` with the exact GGN where one side of the Jacobian is small, else Kronecker-factored.
-    """
+    """The estimator that scores a run by default."""
     outputs = target.forward(target.params(), data.x[:1]).shape[1]
     size = min(count(target.params()), data.n * outputs)
     return Laplace(

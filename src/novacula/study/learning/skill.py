@@ -36,16 +36,7 @@ class Skill:
         return self.gain > self.needed
 
     def update(self, likelihood: Likelihood, y: Tensor, loss: float) -> Skill:
-        """Take a batch into account.
-
-        Args:
-            likelihood: The likelihood as it is now.
-            y: The batch's labels.
-            loss: The network's mean negative log-likelihood of them.
-
-        Returns:
-            The skill after.
-        """
+        """Take a batch into account."""
         with torch.no_grad():
             base = -float(likelihood.log_prob(self.constant.expand(len(y), -1), y).mean())
         mix = 0.0 if math.isnan(self.gain) else _DECAY
@@ -58,10 +49,6 @@ def best_constant(target: Target, data: Data) -> Tensor:
     """The output ``c`` that maximises ``Σ log p(y_n | c)`` when the network ignores its input.
 
     By L-BFGS from zero; the log-likelihoods of this package are concave in the output or nearly so.
-
-    Args:
-        target: The target, with the likelihood it starts with.
-        data: The training data.
 
     Returns:
         Shape ``(C,)``. Zero where the likelihood has no gradient.

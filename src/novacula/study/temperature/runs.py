@@ -82,11 +82,7 @@ class Run:
         return f"T={self.temperature:g}, seed {self.seed}"
 
     def posterior(self) -> tuple[Posterior, tuple[str, ...]]:
-        """Infer.
-
-        Returns:
-            The posterior, and what the run and the posterior warn of.
-        """
+        """Infer."""
         target = tempered(self.target, self.which, self.temperature)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NovaculaWarning)  # said when the target was made
@@ -111,56 +107,21 @@ class Run:
 
 
 def tempered(target: Target, which: Which, temperature: float) -> Target:
-    """The target at another temperature.
-
-    Args:
-        target: The target.
-        which: ``"posterior"`` for all of it, ``"likelihood"`` for the likelihood alone.
-        temperature: T.
-
-    Returns:
-        A new target that shares the network.
-
-    Raises:
-        InputError: If ``which`` is neither.
-    """
+    """The target at another temperature."""
     if which not in _FIELDS:
         raise InputError("which='posterior' or 'likelihood'", repr(which), "leave it out for the whole posterior")
     return dataclasses.replace(target, **{_FIELDS[which]: float(temperature)})
 
 
 def method_at(method: MethodAt, which: Which, temperature: float) -> Method:
-    """The method for a temperature.
-
-    Args:
-        method: A method, or a function that gives one for T.
-        which: What is tempered.
-        temperature: T.
-
-    Returns:
-        What the function gives; or the method, with a rate that was set by hand multiplied as the module says.
-    """
+    """The method for a temperature."""
     if callable(method):
         return method(temperature)
     return _scaled(method, temperature if which == "posterior" else min(temperature, 1.0))
 
 
 def checked(method: MethodAt, target: Target, temperatures: Sequence[float], seeds: Sequence[int]) -> tuple[float, ...]:
-    """Refuse what would be silently wrong, before any run.
-
-    Args:
-        method: The method.
-        target: The target, which must be that of Bayes' rule.
-        temperatures: Temperatures.
-        seeds: Seeds.
-
-    Returns:
-        The temperatures in order, 1 among them.
-
-    Raises:
-        InputError: If the target or the method has a temperature of its own, a temperature is not positive, or seeds
-            are missing or repeated.
-    """
+    """Refuse what would be silently wrong, before any run."""
     if isinstance(method, type):
         raise InputError("a method", f"the class {method.__name__}", f"call it: {method.__name__}()")
     if target.temperature != 1.0 or target.likelihood_temperature != 1.0:
@@ -186,10 +147,6 @@ def checked(method: MethodAt, target: Target, temperatures: Sequence[float], see
 def gathered(where: str, told: Sequence[tuple[str, ...]]) -> list[str]:
     """What several runs warn of, each thing once though its numbers differ.
 
-    Args:
-        where: What the runs have in common.
-        told: The texts of each run.
-
     Returns:
         The first text of each kind, with how many runs said it.
 
@@ -205,14 +162,7 @@ def gathered(where: str, told: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def words(method: MethodAt) -> str:
-    """A method's name and settings.
-
-    Args:
-        method: A method, or a function that gives one.
-
-    Returns:
-        Its representation, or the function's name.
-    """
+    """A method's name and settings."""
     return getattr(method, "__name__", type(method).__name__) if callable(method) else repr(method)
 
 

@@ -262,18 +262,7 @@ def safe_bayes(
 
 
 def expected_loss(posterior: Posterior, x: Tensor, y: Tensor, *, samples: int | None = None, seed: int = 0) -> Tensor:
-    """``E_w[−log p(y | f(w, x))]``, the loss of a weight drawn from the posterior.
-
-    Args:
-        posterior: The posterior. Of a Laplace posterior the network is linearised, as in its predictions.
-        x: Inputs.
-        y: Their labels.
-        samples: Draws.
-        seed: Seed of the draws.
-
-    Returns:
-        Shape ``(N,)``, float64.
-    """
+    """``E_w[−log p(y | f(w, x))]``, the loss of a weight drawn from the posterior, ``(N,)``."""
     parts = posterior.components if isinstance(posterior, Mixture) else (posterior,)
     laplace = [p for p in parts if isinstance(p, LaplacePosterior)]
     # The closed form of a classifier's predictive is a single output, which is no draw. A Gaussian's has its spread.
