@@ -15,7 +15,7 @@ from novacula.core.errors import InputError
 from novacula.data.data import Data
 from novacula.data.load import load, load_splits
 
-REAL = Path(os.environ.get("NOVACULA_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
+REAL = Path(os.environ.get("NOVACULA_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 needs_real = pytest.mark.skipif(not (REAL / "mnist10k.npz").is_file(), reason=f"no real data in {REAL} (NOVACULA_DATA)")
 
 G = np.random.default_rng(0)

@@ -19,7 +19,7 @@ from torch import Tensor
 from novacula.core.errors import InputError
 from novacula.likelihoods import Bernoulli, Categorical, Gibbs, HeteroscedasticNormal, Normal
 from novacula.prediction import Intervals, Predictive, Sets
-from novacula.prediction.conformal.calibrate import (
+from novacula.prediction.conformal import (
     APS,
     CQR,
     LAC,
@@ -34,7 +34,7 @@ from novacula.prediction.conformal.calibrate import (
 )
 from novacula.prediction.conformal.rank import rank
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "conformal.json").read_text(encoding="utf-8"))
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "conformal.json").read_text(encoding="utf-8"))
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

@@ -27,7 +27,7 @@ from novacula.inference import infer
 from novacula.inference.hamiltonian.nuts import NUTS
 from novacula.posteriors.draws import Draws
 
-FOLDER = Path(os.environ.get("NOVACULA_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")) / "posteriordb"
+FOLDER = Path(os.environ.get("NOVACULA_DATA", Path(__file__).parents[2] / ".." / "shared" / "data")) / "posteriordb"
 REFERENCE_DRAWS = 10_000
 
 pytestmark = pytest.mark.skipif(

@@ -21,7 +21,7 @@ from novacula.study import choose_temperature
 from novacula.study.temperature.choose import TEMPERATURES
 from novacula.target import Target
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "loo.json").read_text(encoding="utf-8"))
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "loo.json").read_text(encoding="utf-8"))
 
 
 def regression(n: int, features: int, seed: int, *, noise: float = 1.0, outlier: float = 0.0) -> tuple[Tensor, Tensor]:
