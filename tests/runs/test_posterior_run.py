@@ -361,7 +361,10 @@ def test_runs_know_the_way_to_their_data_units(tmp_path: Path) -> None:
     assert read.like.shape == (2,)
     assert read.targets(2) == ("weight", "height")
     x = measured(5).x
-    assert torch.equal(read.predict(x).mean(), predict(found.posterior, scale.inputs(x)).mean())
+    standard = predict(found.posterior, scale.inputs(x))
+    assert torch.equal(read.predict(x).mean(), scale.restore_y(standard.mean().double()))
+    spread = scale.restore_y_scale(standard.variance().double().sqrt())
+    torch.testing.assert_close(read.predict(x).variance().sqrt(), spread, rtol=1e-6, atol=0)
 
 
 # ---------------------------------------------------------------------- methods by name

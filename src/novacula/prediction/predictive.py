@@ -8,13 +8,14 @@ people ask of it follows from that.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, overload
 
 import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
+from novacula.data.standardise import Standardiser
 from novacula.likelihoods import HeteroscedasticNormal, Normal
 from novacula.likelihoods.base import Likelihood
 from novacula.posteriors.linearised import add_noise, gaussian_log_prob, mixture_log_prob
@@ -36,6 +37,8 @@ class Predictive:
         kind: How it was made: ``"plug-in"``, ``"mixture"``, or the rule of a linearised network.
         covariance: The outputs' covariance V, shape ``(N, D, D)``, of a Gaussian likelihood's analytic predictive.
         warnings: Reservations a reader must know.
+        scaling: How the targets were brought to the standard units of ``outputs`` and ``covariance``; None where they
+            were not. Whatever a predictive is asked, it takes and gives labels in the targets' own units.
 
     Example:
         >>> from novacula.likelihoods import Categorical
@@ -49,6 +52,22 @@ class Predictive:
     kind: str
     covariance: Tensor | None = None
     warnings: tuple[str, ...] = ()
+    scaling: Standardiser | None = None
+
+    def in_units(self, scaling: Standardiser | None) -> Predictive:
+        """The same predictive, pushed through ``y · s + m`` into the targets' own units.
+
+        Args:
+            scaling: How the targets were brought to standard units for training; None where they were not.
+
+        Returns:
+            A predictive that takes and gives labels in their own units; of classes and counts, itself.
+        """
+        if scaling is None or not scaling.y_sd.numel():
+            return self
+        # In float64: single precision would lose the spread of targets that are far from zero.
+        covariance = None if self.covariance is None else self.covariance.double()
+        return replace(self, outputs=self.outputs.double(), covariance=covariance, scaling=scaling)
 
     @property
     def n(self) -> int:
@@ -58,13 +77,13 @@ class Predictive:
     @property
     def samples(self) -> Tensor:
         """Each component's own prediction: probabilities ``(S, N, C)``, or means ``(S, N, D)``."""
-        return torch.stack([self.likelihood.mean(f) for f in self.outputs])
+        return self._restored(torch.stack([self.likelihood.mean(f) for f in self.outputs]))
 
     def mean(self) -> Tensor:
         """``E[y]``: the average of the components' predictions.
 
         Returns:
-            Probabilities ``(N, C)``, or means ``(N, D)`` in the units of the training targets.
+            Probabilities ``(N, C)``, or means ``(N, D)`` in the targets' units.
         """
         return self.samples.mean(0)
 
@@ -88,8 +107,8 @@ class Predictive:
             )
         y = self.labels(y)
         if self.covariance is not None:
-            return gaussian_log_prob(self.outputs[0], self._total_covariance(), y)
-        return mixture_log_prob(self.likelihood, self.outputs, y)
+            return gaussian_log_prob(self._restored(self.outputs[0]), self.total_covariance(), y)
+        return mixture_log_prob(self.likelihood, self.outputs, self._standard(y)) - self._log_scale
 
     def expected_loss(self, y: Tensor) -> Tensor:
         """``E_f[−log p(y | f)]``: the loss of one function drawn at random, and not of their average.
@@ -104,8 +123,8 @@ class Predictive:
         Returns:
             Shape ``(N,)``.
         """
-        y = self.labels(y)
-        loss = -torch.stack([self.likelihood.log_prob(f, y) for f in self.outputs]).mean(0)
+        y = self._standard(self.labels(y))
+        loss = self._log_scale - torch.stack([self.likelihood.log_prob(f, y) for f in self.outputs]).mean(0)
         if self.covariance is None:
             return loss
         assert isinstance(self.likelihood, Normal)
@@ -136,13 +155,13 @@ class Predictive:
         """
         f = self.outputs
         if self.covariance is not None:
-            return f, self._total_covariance().diagonal(dim1=1, dim2=2).sqrt().unsqueeze(0)
+            return self._restored(f), self.total_covariance().diagonal(dim1=1, dim2=2).sqrt().unsqueeze(0)
         if isinstance(self.likelihood, Normal):
             sigma = self.likelihood.bind(f.shape[2]).log_sigma.detach().to(f).exp()
-            return f, sigma.expand_as(f)
+            return self._restored(f), self._rescaled(sigma.expand_as(f))
         if isinstance(self.likelihood, HeteroscedasticNormal):
             mu, log_sigma = f.chunk(2, -1)
-            return mu, log_sigma.exp()
+            return self._restored(mu), self._rescaled(log_sigma.exp())
         raise InputError(
             "a regression with Gaussian noise", f"the likelihood {self.likelihood.loss!r}", "use mean(), or Normal()"
         )
@@ -176,7 +195,7 @@ class Predictive:
             p: A probability between 0 and 1, or Q of them.
 
         Returns:
-            Shape ``(N, D)``, or ``(Q, N, D)``, in the units of the training targets.
+            Shape ``(N, D)``, or ``(Q, N, D)``, in the targets' units.
 
         Raises:
             InputError: If this is no regression with Gaussian noise, or a probability is not between 0 and 1.
@@ -225,16 +244,16 @@ class Predictive:
             )
         f = self.outputs
         if self.covariance is not None:
-            factor = torch.linalg.cholesky(self._total_covariance())
+            factor = torch.linalg.cholesky(self.total_covariance())
             noise = torch.randn((n, *f.shape[1:]), generator=rng, device=rng.device, dtype=f.dtype).to(f.device)
-            return f + torch.einsum("ncd,snd->snc", factor, noise)
+            return self._restored(f) + torch.einsum("ncd,snd->snc", factor, noise)
         likelihood = self.likelihood.bind(f.shape[2])
         which = torch.randint(len(f), (n,), generator=rng, device=rng.device).to(f.device)
         parts = []  # component by component, and back into the order in which they were drawn
         for s, k in zip(*(t.tolist() for t in which.unique(return_counts=True)), strict=True):
             y = likelihood.sample(f[s].repeat(k, 1), rng)
             parts.append(y.reshape(k, self.n, *y.shape[1:]))
-        return torch.cat(parts)[which.argsort(stable=True).argsort()]
+        return self._restored(torch.cat(parts)[which.argsort(stable=True).argsort()])
 
     def entropy(self) -> Entropy:
         """How unsure the predictive is, and why.
@@ -257,7 +276,8 @@ class Predictive:
         if self.covariance is None:
             return of_mixture(*self.gaussians())
         assert isinstance(self.likelihood, Normal)
-        return of_gaussian(self._total_covariance(), add_noise(torch.zeros_like(self.covariance), self.likelihood))
+        noise = add_noise(torch.zeros_like(self.covariance), self.likelihood)
+        return of_gaussian(self.total_covariance(), self._squared(noise))
 
     def labels(self, y: Tensor) -> Tensor:
         """Check labels against the inputs.
@@ -356,7 +376,26 @@ class Predictive:
 
     # ------------------------------------------------------------------ inside
 
-    def _total_covariance(self) -> Tensor:
+    def total_covariance(self) -> Tensor:
+        """The covariance ``(N, D, D)`` of new targets, noise included, of an analytic predictive."""
         assert self.covariance is not None
         assert isinstance(self.likelihood, Normal)
-        return add_noise(self.covariance, self.likelihood)
+        return self._squared(add_noise(self.covariance, self.likelihood))
+
+    def _standard(self, y: Tensor) -> Tensor:
+        return y if self.scaling is None else self.scaling.targets(y)
+
+    def _restored(self, y: Tensor) -> Tensor:
+        return y if self.scaling is None else self.scaling.restore_y(y)
+
+    def _rescaled(self, sd: Tensor) -> Tensor:
+        return sd if self.scaling is None else self.scaling.restore_y_scale(sd)
+
+    def _squared(self, covariance: Tensor) -> Tensor:
+        # Twice a deviation's factor, once for each side.
+        return self._rescaled(self._rescaled(covariance).mT).mT
+
+    @property
+    def _log_scale(self) -> float:
+        # A density in standard units is this much too high; a loss that is none has no units.
+        return self.scaling.log_y_scale if self.scaling is not None and self.likelihood.normalised else 0.0

@@ -91,9 +91,13 @@ class Fitted:
             options: As `novacula.predict` takes them.
 
         Returns:
-            The predictive; of measurements, in standard units (`scaling` knows the way back).
+            The predictive; of measurements, in their own units.
         """
-        return predict(self.posterior, x if self.scaling is None else self.scaling.inputs(x), **options)
+        return self.predict_standard(x if self.scaling is None else self.scaling.inputs(x), **options)
+
+    def predict_standard(self, x: Tensor, **options: Any) -> Predictive:
+        """Predict inputs that are in the units of training already; the labels are in their own."""
+        return predict(self.posterior, x, **options).in_units(self.scaling)
 
 
 def load_posterior(folder: str | Path, *, target: Target | None = None, data: Data | None = None) -> Posterior:

@@ -17,10 +17,10 @@ from novacula.core.params import count
 from novacula.core.rng import generator
 from novacula.core.storage.run import Run
 from novacula.data.data import Data
+from novacula.data.standardise import Standardiser
 from novacula.posteriors.base import Posterior
 from novacula.posteriors.draws import Diagnostics, Draws
-from novacula.prediction import Predictive, ood, predict
-from novacula.runs import units
+from novacula.prediction import Predictive, evaluate, ood, predict
 from novacula.runs.catalogue.methods import settings_of
 from novacula.runs.packing import bounded, check_tensors, size_of, tensors_of
 from novacula.runs.setup import Setup
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from novacula.data.new import NewData
     from novacula.runs.refit import Inferred
     from novacula.runs.result import LearnResult
+
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Quantiles that are saved and written."""
 
 # The montage: so many inputs, each under so many transformations.
 _MONTAGE = (6, 7)
@@ -84,13 +87,14 @@ def describe(
     scores: dict[str, dict[str, Any] | None] = {"test": None, "map_test": None, "ood": None}
     warnings = list(result.warnings)
     if test is not None:
-        by_choice, by_point = predict(kept, test.x), predict(result.point, test.x)
-        chosen = _evaluate(by_choice, test, arrays, "test")
-        plain = _evaluate(by_point, test, arrays, "map_test")
+        by_choice, by_point = (predict(p, test.x).in_units(test.scaling) for p in (kept, result.point))
+        y = own_units(test.y, test.scaling)
+        chosen = _evaluate(by_choice, y, arrays, "test")
+        plain = _evaluate(by_point, y, arrays, "map_test")
         arrays |= _spread(by_choice, test)
         scores = {"test": chosen, "map_test": plain, "ood": _strange(kept, by_choice, strange, data, arrays)}
         # Nothing is chosen by the test data; but a reader must hear when the choice turned out worse on them.
-        gap = (by_point.log_prob(test.y) - by_choice.log_prob(test.y)).double()
+        gap = (by_point.log_prob(y) - by_choice.log_prob(y)).double()
         if test.n > 1 and float(gap.mean()) > 2 * float(gap.std()) / math.sqrt(test.n):
             warnings.append(
                 f"on the test data the chosen predictive has an NLL of {chosen['nll']:.4f}, the plain point estimate "
@@ -129,22 +133,28 @@ def describe(
     return record, arrays
 
 
-def _evaluate(predictive: Predictive, test: Data, arrays: dict[str, np.ndarray], key: str) -> dict[str, float]:
+def own_units(y: Tensor, scaling: Standardiser | None) -> Tensor:
+    """Labels ``(…, K)`` in their own units: of measurements in float64, as a predictive in these units has them."""
+    return y if scaling is None or not scaling.y_sd.numel() else scaling.restore_y(y.double())
+
+
+def _evaluate(predictive: Predictive, y: Tensor, arrays: dict[str, np.ndarray], key: str) -> dict[str, float]:
     # Metrics in the labels' own units; predictions and labels go into `arrays`.
-    scaling = test.scaling if test.task == "regression" else None
-    arrays[f"{key}/mean"] = units.mean(predictive, scaling).cpu().numpy()
-    if test.task == "regression":
-        arrays[f"{key}/sd"] = units.half_width(predictive, scaling).cpu().numpy()
-    arrays["test/y"] = units.restored(test.y, scaling).cpu().numpy()
-    return units.scores(predictive, test.y, scaling)
+    arrays[f"{key}/mean"] = predictive.mean().detach().cpu().numpy()
+    if predictive.likelihood.task == "regression":
+        # Half the width of the central 68.27 %: the standard deviation, where the predictive is Gaussian.
+        low, high = predictive.interval(math.erf(1 / math.sqrt(2)))
+        arrays[f"{key}/sd"] = ((high - low) / 2).detach().cpu().numpy()
+    arrays["test/y"] = y.cpu().numpy()
+    return evaluate(predictive, y)
 
 
 def _spread(predictive: Predictive, test: Data) -> dict[str, np.ndarray]:
     # Where the doubt of each prediction lies: quantiles of measurements, and for classes how far the weights differ.
     found: dict[str, Tensor] = {}
     if test.task == "regression":
-        found["quantiles"] = units.quantiles(predictive, test.scaling)
-        found["quantile_levels"] = torch.tensor(units.LEVELS, dtype=torch.float64)
+        found["quantiles"] = predictive.quantile(LEVELS)
+        found["quantile_levels"] = torch.tensor(LEVELS, dtype=torch.float64)
         if test.x_shape == (1,):
             found["x"] = test.x if test.scaling is None else test.scaling.restore_x(test.x)
     elif test.task == "classification" and predictive.likelihood.normalised:

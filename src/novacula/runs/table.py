@@ -28,10 +28,10 @@ from novacula.prediction.conformal.calibrate import Conformal, calibrate
 from novacula.prediction.conformal.sets import Intervals, Sets
 from novacula.prediction.decisions.costs import load_costs
 from novacula.prediction.decisions.decide import Decision
-from novacula.prediction.predict import predict
 from novacula.prediction.predictive import Predictive
-from novacula.runs import units
+from novacula.prediction.scores.metrics import evaluate
 from novacula.runs.loading import Fitted, training_data
+from novacula.runs.saving import LEVELS, own_units
 from novacula.runs.setup import anchored_data
 
 _POINT_LOSSES = ("squared", "absolute", "pinball")
@@ -39,7 +39,7 @@ _POINT_LOSSES = ("squared", "absolute", "pinball")
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What is to be predicted, in the units of training.
+    """What is to be predicted: inputs in the units of training, labels in their own.
 
     Args:
         x: Inputs, shape ``(N, …)``.
@@ -123,7 +123,9 @@ def own_rows(fitted: Fitted, *, groups: str | None = None) -> Rows:
                 "rows that can be told apart", f"published splits in {data.name}", "pass files of their own"
             )
         group = tuple(str(whole[i]) for i in numbers.tolist())
-    return Rows(data.x, data.y, data.name, numbers, (), group, (note,), own=found.test is not None)
+    return Rows(
+        data.x, own_units(data.y, data.scaling), data.name, numbers, (), group, (note,), own=found.test is not None
+    )
 
 
 def calibrated(fitted: Fitted, alpha: float, rows: Rows, predicted: Rows) -> tuple[Conformal, int, tuple[str, ...]]:
@@ -136,7 +138,7 @@ def calibrated(fitted: Fitted, alpha: float, rows: Rows, predicted: Rows) -> tup
             f"the same {rows.n:,} rows of {rows.name}",
             "--calibration FILE with other rows, which the run did not learn from",
         )
-    rule = calibrate(predict(fitted.posterior, rows.x), rows.y, alpha=alpha, groups=rows.groups)
+    rule = calibrate(fitted.predict_standard(rows.x), rows.y, alpha=alpha, groups=rows.groups)
     level = f"{1 - alpha:.0%}".replace("%", "\u00a0%")
     which = f"the run's own {rows.n:,} test examples" if rows.own else f"{rows.n:,} examples of {rows.name}"
     promise = f"conformal sets hold the truth in {level} of cases if the data are exchangeable with {which}"
@@ -153,8 +155,8 @@ def tabulate(
     calibration: int = 0,
 ) -> Predictions:
     """Predict rows."""
-    predictive = predict(fitted.posterior, rows.x)
-    task, scaling = predictive.likelihood.task, fitted.scaling
+    predictive = fitted.predict_standard(rows.x)
+    task = predictive.likelihood.task
     columns: dict[str, list[Any]] = {"row": rows.numbers.tolist()}
     if rows.names:
         columns["file"] = list(rows.names)
@@ -172,7 +174,7 @@ def tabulate(
         conformal["calibration"] = calibration
     if y is not None:
         columns |= _truth(y, fitted)
-    scores = None if y is None else units.scores(predictive, y, scaling)
+    scores = None if y is None else evaluate(predictive, y)
     warnings = tuple(dict.fromkeys(predictive.warnings))
     return Predictions(columns, scores, decisions, conformal, rows.notes, warnings)
 
@@ -195,11 +197,9 @@ def _classified(predictive: Predictive, fitted: Fitted) -> dict[str, list[Any]]:
 
 
 def _measured(predictive: Predictive, fitted: Fitted) -> dict[str, list[Any]]:
-    scaling = fitted.scaling
-    tables = {"mean": units.mean(predictive, scaling), "sd": units.deviation(predictive, scaling)}
-    quantiles = units.quantiles(predictive, scaling)
-    tables |= {f"q{round(100 * level):02}": q for level, q in zip(units.LEVELS, quantiles, strict=True)}
-    return _by_target(tables, fitted)
+    tables = {"mean": predictive.mean(), "sd": predictive.variance().sqrt()}
+    tables |= {f"q{round(100 * p):02}": q for p, q in zip(LEVELS, predictive.quantile(LEVELS), strict=True)}
+    return _by_target({k: t.detach() for k, t in tables.items()}, fitted)
 
 
 def _by_target(tables: dict[str, Tensor], fitted: Fitted) -> dict[str, list[Any]]:
@@ -217,7 +217,7 @@ def _truth(y: Tensor, fitted: Fitted) -> dict[str, list[Any]]:
         return {"label": [fitted.classes[i] for i in y.tolist()]}
     if task == "multilabel":
         return {f"label_{name}": y[:, i].long().tolist() for i, name in enumerate(fitted.classes)}
-    return _by_target({"label": units.restored(y, fitted.scaling)}, fitted)
+    return _by_target({"label": y}, fitted)
 
 
 def _decided(
@@ -251,19 +251,22 @@ def _values(
         tau = float(level) if level else None
     except ValueError:
         raise InputError("pinball=TAU with TAU between 0 and 1", loss, "--decide pinball=0.9") from None
-    power, scaling = 2 if name == "squared" else 1, fitted.scaling
-    scale = torch.ones(1, dtype=torch.float64) if scaling is None else scaling.y_sd
-    if abstain is not None and len(scale) > 1:
-        raise InputError("one target where --abstain is given", f"{len(scale)} targets", "leave out --abstain")
-    cost = None if abstain is None else abstain / float(scale) ** power
-    found = predictive.decide(name, tau=tau, abstain=cost)  # type: ignore[arg-type]
-    expected = found.expected * scale**power
-    value = units.restored(found.value, scaling)
-    columns = _by_target({"action": value, "expected_cost": expected}, fitted)
-    summary = _means({"mean_expected": expected}, fitted) | {"abstained": float(found.abstained.double().mean())}
+    found = predictive.decide(name, tau=tau, abstain=abstain)  # type: ignore[arg-type]
+    if abstain is not None and found.value.shape[1] > 1:
+        raise InputError(
+            "one target where --abstain is given", f"{found.value.shape[1]} targets", "leave out --abstain"
+        )
+    columns = _by_target({"action": found.value, "expected_cost": found.expected}, fitted)
+    summary = _means({"mean_expected": found.expected}, fitted) | {"abstained": float(found.abstained.double().mean())}
     if y is not None:
-        gap = (units.restored(y, scaling) - value).double()
-        gap = gap.square() if power == 2 else gap.abs() if tau is None else torch.maximum(tau * gap, (tau - 1) * gap)
+        gap = (y - found.value).double()
+        gap = (
+            gap.square()
+            if name == "squared"
+            else gap.abs()
+            if tau is None
+            else torch.maximum(tau * gap, (tau - 1) * gap)
+        )
         if abstain is not None:
             gap = gap.masked_fill(found.abstained, abstain)
         summary |= _means({"incurred": gap}, fitted)
@@ -283,9 +286,8 @@ def _held(
     if y is not None:
         summary["coverage"] = found.coverage(y)
     if isinstance(found, Intervals):
-        low, high = (units.restored(t, fitted.scaling) for t in (found.low, found.high))
-        summary |= _means({"width": (high - low).clamp(min=0)}, fitted)
-        return _by_target({"low": low, "high": high}, fitted), summary
+        summary |= _means({"width": (found.high - found.low).clamp(min=0)}, fitted)
+        return _by_target({"low": found.low, "high": found.high}, fitted), summary
     summary["size"] = float(found.size.double().mean())
     if found.member.ndim == 2:
         return {"set": found.to_list(fitted.classes), "set_size": found.size.tolist()}, summary
@@ -301,7 +303,7 @@ def _rows(data: NewData, scaling: Standardiser | None) -> Rows:
             raise InputError(
                 f"{scaling.y_sd.numel()} targets, as in the run", f"{y.shape[1]} in {data.name}", "leave out the labels"
             )
-        y = scaling.targets(y)
+        y = y.double()
     groups = None if data.groups is None else tuple(map(str, data.groups))
     return Rows(x, y, data.name, data.rows, data.names, groups, data.notes)
 

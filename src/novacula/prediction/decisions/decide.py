@@ -32,8 +32,8 @@ from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.core.rng import derive
-from novacula.likelihoods import Normal, checks
-from novacula.posteriors.linearised import add_noise, normal_draws
+from novacula.likelihoods import checks
+from novacula.posteriors.linearised import normal_draws
 from novacula.prediction.decisions.costs import Costs
 from novacula.prediction.gaussians import expected_excess
 
@@ -112,7 +112,7 @@ class PointDecision:
     """Values that stand for N distributions.
 
     Args:
-        value: The best value, shape ``(N, D)``, in the units of the training targets; NaN where none is given.
+        value: The best value, shape ``(N, D)``, in the targets' units; NaN where none is given.
         expected: Its expected loss, shape ``(N, D)``, float64, whether it is given or not.
         abstained: Whether none is given, shape ``(N, D)``.
     """
@@ -253,8 +253,8 @@ def _labels(predictive: Predictive, n: int) -> Callable[[int, int], Tensor]:
     if task == "multilabel":
         p, u = predictive.samples, torch.special.ndtr(noise)
         return lambda a, b: (u[a:b] < p[which[a:b]]).to(p.dtype)
-    if predictive.covariance is not None and isinstance(predictive.likelihood, Normal):
-        factor = torch.linalg.cholesky(add_noise(predictive.covariance, predictive.likelihood))
-        return lambda a, b: f + torch.einsum("ncd,sd->snc", factor, noise[a:b, 0])
     mu, sd = predictive.gaussians()
+    if predictive.covariance is not None:
+        factor = torch.linalg.cholesky(predictive.total_covariance())
+        return lambda a, b: mu + torch.einsum("ncd,sd->snc", factor, noise[a:b, 0])
     return lambda a, b: mu[which[a:b]] + sd[which[a:b]] * noise[a:b]
