@@ -29,22 +29,24 @@ def test_every_name_is_there(name: str) -> None:
 
 
 def test_type_checkers_see_what_python_sees() -> None:
-    tree = ast.parse(Path(nv.__file__).read_text(encoding="utf-8"))
-    (block,) = [n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
-    seen: dict[str, str | None] = {"__version__": None}
-    for node in block.body:
+    tree = ast.parse(Path(nv.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    seen: dict[str, str] = {}
+    for node in tree.body:
         if isinstance(node, ast.ImportFrom):
+            assert node.level == 1
             for alias in node.names:
                 assert alias.asname == alias.name  # re-exported, by the convention of type checkers
-                seen[alias.name] = node.module
+                seen[alias.name] = "novacula" if node.module is None else f"novacula.{node.module}"
     assert set(seen) == set(nv.__all__)
     for name, module in seen.items():
-        if module is not None and module != "novacula":
+        if module != "novacula":
             assert getattr(importlib.import_module(module), name) is getattr(nv, name)
+        else:
+            assert importlib.import_module(f"novacula.{name}") is getattr(nv, name)
 
 
 def test_names_that_are_not_there_are_refused() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+    with pytest.raises(AttributeError, match="No novacula attribute nonsense"):
         nv.nonsense  # noqa: B018  # type: ignore[attr-defined]
 
 

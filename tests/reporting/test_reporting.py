@@ -533,6 +533,7 @@ def test_the_page_depends_on_the_results_alone_and_needs_no_torch(tmp_path: Path
     first = report(write(tmp_path / "a", *CASES["classification"])).read_bytes()
     code = (
         "import sys, matplotlib; matplotlib.rcParams['font.size'] = 31; matplotlib.rcParams['lines.linewidth'] = 9\n"
+        "import novacula.reporting.page; assert 'torch' not in sys.modules\n"
         "import novacula as nv; nv.report(sys.argv[1]); assert 'torch' not in sys.modules"
     )
     write(tmp_path / "b", *CASES["classification"])

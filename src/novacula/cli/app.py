@@ -29,9 +29,9 @@ def run() -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from novacula.core.version import __version__
 
-        print(f"novacula {version('novacula')}")
+        print(f"novacula {__version__}")
         raise typer.Exit
 
 

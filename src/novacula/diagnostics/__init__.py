@@ -4,10 +4,10 @@
 from the truth. All take draws of shape ``(chains, draws, …)`` and return one number for each trailing index. `to_arviz`
 hands draws to ArviZ. `psis_loo` and `waic` say how well examples are predicted without themselves, from log-likelihoods
 of shape ``(draws, examples)``.
+
+Names are imported when they are first used: the page needs `scores` on machines without torch.
 """
 
-from novacula.diagnostics.arviz import to_arviz
-from novacula.diagnostics.convergence import ess, mcse, rhat
-from novacula.diagnostics.loo import Loo, Waic, psis_loo, waic
+import lazy_loader
 
-__all__ = ["Loo", "Waic", "ess", "mcse", "psis_loo", "rhat", "to_arviz", "waic"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
