@@ -228,6 +228,8 @@ class TestPaths:
         np.testing.assert_array_equal(data.x[:, 0].numpy() * 16, bunch.images)
         assert data.y.tolist() == bunch.target.tolist()
         assert data.classes == tuple("0123456789")
+        with refused("a matrix in which to choose a target"):
+            load("digits", "y")
 
     def test_errors(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         save(tmp_path / "concrete.npz", x=X, y=LABELS)

@@ -14,7 +14,8 @@ import torch
 
 from novacula.core.errors import InputError
 from novacula.data.load import load
-from novacula.data.new import Like, load_new, read_groups
+from novacula.data.new import load_new, read_groups
+from novacula.data.raw import Like
 
 X = np.random.default_rng(0).normal(size=(4, 3)).round(4)
 IMAGES = np.random.default_rng(1).integers(0, 256, (4, 5, 7), dtype=np.uint8)
@@ -181,7 +182,11 @@ class TestImages:
         found = load_new(tmp_path, GREY)
         assert found.y is not None
         assert found.y.tolist() == [0, 1, 1, 0]
+        assert "test part: its 4 rows are read" in found.notes[0]
         assert load_new(tmp_path, GREY, labels=False).y is None
+        idx(tmp_path / "t10k-rotated-images-idx3-ubyte", IMAGES)
+        with refused("one IDX file of test images"):
+            load_new(tmp_path, GREY)
 
     def test_folders_of_classes_flat_ones_and_parts(self, tmp_path: Path) -> None:
         pillow = pytest.importorskip("PIL.Image")

@@ -211,6 +211,8 @@ class TestIdx:
         assert same(splits.train, Data(IMAGES[:, None], LABELS))
         assert splits.test is not None
         assert same(splits.test, Data(IMAGES[:4, None], LABELS[:4]))
+        with refused("a file with published splits"):
+            load_splits(tmp_path, split=0)
         assert same(load(tmp_path / f"t10k-images{style.format(3)}{gz}"), splits.test)
         assert load(tmp_path).name == tmp_path.name
 

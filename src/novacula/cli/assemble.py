@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from novacula.cli.options import Options
 from novacula.core.errors import InputError
-from novacula.data.new import Like, NewData, load_new
+from novacula.data.new import NewData, load_new
+from novacula.data.raw import Like
 from novacula.runs.setup import Assembled, Setup
 from novacula.runs.setup import assemble as assemble_setup
 

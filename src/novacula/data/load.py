@@ -6,7 +6,6 @@ refused, because reading them could run code.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,8 @@ import torch
 from novacula.core.errors import InputError
 from novacula.data.data import Data
 from novacula.data.labels import Task
-from novacula.data.sources.images import IMAGE_SUFFIXES, is_idx, read_idx_file, read_idx_folder, read_image_folder
-from novacula.data.sources.npz import read_npy, read_npz
-from novacula.data.sources.tables import read_delimited, read_parquet
-from novacula.data.tables import Source, Table
-
-_DELIMITED = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-_KINDS = ".npz, .npy, .csv, .tsv, .parquet, IDX (ubyte), or a folder of IDX files or of class/*.png"
+from novacula.data.raw import Table
+from novacula.data.sources.read import read
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +48,23 @@ def load(
 ) -> Data:
     """Load the training part of a file or folder, or all of it where it has no parts.
 
+    ==================  ===============================================================================================
+    source              what is read
+    ==================  ===============================================================================================
+    ``"digits"``        1,797 images of 8×8 pixels in [0, 1], ten classes
+    ``.npz``            arrays ``x``, ``X``, ``inputs``, ``images``, ``data`` or ``features`` with ``y``, ``labels``,
+                        ``targets``, ``target`` or ``label``; or such pairs with ``train_`` and ``test_`` before or
+                        after; ``test_index`` (a mask of shape ``(N,)`` or ``(K, N)``) and ``classes`` are understood
+    ``.npy``            a structured array; a matrix with ``target`` as column index; or ``…x….npy`` beside ``…y….npy``
+    ``.csv``, ``.tsv``  a header and rows; also gzipped. Text columns become one column a value (at most 20 values)
+    ``.parquet``        the same, by pyarrow or pandas
+    IDX                 ``…images…`` with ``…labels…`` in the same folder, plain or ``.gz``; in a folder, ``train`` and
+                        ``t10k`` or ``test``
+    folder              ``class/*.png`` (also JPEG, BMP …), or the same under ``train/`` and ``test/``; by Pillow
+    ==================  ===============================================================================================
+
     Args:
-        path: ``"digits"`` for scikit-learn's embedded digits; a file; or a folder (see `load_splits`).
+        path: ``"digits"`` for scikit-learn's embedded digits; a file; or a folder (see the table).
         target: For tables, the target's column or columns: names, or an index counted from 0 (from the end if
             negative). By default a column called y, target, label, class or the like. For NPZ, the name of the labels'
             array.
@@ -89,39 +98,8 @@ def load_splits(
     tokens: bool = False,
     dtype: torch.dtype | None = None,
 ) -> Splits:
-    """Load a file or folder with its test part, if it has one.
-
-    ==================  ===============================================================================================
-    source              what is read
-    ==================  ===============================================================================================
-    ``"digits"``        1,797 images of 8×8 pixels in [0, 1], ten classes
-    ``.npz``            arrays ``x``, ``X``, ``inputs``, ``images``, ``data`` or ``features`` with ``y``, ``labels``,
-                        ``targets``, ``target`` or ``label``; or such pairs with ``train_`` and ``test_`` before or
-                        after; ``test_index`` (a mask of shape ``(N,)`` or ``(K, N)``) and ``classes`` are understood
-    ``.npy``            a structured array; a matrix with ``target`` as column index; or ``…x….npy`` beside ``…y….npy``
-    ``.csv``, ``.tsv``  a header and rows; also gzipped. Text columns become one column a value (at most 20 values)
-    ``.parquet``        the same, by pyarrow or pandas
-    IDX                 ``…images…`` with ``…labels…`` in the same folder, plain or ``.gz``; in a folder, ``train`` and
-                        ``t10k`` or ``test``
-    folder              ``class/*.png`` (also JPEG, BMP …), or the same under ``train/`` and ``test/``; by Pillow
-    ==================  ===============================================================================================
-
-    Args:
-        path: See the table.
-        target: See `load`.
-        split: See `load`; without it all rows of such a file are the training part.
-        name: See `load`.
-        task: See `load`.
-        tokens: See `load`.
-        dtype: See `load`.
-
-    Returns:
-        The parts.
-
-    Raises:
-        InputError: See `load`.
-    """
-    source = _digits() if str(path) == "digits" else _read(Path(path), target, split)
+    """Load a file or folder with its test part, if it has one: see `load`; without ``split`` all rows are for training."""
+    source = read(path, lambda raw: raw.training(target, split))
     if split is not None and source.test is None:
         raise InputError("a file with published splits (test_index)", str(path), "leave out split=")
     label = name or ("digits" if str(path) == "digits" else _stem(Path(path)))
@@ -152,61 +130,5 @@ def _make(table: Table, path: object, *, classes: Any, columns: Any, options: di
         raise InputError(error.expected, f"{error.got}, in {path}", error.hint) from error
 
 
-def _read(path: Path, target: str | int | Sequence[str] | None, split: int | None) -> Source:
-    path = path.expanduser()
-    if not path.exists():
-        raise _missing(path)
-    try:
-        return _dispatch(path, target, split)
-    except (OSError, EOFError) as error:
-        raise InputError(
-            "a file that can be read", f"{path}: {error}", "check its permissions, or fetch it again"
-        ) from error
-
-
-def _dispatch(path: Path, target: str | int | Sequence[str] | None, split: int | None) -> Source:
-    suffix = path.suffix.lower()
-    both = "".join(path.suffixes[-2:]).lower()
-    if suffix == ".npz":
-        return read_npz(path, target, split)
-    if suffix == ".npy":
-        return read_npy(path, target)
-    if suffix in _DELIMITED or both in _DELIMITED:
-        return read_delimited(path, target)
-    if suffix in {".parquet", ".pq"}:
-        return read_parquet(path, target)
-    if target is not None:
-        raise InputError(
-            "a table for which to choose a target", str(path), "leave out the target: labels come with the images"
-        )
-    if path.is_dir():
-        if any(is_idx(p) for p in path.iterdir()):
-            return read_idx_folder(path)
-        return read_image_folder(path)
-    if is_idx(path):
-        return read_idx_file(path)
-    if suffix in IMAGE_SUFFIXES:
-        raise InputError(
-            "a folder of images, one folder a class", f"the single image {path}", "pass its parent's parent"
-        )
-    raise InputError(
-        f"a file of a known kind ({_KINDS})", f"suffix {suffix or 'none'!r} of {path}", "convert it to .npz or .csv"
-    )
-
-
-def _missing(path: Path) -> InputError:
-    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    close = difflib.get_close_matches(path.name, [*siblings, "digits"], n=3)
-    hint = f"{', '.join(close)}" if close else "check the path; 'digits' needs no file"
-    return InputError("a file or folder that exists", str(path), hint)
-
-
 def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").rsplit(".", 1)[0] or path.name if path.is_file() else path.resolve().name
-
-
-def _digits() -> Source:
-    from sklearn.datasets import load_digits  # a second of import that other sources need not pay
-
-    bunch: Any = load_digits()
-    return Source(Table(bunch.images[:, None] / 16, bunch.target), classes=tuple(map(str, bunch.target_names)))

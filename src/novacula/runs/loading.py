@@ -21,7 +21,7 @@ from novacula.core.params import Params, flatten
 from novacula.core.rng import derive
 from novacula.core.storage.run import WEIGHTS, Run
 from novacula.data.data import Data
-from novacula.data.new import Like
+from novacula.data.raw import Like
 from novacula.data.standardise import Standardiser
 from novacula.posteriors.base import Point, Posterior
 from novacula.posteriors.draws import Draws

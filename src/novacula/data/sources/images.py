@@ -15,13 +15,16 @@ import math
 import re
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from novacula.core.errors import InputError
-from novacula.data.tables import New, Source, Table
+from novacula.data.columns import no_groups
+from novacula.data.raw import Choice, Like, New, Source, Table
+from novacula.data.sources.arrays import Part, RawArrays
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
 _IDX_NAME = re.compile(r"idx\d[-.]?u?byte|\.idx\d?(\.gz)?$|-ubyte(\.gz)?$", re.IGNORECASE)
@@ -34,111 +37,104 @@ def is_idx(path: Path) -> bool:
     return bool(_IDX_NAME.search(path.name)) and not path.name.startswith(".")
 
 
-def read_idx_file(path: Path) -> Source:
-    """Read images with the labels that lie beside them."""
-    if "images" not in path.name.lower():
-        raise InputError(
-            "an IDX file of images", str(path), "pass the file whose name contains 'images', or its folder"
-        )
-    return Source(_idx_pair(path))
+def open_idx(path: Path) -> RawArrays:
+    """Open an IDX file of images, or a folder of them, perhaps in a training and a test part; labels lie beside."""
+    folder = path if path.is_dir() else path.parent
+
+    def read(name: str) -> np.ndarray:
+        a = _read_idx(folder / name)
+        if "labels" in name.lower() and a.ndim != 1:
+            got = f"{a.ndim} axes in {folder / name}"
+            raise InputError("labels with one axis", got, "check that it is the file of labels")
+        return a
+
+    def part(name: str) -> Part | None:
+        images = _idx_images(path, name)
+        return None if images is None else Part(name, images, lambda wanted: _idx_labels(folder / images))
+
+    def unlabelled(part: Part, target: str | None) -> InputError:
+        images = folder / part.inputs
+        if "images" not in part.inputs.lower():
+            hint = "pass the file whose name contains 'images', or its folder"
+            return InputError("an IDX file of images", str(images), hint)
+        stem, got = _idx_label_name(images), f"no such file beside {images}"
+        return InputError(f"labels in {stem} or {stem}.gz", got, "put it in the same folder")
+
+    absent = InputError("one IDX file of training images", f"none in {path}", "pass the file of images itself")
+    return RawArrays(str(path), read, part, absent, unlabelled)
 
 
-def read_idx_folder(folder: Path) -> Source:
-    """Read a folder of IDX files: images and labels, perhaps in a training and a test part."""
-    images = sorted(p for p in folder.iterdir() if is_idx(p) and "images" in p.name.lower())
+def _idx_images(path: Path, part: str) -> str | None:
+    if not path.is_dir() or part == "train":
+        return None if part else path.name
+    found = sorted(p for p in path.iterdir() if is_idx(p) and "images" in p.name.lower())
     # A file and its gzipped copy are the same thing; the plain one is faster to read.
-    images = [p for p in images if not (p.suffix == ".gz" and p.with_suffix("") in images)]
-    parts: dict[str, list[Path]] = {"training": [], "test": []}
-    for p in images:
-        parts["test" if _TEST_WORDS & set(re.split(r"[-_.]", p.name.lower())) else "training"].append(p)
-    for part, found in parts.items():
-        if len(found) > 1 or (part == "training" and not found):
-            names = ", ".join(p.name for p in found) or "none"
-            raise InputError(f"one IDX file of {part} images", f"{names} in {folder}", "pass the file of images itself")
-    return Source(_idx_pair(parts["training"][0]), _idx_pair(parts["test"][0]) if parts["test"] else None)
+    found = [p.name for p in found if not (p.suffix == ".gz" and p.with_suffix("") in found)]
+    found = [n for n in found if bool(_TEST_WORDS & set(re.split(r"[-_.]", n.lower()))) == (part == "test")]
+    if len(found) > 1:
+        wanted = f"one IDX file of {part or 'training'} images"
+        raise InputError(wanted, f"{', '.join(found)} in {path}", "pass the file of images itself")
+    return found[0] if found else None
 
 
-def read_image_folder(folder: Path) -> Source:
-    """Read ``folder/class/*.png``, or the same under ``folder/train`` and ``folder/test``.
+@dataclass(frozen=True, eq=False)
+class RawImages:
+    """One image, or a folder of images in folders of classes, of parts, or in none; opened when they are asked for."""
 
-    Classes are numbered in the order of their sorted names. Images are grey if all of them are, otherwise all become
-    three channels; transparency is dropped.
+    path: Path
 
-    Returns:
-        One part or two, as bytes of shape ``(N, channels, H, W)``.
+    def training(self, target: Choice, split: int | None) -> Source:
+        """``class/*.png``, or the same under ``train`` and ``test``, as bytes ``(N, channels, H, W)``."""
+        if target is not None:
+            hint = "leave out the target: labels come with the images"
+            raise InputError("a table for which to choose a target", str(self.path), hint)
+        if self.path.is_file():
+            got = f"the single image {self.path}"
+            raise InputError("a folder of images, one folder a class", got, "pass its parent's parent")
+        parts = self._parts()
+        train = parts.get("train", self.path)
+        names = ("test", "val", "valid", "validation") if "train" in parts else ()
+        test = next((parts[name] for name in names if name in parts), None)
+        classes = _class_names(train)
+        held = None if test is None else _image_table(test, classes)
+        return Source(_image_table(train, classes), held, classes=classes)
 
-    Raises:
-        InputError: If Pillow is missing, there are no class folders or no images in one, an image cannot be read, or
-            images differ in size; the message names the file.
-    """
-    parts = {p.name.lower(): p for p in _folders(folder)}
-    if "train" not in parts:
-        classes = _class_names(folder)
-        return Source(_image_table(folder, classes), classes=classes)
-    test = next((parts[k] for k in ("test", "val", "valid", "validation") if k in parts), None)
-    classes = _class_names(parts["train"])
-    return Source(
-        _image_table(parts["train"], classes),
-        _image_table(test, classes) if test is not None else None,
-        classes=classes,
-    )
+    def new(self, like: Like, *, labels: bool, groups: str | None) -> New:
+        """The images of the test part where there is one, with or without folders of classes."""
+        if groups is not None:
+            raise no_groups(groups, str(self.path))
+        path, parts = self.path, self._parts()
+        root = parts["test"] if {"train", "test"} <= set(parts) else path
+        inside = [path] if path.is_file() else sorted(root.glob("**/*"))
+        files = [p for p in inside if p == path or _is_image(p.relative_to(root))]
+        if not files:
+            raise InputError("images", f"none in {path}", "pass a folder of images, or one image")
+        x = _stack(files, "L" if len(like.shape) == 3 and like.shape[0] == 1 else "RGB")
+        folders = [p.relative_to(root).parts[0] for p in files if p.parent != root and p != root]
+        labelled = labels and len(folders) == len(files)
+        note = "" if root == path else f"{path} has a test part: its {len(files):,} images are read"
+        if labelled and (strange := next((f for f in folders if f not in like.classes), None)) is not None:
+            labelled, note = False, f"the folder {strange!r} is none of the classes: folders are not taken for labels"
+        names = tuple(path.name if p == root else p.relative_to(root).as_posix() for p in files)
+        return New(x, folders if labelled else None, note=note, names=names)
 
-
-def read_new_images(path: Path, classes: Sequence[str], channels: int, *, labels: bool) -> New:
-    """Read images to predict: an IDX file or folder, one image, or a folder of images with or without class folders."""
-    if path.is_dir() and any(is_idx(p) for p in path.iterdir()):
-        images = [p for p in sorted(path.iterdir()) if is_idx(p) and "images" in p.name.lower()]
-        tests = [p for p in images if _TEST_WORDS & set(re.split(r"[-_.]", p.name.lower()))]
-        if not images:
-            raise InputError("an IDX file of images", f"none in {path}", "pass the file of images itself")
-        return _new_idx((tests or images)[0], labels=labels)
-    if is_idx(path):
-        return _new_idx(path, labels=labels)
-    root = path
-    parts = {p.name.lower(): p for p in _folders(path)} if path.is_dir() else {}
-    if {"train", "test"} <= set(parts):
-        root = parts["test"]
-    files = [path] if path.is_file() else sorted(p for p in root.glob("**/*") if _is_image(p.relative_to(root)))
-    if not files:
-        raise InputError("images", f"none in {path}", "pass a folder of images, or one image")
-    x = _stack(files, "L" if channels == 1 else "RGB")
-    folders = [p.relative_to(root).parts[0] for p in files if p != root and len(p.relative_to(root).parts) > 1]
-    labelled = labels and len(folders) == len(files)
-    note = "" if root == path else f"{path} has a test part: its {len(files):,} images are read"
-    if labelled and (strange := next((f for f in folders if f not in classes), None)) is not None:
-        labelled, note = False, f"the folder {strange!r} is none of the classes: folders are not taken for labels"
-    names = tuple(path.name if p == root else p.relative_to(root).as_posix() for p in files)
-    return New(x, folders if labelled else None, note=note, names=names)
-
-
-def _new_idx(images: Path, *, labels: bool) -> New:
-    if labels and _idx_labels(images) is not None:
-        pair = _idx_pair(images)
-        return New(pair.x, pair.y)
-    x = _read_idx(images)
-    return New(x[:, None] if x.ndim == 3 else x)
+    def _parts(self) -> dict[str, Path]:
+        return {p.name.lower(): p for p in _folders(self.path)} if self.path.is_dir() else {}
 
 
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
-def _idx_labels(images: Path) -> Path | None:
+def _idx_label_name(images: Path) -> str:
     name = re.sub("images", "labels", images.name, flags=re.IGNORECASE)
-    stem = re.sub(r"idx\d", "idx1", name, flags=re.IGNORECASE).removesuffix(".gz")
-    return next((p for n in (stem, stem + ".gz") if (p := images.with_name(n)).is_file()), None)
+    return re.sub(r"idx\d", "idx1", name, flags=re.IGNORECASE).removesuffix(".gz")
 
 
-def _idx_pair(images: Path) -> Table:
-    labels = _idx_labels(images)
-    if labels is None:
-        name = re.sub("images", "labels", images.name, flags=re.IGNORECASE)
-        stem = re.sub(r"idx\d", "idx1", name, flags=re.IGNORECASE).removesuffix(".gz")
-        raise InputError(f"labels in {stem} or {stem}.gz", f"no such file beside {images}", "put it in the same folder")
-    x, y = _read_idx(images), _read_idx(labels)
-    if y.ndim != 1:
-        raise InputError("labels with one axis", f"{y.ndim} axes in {labels}", "check that it is the file of labels")
-    return Table(x[:, None] if x.ndim == 3 else x, y)
+def _idx_labels(images: Path) -> str | None:
+    stem = _idx_label_name(images)
+    names = (stem, stem + ".gz") if "images" in images.name.lower() else ()
+    return next((name for name in names if images.with_name(name).is_file()), None)
 
 
 def _read_idx(path: Path) -> np.ndarray:

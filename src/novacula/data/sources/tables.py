@@ -9,61 +9,23 @@ from __future__ import annotations
 import csv
 import gzip
 import importlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import numpy as np
 
 from novacula.core.errors import InputError
-from novacula.data.tables import Source, from_columns
+from novacula.data.columns import RawColumns
 
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "<na>", "-nan", "#n/a"})
 _BOOLEANS = {"true": 1, "false": 0}
 
 
-@dataclass(frozen=True, eq=False)
-class Columns:
-    """A table whose columns are checked when they are asked for: what is not used need not be in order.
-
-    Args:
-        names: The columns' names.
-        n: The number of rows.
-        read: A column by its name: numbers or strings, shape ``(N,)``; raises `InputError` for missing values and for
-            what is neither, with row, line and column.
-        missing: How many of a column's entries are missing.
-    """
-
-    names: tuple[str, ...]
-    n: int
-    read: Callable[[str], np.ndarray]
-    missing: Callable[[str], int]
-
-    def source(self, target: str | int | Sequence[str] | None, path: Path) -> Source:
-        """All columns, of which one or more are the target."""
-        return from_columns({name: self.read(name) for name in self.names}, target, str(path))
-
-
-def read_delimited(path: Path, target: str | int | Sequence[str] | None) -> Source:
-    """Read comma-, semicolon- or tab-separated text.
-
-    The delimiter is the one that the first line has most of. If every entry of the first line is a number, or any has a
-    decimal point, there is no header, and columns are called "0", "1", …. A column of whole numbers stays whole, so
-    that it may hold classes.
-
-    Returns:
-        Inputs, labels and column names.
-
-    Raises:
-        InputError: If the file is not text, has no rows, rows of unequal length, missing values, columns of one name,
-            or a column that mixes numbers and words; the message gives row, line and column.
-    """
-    return delimited_columns(path).source(target, path)
-
-
-def delimited_columns(path: Path) -> Columns:
-    """Open comma-, semicolon- or tab-separated text; see `read_delimited`."""
+def open_delimited(path: Path) -> RawColumns:
+    """Open comma-, semicolon- or tab-separated text."""
+    # The delimiter is the one that the first line has most of. If every entry of the first line is a number, or any has
+    # a decimal point, there is no header, and columns are called "0", "1", …. A column of whole numbers stays whole, so
+    # that it may hold classes.
     try:
         with _open(path) as file:
             header, rows, lines = _parse(file, path)
@@ -77,15 +39,10 @@ def delimited_columns(path: Path) -> Columns:
     def missing(name: str) -> int:
         return sum(row[place[name]].lower() in _MISSING for row in rows)
 
-    return Columns(tuple(header), len(rows), read, missing)
+    return RawColumns(str(path), tuple(header), len(rows), read, missing)
 
 
-def read_parquet(path: Path, target: str | int | Sequence[str] | None) -> Source:
-    """Read a Parquet file."""
-    return parquet_columns(path).source(target, path)
-
-
-def parquet_columns(path: Path) -> Columns:
+def open_parquet(path: Path) -> RawColumns:
     """Open a Parquet file."""
     frame = _parquet_columns(path)
 
@@ -107,7 +64,7 @@ def parquet_columns(path: Path) -> Columns:
     def missing(name: str) -> int:
         return sum(value is None or value != value for value in frame[name])
 
-    return Columns(tuple(frame), len(next(iter(frame.values()), ())), read, missing)
+    return RawColumns(str(path), tuple(frame), len(next(iter(frame.values()), ())), read, missing)
 
 
 def _open(path: Path) -> TextIO:
