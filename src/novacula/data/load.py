@@ -98,7 +98,7 @@ def load_splits(
     tokens: bool = False,
     dtype: torch.dtype | None = None,
 ) -> Splits:
-    """Load a file or folder with its test part, if it has one: see `load`; without ``split`` all rows are for training."""
+    """Load a file or folder with its test part, if it has one; without it or ``split`` all rows are for training."""
     source = read(path, lambda raw: raw.training(target, split))
     if split is not None and source.test is None:
         raise InputError("a file with published splits (test_index)", str(path), "leave out split=")
