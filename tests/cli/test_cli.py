@@ -21,7 +21,6 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from novacula.cli.app import app
-from novacula.cli.assemble import assemble
 from novacula.cli.folder import OutputFolder, default_folder
 from novacula.cli.options import Options
 from novacula.cli.progress import Progress, bar, line
@@ -29,6 +28,9 @@ from novacula.core.errors import InputError
 from novacula.core.storage.run import ARRAYS, CHECKPOINT, COMMAND, HISTORY, RECORD, REPORT, WEIGHTS, Run
 from novacula.invariances import Affine, Compose
 from novacula.runs.catalogue.models import read_copies, read_invariance
+from novacula.runs.flags import anchored, options_of
+from novacula.runs.settings import Setup
+from novacula.runs.setup import assemble
 from novacula.target import Copies
 
 NET = """
@@ -466,7 +468,7 @@ def test_resuming_needs_its_folder_and_readable_options() -> None:
     result = CliRunner().invoke(app, ["learn", "--resume", "--output", "run"])
     assert result.exit_code == 2
     assert COMMAND in result.stderr
-    Options("classes.npz", net="linear", epochs=1).save(Path("run", COMMAND))
+    Options.of(data="classes.npz", net="linear", epochs=1).save(Path("run", COMMAND))
     result = CliRunner().invoke(app, ["learn", "--resume", "--output", "run"])
     assert result.exit_code == 2
     assert CHECKPOINT in result.stderr
@@ -519,24 +521,26 @@ def test_copies_are_read() -> None:
 
 
 def test_options_survive_their_file() -> None:
-    options = Options("classes.npz", net="net.py:make_net", perturb=("rotate=3", "scale=0.5"), lr=0.1, target=("a",))
+    options = Options.of(
+        data="classes.npz", net="net.py:make_net", perturb=("rotate=3", "scale=0.5"), lr=0.1, target=("a",)
+    )
     options.save(Path("options.json"))
     loaded = Options.load(Path("options.json"))
-    assert loaded == options.anchored()
-    assert loaded.data == str(Path("classes.npz").resolve())
-    assert loaded.net == f"{Path('net.py').resolve()}:make_net"
-    assert options.anchored().anchored() == options.anchored()
-    assert Options("digits").anchored().data == "digits"
+    assert loaded == anchored(options)
+    assert loaded.setup.data == str(Path("classes.npz").resolve())
+    assert loaded.setup.net == f"{Path('net.py').resolve()}:make_net"
+    assert anchored(anchored(options)) == anchored(options)
+    assert anchored(Options.of(data="digits")).setup.data == "digits"
 
 
 def test_commands_repeat_their_run() -> None:
-    options = Options("my data.npz", target=("a", "b"), test_fraction=0.5, seed=7)
+    options = Options.of(data="my data.npz", target=("a", "b"), test_fraction=0.5, seed=7)
     assert options.command() == "novacula learn 'my data.npz' --target a --target b --test-fraction 0.5 --seed 7"
 
 
 def test_assembly_perturbs_training_and_test_images_apart() -> None:
-    plain = assemble(Options("images.npz", net="linear", seed=2))
-    turned = assemble(Options("images.npz", net="linear", seed=2, perturb=("translate=0.3",)))
+    plain = assemble(Setup("images.npz", net="linear", seed=2))
+    turned = assemble(Setup("images.npz", net="linear", seed=2, perturb=("translate=0.3",)))
     assert plain.test is not None
     assert turned.test is not None
     for before, after in ((plain.train, turned.train), (plain.test, turned.test)):
@@ -551,15 +555,15 @@ def test_published_splits_and_parts_are_kept() -> None:
     draw = np.random.default_rng(3)
     masks = draw.random((3, 24)) < 0.3
     np.savez("split.npz", x=draw.normal(size=(24, 4)), y=draw.normal(size=24), test_index=masks)
-    found = assemble(Options("split.npz", split=2))
+    found = assemble(Setup("split.npz", split=2))
     assert found.test is not None
     assert (found.train.n, found.test.n) == (24 - masks[2].sum(), masks[2].sum())
     torch.testing.assert_close(found.train.x.mean(0), torch.zeros(4), atol=1e-6, rtol=0)
-    fewer = assemble(Options("split.npz", split=2, train=5))
+    fewer = assemble(Setup("split.npz", split=2, train=5))
     assert fewer.test is not None
     assert (fewer.train.n, fewer.test.n) == (5, masks[2].sum())
     with pytest.raises(InputError, match="test part"):
-        assemble(Options("split.npz", split=2, test_fraction=0.5))
+        assemble(Setup("split.npz", split=2, test_fraction=0.5))
 
 
 def test_a_folder_is_left_as_it_was_found(tmp_path: Path) -> None:
@@ -608,10 +612,10 @@ def test_options_are_those_of_the_command() -> None:
 
     command = typer.main.get_command(app)
     parameters = {p.name: p for p in command.commands["learn"].params}  # type: ignore[attr-defined]
-    for field in dataclasses.fields(Options):
-        assert field.name in parameters
-        if field.name != "data" and field.default not in ((), None):
-            assert parameters[field.name].default == field.default
+    for name, option in options_of(Options).items():
+        assert name in parameters
+        if name != "data" and option.default not in ((), None):
+            assert parameters[name].default == option.default
     # The help may not import torch, so it repeats what the target and `learn` use when nothing is asked for.
     copies = Copies()
     assert parameters["copies"].show_default == f"{copies.train},{copies.evidence},{copies.predict}"

@@ -24,6 +24,7 @@ from novacula.cli.progress import Progress
 from novacula.core.storage.run import ARRAYS, CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, POSTERIOR, WEIGHTS, Run
 from novacula.prediction import predict
 from novacula.runs.catalogue.methods import CHOICES, METHODS
+from novacula.runs.flags import anchored
 from novacula.runs.table import read_rows
 from novacula.study import load_posterior, load_run
 
@@ -762,8 +763,8 @@ def test_the_help_names_every_posterior() -> None:
 
 
 def test_options_of_a_posterior_survive_their_file() -> None:
-    options = Options("kinds.csv", posterior="sgld:lr=1e-3", posterior_steps=7, chains=3, ood="prices.csv")
+    options = Options.of(data="kinds.csv", posterior="sgld:lr=1e-3", posterior_steps=7, chains=3, ood="prices.csv")
     options.save(Path("options.json"))
-    assert Options.load(Path("options.json")) == options.anchored()
-    assert options.anchored().ood == str(Path("prices.csv").resolve())
+    assert Options.load(Path("options.json")) == anchored(options)
+    assert anchored(options).ood == str(Path("prices.csv").resolve())
     assert "--ood prices.csv" in options.command()

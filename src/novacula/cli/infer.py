@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 def asked(options: Options, assembled: Assembled) -> bool:
     """Whether another posterior than the default is asked for; says what is wrong with the options before any work."""
-    name = check_name(options.posterior)
-    for option, value in (("--posterior-steps", options.posterior_steps), ("--chains", options.chains)):
+    train = options.train
+    name = check_name(train.posterior)
+    for option, value in (("--posterior-steps", train.posterior_steps), ("--chains", train.chains)):
         if value is None:
             continue
         if name in CHOICES:
@@ -28,22 +29,22 @@ def asked(options: Options, assembled: Assembled) -> bool:
         if value < 1:
             raise InputError(f"{option} of 1 or more", str(value), f"{option} 4")
     n = assembled.train.n
-    steps = -(-n // (options.batch_size or default_batch_size(n))) * options.epochs
-    setting = Setting.of(assembled.target.params(), options.lr or Setting().lr, max(1, steps))
-    check(options.posterior, assembled.target, assembled.train, setting, options.posterior_steps, options.chains)
+    steps = -(-n // (train.batch_size or default_batch_size(n))) * train.epochs
+    setting = Setting.of(assembled.target.params(), train.lr or Setting().lr, max(1, steps))
+    check(train.posterior, assembled.target, assembled.train, setting, train.posterior_steps, train.chains)
     return name != "auto"
 
 
 def infer(result: LearnResult, options: Options, checkpoint: Path, *, resume: bool, progress: Progress) -> LearnResult:
     """Infer the posterior."""
-    name = options.posterior.partition(":")[0]
+    name = options.train.posterior.partition(":")[0]
     progress.say(f"inferring the posterior: {name}")
     progress.begin(f"{name}, round", "scoring")
     try:
         return result.with_posterior(
-            options.posterior,
-            steps=options.posterior_steps,
-            chains=options.chains,
+            options.train.posterior,
+            steps=options.train.posterior_steps,
+            chains=options.train.chains,
             checkpoint=checkpoint,
             resume=resume,
             progress=progress,

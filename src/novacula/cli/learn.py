@@ -8,7 +8,6 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,44 +15,30 @@ from rich.text import Text
 
 from novacula.cli.console import INTERRUPTED, err, out, warn, warnings_to_stderr
 from novacula.cli.folder import OutputFolder, default_folder
-from novacula.cli.options import Options
+from novacula.cli.options import Destination, Display, Options
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, Run
+from novacula.runs.flags import anchored, flat, options_of
 
 
-@dataclass(frozen=True)
-class Shown:
-    """How a run is shown, which does not change it.
-
-    Args:
-        json: Whether to print one JSON object on stdout.
-        quiet: Whether to show no progress.
-        report: Whether to write the report.
-    """
-
-    json: bool = False
-    quiet: bool = False
-    report: bool = True
-
-
-def learn(
-    options: Options | None, given: dict[str, Any], output: Path | None, overwrite: bool, resume: bool, shown: Shown
-) -> int:
-    """Run ``novacula learn``."""
-    if overwrite and resume:
+def learn(kind: type[Options], given: dict[str, Any], destination: Destination, display: Display) -> int:
+    """Run ``novacula learn`` with the options that were given."""
+    output, overwrite = destination.output, destination.overwrite
+    if overwrite and destination.resume:
         raise InputError("either --overwrite or --resume", "both", "use one of them")
-    if resume:
+    if destination.resume:
         folder = _to_resume(output)
         if folder.finished and not folder.interrupted:
             record = Run.read(folder.path).record
-            _refuse_others(given, Options.of_record(record))
+            _refuse_others(given, kind.of_record(record))
             err().print(Text(f"the run in {folder.path} is finished"))
-            _print(record, folder.path, shown)
+            _print(record, folder.path, display)
             return 0
-        options = _resumed_options(folder, options, given)
+        options = _resumed_options(folder, kind, given)
     else:
-        if options is None:
+        if "data" not in given:
             raise InputError("data to learn from", "none", "novacula learn digits --perturb rotate=180")
+        options = kind.of(**given)
         folder = OutputFolder(output, overwrite=overwrite) if output is not None else None
     if folder is not None:
         folder.check()
@@ -62,42 +47,42 @@ def learn(
     # A network's file may print; stdout is for results.
     with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr(said):
         try:
-            record, folder = _run(options, folder, shown)
+            record, folder = _run(options, folder, display)
         except KeyboardInterrupt as interrupt:
             err().print(Text(f"interrupted{interrupt}"))
             return INTERRUPTED
     for text in record.get("warnings") or []:
         if text not in said:
             warn(text)
-    _print(record, folder.path, shown)
+    _print(record, folder.path, display)
     return 0
 
 
-def _run(options: Options, folder: OutputFolder | None, shown: Shown) -> tuple[dict[str, Any], OutputFolder]:
+def _run(options: Options, folder: OutputFolder | None, display: Display) -> tuple[dict[str, Any], OutputFolder]:
     from novacula.cli.progress import Progress
 
-    with Progress(quiet=shown.quiet) as progress:
+    with Progress(quiet=display.quiet) as progress:
         progress.say("loading")
-        from novacula.cli.assemble import assemble, setup_of, strange_of  # torch, from here on
-        from novacula.cli.infer import asked, infer
+        from novacula.cli.infer import asked, infer  # torch, from here on
+        from novacula.runs.setup import assemble, load_ood
         from novacula.study import learn as learn_target
 
         _set_threads(options.threads)
-        assembled = assemble(options)
+        assembled = assemble(options.setup)
         # Whatever can be known to be wrong is known before the folder is touched.
         assembled.target.prepare(assembled.train)
         posterior = asked(options, assembled)
-        strange = None if options.ood is None else strange_of(options.ood, assembled)
+        strange = None if options.ood is None else load_ood(options.ood, assembled)
         folder = folder or OutputFolder(default_folder(assembled.train.name))
         with _owned(folder, options):
             progress.begin()
             result = learn_target(
                 assembled.target,
                 assembled.train,
-                epochs=options.epochs,
-                batch_size=options.batch_size,
-                lr=options.lr,
-                seed=options.seed,
+                epochs=options.train.epochs,
+                batch_size=options.train.batch_size,
+                lr=options.train.lr,
+                seed=options.setup.seed,
                 checkpoint=folder.path / CHECKPOINT,
                 resume=folder.resume,
                 progress=progress,
@@ -109,20 +94,20 @@ def _run(options: Options, folder: OutputFolder | None, shown: Shown) -> tuple[d
                     result = infer(result, options, checkpoint, resume=folder.resume, progress=progress)
                 except NonFiniteError as error:
                     # What was learned is not lost with it.
-                    failed, text = error, f"there is no posterior by {options.posterior}: {error}"
+                    failed, text = error, f"there is no posterior by {options.train.posterior}: {error}"
                     result = dataclasses.replace(result, warnings=(*result.warnings, text))
             progress.say("saving")
             record = result.save(
                 folder.path,
                 test=assembled.test,
                 strange=strange,
-                setup=setup_of(options),
+                setup=options.setup,
                 targets=assembled.targets,
                 command=options.command(),
                 settings=options.settings(),
             )
             folder.settle()
-    if shown.report:
+    if not display.no_report:
         from novacula.reporting import report
 
         report(folder.path)
@@ -159,28 +144,29 @@ def _to_resume(output: Path | None) -> OutputFolder:
     return folder
 
 
-def _resumed_options(folder: OutputFolder, options: Options | None, given: dict[str, Any]) -> Options:
+def _resumed_options(folder: OutputFolder, kind: type[Options], given: dict[str, Any]) -> Options:
     path = folder.path / COMMAND
     if not path.is_file():
-        if options is None:
+        if "data" not in given:
             hint = "give the data and options, to start one"
             raise InputError("an interrupted run to resume", f"none in {folder.path}", hint)
-        return options
-    saved = Options.load(path)
+        return kind.of(**given)
+    saved = kind.load(path)
     _refuse_others(given, saved)
-    # How many threads compute does not determine what is computed.
-    return dataclasses.replace(saved, threads=given.get("threads", saved.threads))
+    options = options_of(kind)
+    return kind.of(**flat(saved) | {k: v for k, v in given.items() if not options[k].flag.fixed})
 
 
 def _refuse_others(given: dict[str, Any], saved: Options) -> None:
-    saved = saved.anchored()
-    asked = dataclasses.replace(saved, **given).anchored()
+    options, before = options_of(type(saved)), flat(anchored(saved))
+    asked = flat(anchored(saved.of(**before | given)))
     for name in given:
-        value, before = getattr(asked, name), getattr(saved, name)
-        if name != "threads" and value != before:
-            option = f"--{name.replace('_', '-')}" if name != "data" else "the data"
+        if options[name].flag.fixed and asked[name] != before[name]:
+            option = "the data" if options[name].is_argument else f"--{name.replace('_', '-')}"
             raise InputError(
-                f"{option} as when the run began ({before})", str(value), "leave it out, or start another run"
+                f"{option} as when the run began ({before[name]})",
+                str(asked[name]),
+                "leave it out, or start another run",
             )
 
 
@@ -194,8 +180,8 @@ def _set_threads(threads: int | None) -> None:
     torch.set_num_threads(threads)
 
 
-def _print(record: dict[str, Any], folder: Path, shown: Shown) -> None:
-    if shown.json:
+def _print(record: dict[str, Any], folder: Path, display: Display) -> None:
+    if display.json:
         print(json.dumps(record, allow_nan=False, ensure_ascii=False))
         return
     from novacula.cli.summary import summary

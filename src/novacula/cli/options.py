@@ -1,66 +1,40 @@
-"""The options of ``novacula learn`` as one value that can be saved beside an interrupted run and read back."""
+"""The options of the verbs as values. Those of ``novacula learn`` are saved beside an interrupted run and read back.
+
+An option is one field here or in `novacula.runs.settings`: flags, help, record and resumption are made from it.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from novacula.core.errors import InputError
 from novacula.core.storage.atomic import write_json
+from novacula.runs.flags import anchored, flag, flat, make, options_of
+from novacula.runs.settings import Setup, Train, anchored_data
 
 
 @dataclass(frozen=True)
 class Options:
-    """What determines a run; how it is shown and where it is written is kept apart.
+    """What determines a run; how it is shown and where it is written is kept apart."""
 
-    Args:
-        data: ``"digits"``, or the path of a file or folder.
-        net: A built-in network or ``FILE.py:FUNCTION``.
-        invariance: Transformations joined by ``+``; None to choose by the data.
-        perturb: ``KIND=VALUE`` each.
-        target: Columns to predict; empty to guess.
-        split: A published split.
-        likelihood: Its name, or ``"auto"``.
-        prior: Its name.
-        epochs: Passes over the training data.
-        batch_size: Examples a step; None for the default.
-        lr: Peak learning rate; None for the default.
-        train: Training examples; None for all that are not set aside.
-        test_fraction: The share set aside for testing; None for the default.
-        copies: Transformed copies for training, evidence and prediction.
-        seed: Seed of everything random.
-        threads: Threads of a computation; None for torch's default.
-        posterior: What predictions average over: a name, perhaps with settings.
-        posterior_steps: Steps of each of its chains; None for the default.
-        chains: Its chains; None for the default.
-        ood: A file or folder of inputs of another kind, to be told from the test data.
-    """
-
-    data: str
-    net: str = "auto"
-    invariance: str | None = None
-    perturb: tuple[str, ...] = ()
-    target: tuple[str, ...] = ()
-    split: int | None = None
-    likelihood: str = "auto"
-    prior: str = "gaussian"
-    epochs: int = 24
-    batch_size: int | None = None
-    lr: float | None = None
-    train: int | None = None
-    test_fraction: float | None = None
-    copies: str | None = None
-    seed: int = 0
-    threads: int | None = None
-    posterior: str = "auto"
-    posterior_steps: int | None = None
-    chains: int | None = None
-    ood: str | None = None
+    train: Train
+    setup: Setup
+    ood: str | None = flag(
+        None,
+        "Inputs of another kind: how well doubt tells them from the test data.",
+        metavar="FILE",
+        panel="Posterior",
+        anchor=anchored_data,
+    )
+    # How many threads compute does not determine what is computed.
+    threads: int | None = flag(
+        None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training", fixed=False
+    )
 
     def command(self) -> str:
         """The command that repeats the run: options that differ from their defaults, and the seed.
@@ -69,22 +43,21 @@ class Options:
             One line for a shell.
 
         Example:
-            >>> Options("digits", perturb=("rotate=180",)).command()
+            >>> Options.of(data="digits", perturb=("rotate=180",)).command()
             'novacula learn digits --perturb rotate=180 --seed 0'
         """
-        words = ["novacula", "learn", self.data]
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name == "data" or (value == field.default and field.name != "seed"):
+        words, options = ["novacula", "learn", self.setup.data], options_of(type(self))
+        for name, value in flat(self).items():
+            if options[name].is_argument or (value == options[name].default and name != "seed"):
                 continue
             for item in value if isinstance(value, tuple) else (value,):
-                words += [f"--{field.name.replace('_', '-')}", str(item)]
+                words += [f"--{name.replace('_', '-')}", str(item)]
         return shlex.join(words)
 
     def settings(self) -> dict[str, Any]:
         """The options as plain values, for the record of the run."""
         recorded = {"seed", "copies"}
-        values = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items() if k not in recorded}
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in flat(self).items() if k not in recorded}
         return {k: v for k, v in values.items() if v is not None and v != []}
 
     def save(self, path: Path) -> None:
@@ -92,38 +65,70 @@ class Options:
 
         Paths are made absolute: a run may be resumed from another folder.
         """
-        write_json(path, {"options": vars(self.anchored())})
-
-    def anchored(self) -> Options:
-        """The same options with absolute paths."""
-        data = str(Path(self.data).expanduser().resolve()) if Path(self.data).expanduser().exists() else self.data
-        file, colon, name = self.net.rpartition(":")
-        net = f"{Path(file).expanduser().resolve()}:{name}" if colon and file.endswith(".py") else self.net
-        ood = self.ood
-        if ood is not None and ood != "digits" and Path(ood).expanduser().exists():
-            ood = str(Path(ood).expanduser().resolve())
-        return dataclasses.replace(self, data="digits" if self.data == "digits" else data, net=net, ood=ood)
+        write_json(path, {"options": flat(anchored(self))})
 
     @classmethod
-    def of_record(cls, record: Mapping[str, Any]) -> Options:
+    def of(cls, **values: Any) -> Self:
+        """The options with these values; the others have their defaults."""
+        if unknown := values.keys() - options_of(cls).keys():
+            raise TypeError(f"no options of this version: {', '.join(sorted(unknown))}")
+        return make(cls, values)
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Self:
         """The options of a finished run."""
-        names = {field.name for field in dataclasses.fields(cls)} - {"copies"}
-        settings = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in record.get("settings", {}).items() if k in names
-        }
-        copies = record.get("settings", {}).get("copies") or {}
+        settings = record.get("settings", {})
+        copies = settings.get("copies") or {}
         asked = ",".join(str(copies[k]) for k in ("train", "evidence", "predict")) if copies else None
-        return cls(**{"data": "", **settings, "seed": record.get("seed", 0), "copies": asked})
+        return make(cls, {"data": "", **settings, "seed": record.get("seed", 0), "copies": asked})
 
     @classmethod
-    def load(cls, path: Path) -> Options:
+    def load(cls, path: Path) -> Self:
         """Read saved options."""
         try:
-            saved = json.loads(path.read_text(encoding="utf-8"))
-            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved["options"].items()}
             # Options of another version fail here, by name.
-            return cls(**values)
+            return cls.of(**json.loads(path.read_text(encoding="utf-8"))["options"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 "the options of an interrupted run", f"{path}: {error}", "start again with --overwrite"
             ) from error
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a run is written."""
+
+    output: Path | None = flag(None, "Run folder.", metavar="FOLDER", shown="runs/NAME-TIME", panel="Output")
+    overwrite: bool = flag(False, "Replace an older run in the folder.", panel="Output")
+    resume: bool = flag(False, "Continue the interrupted run in --output, with its own options.", panel="Output")
+
+
+@dataclass(frozen=True)
+class Display:
+    """How a run is shown, which does not change it."""
+
+    json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
+    quiet: bool = flag(False, "Show no progress.", panel="Output")
+    no_report: bool = flag(False, "Write no report.html.", panel="Output")
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What is asked of a prediction."""
+
+    out: Path | None = flag(None, "Write all rows: .csv, .tsv, .parquet or .json; - for CSV on stdout.", metavar="FILE")
+    decide: str | None = flag(
+        None,
+        "Choose actions by a table of costs (rows are classes, columns actions); for measurements squared, "
+        "absolute or pinball=TAU.",
+        metavar="COSTS",
+    )
+    abstain: float | None = flag(None, "Let decisions be left open at this cost.", metavar="COST", shown="not allowed")
+    conformal: float | None = flag(
+        None, "Sets or intervals that miss at most this share of the truth.", metavar="ALPHA"
+    )
+    calibration: str | None = flag(
+        None, "Labelled data to calibrate them on.", metavar="FILE", shown="the run’s own test examples"
+    )
+    groups: str | None = flag(None, "Calibrate the groups that this column names apart.", metavar="COLUMN")
+    json: bool = flag(False, "Print one JSON object on stdout.")

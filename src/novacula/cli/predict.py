@@ -9,7 +9,6 @@ import io
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from novacula.cli.console import err, out, warn, warnings_to_stderr
+from novacula.cli.options import PredictOptions
 from novacula.core.errors import InputError
 from novacula.core.storage.atomic import write_bytes, write_json, write_text
 from novacula.core.storage.run import Run, plain
@@ -32,32 +32,9 @@ _SHOWN = 10  # rows and columns that a terminal shows
 _DIGITS = 9  # of a float32, that tell it from all others
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What is asked of a prediction.
-
-    Args:
-        out: Where to write; ``-`` for CSV on stdout, None to show the first rows.
-        decide: A file of costs, or the name of a loss for measurements.
-        abstain: The cost of not acting.
-        conformal: The share of labels that conformal sets may miss.
-        calibration: Data to calibrate them on; by default the run's own test examples.
-        groups: A column whose groups are calibrated apart.
-        json: Whether to print one JSON object on stdout.
-    """
-
-    out: Path | None = None
-    decide: str | None = None
-    abstain: float | None = None
-    conformal: float | None = None
-    calibration: str | None = None
-    groups: str | None = None
-    json: bool = False
-
-
-def predict(folder: Path, data: str, asked: Asked) -> None:
+def predict(folder: Path, data: str, options: PredictOptions) -> None:
     """Run ``novacula predict``."""
-    _check(asked)
+    _check(options)
     Run.read(folder)  # before torch
     said: list[str] = []
     # A network's file may print; stdout is for results.
@@ -66,13 +43,13 @@ def predict(folder: Path, data: str, asked: Asked) -> None:
         from novacula.runs.table import calibrated, read_rows, tabulate
 
         fitted = load_run(folder)
-        rows = read_rows(fitted, data, groups=asked.groups)
+        rows = read_rows(fitted, data, groups=options.groups)
         rule, n, promise = None, 0, ()
-        if asked.conformal is not None:
-            rule, n, promise = calibrated(fitted, asked.conformal, _calibration(fitted, asked), rows)
-        found = tabulate(fitted, rows, costs=asked.decide, abstain=asked.abstain, rule=rule, calibration=n)
+        if options.conformal is not None:
+            rule, n, promise = calibrated(fitted, options.conformal, _calibration(fitted, options), rows)
+        found = tabulate(fitted, rows, costs=options.decide, abstain=options.abstain, rule=rule, calibration=n)
     content = _content(found, rows, folder, promise)
-    path = None if asked.out is None or str(asked.out) == "-" else asked.out
+    path = None if options.out is None or str(options.out) == "-" else options.out
     if path is not None:
         write(path, found.columns, fitted.classes, content)
     for text in found.notes:
@@ -80,10 +57,10 @@ def predict(folder: Path, data: str, asked: Asked) -> None:
     for text in found.warnings:
         if text not in said:
             warn(text)
-    if asked.json:
+    if options.json:
         shown = content if path is not None else {**content, "rows": records(found.columns)}
         print(json.dumps(plain(shown), allow_nan=False, ensure_ascii=False))
-    elif asked.out is not None and path is None:
+    elif options.out is not None and path is None:
         print(delimited(found.columns, fitted.classes, ","), end="")
     else:
         _show(found, content, fitted, path)
@@ -114,9 +91,9 @@ def records(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _check(asked: Asked) -> None:
+def _check(options: PredictOptions) -> None:
     # What can be known to be wrong before anything is read.
-    path = asked.out
+    path = options.out
     if path is not None and str(path) != "-":
         if path.suffix.lower() not in SUFFIXES:
             raise InputError(
@@ -127,27 +104,27 @@ def _check(asked: Asked) -> None:
             raise InputError("--out as a file in a folder that exists", f"{path}: {got}", "make the folder first")
         if path.suffix.lower() == ".parquet":
             _engine()
-    if asked.json and str(path) == "-":
+    if options.json and str(path) == "-":
         raise InputError("either --json or --out -", "both", "use one of them")
-    if asked.conformal is not None and not 0 < asked.conformal < 1:
-        raise InputError("--conformal between 0 and 1", f"{asked.conformal:g}", "--conformal 0.1 for sets of 90 %")
-    for option, value in (("--calibration", asked.calibration), ("--groups", asked.groups)):
-        if value is not None and asked.conformal is None:
+    if options.conformal is not None and not 0 < options.conformal < 1:
+        raise InputError("--conformal between 0 and 1", f"{options.conformal:g}", "--conformal 0.1 for sets of 90 %")
+    for option, value in (("--calibration", options.calibration), ("--groups", options.groups)):
+        if value is not None and options.conformal is None:
             raise InputError(f"{option} with --conformal", "no --conformal", f"--conformal 0.1 {option} {value}")
-    if asked.abstain is not None and asked.decide is None:
-        raise InputError("--abstain with --decide", "no --decide", f"--decide costs.csv --abstain {asked.abstain:g}")
-    if asked.abstain is not None and not 0 <= asked.abstain < float("inf"):
-        raise InputError("--abstain as a cost of 0 or more", f"{asked.abstain}", "leave it out to forbid abstaining")
+    if options.abstain is not None and options.decide is None:
+        raise InputError("--abstain with --decide", "no --decide", f"--decide costs.csv --abstain {options.abstain:g}")
+    if options.abstain is not None and not 0 <= options.abstain < float("inf"):
+        raise InputError("--abstain as a cost of 0 or more", f"{options.abstain}", "leave it out to forbid abstaining")
 
 
-def _calibration(fitted: Fitted, asked: Asked) -> Rows:
+def _calibration(fitted: Fitted, options: PredictOptions) -> Rows:
     from novacula.runs.table import own_rows, read_rows
 
-    if asked.calibration is not None:
-        return read_rows(fitted, asked.calibration, groups=asked.groups)
+    if options.calibration is not None:
+        return read_rows(fitted, options.calibration, groups=options.groups)
     if not fitted.run.record["data"].get("n_test"):
         raise InputError("test examples that the run set aside, to calibrate on", "none", "--calibration FILE")
-    return own_rows(fitted, groups=asked.groups)
+    return own_rows(fitted, groups=options.groups)
 
 
 def _content(found: Predictions, rows: Rows, folder: Path, promise: tuple[str, ...]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""The life of a run: from names to data and a target, to a result, to a folder, and back."""
+"""The life of a run: from names to data and a target, to a result, to a folder, and back.
 
-from novacula.runs.loading import Fitted, load_posterior, load_run
-from novacula.runs.result import LearnResult
-from novacula.runs.saving import describe
+Names are imported when they are first used: the command line's help reads `settings` and needs no torch.
+"""
 
-__all__ = ["Fitted", "LearnResult", "describe", "load_posterior", "load_run"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

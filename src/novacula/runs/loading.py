@@ -31,7 +31,9 @@ from novacula.posteriors.masks import masked
 from novacula.posteriors.mixture import mixture
 from novacula.prediction.predict import predict
 from novacula.prediction.predictive import Predictive
-from novacula.runs.setup import Assembled, Setup, assemble, rebuild
+from novacula.runs.flags import make
+from novacula.runs.settings import Setup
+from novacula.runs.setup import Assembled, assemble, rebuild
 from novacula.target import Target
 
 _SCALING = ("x_mean", "x_sd", "y_mean", "y_sd")
@@ -140,7 +142,7 @@ def load_run(folder: str | Path, *, target: Target | None = None, data: Data | N
     """
     run = Run.read(folder)
     record, saved = run.record, _tensors(run.weights())
-    setup = Setup.of(record["setup"]) if record.get("setup") else None
+    setup = make(Setup, record["setup"]) if record.get("setup") else None
     weights = _named(saved, "weights/")
     if not weights or "outputs" not in record:
         raise InputError("a run with its weights", f"{run.folder}, of an earlier version", "learn it again")

@@ -22,8 +22,9 @@ from novacula.posteriors.base import Posterior
 from novacula.posteriors.draws import Diagnostics, Draws
 from novacula.prediction import Predictive, evaluate, ood, predict
 from novacula.runs.catalogue.methods import settings_of
+from novacula.runs.flags import anchored, flat
 from novacula.runs.packing import bounded, check_tensors, size_of, tensors_of
-from novacula.runs.setup import Setup
+from novacula.runs.settings import Setup
 
 if TYPE_CHECKING:
     from novacula.data.new import NewData
@@ -54,7 +55,7 @@ def save(
     record["data"]["targets"] = list(targets) or None
     record |= {
         "output_dir": str(folder),
-        "setup": None if setup is None else vars(setup.anchored()),
+        "setup": None if setup is None else flat(anchored(setup)),
         "command": command,
         "settings": {**result.settings, **(settings or {})},
     }

@@ -1,15 +1,12 @@
 """From names to data and a target, and back from a saved run: names become objects, and nothing is computed.
 
-A `Setup` is what the command line's options say about data and model. It is saved with a run, so that the run's network
-can be built again, and its training data read again.
+The names are those of a `Setup`, which is saved with a run.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,71 +17,17 @@ from novacula.core.rng import derive, generator
 from novacula.data.data import Data
 from novacula.data.labels import Task
 from novacula.data.load import load_splits
+from novacula.data.new import Like, NewData, load_new
 from novacula.data.standardise import Standardiser
 from novacula.invariances import Affine, Invariance
 from novacula.invariances.perturb import parse, perturb
 from novacula.likelihoods import Categorical, Likelihood
 from novacula.networks import make
 from novacula.runs.catalogue.models import DEFAULTS, LIKELIHOODS, PRIORS, TASKS, known, read_copies, read_invariance
+from novacula.runs.settings import Setup
 from novacula.target import Target
 
 _TEST_FRACTION = 0.2
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What determines data and model of a run, by names.
-
-    Args:
-        data: ``"digits"``, or the path of a file or folder.
-        net: A built-in network or ``FILE.py:FUNCTION``.
-        invariance: Transformations joined by ``+``; None to choose by the data.
-        perturb: ``KIND=VALUE`` each.
-        target: Columns to predict; empty to guess.
-        split: A published split.
-        likelihood: Its name, or ``"auto"``.
-        prior: Its name.
-        train: Training examples; None for all that are not set aside.
-        test_fraction: The share set aside for testing; None for the default.
-        copies: Transformed copies for training, evidence and prediction.
-        seed: Seed of the split, the perturbations and the first weights.
-    """
-
-    data: str
-    net: str = "auto"
-    invariance: str | None = None
-    perturb: tuple[str, ...] = ()
-    target: tuple[str, ...] = ()
-    split: int | None = None
-    likelihood: str = "auto"
-    prior: str = "gaussian"
-    train: int | None = None
-    test_fraction: float | None = None
-    copies: str | None = None
-    seed: int = 0
-
-    def anchored(self) -> Setup:
-        """The same with absolute paths, which mean the same from any folder."""
-        return dataclasses.replace(self, data=anchored_data(self.data), net=anchored_net(self.net))
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Setup:
-        """A setup from plain values, as a run's record holds them."""
-        names = {field.name for field in dataclasses.fields(cls)}
-        found: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in names}
-        return cls(**found)
-
-
-def anchored_data(path: str) -> str:
-    """A path as seen from any folder."""
-    found = Path(path).expanduser()
-    return str(found.resolve()) if path != "digits" and found.exists() else path
-
-
-def anchored_net(net: str) -> str:
-    """A network's name as seen from any folder."""
-    file, colon, name = net.rpartition(":")
-    return f"{Path(file).expanduser().resolve()}:{name}" if colon and file.endswith(".py") else net
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +74,15 @@ def assemble(setup: Setup) -> Assembled:
     network = make(setup.net, train.x_shape, outputs, seed=setup.seed)
     target = Target(network, likelihood=likelihood, prior=prior, invariance=invariance, copies=copies)
     return Assembled(target, train, test, rows, targets)
+
+
+def load_ood(path: str, assembled: Assembled) -> NewData:
+    """Load inputs of another kind, which must have the same shape or columns."""
+    train = assembled.train
+    if assembled.test is None:
+        raise InputError("test data, from which --ood are to be told", "none", "leave out --ood, or set some aside")
+    like = Like(train.x_shape, train.task, train.classes, train.columns, assembled.targets, dtype=train.x.dtype)
+    return load_new(path, like, labels=False)
 
 
 def rebuild(setup: Setup, x_shape: Sequence[int], task: Task, outputs: int) -> Target:

@@ -32,7 +32,7 @@ from novacula.prediction.predictive import Predictive
 from novacula.prediction.scores.metrics import evaluate
 from novacula.runs.loading import Fitted, training_data
 from novacula.runs.saving import LEVELS, own_units
-from novacula.runs.setup import anchored_data
+from novacula.runs.settings import anchored_data
 
 _POINT_LOSSES = ("squared", "absolute", "pinball")
 

@@ -1,0 +1,118 @@
+"""What a run is asked for, by names: data and model, and the training. Reading it needs no torch.
+
+A `Setup` is saved with a run, so that the run's network can be built again, and its training data read again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+
+from novacula.runs.flags import flag
+
+
+def anchored_data(path: str) -> str:
+    """A path as seen from any folder."""
+    found = Path(path).expanduser()
+    return str(found.resolve()) if path != "digits" and found.exists() else path
+
+
+def anchored_net(net: str) -> str:
+    """A network's name as seen from any folder."""
+    file, colon, name = net.rpartition(":")
+    return f"{Path(file).expanduser().resolve()}:{name}" if colon and file.endswith(".py") else net
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What determines data and model of a run."""
+
+    data: str = flag(
+        MISSING,
+        "'digits' (embedded), or a .npz, .npy, .csv, .tsv, .parquet or IDX file, or a folder of images.",
+        anchor=anchored_data,
+    )
+    target: tuple[str, ...] = flag(
+        (), "Column to predict, for tables; repeat for several.", metavar="COLUMN", panel="Data"
+    )
+    split: int | None = flag(None, "Published split K, for files that have them.", metavar="K", panel="Data")
+    train: int | None = flag(
+        None,
+        "Training examples, drawn at random; the others are for testing.",
+        metavar="N",
+        shown="those not set aside",
+        panel="Data",
+    )
+    test_fraction: float | None = flag(
+        None,
+        "Share set aside for testing; 0 for none.",
+        metavar="SHARE",
+        shown="0.2, where the data have no test part",
+        panel="Data",
+    )
+    perturb: tuple[str, ...] = flag(
+        (),
+        "rotate=DEGREES, translate=FRACTION or scale=SMALLEST: perturb every image; may repeat.",
+        metavar="KIND=VALUE",
+        panel="Data",
+    )
+    net: str = flag(
+        "auto",
+        "cnn, mlp, resnet, linear, auto, or FILE.py:FUNCTION of (x_shape, outputs).",
+        metavar="NET",
+        panel="Model",
+        anchor=anchored_net,
+    )
+    invariance: str | None = flag(
+        None,
+        "none, affine, rotation, translation, scale, stretch, shear, flip, deformation, colour, timewarp; join with +.",
+        metavar="NAMES",
+        shown="affine for images, else none",
+        panel="Model",
+    )
+    likelihood: str = flag(
+        "auto", "auto, categorical, bernoulli, normal or heteroscedastic.", metavar="NAME", panel="Model"
+    )
+    prior: str = flag(
+        "gaussian",
+        "gaussian (one precision a tensor), isotropic, fan-in, laplace or student-t.",
+        metavar="NAME",
+        panel="Model",
+    )
+    copies: str | None = flag(
+        None,
+        "Transformed copies averaged in training, scoring and predicting.",
+        metavar="T,E,P",
+        shown="8,8,32",
+        panel="Model",
+    )
+    # Of the split, the perturbations and the first weights too.
+    seed: int = flag(0, "Seed of everything random.", metavar="N", panel="Training")
+
+
+@dataclass(frozen=True)
+class Train:
+    """How the weights are learned and what predictions average over."""
+
+    epochs: int = flag(24, "Passes over the training data.", metavar="N", panel="Training")
+    batch_size: int | None = flag(
+        None, "Examples a step.", metavar="N", shown="by the size of the data", panel="Training"
+    )
+    lr: float | None = flag(None, "Peak learning rate of the weights.", metavar="RATE", shown="0.004", panel="Training")
+    posterior: str = flag(
+        "auto",
+        "What predictions average over: auto, point, laplace, ensemble, swag, multi-swag, dropout, "
+        "mean-field, ivon, sgld, csgld, sghmc, hmc, nuts or smc; NAME:SETTING=VALUE,… changes a method’s settings.",
+        metavar="NAME",
+        panel="Posterior",
+    )
+    posterior_steps: int | None = flag(
+        None,
+        "Steps of each of its chains.",
+        metavar="N",
+        shown="by the method and the epochs",
+        panel="Posterior",
+    )
+    chains: int | None = flag(
+        None, "Chains side by side.", metavar="M", shown="4 for samplers, else 1", panel="Posterior"
+    )
