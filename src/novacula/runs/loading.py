@@ -31,6 +31,7 @@ from novacula.posteriors.masks import masked
 from novacula.posteriors.mixture import mixture
 from novacula.prediction.predict import predict
 from novacula.prediction.predictive import Predictive
+from novacula.runs.catalogue.models import check_origins
 from novacula.runs.flags import make
 from novacula.runs.settings import Setup
 from novacula.runs.setup import Assembled, assemble, rebuild
@@ -209,6 +210,7 @@ def _rebuilt(run: Run, setup: Setup | None) -> Target:
             f"{run.folder}, saved from Python, whose network only its owner can build",
             "in Python: nv.study.load_posterior(folder, target=nv.Target(network, …))",
         )
+    check_origins(record.get("catalogue") or {}, str(run.folder))
     try:
         return rebuild(setup, record["data"]["input_shape"], record["data"]["task"], int(record["outputs"]))
     except InputError as error:

@@ -21,7 +21,8 @@ from novacula.data.standardise import Standardiser
 from novacula.posteriors.base import Posterior
 from novacula.posteriors.draws import Diagnostics, Draws
 from novacula.prediction import Predictive, evaluate, ood, predict
-from novacula.runs.catalogue.methods import settings_of
+from novacula.runs.catalogue.methods import settings_of, spoken
+from novacula.runs.catalogue.models import origins
 from novacula.runs.flags import anchored, flat
 from novacula.runs.packing import bounded, check_tensors, size_of, tensors_of
 from novacula.runs.settings import Setup
@@ -56,6 +57,7 @@ def save(
     record |= {
         "output_dir": str(folder),
         "setup": None if setup is None else flat(anchored(setup)),
+        "catalogue": {} if setup is None else origins(setup.likelihood, setup.prior, setup.invariance),
         "command": command,
         "settings": {**result.settings, **(settings or {})},
     }
@@ -206,6 +208,7 @@ def _posterior(inferred: Inferred | None, kept: Posterior) -> tuple[dict[str, An
         "steps": inferred.steps,
         "batch_size": inferred.batch_size,
         "seconds": inferred.seconds,
+        **spoken(inferred.name, inferred.method),
         "diagnostics": None,
         "examined": None,
         "warnings": warnings,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
+from novacula.runs.catalogue.methods import CHOICES, METHODS
+from novacula.runs.catalogue.models import INVARIANCES, LIKELIHOODS, PRIORS
 from novacula.runs.flags import flag
 
 
@@ -65,17 +67,15 @@ class Setup:
     )
     invariance: str | None = flag(
         None,
-        "none, affine, rotation, translation, scale, stretch, shear, flip, deformation, colour, timewarp; join with +.",
+        f"{INVARIANCES.listed(['none'], last=', ')}; join with +.",
         metavar="NAMES",
         shown="affine for images, else none",
         panel="Model",
     )
-    likelihood: str = flag(
-        "auto", "auto, categorical, bernoulli, normal or heteroscedastic.", metavar="NAME", panel="Model"
-    )
+    likelihood: str = flag("auto", f"{LIKELIHOODS.listed(['auto'])}.", metavar="NAME", panel="Model")
     prior: str = flag(
         "gaussian",
-        "gaussian (one precision a tensor), isotropic, fan-in, laplace or student-t.",
+        f"{PRIORS.listed()}.",
         metavar="NAME",
         panel="Model",
     )
@@ -101,8 +101,7 @@ class Train:
     lr: float | None = flag(None, "Peak learning rate of the weights.", metavar="RATE", shown="0.004", panel="Training")
     posterior: str = flag(
         "auto",
-        "What predictions average over: auto, point, laplace, ensemble, swag, multi-swag, dropout, "
-        "mean-field, ivon, sgld, csgld, sghmc, hmc, nuts or smc; NAME:SETTING=VALUE,… changes a method’s settings.",
+        f"What predictions average over: {METHODS.listed(CHOICES)}; NAME:SETTING=VALUE,… changes a method’s settings.",
         metavar="NAME",
         panel="Posterior",
     )

@@ -17,13 +17,15 @@ from novacula.core.rng import derive, generator
 from novacula.data.data import Data
 from novacula.data.labels import Task
 from novacula.data.load import load_splits
-from novacula.data.new import Like, NewData, load_new
+from novacula.data.new import NewData, load_new
+from novacula.data.raw import Like
 from novacula.data.standardise import Standardiser
 from novacula.invariances import Affine, Invariance
 from novacula.invariances.perturb import parse, perturb
-from novacula.likelihoods import Categorical, Likelihood
+from novacula.likelihoods import Likelihood
 from novacula.networks import make
-from novacula.runs.catalogue.models import DEFAULTS, LIKELIHOODS, PRIORS, TASKS, known, read_copies, read_invariance
+from novacula.runs.catalogue.models import DEFAULTS, LIKELIHOODS, PRIORS, read_copies, read_invariance
+from novacula.runs.catalogue.row import known
 from novacula.runs.settings import Setup
 from novacula.target import Target
 
@@ -51,13 +53,13 @@ class Assembled:
 
 def assemble(setup: Setup) -> Assembled:
     """Load the data, set test data aside, and put the target together."""
-    likelihood_name = known("--likelihood", setup.likelihood, ["auto", *TASKS])
-    prior = PRIORS[known("--prior", setup.prior, PRIORS)]()
+    likelihood_name = known("--likelihood", setup.likelihood, ["auto", *LIKELIHOODS])
+    prior = PRIORS.find(setup.prior)()
     copies = read_copies(setup.copies)
     perturbations = [parse(text) for text in setup.perturb]
     invariance = None if setup.invariance is None else read_invariance(setup.invariance)
 
-    train, test, rows, targets = _load(setup, TASKS.get(likelihood_name))
+    train, test, rows, targets = _load(setup, None if likelihood_name == "auto" else LIKELIHOODS[likelihood_name].task)
     if perturbations:
         if len(train.x_shape) != 3:
             raise InputError("images to perturb", f"inputs of shape {train.x_shape}", "leave out --perturb")
@@ -91,8 +93,8 @@ def rebuild(setup: Setup, x_shape: Sequence[int], task: Task, outputs: int) -> T
     invariance = None if setup.invariance is None else read_invariance(setup.invariance)
     return Target(
         make(setup.net, x_shape, outputs, seed=setup.seed),
-        likelihood=LIKELIHOODS[name]().bind(outputs),
-        prior=PRIORS[setup.prior](),
+        likelihood=LIKELIHOODS.find(name)().bind(outputs),
+        prior=PRIORS.find(setup.prior)(),
         invariance=_default_invariance(setup, tuple(x_shape), invariance),
         copies=read_copies(setup.copies),
     )
@@ -136,13 +138,9 @@ def _load(setup: Setup, task: Task | None) -> tuple[Data, Data | None, Tensor | 
 # The likelihood, and the number of outputs that it asks of the network.
 def _likelihood(name: str, train: Data) -> tuple[Likelihood, int]:
     name = DEFAULTS[train.task] if name == "auto" else name
-    if name == "categorical":
-        categorical = Categorical()
-        # Checked even where the classes' names say how many there are: one class alone cannot be learned.
-        outputs = categorical.outputs(train.y)
-        return categorical, max(outputs, len(train.classes))
     likelihood = LIKELIHOODS[name]()
-    return likelihood, likelihood.outputs(train.y)
+    # Checked even where the classes' names say how many there are: one class alone cannot be learned.
+    return likelihood, max(likelihood.outputs(train.y), len(train.classes))
 
 
 def _check_fit(invariance: Invariance | None, train: Data, spec: str | None) -> None:

@@ -4,66 +4,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from novacula.reporting.words.numbers import count
+from novacula.runs.catalogue.methods import METHODS, Words
 
-
-@dataclass(frozen=True)
-class Kind:
-    """A method as the report speaks of it.
-
-    Args:
-        name: Its name.
-        noun: What one of several runs side by side is.
-        what: What its predictions average over; empty for methods that are not known here.
-    """
-
-    name: str
-    noun: Literal["run", "chain", "population", "network"] = "run"
-    what: str = ""
-
-
-_KINDS = {
-    "map": Kind("MAP", "network", "the most probable weights"),
-    "ensemble": Kind("Ensemble", "network", "networks that were trained apart, from different starts"),
-    "multiswag": Kind(
-        "MultiSWAG", "network", "a Gaussian around each of several networks, fitted to its training path"
-    ),
-    "swag": Kind("SWAG", "run", "a Gaussian fitted to the path of training"),
-    "laplace": Kind("Laplace", "run", "a Gaussian with the curvature at the most probable weights"),
-    "meanfield": Kind("MeanField", "run", "a Gaussian, independent for each weight, fitted to the posterior"),
-    "ivon": Kind("IVON", "run", "a Gaussian, independent for each weight, learned by natural gradients"),
-    "dropout": Kind("Dropout", "run", "one network with units left out at random"),
-    "sgld": Kind("SGLD", "chain", "gradient steps on minibatches, with noise added"),
-    "csgld": Kind("cyclical SGLD", "chain", "gradient steps on minibatches with noise added, restarted in cycles"),
-    "sghmc": Kind("SGHMC", "chain", "gradient steps with momentum on minibatches, with noise added"),
-    "hmc": Kind("HMC", "chain", "simulated motion over the posterior of all the data"),
-    "nuts": Kind("NUTS", "chain", "simulated motion over the posterior of all the data, until it turns back"),
-    "smc": Kind("SMC", "population", "weights that were moved from the prior to the posterior by degrees"),
+# Methods that have no name on the command line.
+_OTHERS = {
+    "map": Words("MAP", "network", "the most probable weights"),
+    "laplace": Words("Laplace", "run", "a Gaussian with the curvature at the most probable weights"),
 }
+_KINDS = {**_OTHERS, **{row.name.replace("-", ""): row.report for row in METHODS.own}}
 
 
-def kind_of(found: Mapping[str, Any]) -> Kind:
+def kind_of(found: Mapping[str, Any]) -> Words:
     """The method of a posterior.
 
     Returns:
-        What is known of it. A `Subnetwork` is of its method's kind.
+        What its run says of it, where another package made it; else what is known here. A `Subnetwork` is of its
+        method's kind.
 
     Example:
         >>> kind_of({"method": "SGLD(lr=0.1)"}).noun, kind_of({"method": "mean-field"}).name
         ('chain', 'MeanField')
     """
+    if said := found.get("words"):
+        return Words(**said)
     name = str(found.get("method") or "")
     if _key(name) == "sgld" and (found.get("settings") or {}).get("cycles"):
         return _KINDS["csgld"]
     if _key(name) == "subnetwork":
         inner = kind_of({"method": _inner(found)})
-        return Kind(f"{inner.name or 'Subnetwork'} on some of the weights", inner.noun, inner.what)
+        return Words(f"{inner.name or 'Subnetwork'} on some of the weights", inner.noun, inner.what)
     if _key(name) == "ensemble" and _key(_inner(found)) == "swag":
         return _KINDS["multiswag"]
-    return _KINDS.get(_key(name), Kind(name))
+    return _KINDS.get(_key(name), Words(name))
 
 
 def is_point(found: Mapping[str, Any]) -> bool:

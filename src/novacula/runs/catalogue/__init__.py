@@ -1,1 +1,40 @@
-"""What people write, and the methods and models that it names."""
+"""What people write, and the methods and models that it names: one row a thing, in one table a kind.
+
+A row holds a thing's name, its class, its defaults, a phrase for the help and one for the report. The command line,
+its help and the report are made from the rows. `register` adds one from outside.
+"""
+
+from novacula.core.errors import InputError
+from novacula.runs.catalogue.methods import METHODS, MethodRow, Setting, Words
+from novacula.runs.catalogue.models import INVARIANCES, LIKELIHOODS, PRIORS, InvarianceRow, LikelihoodRow, PriorRow
+from novacula.runs.catalogue.row import Table
+
+TABLES: tuple[Table, ...] = (METHODS, LIKELIHOODS, PRIORS, INVARIANCES)
+
+__all__ = [
+    "TABLES",
+    "InvarianceRow",
+    "LikelihoodRow",
+    "MethodRow",
+    "PriorRow",
+    "Setting",
+    "Words",
+    "register",
+]
+
+
+def register(row: MethodRow | LikelihoodRow | PriorRow | InvarianceRow) -> None:
+    """Add a row to the table of its kind, so that its name is understood in this process.
+
+    Packages that are installed need not call it: their rows are found by entry points.
+
+    Args:
+        row: The row.
+
+    Raises:
+        InputError: If it is no row, or this package has the name already.
+    """
+    for table in TABLES:
+        if isinstance(row, table.row):
+            return table.add(row)
+    raise InputError("a row of the catalogue", repr(row), "use MethodRow, LikelihoodRow, PriorRow or InvarianceRow")

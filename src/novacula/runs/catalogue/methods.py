@@ -22,21 +22,14 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from novacula.core.errors import InputError
-from novacula.core.params import Params, count
-from novacula.inference.dropout import Dropout
-from novacula.inference.hamiltonian.hmc import HMC
-from novacula.inference.hamiltonian.nuts import NUTS
-from novacula.inference.langevin.sgmcmc import SGHMC, SGLD
-from novacula.inference.method import Method
-from novacula.inference.optimising.ensemble import Ensemble
-from novacula.inference.optimising.map import MAP
-from novacula.inference.optimising.swag import SWAG
-from novacula.inference.particles.smc import SMC
-from novacula.inference.variational.ivon import IVON
-from novacula.inference.variational.mean_field import MeanField
+from novacula.runs.catalogue.row import Made, Table, loaded
+
+if TYPE_CHECKING:
+    from novacula.core.params import Params
+    from novacula.inference.method import Method
 
 _LEAST = 4_000
 _LEAST_SAMPLED = 6_000
@@ -62,28 +55,11 @@ class Setting:
     @classmethod
     def of(cls, params: Params, lr: float, steps: int) -> Setting:
         """The setting of trained weights."""
-        return cls(lr, steps, count(params) * next(iter(params.values())).element_size())
+        return cls(lr, steps, sum(w.nbytes for w in params.values()))
 
     def keep(self, chains: int, most: int) -> int:
         """How many draws of each chain fit."""
         return max(10, min(most, _DRAWN // (self.size * chains)))
-
-
-@dataclass(frozen=True)
-class Named:
-    """A method as it is chosen by its name.
-
-    Args:
-        make: The method, for a setting and a number of chains.
-        steps: Its steps, for a setting.
-        chains: Chains.
-        batch: The fewest examples a step.
-    """
-
-    make: Callable[[Setting, int], Method]
-    steps: Callable[[Setting], int]
-    chains: int = 1
-    batch: int = 1
 
 
 def _as_trained(s: Setting) -> int:
@@ -98,20 +74,162 @@ def _four_times(s: Setting) -> int:
     return max(4 * s.steps, _LEAST_SAMPLED)
 
 
-METHODS: dict[str, Named] = {
-    "ensemble": Named(lambda s, m: Ensemble(MAP(lr=s.lr), members=5), _as_trained),
-    "swag": Named(lambda s, m: SWAG(lr=s.lr, swa_lr=s.lr), _as_trained),
-    "multi-swag": Named(lambda s, m: Ensemble(SWAG(lr=s.lr, swa_lr=s.lr), members=5), _as_trained),
-    "dropout": Named(lambda s, m: Dropout(lr=s.lr), _as_trained),
-    "mean-field": Named(lambda s, m: MeanField(), _twice),
-    "ivon": Named(lambda s, m: IVON(), _twice),
-    "sgld": Named(lambda s, m: SGLD(keep=s.keep(m, 100)), _four_times, 4, _BATCH),
-    "csgld": Named(lambda s, m: SGLD(cycles=5, keep=s.keep(m, 100)), _four_times, 4, _BATCH),
-    "sghmc": Named(lambda s, m: SGHMC(keep=s.keep(m, 100)), _four_times, 4, _BATCH),
-    "hmc": Named(lambda s, m: HMC(keep=s.keep(m, 500)), lambda s: 1_000, 4),
-    "nuts": Named(lambda s, m: NUTS(keep=s.keep(m, 500)), lambda s: 1_000, 4),
-    "smc": Named(lambda s, m: SMC(particles=s.keep(m, 256)), lambda s: 200, 4),
-}
+def _trained(s: Setting, m: int) -> dict[str, Any]:
+    return {"lr": s.lr}
+
+
+def _averaged(s: Setting, m: int) -> dict[str, Any]:
+    return {"lr": s.lr, "swa_lr": s.lr}
+
+
+def _as_they_are(s: Setting, m: int) -> dict[str, Any]:
+    return {}
+
+
+def _kept(most: int, **others: Any) -> Callable[[Setting, int], dict[str, Any]]:
+    return lambda s, m: {**others, "keep": s.keep(m, most)}
+
+
+@dataclass(frozen=True)
+class Words:
+    """How the report speaks of a method.
+
+    Args:
+        name: Its name.
+        noun: What one of several runs side by side is.
+        what: What its predictions average over; empty for methods of which that is not known.
+    """
+
+    name: str
+    noun: Literal["run", "chain", "population", "network"] = "run"
+    what: str = ""
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """A method by its name.
+
+    Args:
+        name: What people write.
+        make: Its class.
+        report: How the report speaks of it.
+        defaults: Its settings, for a `Setting` and a number of chains.
+        steps: Its steps, for a `Setting`.
+        chains: Chains.
+        batch: The fewest examples a step.
+        members: How many of it make an ensemble; 0 for it alone.
+        help: A phrase for the help; None for a method that has no name on the command line.
+    """
+
+    name: str
+    make: Made
+    report: Words
+    defaults: Callable[[Setting, int], Mapping[str, Any]] = _as_they_are
+    steps: Callable[[Setting], int] = _as_trained
+    chains: int = 1
+    batch: int = 1
+    members: int = 0
+    help: str | None = ""
+
+    def method(self, setting: Setting, chains: int) -> Method:
+        """The method."""
+        made = loaded(self.make)(**self.defaults(setting, chains))
+        return loaded(f"{_INFERENCE}Ensemble")(made, members=self.members) if self.members else made
+
+
+_INFERENCE = "novacula.inference:"
+METHODS = Table(
+    "posterior",
+    MethodRow,
+    (
+        MethodRow(
+            "ensemble",
+            f"{_INFERENCE}MAP",
+            Words("Ensemble", "network", "networks that were trained apart, from different starts"),
+            _trained,
+            members=5,
+        ),
+        MethodRow(
+            "swag", f"{_INFERENCE}SWAG", Words("SWAG", "run", "a Gaussian fitted to the path of training"), _averaged
+        ),
+        MethodRow(
+            "multi-swag",
+            f"{_INFERENCE}SWAG",
+            Words("MultiSWAG", "network", "a Gaussian around each of several networks, fitted to its training path"),
+            _averaged,
+            members=5,
+        ),
+        MethodRow(
+            "dropout",
+            f"{_INFERENCE}Dropout",
+            Words("Dropout", "run", "one network with units left out at random"),
+            _trained,
+        ),
+        MethodRow(
+            "mean-field",
+            f"{_INFERENCE}MeanField",
+            Words("MeanField", "run", "a Gaussian, independent for each weight, fitted to the posterior"),
+            steps=_twice,
+        ),
+        MethodRow(
+            "ivon",
+            f"{_INFERENCE}IVON",
+            Words("IVON", "run", "a Gaussian, independent for each weight, learned by natural gradients"),
+            steps=_twice,
+        ),
+        MethodRow(
+            "sgld",
+            f"{_INFERENCE}SGLD",
+            Words("SGLD", "chain", "gradient steps on minibatches, with noise added"),
+            _kept(100),
+            _four_times,
+            4,
+            _BATCH,
+        ),
+        MethodRow(
+            "csgld",
+            f"{_INFERENCE}SGLD",
+            Words("cyclical SGLD", "chain", "gradient steps on minibatches with noise added, restarted in cycles"),
+            _kept(100, cycles=5),
+            _four_times,
+            4,
+            _BATCH,
+        ),
+        MethodRow(
+            "sghmc",
+            f"{_INFERENCE}SGHMC",
+            Words("SGHMC", "chain", "gradient steps with momentum on minibatches, with noise added"),
+            _kept(100),
+            _four_times,
+            4,
+            _BATCH,
+        ),
+        MethodRow(
+            "hmc",
+            f"{_INFERENCE}HMC",
+            Words("HMC", "chain", "simulated motion over the posterior of all the data"),
+            _kept(500),
+            lambda s: 1_000,
+            4,
+        ),
+        MethodRow(
+            "nuts",
+            f"{_INFERENCE}NUTS",
+            Words("NUTS", "chain", "simulated motion over the posterior of all the data, until it turns back"),
+            _kept(500),
+            lambda s: 1_000,
+            4,
+        ),
+        MethodRow(
+            "smc",
+            f"{_INFERENCE}SMC",
+            Words("SMC", "population", "weights that were moved from the prior to the posterior by degrees"),
+            lambda s, m: {"particles": s.keep(m, 256)},
+            lambda s: 200,
+            4,
+        ),
+    ),
+)
 CHOICES = ("auto", "point", "laplace")
 """What `learn` itself finds: the better of the two by the training data, the point estimate, a Laplace posterior."""
 
@@ -141,7 +259,7 @@ def check_name(text: str) -> str:
     """Check a method's name and settings before any work."""
     name, changes = read_method(text)
     if name in METHODS:
-        changed(METHODS[name].make(Setting(), 1), changes, name)
+        changed(METHODS[name].method(Setting(), 1), changes, name)
     return name
 
 
@@ -152,13 +270,13 @@ def method_of(text: str, setting: Setting, chains: int | None = None) -> tuple[M
     chains = entry.chains if chains is None else chains
     if chains < 1:
         raise InputError("at least one chain", str(chains), "use 1 or more")
-    return changed(entry.make(setting, chains), changes, name), entry.steps(setting), chains, entry.batch
+    return changed(entry.method(setting, chains), changes, name), entry.steps(setting), chains, entry.batch
 
 
 def changed(method: Any, changes: Mapping[str, Any], name: str) -> Any:
     """A method with other settings; those that an ensemble does not have are its method's."""
     own = _examples(method)
-    inner = _examples(method.method) if isinstance(method, Ensemble) else {}
+    inner = _examples(within) if (within := _within(method)) else {}
     for key, value in changes.items():
         if key not in {**own, **inner} or key == "method":
             known = [k for k in {**own, **inner} if k != "method"]
@@ -173,15 +291,14 @@ def changed(method: Any, changes: Mapping[str, Any], name: str) -> Any:
     mine = {k: _cast(own[k], v) for k, v in changes.items() if k in own}
     others = {k: _cast(inner[k], v) for k, v in changes.items() if k not in own}
     if others:
-        within: Any = method.method
-        mine["method"] = dataclasses.replace(within, **others)
+        mine["method"] = dataclasses.replace(method.method, **others)
     return dataclasses.replace(method, **mine) if mine else method
 
 
 def settings_of_name(name: str) -> tuple[str, ...]:
     """The settings that can be changed with a name."""
-    method: Any = METHODS[name].make(Setting(), 1)
-    inner = _fields(method.method) if isinstance(method, Ensemble) else {}
+    method: Any = METHODS[name].method(Setting(), 1)
+    inner = _fields(within) if (within := _within(method)) else {}
     return tuple(k for k in {**_fields(method), **inner} if k != "method")
 
 
@@ -191,6 +308,19 @@ def settings_of(method: Any) -> dict[str, Any]:
         k: {"name": type(v).__name__, **settings_of(v)} if dataclasses.is_dataclass(v) else v
         for k, v in _fields(method).items()
     }
+
+
+def spoken(name: str, method: Any) -> dict[str, Any]:
+    """What a run says of a method that another package made, so that the report needs not have it."""
+    row = METHODS.get(name.partition(":")[0])
+    row = row or next((r for r in METHODS.added.values() if loaded(r.make) is type(method)), None)
+    return {"words": dataclasses.asdict(row.report)} if row and METHODS.origin(row.name) else {}
+
+
+def _within(method: Any) -> Any:
+    # The method that a method is made of, as an ensemble is.
+    found = _fields(method).get("method")
+    return found if dataclasses.is_dataclass(found) else None
 
 
 def _fields(method: Any) -> dict[str, Any]:
