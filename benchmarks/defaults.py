@@ -25,7 +25,7 @@ from torch import nn
 import novacula as nv
 from benchmarks.common import environment, write
 from benchmarks.gold_task import digits
-from novacula.runs.catalogue.methods import Setting, method_of
+from novacula.runs.catalogue.methods import Setting, method_of, read_method
 
 RESULTS = Path(__file__).parent / "results" / "defaults"
 DATA = ("digits", "mnist10k", "concrete", "energy", "kin8nm", "power-plant")
@@ -90,7 +90,7 @@ def run(data_name: str, names: Sequence[str]) -> list[dict[str, Any]]:
             if name == "laplace":
                 method, steps, chains = nv.Laplace(optimiser=nv.MAP(lr=SETTING.lr)), SETTING.steps, 1
             else:
-                method, steps, chains, _ = method_of(name, SETTING)
+                method, steps, chains, _ = method_of(read_method(name), SETTING)
             began = time.process_time()
             used = thinned if name == "dropout" else target
             posterior = nv.infer(method, used, data, steps=steps, chains=chains, **options)

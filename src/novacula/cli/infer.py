@@ -5,46 +5,48 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from novacula.cli.options import Options
 from novacula.cli.progress import Progress
 from novacula.core.errors import InputError, NonFiniteError
-from novacula.runs.catalogue.methods import CHOICES, Setting, check_name, settings_of_name
+from novacula.runs.catalogue.methods import Setting, Wanted, read_method, settings_of_name
 from novacula.runs.refit import check
 from novacula.study.learning.learn import default_batch_size
 
 if TYPE_CHECKING:
+    from novacula.runs.settings import Train
     from novacula.runs.setup import Assembled
     from novacula.study import LearnResult
 
 
-def asked(options: Options, assembled: Assembled) -> bool:
-    """Whether another posterior than the default is asked for; says what is wrong with the options before any work."""
-    train = options.train
-    name = check_name(train.posterior)
+def asked(train: Train, assembled: Assembled) -> Wanted:
+    """The posterior that is asked for; says what is wrong with the options before any work."""
+    wanted = read_method(train.posterior)
+    name = wanted.name
     for option, value in (("--posterior-steps", train.posterior_steps), ("--chains", train.chains)):
         if value is None:
             continue
-        if name in CHOICES:
+        if wanted.is_choice:
             raise InputError(f"no {option} with --posterior {name}", str(value), f"--posterior sgld {option} {value}")
         if value < 1:
             raise InputError(f"{option} of 1 or more", str(value), f"{option} 4")
     n = assembled.train.n
     steps = -(-n // (train.batch_size or default_batch_size(n))) * train.epochs
     setting = Setting.of(assembled.target.params(), train.lr or Setting().lr, max(1, steps))
-    check(train.posterior, assembled.target, assembled.train, setting, train.posterior_steps, train.chains)
-    return name != "auto"
+    check(wanted, assembled.target, assembled.train, setting, train.posterior_steps, train.chains)
+    return wanted
 
 
-def infer(result: LearnResult, options: Options, checkpoint: Path, *, resume: bool, progress: Progress) -> LearnResult:
+def infer(
+    result: LearnResult, wanted: Wanted, train: Train, checkpoint: Path, *, resume: bool, progress: Progress
+) -> LearnResult:
     """Infer the posterior."""
-    name = options.train.posterior.partition(":")[0]
+    name = wanted.name
     progress.say(f"inferring the posterior: {name}")
     progress.begin(f"{name}, round", "scoring")
     try:
         return result.with_posterior(
-            options.train.posterior,
-            steps=options.train.posterior_steps,
-            chains=options.train.chains,
+            wanted,
+            steps=train.posterior_steps,
+            chains=train.chains,
             checkpoint=checkpoint,
             resume=resume,
             progress=progress,

@@ -71,7 +71,7 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
         assembled = assemble(options.setup)
         # Whatever can be known to be wrong is known before the folder is touched.
         assembled.target.prepare(assembled.train)
-        posterior = asked(options, assembled)
+        wanted = asked(options.train, assembled)
         strange = None if options.ood is None else load_ood(options.ood, assembled)
         folder = folder or OutputFolder(default_folder(assembled.train.name))
         with _owned(folder, options):
@@ -88,13 +88,13 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
                 progress=progress,
             )
             failed: NonFiniteError | None = None
-            if posterior:
+            if wanted.name != "auto":
                 checkpoint = folder.path / CHECKPOINT_POSTERIOR
                 try:
-                    result = infer(result, options, checkpoint, resume=folder.resume, progress=progress)
+                    result = infer(result, wanted, options.train, checkpoint, resume=folder.resume, progress=progress)
                 except NonFiniteError as error:
                     # What was learned is not lost with it.
-                    failed, text = error, f"there is no posterior by {options.train.posterior}: {error}"
+                    failed, text = error, f"there is no posterior by {wanted.text}: {error}"
                     result = dataclasses.replace(result, warnings=(*result.warnings, text))
             progress.say("saving")
             record = result.save(

@@ -15,7 +15,7 @@ from novacula.inference.infer import infer
 from novacula.inference.method import Method, Start
 from novacula.posteriors.base import Point, Posterior
 from novacula.prediction import Choice, choose
-from novacula.runs.catalogue.methods import CHOICES, Setting, method_of, read_method
+from novacula.runs.catalogue.methods import Setting, Wanted, method_of
 from novacula.target import Target
 
 
@@ -47,7 +47,7 @@ def inferred(
     params: Params,
     data: Data,
     setting: Setting,
-    method: Method | str,
+    method: Method | Wanted,
     steps: int | None,
     chains: int | None,
     batch_size: int | None,
@@ -57,8 +57,9 @@ def inferred(
 ) -> Inferred:
     """Infer the weights."""
     began = time.perf_counter()
-    name = method if isinstance(method, str) else ""
-    if isinstance(method, str):
+    name = ""
+    if isinstance(method, Wanted):
+        name = method.text
         method, default, chains, least = method_of(method, setting, chains)
         steps = default if steps is None else steps
         batch_size = batch_size or min(data.n, max(default_batch, least))
@@ -80,14 +81,14 @@ def inferred(
     return Inferred(posterior, method, name, steps, chains, batch_size, time.perf_counter() - began)
 
 
-def check(text: str, target: Target, data: Data, setting: Setting, steps: int | None, chains: int | None) -> None:
+def check(wanted: Wanted, target: Target, data: Data, setting: Setting, steps: int | None, chains: int | None) -> None:
     """Find out before anything is learned whether a method takes this network and prior.
 
     Methods that take minibatches are asked for their first state, which is cheap; the others take any network.
     """
-    if read_method(text)[0] in CHOICES:
+    if wanted.is_choice:
         return
-    method, default, chains, _ = method_of(text, setting, chains)
+    method, default, chains, _ = method_of(wanted, setting, chains)
     if method.batching == "mini":
         target, data = target.prepare(data)
         start = Start({k: w.unsqueeze(0) for k, w in target.params().items()}, default if steps is None else steps)

@@ -15,7 +15,7 @@ from novacula.inference.loop import Progress
 from novacula.inference.method import Method
 from novacula.posteriors.base import Point
 from novacula.prediction import Choice
-from novacula.runs.catalogue.methods import CHOICES, Setting, read_method
+from novacula.runs.catalogue.methods import Setting, Wanted, read_method
 from novacula.runs.refit import Inferred, inferred, restricted
 from novacula.target import Target
 
@@ -76,7 +76,7 @@ class LearnResult:
 
     def with_posterior(
         self,
-        method: Method | str,
+        method: Method | Wanted | str,
         *,
         steps: int | None = None,
         chains: int | None = None,
@@ -113,8 +113,12 @@ class LearnResult:
             >>> nv.predict(fit.posterior, data.x).samples.shape
             torch.Size([3, 100, 10])
         """
-        if isinstance(method, str) and (kind := read_method(method)[0]) in CHOICES:
-            choice = restricted(self.choice, kind, self.target, self.params, self.data, derive(self.seed, "choose"))
+        if isinstance(method, str):
+            method = read_method(method)
+        if isinstance(method, Wanted) and method.is_choice:
+            choice = restricted(
+                self.choice, method.name, self.target, self.params, self.data, derive(self.seed, "choose")
+            )
             warnings = dict.fromkeys([*self.warnings, *choice.warnings])
             return dataclasses.replace(self, choice=choice, warnings=tuple(warnings), inferred=None)
         options = {"checkpoint": checkpoint, "resume": resume, "progress": progress}

@@ -234,8 +234,28 @@ CHOICES = ("auto", "point", "laplace")
 """What `learn` itself finds: the better of the two by the training data, the point estimate, a Laplace posterior."""
 
 
-def read_method(text: str) -> tuple[str, dict[str, Any]]:
-    """Read a method's name and settings."""
+@dataclass(frozen=True)
+class Wanted:
+    """A posterior that is asked for by name.
+
+    Args:
+        text: As it was written.
+        name: The method's name, or one of `CHOICES`.
+        changes: Settings other than the defaults.
+    """
+
+    text: str
+    name: str
+    changes: Mapping[str, Any]
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether `learn` itself finds it."""
+        return self.name in CHOICES
+
+
+def read_method(text: str) -> Wanted:
+    """Read a method's name and settings, and find out what is wrong with them before any work."""
     name, _, rest = text.partition(":")
     known = [*CHOICES, *METHODS]
     if name not in known:
@@ -252,25 +272,19 @@ def read_method(text: str) -> tuple[str, dict[str, Any]]:
             found[key] = value
     if found and name in CHOICES:
         raise InputError(f"no settings with {name}", f"{rest!r}", f"{name} alone")
-    return name, found
-
-
-def check_name(text: str) -> str:
-    """Check a method's name and settings before any work."""
-    name, changes = read_method(text)
     if name in METHODS:
-        changed(METHODS[name].method(Setting(), 1), changes, name)
-    return name
+        changed(METHODS[name].method(Setting(), 1), found, name)
+    return Wanted(text, name, found)
 
 
-def method_of(text: str, setting: Setting, chains: int | None = None) -> tuple[Method, int, int, int]:
-    """A method by its name, with how it runs."""
-    name, changes = read_method(text)
-    entry = METHODS[name]
+def method_of(wanted: Wanted, setting: Setting, chains: int | None = None) -> tuple[Method, int, int, int]:
+    """A method that is asked for by name, with how it runs."""
+    entry = METHODS[wanted.name]
     chains = entry.chains if chains is None else chains
     if chains < 1:
         raise InputError("at least one chain", str(chains), "use 1 or more")
-    return changed(entry.method(setting, chains), changes, name), entry.steps(setting), chains, entry.batch
+    method = changed(entry.method(setting, chains), wanted.changes, wanted.name)
+    return method, entry.steps(setting), chains, entry.batch
 
 
 def changed(method: Any, changes: Mapping[str, Any], name: str) -> Any:
