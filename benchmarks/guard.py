@@ -187,7 +187,9 @@ def _difference(a: Any, b: Any, tolerance: float | None) -> str:
         near = tolerance is not None and isinstance(a, float) and abs(a - b) <= tolerance * max(abs(a), abs(b), SMALL)
         same = a == b or near
         return "" if same else f"{a} became {b}" + (f" (by {b - a:.2g})" if isinstance(a, float) else "")
-    if (a["shape"], a["dtype"], a.get("finite")) != (b["shape"], b["dtype"], b.get("finite")):
+    # With a tolerance, floats of another precision may be the same numbers.
+    alike = tolerance is not None and "float" in a["dtype"] and "float" in b["dtype"]
+    if (a["shape"], a.get("finite")) != (b["shape"], b.get("finite")) or (a["dtype"] != b["dtype"] and not alike):
         return f"{_short(a)} became {_short(b)}"
     if a["sha256"] == b["sha256"]:
         return ""

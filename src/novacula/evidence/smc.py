@@ -7,7 +7,7 @@ particles find them. Its error is measured between independent populations; see 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 
@@ -56,8 +56,8 @@ class SMC:
     def __call__(self, target: Target, data: Data, start: Params | Posterior | None = None, *, seed: int) -> Estimate:
         """Estimate the log evidence."""
         method = Method(particles=self.particles, move=self.move, moves=self.moves)
-        post = infer(method, target, data, steps=self.steps, chains=self.populations, seed=seed)
-        assert isinstance(post, Draws)
+        found = infer(method, target, data, steps=self.steps, chains=self.populations, seed=seed)
+        post = cast("Draws", found)  # as the method says
         beta = float(post.stats["beta"].min())
         if beta < 1:
             raise InputError(

@@ -21,8 +21,7 @@ from novacula.inference.loop import Progress, run
 from novacula.inference.method import Method
 from novacula.inference.starts import starts
 from novacula.posteriors.base import Posterior
-from novacula.posteriors.draws import Draws, merge
-from novacula.posteriors.mixture import mixture
+from novacula.posteriors.mixture import gathered
 from novacula.target import Density, LogDensity, Target
 
 
@@ -94,8 +93,7 @@ def infer(
         return task.run(progress)
     report = None if progress is None else lambda done, total: progress(done, total, {})
     parts = execute.map(_run, task.split(groups), workers=groups, backend=backend, progress=report)
-    draws = [p for p in parts if isinstance(p, Draws)]
-    return merge(draws) if len(draws) == len(parts) else mixture(parts)
+    return gathered(parts)
 
 
 @dataclass(frozen=True, eq=False)

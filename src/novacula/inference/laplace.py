@@ -13,7 +13,7 @@ from novacula.inference.method import Batching, Info, Method, Start
 from novacula.inference.optimising.map import MAP
 from novacula.posteriors.base import Posterior, network_target
 from novacula.posteriors.laplace import builder_of, checked_temperature, laplace_posterior
-from novacula.posteriors.mixture import Mixture, mixture
+from novacula.posteriors.mixture import mixture
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
 
@@ -75,7 +75,6 @@ class Laplace:
     def posterior(self, target: Target, state: LaplaceState) -> Posterior:
         """The Gaussian around the optimiser's weights."""
         found = self.optimiser.posterior(target, state.inner)
-        modes = [c.mode for c in found.components] if isinstance(found, Mixture) else [found.mode]
         return mixture(
             [
                 laplace_posterior(
@@ -87,6 +86,6 @@ class Laplace:
                     temperature=self.temperature,
                     check=self.check,
                 )
-                for mode in modes
+                for mode in (p.mode for p in found.parts)
             ]
         )

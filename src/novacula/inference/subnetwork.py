@@ -45,7 +45,7 @@ from novacula.inference.loop import run
 from novacula.inference.method import Batching, Info, Method, Start
 from novacula.inference.optimising.map import MAP
 from novacula.posteriors.base import Posterior, network_target
-from novacula.posteriors.mixture import Mixture, mixture
+from novacula.posteriors.mixture import mixture
 from novacula.posteriors.parts import Part, Which, check_which, part_of
 from novacula.posteriors.subnetwork import SubnetworkPosterior
 from novacula.target import Density, Target
@@ -139,8 +139,7 @@ class Subnetwork:
         found: list[Posterior] = []
         for part, inner in zip(state.parts, state.inner, strict=True):
             chosen = self.method.posterior(part.target, inner)
-            components = chosen.components if isinstance(chosen, Mixture) else (chosen,)
-            found += [SubnetworkPosterior(part, c) for c in components]
+            found += [SubnetworkPosterior(part, c) for c in chosen.parts]
         return mixture(found)
 
     def _train(self, target: Target, data: Data, start: Params, seed: int) -> Params:
@@ -149,5 +148,4 @@ class Subnetwork:
             self.optimiser, target, data, start=start, epochs=self.epochs, batch_size=self.batch_size, seed=seed
         )
         found = self.optimiser.posterior(target, outcome.state)
-        modes = [c.mode for c in found.components] if isinstance(found, Mixture) else [found.mode]
-        return {k: torch.stack([m[k] for m in modes]) for k in start}
+        return {k: torch.stack([p.mode[k] for p in found.parts]) for k in start}

@@ -5,15 +5,17 @@ weights, or a `Mixture` of what several members have found. `laplace_posterior` 
 from weights that were trained elsewhere.
 """
 
-from novacula.posteriors.base import Point, Posterior, weights_of
-from novacula.posteriors.draws import Diagnostics, Draws
+from novacula.posteriors.base import BasePosterior, Point, Posterior, weights_of
+from novacula.posteriors.draws import Draws
 from novacula.posteriors.dropout import DropoutPosterior, dropout_posterior
 from novacula.posteriors.gaussians import DiagonalGaussian, LowRankGaussian
 from novacula.posteriors.laplace import LaplacePosterior, laplace_posterior
 from novacula.posteriors.mixture import Mixture, mixture
+from novacula.posteriors.quality import Diagnostics
 from novacula.posteriors.subnetwork import SubnetworkPosterior
 
 __all__ = [
+    "BasePosterior",
     "Diagnostics",
     "DiagonalGaussian",
     "Draws",

@@ -13,18 +13,93 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.forward import Forward
 from novacula.core.params import Params, count
+from novacula.data.data import Data
+from novacula.posteriors.answers import Answer, How, Kind
+from novacula.posteriors.leave_one_out.newton import LeaveOneOut
+from novacula.posteriors.packed import Origin, Packed
+from novacula.posteriors.quality import Diagnostics
 from novacula.target import Density, Target
 
 
-class Posterior(Protocol):
+class BasePosterior(Protocol):
+    """What every posterior answers, as fits one whose weights can be drawn.
+
+    A posterior of one's own derives from this class and has ``target``, ``warnings``, ``mode`` and ``sample`` (see
+    `Posterior`), as fields or properties. An average over draws then predicts, and a run keeps draws.
+
+    Example:
+        >>> class Wide(BasePosterior):
+        ...     warnings = ()
+        ...
+        ...     def __init__(self, target: Target) -> None:
+        ...         self.target, self.mode = target, target.params()
+        ...
+        ...     def sample(self, n: int, rng: torch.Generator) -> Params:
+        ...         return {k: w + torch.randn(n, *w.shape, generator=rng) for k, w in self.mode.items()}
+        >>> import novacula as nv
+        >>> nv.predict(Wide(nv.Target(nn.Linear(3, 2))), torch.zeros(4, 3)).samples.shape
+        torch.Size([128, 4, 2])
+    """
+
+    @property
+    def parts(self) -> tuple[Posterior, ...]:
+        """The posteriors that are mixed, with equal weights: itself alone, but for a mixture."""
+        return (cast("Posterior", self),)
+
+    @property
+    def size(self) -> int | None:
+        """How many points it consists of; None where any number can be drawn."""
+        return None
+
+    @property
+    def kind(self) -> Kind:
+        """Its own way of prediction."""
+        return "mixture"
+
+    @property
+    def diagnostics(self) -> Diagnostics | None:
+        """What a sampler's draws say about their own quality; None for what is no such draws."""
+        return None
+
+    def outputs(self, x: Tensor, how: How) -> Answer:
+        """The outputs of equally weighted networks.
+
+        Args:
+            x: Inputs, shape ``(N, …)``.
+            how: How they are asked for; its kind is the posterior's own, ``"mixture"`` or ``"plug-in"``.
+
+        Returns:
+            The outputs.
+        """
+        own = cast("Posterior", self)  # a subclass is one
+        if how.kind == "plug-in":
+            weights = {k: w.unsqueeze(0) for k, w in own.mode.items()}
+        else:
+            weights = own.sample(how.draws(self.size), how.rng())
+        return Answer(how.outputs(network_target(own.target, "predictions"), weights, x), how.kind)
+
+    def leave_one_out(self, data: Data, *, seed: int, examples: int) -> LeaveOneOut | None:
+        """What training examples say about predictions without themselves, by the curvature; None without one."""
+        return None
+
+    def bounded(self, room: int) -> Posterior | None:
+        """What a run keeps, of at most ``room`` draws; None where it shall keep as many draws."""
+        return None
+
+    def pack(self) -> Packed | None:
+        """What a file holds of a bounded posterior; None where it can hold nothing."""
+        return None
+
+
+class Posterior(BasePosterior, Protocol):
     """A distribution over the weights of a target's network."""
 
     @property
@@ -48,7 +123,7 @@ class Posterior(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Point:
+class Point(BasePosterior):
     """A posterior that is one point.
 
     Args:
@@ -72,6 +147,29 @@ class Point:
             Tensors of shape ``(n, *shape)``.
         """
         return {k: w.expand(n, *w.shape) for k, w in self.mode.items()}
+
+    @property
+    def size(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def kind(self) -> Kind:
+        """The point's outputs."""
+        return "plug-in"
+
+    def bounded(self, room: int) -> Point:
+        """Itself."""
+        return self
+
+    def pack(self) -> Packed:
+        """The weights."""
+        return Packed("point", self.mode)
+
+    @classmethod
+    def unpack(cls, packed: Packed, origin: Origin) -> Point:
+        """The point of a file."""
+        return cls(packed.ordered(origin.target), origin.target, origin.known)
 
 
 def network_target(target: Density, what: str) -> Target:

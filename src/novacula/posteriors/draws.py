@@ -21,8 +21,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from novacula.core.params import Params, unflatten
+from novacula.core.params import Params, flatten, unflatten
 from novacula.diagnostics.convergence import ess, rhat
+from novacula.posteriors.answers import How
+from novacula.posteriors.base import BasePosterior, Posterior
+from novacula.posteriors.packed import Origin, Packed
+from novacula.posteriors.quality import Diagnostics
 from novacula.target import Density, Target
 
 MOST_RHAT = 1.05
@@ -32,56 +36,7 @@ LEAST_ESS = 100.0
 
 
 @dataclass(frozen=True, eq=False)
-class Diagnostics:
-    """What draws say about their own quality.
-
-    Args:
-        names: What was examined: parameters by name and position, or ``"prediction"`` and ``"log_density"``.
-        rhat: Rank-normalised split R-hat of each entry, shape ``(Q,)``; near 1 where the chains agree. NaN where an
-            entry does not vary.
-        ess_bulk: Effective draws for the centre of each entry's distribution, in all chains together.
-        ess_tail: The same for its 5 % and 95 % quantiles.
-        stats: What the sampler reports, by name: counts (``divergences``) of all chains, and means over the chains of
-            everything else (``accept``, ``step_size``).
-    """
-
-    names: tuple[str, ...]
-    rhat: Tensor
-    ess_bulk: Tensor
-    ess_tail: Tensor
-    stats: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def max_rhat(self) -> float:
-        """The largest R-hat; NaN where there is none."""
-        return _extreme(self.rhat, largest=True)
-
-    @property
-    def min_ess(self) -> float:
-        """The smallest effective number of draws, of bulk and tail."""
-        return _extreme(torch.cat([self.ess_bulk, self.ess_tail]), largest=False)
-
-    def to_dict(self) -> dict[str, object]:
-        """As plain JSON values.
-
-        Returns:
-            The extremes, and what the sampler reports.
-        """
-        worst = {
-            "max_rhat": self.max_rhat,
-            "median_rhat": float(self.rhat.nanmedian()),
-            "min_ess": self.min_ess,
-            "examined": len(self.names),
-        }
-        return {k: v if math.isfinite(v) else None for k, v in {**worst, **self.stats}.items()}
-
-    def __repr__(self) -> str:
-        stats = "".join(f", {k} {v:.4g}" for k, v in self.stats.items())
-        return f"Diagnostics(R-hat ≤ {self.max_rhat:.3f}, ESS ≥ {self.min_ess:.0f}{stats})"
-
-
-@dataclass(frozen=True, eq=False)
-class Draws:
+class Draws(BasePosterior):
     """A posterior that is a finite set of draws, of equal weight.
 
     Args:
@@ -127,15 +82,20 @@ class Draws:
         index = ((torch.arange(n, dtype=torch.float64) + offset) * (self.size / n)).long().clamp(max=self.size - 1)
         return unflatten(self.flat.flatten(0, 1)[index.to(self.flat.device)], self.like)
 
-    @cached_property
+    @property
     def diagnostics(self) -> Diagnostics:
         """R-hat and effective sample sizes: of parameters, or of a network's predictions and log-density."""
+        return self._diagnostics
+
+    @cached_property
+    def _diagnostics(self) -> Diagnostics:
         names, values = self._examined()
         stats = {k: float(v.double().mean() if v.is_floating_point() else v.sum()) for k, v in self.stats.items()}
+        logs = self.log_density if bool(torch.isfinite(self.log_density).all()) else None
         if values.shape[1] < 4:
             nothing = torch.full((len(names),), math.nan, dtype=torch.float64)
-            return Diagnostics(names, nothing, nothing, nothing, stats)
-        return Diagnostics(names, rhat(values), ess(values, "bulk"), ess(values, "tail"), stats)
+            return Diagnostics(names, nothing, nothing, nothing, stats, logs)
+        return Diagnostics(names, rhat(values), ess(values, "bulk"), ess(values, "tail"), stats, logs)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -160,6 +120,26 @@ class Draws:
                 f"(of {self.size:,} kept). Take more steps"
             )
         return tuple(found)
+
+    def bounded(self, room: int) -> Draws:
+        """At most so many draws, spread evenly over steps and chains."""
+        k, m = self.flat.shape[:2]
+        if k * m <= room:
+            return self
+        rows, chains = _spread(k, max(1, room // m)), _spread(m, min(m, room))
+        flat, logs = self.flat[rows][:, chains], self.log_density[rows][:, chains]
+        return replace(self, flat=flat, log_density=logs, known=self.warnings)
+
+    def pack(self) -> Packed:
+        """The draws, ``(K, M, *shape)``, and their log-densities."""
+        return Packed("draws", {k: w.movedim(0, 1) for k, w in self.chains.items()}, {"log_density": self.log_density})
+
+    @classmethod
+    def unpack(cls, packed: Packed, origin: Origin) -> Draws:
+        """The draws of a file."""
+        draws = packed.ordered(origin.target)
+        like = {k: w[0, 0] for k, w in draws.items()}
+        return cls(origin.target, flatten(draws, batch_dims=2), packed.others["log_density"], like, known=origin.known)
 
     def _examined(self) -> tuple[tuple[str, ...], Tensor]:
         # Names, and values of shape (M, K, Q) in float64.
@@ -197,6 +177,14 @@ def merge(parts: Sequence[Draws]) -> Draws:
     )
 
 
-def _extreme(values: Tensor, *, largest: bool) -> float:
-    known = values[~values.isnan()]
-    return math.nan if len(known) == 0 else float(known.max() if largest else known.min())
+def drawn(posterior: Posterior, n: int) -> Draws:
+    """Draws of a posterior: those that a prediction with this many takes."""
+    mode, found = posterior.mode, posterior.sample(n, How("mixture").rng())
+    flat = flatten({k: found[k] for k in mode}, batch_dims=1).unsqueeze(1)
+    nothing = torch.full((n, 1), math.nan, dtype=flat.dtype)
+    return Draws(posterior.target, flat, nothing, mode, known=posterior.warnings)
+
+
+def _spread(n: int, k: int) -> Tensor:
+    # k of n, evenly, the last among them.
+    return (torch.arange(1, k + 1) * n) // k - 1

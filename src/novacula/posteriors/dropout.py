@@ -8,12 +8,14 @@ import torch
 
 from novacula.core.params import Params, detach
 from novacula.data.data import Data
+from novacula.posteriors.base import BasePosterior
 from novacula.posteriors.masks import Masks, check_share, masked
+from novacula.posteriors.packed import Origin, Packed
 from novacula.target import Target
 
 
 @dataclass(frozen=True, eq=False)
-class DropoutPosterior:
+class DropoutPosterior(BasePosterior):
     """Networks thinned at random.
 
     Args:
@@ -39,6 +41,24 @@ class DropoutPosterior:
         like = next(iter(self.mode.values()))
         drawn = self.masks.draw(n, like, rng)
         return {**{k: w.expand(n, *w.shape) for k, w in self.mode.items()}, **drawn}
+
+    def bounded(self, room: int) -> DropoutPosterior:
+        """Itself: the masks are drawn again."""
+        return self
+
+    def pack(self) -> Packed:
+        """The weights, and the share that each layer drops."""
+        shares = torch.tensor([p.p for p in self.masks.places], dtype=torch.float64)
+        return Packed("dropout", self.mode, {"shares": shares})
+
+    @classmethod
+    def unpack(cls, packed: Packed, origin: Origin) -> DropoutPosterior:
+        """The weights of a file, under masks of the same shares."""
+        shares = packed.others["shares"].tolist()
+        masks = masked(origin.target, origin.inputs)
+        if [p.p for p in masks.places] != shares:  # a share in the place of the layers' own
+            masks = masked(origin.target, origin.inputs, shares[0])
+        return cls(packed.ordered(origin.target), masks)
 
 
 def dropout_posterior(target: Target, params: Params, data: Data, *, p: float | None = None) -> DropoutPosterior:

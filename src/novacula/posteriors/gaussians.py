@@ -17,11 +17,12 @@ from torch import Tensor
 from novacula.core.errors import InputError
 from novacula.core.many import normal_like
 from novacula.core.params import Params, flatten, unflatten
+from novacula.posteriors.base import BasePosterior
 from novacula.target import Density
 
 
 @dataclass(frozen=True, eq=False)
-class DiagonalGaussian:
+class DiagonalGaussian(BasePosterior):
     """``N(m, diag(s²))``.
 
     Args:
@@ -55,7 +56,7 @@ class DiagonalGaussian:
 
 
 @dataclass(frozen=True, eq=False)
-class LowRankGaussian:
+class LowRankGaussian(BasePosterior):
     """``N(m, diag(s²) + F Fᵀ)``.
 
     Args:

@@ -24,15 +24,20 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
+from novacula.core.memory import with_halving
 from novacula.core.params import Params, detach
 from novacula.core.rng import derive
 from novacula.curvature import diagonal, exact, kron, last_layer, matrix_free
 from novacula.curvature.problem import Covariance, Curvature, Problem
 from novacula.curvature.structures.names import Structure
 from novacula.data.data import Data
+from novacula.posteriors.answers import Answer, How, Kind, finite
+from novacula.posteriors.base import BasePosterior
 from novacula.posteriors.leave_one_out.newton import LeaveOneOut
 from novacula.posteriors.leave_one_out.reference import covariance_of, reference
+from novacula.posteriors.linearised import default_rule, effective_outputs, normal_draws
 from novacula.target import Target
+from novacula.target.copies import default_chunk, fixed_copies, fixed_outputs
 
 STRUCTURES: dict[str, Callable[[Problem], Curvature]] = {
     "exact": exact,
@@ -46,7 +51,7 @@ _SOLVED = 64  # where every example's variance takes solves of its own
 
 
 @dataclass(frozen=True, eq=False)
-class LaplacePosterior:
+class LaplacePosterior(BasePosterior):
     """``N(w*, T Σ)``; parameters that the structure does not cover stay at the mode.
 
     Args:
@@ -89,6 +94,46 @@ class LaplacePosterior:
             k: w + root * deviations[k] if k in deviations else w.expand(n, *w.shape).clone()
             for k, w in self.mode.items()
         }
+
+    @property
+    def kind(self) -> Kind:
+        """The network linearised at the mode."""
+        return "linearised"
+
+    def outputs(self, x: Tensor, how: How) -> Answer:
+        """Outputs ``N(f̄(w*, x), J T Σ Jᵀ)``, as the rule has them; in other ways, those of weights."""
+        if how.kind != "linearised":
+            return super().outputs(x, how)
+        target, rule = self.target, how.rule or default_rule(self.target.likelihood)
+        mean = finite(fixed_outputs(target, self.mode, x, copies=how.copies, seed=how.seed, chunk=how.chunk))
+        # The average over copies has less noise than the spread of the weights; the variance needs fewer copies.
+        fewer = min(how.copies, target.copies.evidence)
+        size = default_chunk(target, fewer) if how.chunk is None else how.chunk
+
+        def variance(start: int, stop: int) -> Tensor:
+            return self.functional_variance(fixed_copies(target, x[start:stop], fewer, how.seed))
+
+        if rule == "analytic":
+            v = torch.cat(with_halving(variance, len(x), size, what="inputs"))
+            return Answer(mean.unsqueeze(0), rule, v)
+        draws, n = None, how.draws(self.size)
+        if rule == "monte_carlo":
+            draws = normal_draws(n, mean.shape[1], derive(how.seed, "outputs"), mean)
+
+        def outputs(start: int, stop: int) -> Tensor:
+            return effective_outputs(rule, mean[start:stop], variance(start, stop), draws, target.likelihood)
+
+        return Answer(torch.cat(with_halving(outputs, len(x), size, what="inputs"), 1), rule)
+
+    def leave_one_out(self, data: Data, *, seed: int, examples: int) -> LeaveOneOut:
+        """By one Newton step from the mode."""
+        known = self.curvature if self.structure == "exact" else None
+        found = reference(self.target, self.mode, data, seed=seed, examples=examples, curvature=known)
+        return found.of(self.curvature)
+
+    def bounded(self, room: int) -> LaplacePosterior:
+        """Itself: structure and temperature, from which it is computed again."""
+        return self
 
     def functional_variance(self, xs: Tensor) -> Tensor:
         """``T J Σ Jᵀ``, the variance of the linearised outputs averaged over transformed copies.

@@ -9,19 +9,24 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.core.params import Params
-from novacula.posteriors.base import Posterior
+from novacula.posteriors.answers import SAMPLES, Answer, How, Kind
+from novacula.posteriors.base import BasePosterior, Posterior, network_target
+from novacula.posteriors.draws import Draws, merge
+from novacula.posteriors.linearised import default_rule
 from novacula.target import Density
 
 
 @dataclass(frozen=True, eq=False)
-class Mixture:
+class Mixture(BasePosterior):
     """``1/M Σ_m p_m(w)``.
 
     Args:
@@ -34,6 +39,22 @@ class Mixture:
     def target(self) -> Density:
         """The components' target."""
         return self.components[0].target
+
+    @property
+    def parts(self) -> tuple[Posterior, ...]:
+        """The components."""
+        return self.components
+
+    @property
+    def size(self) -> int | None:
+        """That of all components; None where any of them has no end."""
+        sizes = [c.size for c in self.components]
+        return None if None in sizes else sum(n or 0 for n in sizes)
+
+    @property
+    def kind(self) -> Kind:
+        """Linearised where all components are."""
+        return "linearised" if all(c.kind == "linearised" for c in self.components) else "mixture"
 
     @property
     def mode(self) -> Params:
@@ -53,6 +74,18 @@ class Mixture:
         parts = [c.sample(k, rng) for i, c in enumerate(self.components) if (k := n // m + (i in extra))]
         return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
+    def outputs(self, x: Tensor, how: How) -> Answer:
+        """Each component's, in its own way, ``(S, N, C)``."""
+        if how.kind == "plug-in":
+            return self.components[0].outputs(x, how)
+        share, rule = how.samples, how.rule or default_rule(network_target(self.target, "predictions").likelihood)
+        if share is not None or self.components[0].size is None:  # as many from each, or all points of an ensemble
+            share = math.ceil((share or SAMPLES) / len(self.components))
+        # A mixture of Gaussians with covariances of their own is represented by draws.
+        how = replace(how, samples=share, rule="monte_carlo" if rule == "analytic" else rule)
+        each = [c.outputs(x, replace(how, kind=c.kind)).values for c in self.components]
+        return Answer(torch.cat(each), how.kind)
+
 
 def mixture(components: Sequence[Posterior]) -> Posterior:
     """Mix posteriors.
@@ -69,5 +102,11 @@ def mixture(components: Sequence[Posterior]) -> Posterior:
     """
     if not components:
         raise InputError("at least one posterior", "none", "pass those to mix")
-    flat = [part for c in components for part in (c.components if isinstance(c, Mixture) else (c,))]
+    flat = [part for c in components for part in c.parts]
     return flat[0] if len(flat) == 1 else Mixture(tuple(flat))
+
+
+def gathered(found: Sequence[Posterior]) -> Posterior:
+    """What runs of one method leave together: chains side by side, or a mixture."""
+    draws = [p for p in found if isinstance(p, Draws)]
+    return merge(draws) if len(draws) == len(found) else mixture(found)

@@ -17,18 +17,16 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
-from novacula.core.params import Params, flatten
+from novacula.core.params import Params
 from novacula.core.rng import derive
 from novacula.core.storage.run import WEIGHTS, Run
 from novacula.data.data import Data
 from novacula.data.raw import Like
 from novacula.data.standardise import Standardiser
 from novacula.posteriors.base import Point, Posterior
-from novacula.posteriors.draws import Draws
-from novacula.posteriors.dropout import DropoutPosterior
 from novacula.posteriors.laplace import LaplacePosterior, laplace_posterior
-from novacula.posteriors.masks import masked
-from novacula.posteriors.mixture import mixture
+from novacula.posteriors.packed import Origin, ordered
+from novacula.posteriors.unpack import unpack
 from novacula.prediction.predict import predict
 from novacula.prediction.predictive import Predictive
 from novacula.runs.catalogue.models import check_origins
@@ -166,7 +164,8 @@ def load_run(folder: str | Path, *, target: Target | None = None, data: Data | N
         scaling = Standardiser(x_mean, x_sd, y_mean, y_sd)
     stored = _tensors(run.posterior())
     if stored:
-        posterior = _stored(target, stored, saved, record)
+        known = tuple(map(str, record["posterior"].get("warnings") or ()))
+        posterior = unpack(stored, Origin(target, saved["check/inputs"], known))
     elif record.get("posterior"):
         got = f"{run.folder}, which has none of {record['posterior'].get('method')}"
         raise InputError("a run with a stored posterior", got, "learn again with --posterior")
@@ -239,27 +238,6 @@ def _check_network(target: Target, weights: Params, saved: Mapping[str, Tensor],
         )
 
 
-def _stored(
-    target: Target, stored: Mapping[str, Tensor], saved: Mapping[str, Tensor], record: Mapping[str, Any]
-) -> Posterior:
-    known = tuple(map(str, record["posterior"].get("warnings") or ()))
-    parts: list[Posterior] = []
-    for i in sorted({int(key.split("/")[0]) for key in stored}):
-        if draws := _named(stored, f"{i}/draws/"):
-            like = {k: w[0, 0] for k, w in _ordered(draws, target).items()}
-            flat = flatten({k: draws[k] for k in like}, batch_dims=2)
-            parts.append(Draws(target, flat, stored[f"{i}/log_density"], like, known=known))
-        elif mode := _named(stored, f"{i}/dropout/"):
-            shares, x = stored[f"{i}/shares"].tolist(), saved["check/inputs"]
-            masks = masked(target, x)
-            if [p.p for p in masks.places] != shares:  # a share in the place of the layers' own
-                masks = masked(target, x, shares[0])
-            parts.append(DropoutPosterior(_ordered(mode, target), masks))
-        else:
-            parts.append(Point(_ordered(_named(stored, f"{i}/point/"), target), target, known))
-    return mixture(parts)
-
-
 def _laplace(
     run: Run, target: Target, weights: Params, structure: str, setup: Setup | None, data: Data | None
 ) -> LaplacePosterior:
@@ -273,19 +251,13 @@ def _laplace(
         _same_data(run, target, data, data.name)
     return laplace_posterior(
         target,
-        _ordered(weights, target),
+        ordered(weights, target),
         target.prepare(data)[1],
         structure=structure,  # type: ignore[arg-type]
         temperature=float(record["predictive"]["temperature"]),
         seed=derive(int(record["seed"]), "choose"),
         check=False,
     )
-
-
-def _ordered(found: Params, target: Target) -> Params:
-    # In the order of the network's own parameters, which is that of vectors of weights.
-    own = [k for k in target.params() if k in found]
-    return {k: found[k] for k in (*own, *(k for k in found if k not in own))}
 
 
 def _named(found: Mapping[str, Tensor], prefix: str) -> Params:

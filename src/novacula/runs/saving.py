@@ -19,7 +19,6 @@ from novacula.core.storage.run import Run
 from novacula.data.data import Data
 from novacula.data.standardise import Standardiser
 from novacula.posteriors.base import Posterior
-from novacula.posteriors.draws import Diagnostics, Draws
 from novacula.prediction import Predictive, evaluate, ood, predict
 from novacula.runs.catalogue.methods import settings_of, spoken
 from novacula.runs.catalogue.models import origins
@@ -203,7 +202,7 @@ def _posterior(inferred: Inferred | None, kept: Posterior) -> tuple[dict[str, An
         "settings": settings_of(inferred.method),
         "repr": repr(inferred.method),
         "chains": inferred.chains,
-        "draws": posterior.size if isinstance(posterior, Draws) else stored or None,
+        "draws": posterior.size or stored or None,
         "stored": stored,
         "steps": inferred.steps,
         "batch_size": inferred.batch_size,
@@ -213,20 +212,14 @@ def _posterior(inferred: Inferred | None, kept: Posterior) -> tuple[dict[str, An
         "examined": None,
         "warnings": warnings,
     }
-    if not isinstance(posterior, Draws):
-        return record, {}
     found = posterior.diagnostics
+    if found is None:
+        return record, {}
     arrays = {k: getattr(found, k).numpy() for k in ("rhat", "ess_bulk", "ess_tail")}
-    if bool(torch.isfinite(posterior.log_density).all()):
-        arrays["log_density"] = posterior.log_density.T.cpu().numpy()
-    record |= {"diagnostics": found.to_dict(), "examined": _examined(found)}
+    if found.log_density is not None:
+        arrays["log_density"] = found.log_density.T.cpu().numpy()
+    record |= {"diagnostics": found.to_dict(), "examined": found.examined}
     return record, {f"sampler/{k}": v for k, v in arrays.items()}
-
-
-def _examined(found: Diagnostics) -> str:
-    if not found.names[0].startswith("prediction["):
-        return "parameters"
-    return "predictions and log-density" if "log_density" in found.names else "predictions"
 
 
 def _outputs(result: LearnResult) -> int:

@@ -68,6 +68,7 @@ class LeaveOneOut:
         mean: Shape ``(M, C)``, float64.
         variance: At temperature 1, shape ``(M, C, C)``, float64.
         rule: How a predictive is made of them.
+        believable: Whether an exact curvature moved the means, by few leverages that were too large.
     """
 
     likelihood: Likelihood
@@ -75,6 +76,7 @@ class LeaveOneOut:
     mean: Tensor
     variance: Tensor
     rule: Rule
+    believable: bool = True
 
     @torch.no_grad()
     def log_prob(self, temperature: float = 0.0, *, rule: Rule | None = None) -> Tensor:

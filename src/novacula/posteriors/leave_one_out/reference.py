@@ -110,7 +110,8 @@ class Reference:
         if curvature.structure in KNOWS_EXAMPLES:
             h, _ = without_self(h, self.factor, _cut(self.target.likelihood))
         likelihood = self.target.likelihood
-        return LeaveOneOut(likelihood, self.y, self.mean, h, rule or default_rule(likelihood))
+        believable = self.curvature is not None and self.believable
+        return LeaveOneOut(likelihood, self.y, self.mean, h, rule or default_rule(likelihood), believable)
 
 
 def reference(

@@ -36,11 +36,7 @@ from novacula.core.rng import generator
 from novacula.data.data import Data
 from novacula.diagnostics.crossed_mean import Mean, two_way
 from novacula.diagnostics.loo import psis_loo
-from novacula.posteriors.base import Posterior
-from novacula.posteriors.draws import Draws
-from novacula.posteriors.laplace import LaplacePosterior
-from novacula.posteriors.leave_one_out.reference import reference
-from novacula.posteriors.mixture import Mixture
+from novacula.posteriors.base import Posterior, network_target
 from novacula.study.temperature.runs import Length, MethodAt, Run, Which, checked, gathered, tempered, words
 from novacula.target import Target
 from novacula.target.copies import member_outputs
@@ -260,43 +256,39 @@ class _Outcome:
 
 def _leave_out(job: _Job) -> _Outcome:
     posterior, told = job.run.posterior()
-    parts = posterior.components if isinstance(posterior, Mixture) else (posterior,)
-    laplace = [p for p in parts if isinstance(p, LaplacePosterior)]
-    draws = [p for p in parts if isinstance(p, Draws)]
     own = job.run.temperature
-    if len(draws) == len(parts):
-        return _Outcome({own: _by_importance(job.run, draws)}, "psis-loo", told)
-    if len(laplace) == len(parts):
-        if job.run.which == "likelihood":  # whose temperature moves the mode: there is a fit for each
-            return _Outcome({own: _by_step(job, laplace, (1.0,))[0]}, "leave-one-out", told)
-        found = _by_step(job, laplace, job.temperatures)
-        return _Outcome(dict(zip(job.temperatures, found, strict=True)), "leave-one-out", told)
-    raise InputError("a posterior of draws, or Laplace's", f"a {_name(posterior)}", "use a sampler, or nv.Laplace()")
+    if posterior.size is not None and all(p.kind == "mixture" for p in posterior.parts):
+        return _Outcome({own: _by_importance(job.run, posterior.parts)}, "psis-loo", told)
+    if posterior.kind == "linearised":
+        # The likelihood's temperature moves the mode: there is a fit for each.
+        temperatures = (1.0,) if job.run.which == "likelihood" else job.temperatures
+        found = _by_step(job, posterior, temperatures)
+        at = (own,) if job.run.which == "likelihood" else temperatures
+        return _Outcome(dict(zip(at, found, strict=True)), "leave-one-out", told)
+    raise _refusal(posterior)
 
 
-def _by_importance(run: Run, parts: Sequence[Draws]) -> _LeftOut:
-    target = parts[0].target
-    assert isinstance(target, Target)
+def _by_importance(run: Run, parts: Sequence[Posterior]) -> _LeftOut:
+    target = network_target(parts[0].target, "a temperature")
     rows = []
     for part in parts:
-        weights = part.sample(min(part.size, _DRAWS // len(parts)), generator(run.seed, "draws"))
+        weights = part.sample(min(part.size or _DRAWS, _DRAWS // len(parts)), generator(run.seed, "draws"))
         f = member_outputs(target, weights, run.data.x, copies=target.copies.predict, seed=run.seed)
         rows += [target.likelihood.log_prob(one, run.data.y) for one in f]
     found = psis_loo(torch.stack(rows), run.temperature)
     return _LeftOut(found.pointwise.cpu(), found.bad / len(found.k))
 
 
-def _by_step(job: _Job, parts: Sequence[LaplacePosterior], temperatures: Sequence[float]) -> list[_LeftOut]:
+def _by_step(job: _Job, posterior: Posterior, temperatures: Sequence[float]) -> list[_LeftOut]:
     scores: list[list[Tensor]] = []
     bad = 0.0
-    for part in parts:
-        known = part.curvature if part.structure == "exact" else None
+    for part in posterior.parts:
         # The same examples for all seeds, as their scores are paired.
-        held_out = reference(part.target, part.mode, job.run.data, seed=0, examples=job.examples, curvature=known)
-        without = held_out.of(part.curvature)
+        without = part.leave_one_out(job.run.data, seed=0, examples=job.examples)
+        if without is None:
+            raise _refusal(posterior)
         scores.append([without.log_prob(t).double().cpu() for t in temperatures])
-        doubted = held_out.structure == "fit" or not held_out.believable
-        bad = max(bad, 1.0 if doubted else 0.0)
+        bad = max(bad, 0.0 if without.believable else 1.0)
     n = min(len(s[0]) for s in scores)
     mixed = [
         torch.stack([part[:n] for part in at]).logsumexp(0) - math.log(len(at)) for at in zip(*scores, strict=True)
@@ -347,7 +339,7 @@ def _why(criterion: str) -> str:
     return "too many examples have too much influence on their own predictions, or no exact curvature is affordable"
 
 
-def _name(posterior: Posterior) -> str:
-    if isinstance(posterior, Mixture):
-        return f"mixture of {type(posterior.components[0]).__name__}s"
-    return type(posterior).__name__
+def _refusal(posterior: Posterior) -> InputError:
+    name = type(posterior.parts[0]).__name__
+    got = f"a {name}" if len(posterior.parts) == 1 else f"a mixture of {name}s"
+    return InputError("a posterior of draws, or Laplace's", got, "use a sampler, or nv.Laplace()")

@@ -42,10 +42,8 @@ from novacula.core.rng import derive, generator
 from novacula.data.data import Data
 from novacula.diagnostics.crossed_mean import Mean, two_way
 from novacula.likelihoods import Normal
-from novacula.posteriors.base import Posterior
-from novacula.posteriors.laplace import LaplacePosterior
+from novacula.posteriors.base import Posterior, network_target
 from novacula.posteriors.linearised import default_rule
-from novacula.posteriors.mixture import Mixture
 from novacula.prediction.predict import predict
 from novacula.study.temperature.runs import Length, MethodAt, Run, checked, gathered, tempered, words
 from novacula.target import Target
@@ -263,11 +261,10 @@ def safe_bayes(
 
 def expected_loss(posterior: Posterior, x: Tensor, y: Tensor, *, samples: int | None = None, seed: int = 0) -> Tensor:
     """``E_w[−log p(y | f(w, x))]``, the loss of a weight drawn from the posterior, ``(N,)``."""
-    parts = posterior.components if isinstance(posterior, Mixture) else (posterior,)
-    laplace = [p for p in parts if isinstance(p, LaplacePosterior)]
+    likelihood = network_target(posterior.target, "a loss").likelihood
     # The closed form of a classifier's predictive is a single output, which is no draw. A Gaussian's has its spread.
-    closed = len(laplace) == 1 and default_rule(laplace[0].target.likelihood) == "analytic"
-    rule = "monte_carlo" if len(laplace) == len(parts) and not closed else None
+    closed = len(posterior.parts) == 1 and default_rule(likelihood) == "analytic"
+    rule = "monte_carlo" if posterior.kind == "linearised" and not closed else None
     return predict(posterior, x, rule=rule, samples=samples, seed=seed).expected_loss(y).double()
 
 

@@ -1,0 +1,67 @@
+"""What a run folder holds of one posterior: a kind, weights, and what else is needed to make it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from novacula.core.params import Params
+from novacula.target import Density, Target
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """A posterior as tensors.
+
+    Args:
+        kind: Its kind, by which `novacula.posteriors.unpack` finds what makes it again.
+        weights: Weights, or draws of them, by parameter.
+        others: Other tensors.
+    """
+
+    kind: str
+    weights: Params
+    others: dict[str, Tensor] = field(default_factory=dict)
+
+    def tensors(self, place: int) -> dict[str, Tensor]:
+        """As a file has them: ``<place>/<kind>/<parameter>`` and ``<place>/<name>``."""
+        weights = {f"{place}/{self.kind}/{k}": w for k, w in self.weights.items()}
+        return weights | {f"{place}/{k}": v for k, v in self.others.items()}
+
+    def ordered(self, target: Density) -> Params:
+        """The weights in the order of the target's own, which is that of vectors of weights."""
+        return ordered(self.weights, target)
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """What a run knows beside the tensors.
+
+    Args:
+        target: The target, with what was learned.
+        inputs: A few inputs like those it takes.
+        known: The posterior's warnings.
+    """
+
+    target: Target
+    inputs: Tensor
+    known: tuple[str, ...]
+
+
+def packed_in(tensors: Mapping[str, Tensor]) -> list[Packed]:
+    """The posteriors of a file, in their order."""
+    keys = [key.split("/", 2) for key in tensors]
+    kinds = {int(key[0]): key[1] for key in keys if len(key) == 3}
+    found = {i: Packed(kind, {}) for i, kind in sorted(kinds.items())}
+    for (place, *name), value in zip(keys, tensors.values(), strict=True):
+        part = found[int(place)]
+        (part.weights if len(name) == 2 else part.others)[name[-1]] = value
+    return list(found.values())
+
+
+def ordered(found: Params, target: Density) -> Params:
+    """Weights in the order of the target's own."""
+    own = [k for k in target.params() if k in found]
+    return {k: found[k] for k in (*own, *(k for k in found if k not in own))}
