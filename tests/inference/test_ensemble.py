@@ -103,7 +103,8 @@ def test_members_of_a_network_that_vmap_does_not_cover_train_one_by_one() -> Non
     x = torch.randn(12, 4, 2, generator=generator(0), dtype=torch.float64)
     target, data = Target(Recurrent().double()), Data(x, (x.sum((1, 2)) > 0).long())
     first = starts(target, 2, 0)
-    together = run(MAP(), target, data, start=first, epochs=2, batch_size=5).state.params
+    with pytest.warns(NovaculaWarning, match="vmap does not cover Recurrent"):
+        together = run(MAP(), target, data, start=first, epochs=2, batch_size=5).state.params
     alone = run(MAP(), target, data, start=one(first, 1), epochs=2, batch_size=5).state.params
     assert all(torch.allclose(together[k][1], alone[k][0], rtol=1e-10, atol=1e-12) for k in alone)
     assert predict(infer(Ensemble(MAP(), 2), target, data, epochs=1), x).mean().shape == (12, 2)

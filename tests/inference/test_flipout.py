@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from novacula.core.forward import Forward
-from novacula.core.many import noisy_gradient
+from novacula.core.many import Notes, noisy_gradient
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.inference.variational.flipout import Flipout, flipout
@@ -121,7 +121,7 @@ def test_gradients_of_many_members_are_those_of_each() -> None:
     def function(w: Params) -> tuple[Tensor, Tensor]:
         return w["b"].double() ** 2, ((w["a"] * w["e"]).tanh() * w["b"]).sum()
 
-    (first, last), grads = noisy_gradient(function, leaves, noise, owner=nn.Linear(1, 1), rows=3)
+    (first, last), grads = noisy_gradient(function, leaves, noise, notes=Notes("function"), rows=3)
     assert first.shape == last.shape == (7,)
     for i in range(7):
         a, b = leaves["a"][i].requires_grad_(), leaves["b"][i].requires_grad_()

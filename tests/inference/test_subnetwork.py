@@ -83,7 +83,7 @@ def test_the_parts_target_is_the_whole_one_at_fixed_other_weights(which: Any, pr
     # They differ by the prior of the fixed weights, a constant.
     assert values == pytest.approx([values[0]] * 4, abs=1e-9)
     # And under vmap.
-    f = over_members(lambda w: part.target.forward(w, data.x), chosen, part)
+    f = over_members(lambda w: part.target.forward(w, data.x), chosen, part.target.notes)
     assert torch.allclose(f[2], part.target.forward(unstack(chosen)[2], data.x))
 
 

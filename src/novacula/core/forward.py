@@ -21,6 +21,7 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
+from novacula.core.many import Notes
 from novacula.core.params import Params, detach
 
 
@@ -34,6 +35,7 @@ class Forward:
 
     Attributes:
         frozen: Names of the parameters held constant because they do not require a gradient.
+        notes: What is found out about the network while many of it are evaluated.
 
     Raises:
         InputError: If the module has no trainable parameter, or a BatchNorm layer in train mode (its output for one
@@ -47,6 +49,7 @@ class Forward:
 
     module: nn.Module
     frozen: tuple[str, ...] = field(init=False)
+    notes: Notes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.module, nn.Module):
@@ -79,6 +82,7 @@ class Forward:
             )
         object.__setattr__(self, "module", module)
         object.__setattr__(self, "frozen", frozen)
+        object.__setattr__(self, "notes", Notes(type(module).__name__))
 
     def params(self) -> Params:
         """The module's trainable weights, as they came.

@@ -1,30 +1,67 @@
 """A function of weights, for many networks at once: chunks, vmap or a loop, gradients.
 
 `torch.func.vmap` in chunks of members, small enough that what they compute stays near the processor. Where vmap does
-not cover a network (an LSTM, say), the members are taken one after another; which of the two is found out once a
-network. `noisy_gradient` is for objectives that also depend on tensors no gradient is wanted of: the noise of
-variational methods, the masks of dropout. Noise is drawn outside, from the run's generator, so that a step repeats
-exactly with vmap and without.
+not cover a network (an LSTM, say), the members are taken one after another, and a warning says so; which of the two is
+found out once a network, and kept in its `Notes` along with the chunks that memory sufficed for. `noisy_gradient` is
+for objectives that also depend on tensors no gradient is wanted of: the noise of variational methods, the masks of
+dropout. Noise is drawn outside, from the run's generator, so that a step repeats exactly with vmap and without.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
-from typing import Any
-from weakref import WeakSet
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 
+from novacula.core.errors import NovaculaWarning
+from novacula.core.memory import is_out_of_memory, with_halving
 from novacula.core.params import Params, count, unstack
 
 _FLOATS = 2**20
 """Weights and activations that one chunk of members may have, about."""
 
-# Networks and functions that vmap has failed on.
-_UNSUPPORTED: WeakSet[Any] = WeakSet()
+R = TypeVar("R")
+
+
+@dataclass(eq=False)
+class Notes:
+    """What has been found out about a function of weights while it was evaluated; whatever wraps the function keeps it.
+
+    Args:
+        name: What the function is called in a warning.
+        looped: Whether members must be taken one after another, as far as is known.
+        fits: How many members memory sufficed for, by rows of input, where it ever ran out.
+        recordings: Recordings of gradients by all that they depend on; None where there can be none.
+    """
+
+    name: str
+    looped: bool = False
+    fits: dict[int, int] = field(default_factory=dict)
+    recordings: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+
+    def __reduce__(self) -> tuple[type[Notes], tuple[str]]:
+        """Copies, perhaps in another process, find out for themselves: recordings belong to one process and network."""
+        return Notes, (self.name,)
+
+    def at_most(self, size: int, rows: int) -> int:
+        """How many members to take at once, of as many as were meant to be."""
+        return min(size, self.fits.get(rows, size))
+
+    def loop(self, error: Exception) -> None:
+        """Note that vmap failed where a loop works, and say so."""
+        self.looped = True
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        warnings.warn(
+            f"vmap does not cover {self.name}, so networks are taken one after another: {first}",
+            NovaculaWarning,
+            stacklevel=3,
+        )
 
 
 def chunk_of(params: Params, rows: int = 1) -> int:
@@ -37,24 +74,39 @@ def chunk_of(params: Params, rows: int = 1) -> int:
     return math.ceil(members / math.ceil(members / most))
 
 
-def over_members(function: Callable[[Params], Any], params: Params, owner: object) -> Any:
+def over_members(function: Callable[[Params], Any], params: Params, notes: Notes) -> Any:
     """``function`` of each member, by vmap or one after another; params ``(M, *shape)``."""
-    if next(iter(params.values())).shape[0] > 1 and owner not in _UNSUPPORTED:
-        try:
-            return vmap(function, randomness="different")(params)
-        except (RuntimeError, NotImplementedError, ValueError):
-            found = [function(w) for w in unstack(params)]  # where the function itself is at fault, it fails here too
-            _UNSUPPORTED.add(owner)
-    else:
-        found = [function(w) for w in unstack(params)]
+    if members_of(params) == 1 or notes.looped:
+        return _one_by_one(function, params)
+    try:
+        return vmap(function, randomness="different")(params)
+    except (RuntimeError, NotImplementedError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
+        found = _one_by_one(function, params)  # where the function itself is at fault, it fails here too
+        notes.loop(error)
+        return found
+
+
+def _one_by_one(function: Callable[[Params], Any], params: Params) -> Any:
+    found = [function(w) for w in unstack(params)]
     if isinstance(found[0], tuple):
         return tuple(torch.stack(parts) for parts in zip(*found, strict=True))
     return torch.stack(found)
 
 
-def looped(owner: object) -> bool:
-    """Whether members must be taken one after another, as far as is known."""
-    return owner in _UNSUPPORTED
+def in_chunks(function: Callable[[int, int], R], members: int, size: int, notes: Notes, rows: int = 1) -> list[R]:
+    """A function of consecutive chunks of members; from where memory runs out on, it is asked for fewer at once."""
+
+    def halved(now: int) -> None:
+        notes.fits[rows] = now
+
+    return with_halving(function, members, notes.at_most(size, rows), what="networks", halved=halved)
+
+
+def part_of(params: Params, start: int, stop: int) -> Params:
+    """Some of the members (views)."""
+    return {k: w[start:stop] for k, w in params.items()}
 
 
 def members_of(params: Params) -> int:
@@ -75,20 +127,18 @@ def normal_like(params: Params, rng: torch.Generator) -> Params:
 
 
 def noisy_gradient(
-    function: Callable[[Params], tuple[Tensor, ...]], leaves: Params, noise: Params, *, owner: object, rows: int
+    function: Callable[[Params], tuple[Tensor, ...]], leaves: Params, noise: Params, *, notes: Notes, rows: int
 ) -> tuple[tuple[Tensor, ...], Params]:
     """Evaluate a function of each member, and differentiate its last value, ``(M,)``."""
-    size = chunk_of(leaves, rows)
-    values: list[tuple[Tensor, ...]] = []
-    grads: list[tuple[Tensor, ...]] = []
-    for start in range(0, next(iter(leaves.values())).shape[0], size):
-        mine = {k: w[start : start + size].detach().requires_grad_() for k, w in leaves.items()}
-        fixed = {k: w[start : start + size] for k, w in noise.items()}
+
+    def of_chunk(start: int, stop: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        mine = {k: w.detach().requires_grad_() for k, w in part_of(leaves, start, stop).items()}
         with torch.enable_grad():
-            found = over_members(function, {**mine, **fixed}, owner)
-        grads.append(
-            torch.autograd.grad(found[-1].sum(), list(mine.values()), allow_unused=True, materialize_grads=True)
-        )
-        values.append(tuple(v.detach() for v in found))
+            found = over_members(function, {**mine, **part_of(noise, start, stop)}, notes)
+        grads = torch.autograd.grad(found[-1].sum(), list(mine.values()), allow_unused=True, materialize_grads=True)
+        return tuple(v.detach() for v in found), grads
+
+    chunks = in_chunks(of_chunk, members_of(leaves), chunk_of(leaves, rows), notes, rows)
+    values, grads = zip(*chunks, strict=True)
     gathered = tuple(torch.cat(parts) for parts in zip(*values, strict=True))
     return gathered, {k: torch.cat(parts) for k, parts in zip(leaves, zip(*grads, strict=True), strict=True)}

@@ -20,14 +20,24 @@ def is_out_of_memory(error: BaseException) -> bool:
         error: What was raised.
 
     Returns:
-        True for `torch.OutOfMemoryError`, for the CPU allocator's `RuntimeError` and for `MemoryError`.
+        True for `torch.OutOfMemoryError`, for the CPU allocator's `RuntimeError`, for `MemoryError`, and for what
+        `with_halving` makes of these where not even one item fits.
     """
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
+    if isinstance(error, InputError):
+        return error.__cause__ is not None and is_out_of_memory(error.__cause__)
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
-def with_halving(function: Callable[[int, int], R], total: int, size: int, *, what: str = "examples") -> list[R]:
+def with_halving(
+    function: Callable[[int, int], R],
+    total: int,
+    size: int,
+    *,
+    what: str = "examples",
+    halved: Callable[[int], None] | None = None,
+) -> list[R]:
     """Work through ``0..total`` in chunks, and halve the chunk whenever memory runs out.
 
     Chunks that are done are kept. The results must not depend on where the chunks are cut.
@@ -37,6 +47,7 @@ def with_halving(function: Callable[[int, int], R], total: int, size: int, *, wh
         total: How many items there are.
         size: How many items to take at once at the start.
         what: What the items are, for the warning.
+        halved: Called with the new size whenever the chunk is halved, to remember it.
 
     Returns:
         The results in order.
@@ -56,7 +67,7 @@ def with_halving(function: Callable[[int, int], R], total: int, size: int, *, wh
     while done < total:
         try:
             found.append(function(done, min(done + size, total)))
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, MemoryError, InputError) as error:
             if not is_out_of_memory(error):
                 raise
             at_once = min(size, total - done)
@@ -67,6 +78,8 @@ def with_halving(function: Callable[[int, int], R], total: int, size: int, *, wh
                     "use a smaller network, or fewer samples or copies",
                 ) from error
             size = at_once // 2
+            if halved is not None:
+                halved(size)
             warnings.warn(
                 f"out of memory with {at_once} {what} at once: going on with {size}", NovaculaWarning, stacklevel=2
             )

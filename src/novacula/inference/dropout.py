@@ -40,7 +40,6 @@ from novacula.posteriors.masks import Masks, check_share, masked
 from novacula.posteriors.mixture import mixture
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
-from novacula.target.many import owner_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +94,8 @@ class Dropout:
             tempered = fit / target.likelihood_temperature + target.prior.log_prob(weights) / batch.total
             return -fit, -tempered / target.temperature
 
-        owner = owner_of(state.masks.target)
-        (losses, _), grads = noisy_gradient(density, state.params, noise, owner=owner, rows=b * s)
+        notes = state.masks.target.notes
+        (losses, _), grads = noisy_gradient(density, state.params, noise, notes=notes, rows=b * s)
         factor = one_cycle(batch.progress) if self.schedule == "one-cycle" else 1.0
         params, adam = adam_step(state.params, grads, state.adam, self.lr * factor)
         return DropoutState(params, adam, state.masks), Info(float(losses.mean()))

@@ -10,12 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from novacula.core.many import chunk_of, over_members
 from novacula.core.memory import with_halving
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.target import Target
-from novacula.target.many import owner_of
+from novacula.target.many import outputs
 
 AT_ONCE = 1024
 """Transformed inputs that go through the network at once."""
@@ -44,22 +43,14 @@ def member_outputs(
 ) -> Tensor:
     """Outputs of several networks over the same fixed set of transformations, ``(M, N, S, C)``."""
 
-    def outputs(start: int, stop: int) -> Tensor:
+    def of_inputs(start: int, stop: int) -> Tensor:
         xs = fixed_copies(target, x[start:stop], copies, seed)
-        rows = xs.flatten(0, 1)
-        size = chunk_of(params, len(rows))
-        parts = [
-            over_members(
-                lambda w: target.forward(w, rows), {k: w[i : i + size] for k, w in params.items()}, owner_of(target)
-            )
-            for i in range(0, next(iter(params.values())).shape[0], size)
-        ]
-        f = torch.cat(parts).unflatten(1, xs.shape[:2])
+        f = outputs(target, params, xs.flatten(0, 1)).unflatten(1, xs.shape[:2])
         return f.mean(2) if average else f
 
     with torch.no_grad():
         size = default_chunk(target, copies) if chunk is None else chunk
-        return torch.cat(with_halving(outputs, len(x), size, what="inputs"), 1)
+        return torch.cat(with_halving(of_inputs, len(x), size, what="inputs"), 1)
 
 
 def default_chunk(target: Target, copies: int) -> int:

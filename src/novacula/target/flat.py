@@ -14,13 +14,12 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from novacula.core.many import chunk_of, looped, over_members
+from novacula.core.many import chunk_of, in_chunks, over_members
 from novacula.core.params import Params, unflatten
 from novacula.core.recording.record import Function, record
 from novacula.data.data import Data
 from novacula.target import Density, Target
 from novacula.target.decay import decays, flat_precision
-from novacula.target.many import owner_of
 
 Potential: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Positions ``(M, P)`` to log-densities ``(M,)`` and their gradients ``(M, P)``."""
@@ -71,27 +70,33 @@ class FlatDensity:
 
     def __call__(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate all rows; q ``(M, P)``."""
-        size = self._rows_at_once(q)
-        if len(q) == size:
-            return self._rows(q)
-        # Chunks come in few sizes, as each is recorded anew: what is missing is filled up with copies of the last row.
-        found: list[tuple[Tensor, Tensor]] = []
-        for chunk in q.split(size):
-            wide = min(size, _rounded(len(chunk)))
+        size, rows, notes = self._rows_at_once(q), self._inputs, self.target.notes
+
+        def of_chunk(start: int, stop: int) -> tuple[Tensor, Tensor]:
+            # Chunks come in few sizes, as each is recorded anew: copies of the last row fill up what is missing.
+            chunk = q[start:stop]
+            wide = min(notes.at_most(size, rows), _rounded(len(chunk)))
+            if wide == len(chunk):
+                return self._rows(chunk)
             index = torch.arange(wide, device=q.device).clamp(max=len(chunk) - 1)
-            value, gradient = self._rows(chunk if wide == len(chunk) else chunk[index])
-            found.append((value[: len(chunk)], gradient[: len(chunk)]))
+            value, gradient = self._rows(chunk[index])
+            return value[: len(chunk)], gradient[: len(chunk)]
+
+        found = in_chunks(of_chunk, len(q), size, notes, rows)
         if len(found) == 1:
             return found[0]
         return torch.cat([v for v, _ in found]), torch.cat([g for _, g in found])
 
+    @property
+    def _inputs(self) -> int:
+        return self.parts[0][0].shape[:2].numel() if isinstance(self.target, Target) else 1
+
     def _rows_at_once(self, q: Tensor) -> int:
-        if looped(owner_of(self.target)):
+        if self.target.notes.looped:
             return 1
         if len(q) not in self.sizes:
             like = {k: w.expand(len(q), *w.shape) for k, w in self.like.items()}
-            rows = self.parts[0][0].shape[:2].numel() if isinstance(self.target, Target) else 1
-            self.sizes[len(q)] = chunk_of(like, rows)
+            self.sizes[len(q)] = chunk_of(like, self._inputs)
         return self.sizes[len(q)]
 
     def _rows(self, q: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,7 +122,7 @@ class FlatDensity:
 
         q = inputs[0]
         plain(*inputs)  # finds out whether the network must be looped over, which makes too long a recording
-        if len(q) > 1 and looped(owner_of(self.target)):
+        if len(q) > 1 and self.target.notes.looped:
             return plain
         # At another point too: a recording that froze a decision made at the first one would show there.
         moved = q + 0.1 * (1 + q.abs()) * torch.randn(q.shape, generator=torch.Generator().manual_seed(0)).to(q)
@@ -139,7 +144,7 @@ class FlatDensity:
 
         q = q.detach().requires_grad_()
         with torch.enable_grad():
-            value = over_members(log_density, unflatten(q, self.like), owner_of(target))
+            value = over_members(log_density, unflatten(q, self.like), target.notes)
             # A row whose density is not a number must not spoil the others: rows are independent, so their sum's
             # gradient is each row's own.
             (gradient,) = torch.autograd.grad(value.sum(), q)

@@ -6,12 +6,13 @@ With it a sampler is held against posteriors that are known otherwise, and model
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError, NonFiniteError
+from novacula.core.many import Notes
 from novacula.core.params import Params, detach
 from novacula.priors.base import Prior
 
@@ -27,6 +28,9 @@ class LogDensity:
         prior: Where given, ``function`` is a log-likelihood and the density is its product with this prior, from which
             methods that start at the prior (`SMC`) can draw.
 
+    Attributes:
+        notes: What is found out about the function while it is evaluated at many points.
+
     Raises:
         InputError: If ``init`` is no dictionary of floating tensors, or the function does not return a scalar there.
         NonFiniteError: If the log-density is not finite at ``init``.
@@ -40,6 +44,7 @@ class LogDensity:
     function: Callable[[Params], Tensor]
     init: Mapping[str, Tensor]
     prior: Prior | None = None
+    notes: Notes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not callable(self.function):
@@ -52,6 +57,8 @@ class LogDensity:
                 'pass, for instance, init={"mu": torch.zeros(3)}',
             )
         object.__setattr__(self, "init", detach(self.init))
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        object.__setattr__(self, "notes", Notes(name))
         if self.prior is not None:
             object.__setattr__(self, "prior", self.prior.bind(dict(self.init)))
         with torch.no_grad():

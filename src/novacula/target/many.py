@@ -1,4 +1,4 @@
-"""A target's loss on a batch and its gradient, for many networks at once; recorded and replayed in a long run."""
+"""Many networks of a target at once: outputs; losses on a batch and their gradients, recorded in a long run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from novacula.core.many import chunk_of, looped, members_of, over_members
+from novacula.core.many import Notes, chunk_of, in_chunks, members_of, over_members, part_of
 from novacula.core.params import Params
 from novacula.core.recording.record import Function, record
 from novacula.target import Density, Target
@@ -22,16 +22,54 @@ _LONG = 2_000
 """Steps, times chunks of members, from which on a run is worth a recording (which takes about half a second)."""
 
 
-# Recordings of networks by all that they depend on; None where there can be none.
-_RECORDINGS: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], Function | None]] = WeakKeyDictionary()
-
 # Whether a prior is Gaussian around zero, of those that were asked.
 _DECAYS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
-def owner_of(target: Density) -> object:
-    """What decides whether vmap works for a target."""
-    return target.forward.module if isinstance(target, Target) else target
+def outputs(target: Target, params: Params, x: Tensor) -> Tensor:
+    """Evaluate many networks on the same inputs, in chunks of networks that stay near the processor.
+
+    Args:
+        target: The target; its invariance is not applied.
+        params: The weights of M networks, each ``(M, *shape)``.
+        x: Inputs, ``(N, …)``.
+
+    Returns:
+        Outputs ``(M, N, C)``, without a graph.
+    """
+
+    def of_chunk(start: int, stop: int) -> Tensor:
+        return over_members(lambda w: target.forward(w, x), part_of(params, start, stop), target.notes)
+
+    with torch.no_grad():
+        return _joined(in_chunks(of_chunk, members_of(params), chunk_of(params, len(x)), target.notes, len(x)))
+
+
+def prior_outputs(target: Target, x: Tensor, n: int, rng: torch.Generator) -> Tensor:
+    """Draw networks from the prior and evaluate them, a chunk at a time, so that no weights are kept.
+
+    Args:
+        target: The target; its invariance is not applied.
+        x: Inputs, ``(N, …)``.
+        n: How many networks.
+        rng: Random stream of the weights.
+
+    Returns:
+        Outputs ``(n, N, C)``, without a graph.
+
+    Example:
+        >>> target = Target(torch.nn.Linear(3, 2))
+        >>> prior_outputs(target, torch.zeros(5, 3), 4, torch.Generator().manual_seed(0)).shape
+        torch.Size([4, 5, 2])
+    """
+    like = target.params()
+    size = chunk_of({k: w.expand(n, *w.shape) for k, w in like.items()}, len(x))
+    starts = range(0, n, size)
+    return _joined([outputs(target, target.prior.sample(like, min(size, n - i), rng), x) for i in starts])
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def loss_and_gradient(target: Density, params: Params, batch: Batch, rng: torch.Generator) -> tuple[Tensor, Params]:
@@ -51,10 +89,11 @@ def loss_and_gradient(target: Density, params: Params, batch: Batch, rng: torch.
             value = target.log_density(w)
             return value, value
 
-        return _in_chunks(params, chunk_of(params), lambda w: _gradient(density, w, target, batch.total))
+        return _in_chunks(params, chunk_of(params), target.notes, 1, density, batch.total)
 
     xs = target.warp(batch.x, target.copies.train, rng)
-    size = chunk_of(params, xs.shape[0] * xs.shape[1])
+    rows = xs.shape[0] * xs.shape[1]
+    size = chunk_of(params, rows)
     if batch.steps * math.ceil(members_of(params) / size) >= _LONG:
         replayed = _replayed(target, params, xs.detach(), batch, size)
         if replayed is not None:
@@ -63,15 +102,15 @@ def loss_and_gradient(target: Density, params: Params, batch: Batch, rng: torch.
     def densities(w: Params) -> tuple[Tensor, Tensor]:
         return target.densities(w, xs, batch.y, batch.total)
 
-    return _in_chunks(params, size, lambda w: _gradient(densities, w, owner_of(target), batch.total))
+    return _in_chunks(params, size, target.notes, rows, densities, batch.total)
 
 
 def _gradient(
-    densities: Callable[[Params], tuple[Tensor, Tensor]], params: Params, owner: object, total: int
+    densities: Callable[[Params], tuple[Tensor, Tensor]], params: Params, notes: Notes, total: int
 ) -> tuple[Tensor, ...]:
     leaves = {k: w.detach().requires_grad_() for k, w in params.items()}
     with torch.enable_grad():
-        fit, density = over_members(densities, leaves, owner)
+        fit, density = over_members(densities, leaves, notes)
         # A parameter that a network does not use has its prior's gradient; one that a plain density ignores has none.
         found = torch.autograd.grad(
             -density.sum() / total, list(leaves.values()), allow_unused=True, materialize_grads=True
@@ -79,44 +118,48 @@ def _gradient(
     return -fit.detach(), *found
 
 
-def _in_chunks(params: Params, size: int, function: Callable[[Params], tuple[Tensor, ...]]) -> tuple[Tensor, Params]:
-    starts = range(0, members_of(params), size)
-    parts = [function({k: w[i : i + size] for k, w in params.items()}) for i in starts]
+def _in_chunks(
+    params: Params,
+    size: int,
+    notes: Notes,
+    rows: int,
+    densities: Callable[[Params], tuple[Tensor, Tensor]],
+    total: int,
+) -> tuple[Tensor, Params]:
+    def of_chunk(start: int, stop: int) -> tuple[Tensor, ...]:
+        return _gradient(densities, part_of(params, start, stop), notes, total)
+
+    parts = in_chunks(of_chunk, members_of(params), size, notes, rows)
     losses, *grads = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
     return losses, dict(zip(params, grads, strict=True))
 
 
 def _replayed(target: Target, params: Params, xs: Tensor, batch: Batch, size: int) -> tuple[Tensor, Params] | None:
-    # The same from recordings of the likelihood's gradient, to which the prior's is added.
-    if members_of(params) > 1 and looped(target.forward.module):
-        size = 1
-    starts = range(0, members_of(params), size)
-    chunks = [{k: w[i : i + size] for k, w in params.items()} for i in starts]
-    functions = {
-        n: _recording(target, {k: w[:n] for k, w in params.items()}, xs, batch.y)
-        for n in {members_of(chunks[0]), members_of(chunks[-1])}
-    }
-    if size > 1 and looped(target.forward.module):  # which recording has just found out
-        return _replayed(target, params, xs, batch, 1)
+    # The same from recordings of the likelihood's gradient, to which the prior's is added; None where there is none.
     data = (xs, batch.y, *_learnable(target))
-    losses = []
     grads = {k: torch.empty_like(w) for k, w in params.items()}
     scale = 1 / (target.temperature * batch.total)
     slopes = _prior_slopes(target, params)
-    for start, chunk in zip(starts, chunks, strict=True):
-        function = functions[members_of(chunk)]
+
+    def of_chunk(start: int, stop: int) -> Tensor | None:
+        chunk = part_of(params, start, stop)
+        function = _recording(target, chunk, xs, batch.y)
         if function is None:
             return None
         loss, *found = function(*data, *chunk.values())
-        losses.append(loss)
         for (k, w), g in zip(chunk.items(), found, strict=True):
-            slope, out = slopes[k], grads[k][start : start + size]
+            slope, out = slopes[k], grads[k][start:stop]
             # The prior's gradient, while the likelihood's is still near the processor.
             if isinstance(slope, Tensor):
-                torch.add(g, slope[start : start + size], alpha=scale, out=out)
+                torch.add(g, slope[start:stop], alpha=scale, out=out)
             else:
                 torch.add(g, w, alpha=slope * scale, out=out)
-    return torch.cat(losses), grads
+        return loss
+
+    size, rows = 1 if target.notes.looped else size, xs.shape[0] * xs.shape[1]
+    losses = in_chunks(of_chunk, members_of(params), size, target.notes, rows)
+    known = [loss for loss in losses if loss is not None]
+    return (_joined(known), grads) if len(known) == len(losses) else None
 
 
 def _recording(target: Target, params: Params, xs: Tensor, y: Tensor) -> Function | None:
@@ -132,7 +175,7 @@ def _recording(target: Target, params: Params, xs: Tensor, y: Tensor) -> Functio
     shapes = tuple((x.shape, x.dtype, x.device) for x in inputs)
     numbers = (target.temperature, target.likelihood_temperature)
     key = (type(likelihood), fixed, numbers, tuple(params), shapes)
-    known = _RECORDINGS.setdefault(target.forward.module, {})
+    known = target.notes.recordings
     if key in known:
         return known[key]
     forward, likelihood_temperature, temperature = target.forward, target.likelihood_temperature, target.temperature
@@ -146,11 +189,11 @@ def _recording(target: Target, params: Params, xs: Tensor, y: Tensor) -> Functio
             fit = likely.log_prob(forward.average(w, xs), y).mean()
             return fit, fit / (likelihood_temperature * temperature)
 
-        return _gradient(densities, dict(zip(names, rest[len(learnable) :], strict=True)), forward.module, 1)
+        return _gradient(densities, dict(zip(names, rest[len(learnable) :], strict=True)), forward.notes, 1)
 
-    known[key] = None
     function(*inputs)
-    if members_of(params) > 1 and looped(forward.module):
+    known[key] = None
+    if members_of(params) > 1 and forward.notes.looped:
         return None  # the loop would make too long a recording
     rng = torch.Generator().manual_seed(0)
     moved = [w + 0.1 * (1 + w.abs()) * torch.randn(w.shape, generator=rng).to(w) for w in params.values()]
@@ -177,5 +220,5 @@ def _prior_slopes(target: Target, params: Params) -> dict[str, float | Tensor]:
         value = prior.log_prob(w)
         return value, value
 
-    _, *found = _gradient(log_prob, params, prior, 1)
+    _, *found = _gradient(log_prob, params, target.notes, 1)
     return dict(zip(params, found, strict=True))

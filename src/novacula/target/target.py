@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from novacula.core.errors import InputError
 from novacula.core.forward import Forward
+from novacula.core.many import Notes
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.curvature.problem import Problem
@@ -98,6 +99,11 @@ class Target:
         if self.forward is None:
             object.__setattr__(self, "forward", Forward(self.network))
         object.__setattr__(self, "prior", self.prior.bind(self.forward.params()))
+
+    @property
+    def notes(self) -> Notes:
+        """What was found out about the network while many of it were evaluated."""
+        return self.forward.notes
 
     def params(self) -> Params:
         """The network's weights as they came.

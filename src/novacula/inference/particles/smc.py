@@ -30,7 +30,7 @@ from scipy.stats import t as student_t
 from torch import Tensor
 
 from novacula.core.errors import InputError
-from novacula.core.many import chunk_of, over_members
+from novacula.core.many import chunk_of, in_chunks, over_members, part_of
 from novacula.core.params import Params, flatten, unflatten
 from novacula.data.data import Data
 from novacula.inference.hamiltonian.mass import DiagonalMass
@@ -43,7 +43,6 @@ from novacula.priors.base import Prior
 from novacula.target import Density, LogDensity, Target
 from novacula.target.batch import Batch
 from novacula.target.flat import FlatDensity, Potential, flat_density
-from novacula.target.many import owner_of
 
 _BISECTIONS = 60
 _SHRINKS = 60
@@ -288,13 +287,13 @@ def _log_likelihood(target: Density, full: FlatDensity, q: Tensor, like: Params)
 
     function: Callable[[Params], Tensor] = target.function if isinstance(target, LogDensity) else of_data
     params = unflatten(q, like)
-    size = chunk_of(params, sum(len(xs) * xs.shape[1] for xs, _ in full.parts) if isinstance(target, Target) else 1)
+    rows = sum(len(xs) * xs.shape[1] for xs, _ in full.parts) if isinstance(target, Target) else 1
+
+    def of_chunk(start: int, stop: int) -> Tensor:
+        return over_members(function, part_of(params, start, stop), target.notes)
+
     with torch.no_grad():
-        parts = [
-            over_members(function, {k: w[i : i + size] for k, w in params.items()}, owner_of(target))
-            for i in range(0, len(q), size)
-        ]
-    return torch.cat(parts).double().cpu()
+        return torch.cat(in_chunks(of_chunk, len(q), chunk_of(params, rows), target.notes, rows)).double().cpu()
 
 
 def _tempered(state: SMCState) -> Potential:

@@ -42,7 +42,6 @@ from novacula.posteriors.mixture import mixture
 from novacula.priors import FanIn, Gaussian
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
-from novacula.target.many import owner_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +141,7 @@ class IVON:
             noise = normal_like(state.mean, rng)
             for side in sides:
                 w = {k: m + side * sd[k] * noise[k] for k, m in state.mean.items()}
-                (losses,), g = noisy_gradient(misfit, w, {}, owner=owner_of(target), rows=xs.shape[0] * xs.shape[1])
+                (losses,), g = noisy_gradient(misfit, w, {}, notes=target.notes, rows=xs.shape[0] * xs.shape[1])
                 loss += float(losses.mean()) / self.samples
                 first = {k: first[k] + g[k] / self.samples for k in g}
                 curved = {k: curved[k] + g[k] * (side * noise[k]) / (sd[k] * self.samples) for k in g}

@@ -46,7 +46,6 @@ from novacula.posteriors.mixture import mixture
 from novacula.priors import FanIn, Gaussian
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
-from novacula.target.many import owner_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +187,7 @@ class MeanField:
 
         leaves = {f"m:{k}": w for k, w in state.mean.items()} | {f"s:{k}": s for k, s in state.log_sd.items()}
         rows = xs.shape[0] * xs.shape[1] * self.samples
-        (losses, elbo, _), grads = noisy_gradient(bound, leaves, noise, owner=owner_of(target), rows=rows)
+        (losses, elbo, _), grads = noisy_gradient(bound, leaves, noise, notes=target.notes, rows=rows)
         return losses, elbo, grads
 
     def posterior(self, target: Target, state: MeanFieldState) -> Posterior:
