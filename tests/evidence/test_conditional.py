@@ -16,7 +16,7 @@ from novacula.curvature.structures.names import build
 from novacula.data.data import Data
 from novacula.evidence import Conditional, LinearGaussian, Prequential
 from novacula.evidence.filtering import log_joint
-from novacula.evidence.function_space import apply, joint_outputs
+from novacula.evidence.function_space import joint_outputs
 from novacula.evidence.training import STEPS
 from novacula.inference import MAP
 from novacula.inference.loop import run
@@ -134,7 +134,7 @@ def test_the_joint_covariance_is_that_of_all_examples(structure: str) -> None:
     inverse = torch.linalg.inv(curvature.dense() + 0.7 * torch.eye(j.shape[1], dtype=torch.float64))
     loose = 1e-3 if structure == "matrix_free" else 1e-10
     torch.testing.assert_close(k, j @ inverse @ j.T, rtol=loose, atol=loose)
-    torch.testing.assert_close(apply(sigma, j, made).double(), j @ inverse, rtol=loose, atol=loose)
+    torch.testing.assert_close(sigma.apply(j).double(), j @ inverse, rtol=loose, atol=loose)
     torch.testing.assert_close(mean, target.forward(params, data.x))
     assert torch.equal(y, data.y)
 

@@ -68,6 +68,10 @@ class Covariance(Protocol):
         """Apply the covariance to one vector."""
         ...
 
+    def apply(self, vectors: Tensor) -> Tensor:
+        """Apply the covariance to many flat vectors in the order of the names, ``(n, P)``."""
+        ...
+
     def variance(self, xs: Tensor) -> Tensor:
         """``J Σ Jᵀ`` of the averaged outputs at inputs ``xs (B, S, …)``; shape ``(B, C, C)``."""
         ...
@@ -102,6 +106,13 @@ class Curvature(Protocol):
 
     def diagonal(self) -> Params:
         """The diagonal of H, by parameter."""
+        ...
+
+    def eigenvalues(self, precision: Params) -> dict[tuple[str, ...], Tensor] | None:
+        """Eigenvalues of H in units of the precision, flat float64; None where there are none to be had.
+
+        By the smallest groups of parameters that H ties together: precisions of two groups may change by two factors.
+        """
         ...
 
     def dense(self) -> Tensor:

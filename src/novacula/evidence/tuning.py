@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
 from novacula.core.params import Params
 from novacula.core.rng import derive
-from novacula.curvature import Curvature, Diagonal, Exact, Kron, LastLayer, Problem
+from novacula.curvature import Curvature, Problem
 from novacula.curvature.structures.names import build, check_structure
 from novacula.data.data import Data
 from novacula.evidence.common import check_counts, log_likelihood, reservations
@@ -38,6 +38,7 @@ from novacula.priors import FanIn, Gaussian
 from novacula.target import Target
 
 Spectral = Literal["kron", "exact", "diag", "last_layer"]
+Blocks: TypeAlias = dict[tuple[str, ...], Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +116,10 @@ def tune(
         stream = stream_of(seed, 0)
         problem = target.problem(params, data, seed=stream, copies=copies or target.copies.evidence)
         curvature = build(structure, problem, seed=derive(stream, "probes"))
-        groups = _groups(prior, problem.params, curvature)
-        objective, doubts = _objective(target, problem, curvature, groups, learn)
+        precision = {k: v.double() for k, v in prior.precision(problem.params).items()}
+        blocks = _eigenvalues(curvature, precision)
+        groups = _groups(prior, problem.params, blocks)
+        objective, doubts = _objective(target, problem, precision, blocks, groups, learn)
         # What F leaves out: the log-likelihood, of which F has the residuals where the noise is tuned.
         offset = (float(log_likelihood(target, problem)) + (objective.residuals or 0.0) / 2) / target.temperature
         known = time.perf_counter()
@@ -173,10 +176,10 @@ def _check(target: Target, structure: str, steps: int, learn: tuple[str, ...], c
     return target.prior
 
 
-def _groups(prior: Gaussian | FanIn, params: Params, curvature: Curvature) -> list[tuple[str, ...]]:
+def _groups(prior: Gaussian | FanIn, params: Params, blocks: Blocks) -> list[tuple[str, ...]]:
     # The tensors whose precisions move together.
-    names = curvature.names
-    if isinstance(curvature, Exact | LastLayer) or (isinstance(prior, Gaussian) and prior.log_precision.ndim == 0):
+    names = [name for block in blocks for name in block]
+    if any(len(block) > 1 for block in blocks) or (isinstance(prior, Gaussian) and prior.log_precision.ndim == 0):
         return [tuple(names)]
     if isinstance(prior, Gaussian):
         return [(name,) for name in names]
@@ -184,28 +187,24 @@ def _groups(prior: Gaussian | FanIn, params: Params, curvature: Curvature) -> li
     return [group for group in split if group]
 
 
-def _spectra(curvature: Curvature, groups: list[tuple[str, ...]], precision: Params) -> tuple[Floats, ...]:
-    # Eigenvalues of each group, in units of the precisions: the one eigendecomposition.
-    match curvature:
-        case Exact():
-            return (curvature.spectrum(precision).values.cpu().numpy(),)
-        case LastLayer():
-            return (curvature.exact.spectrum(precision).values.cpu().numpy(),)
-        case Kron():
-            values = curvature.spectrum()
-        case Diagonal():
-            values = {name: h.flatten() for name, h in curvature.values.items()}
-        case _:
-            raise InputError("a structure with a spectrum", curvature.structure, "use structure='kron'")
-    return tuple(torch.cat([values[k].double() / precision[k] for k in group]).cpu().numpy() for group in groups)
+def _eigenvalues(curvature: Curvature, precision: Params) -> Blocks:
+    # In units of the precisions: the one eigendecomposition.
+    blocks = curvature.eigenvalues(precision)
+    if blocks is None:
+        raise InputError("a structure with a spectrum", curvature.structure, "use structure='kron'")
+    return {names: values.cpu().numpy() for names, values in blocks.items()}
 
 
 def _objective(
-    target: Target, problem: Problem, curvature: Curvature, groups: list[tuple[str, ...]], learn: tuple[str, ...]
+    target: Target,
+    problem: Problem,
+    precision: Params,
+    blocks: Blocks,
+    groups: list[tuple[str, ...]],
+    learn: tuple[str, ...],
 ) -> tuple[Objective, list[str]]:
     # F, and reservations: groups without a finite optimum stay as they are.
-    precision = {k: v.double() for k, v in target.prior.precision(problem.params).items()}
-    spectra = _spectra(curvature, groups, precision)
+    spectra = tuple(np.concatenate([h for names, h in blocks.items() if set(names) <= set(group)]) for group in groups)
     squares = [sum(float(precision[k] * problem.params[k].double().square().sum()) for k in group) for group in groups]
     doubts, free = [], []
     for group, h, q in zip(groups, spectra, squares, strict=True):

@@ -60,6 +60,10 @@ class Diagonal:
         """The diagonal."""
         return dict(self.values)
 
+    def eigenvalues(self, precision: Params) -> dict[tuple[str, ...], Tensor]:
+        """The diagonal itself, by parameter."""
+        return {(k,): (h.double() / precision[k]).flatten() for k, h in self.values.items()}
+
     def dense(self) -> Tensor:
         """The diagonal as a matrix, ``(P, P)``."""
         return torch.diag(flatten(self.values))
@@ -85,6 +89,10 @@ class DiagonalCovariance:
     def solve(self, v: Params) -> Params:
         """Apply the covariance."""
         return self._unflatten(flatten({k: v[k] for k in self.plan.names}) * self.values)
+
+    def apply(self, vectors: Tensor) -> Tensor:
+        """Apply the covariance to many vectors, ``(n, P)``."""
+        return vectors.double() * self.values
 
     @torch.no_grad()
     def variance(self, xs: Tensor) -> Tensor:

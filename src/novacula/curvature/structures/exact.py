@@ -80,6 +80,10 @@ class Exact:
             values = torch.linalg.eigvalsh(self._whitened(precision_vector(pattern, self.params, self.names)))
         return Spectrum(values.clamp(min=0))  # rounding may push zeros below
 
+    def eigenvalues(self, precision: Params) -> dict[tuple[str, ...], Tensor]:
+        """Those of all parameters together."""
+        return {self.names: self.spectrum(precision).values}
+
     @torch.no_grad()
     def covariance(self, precision: Params, *, scale: float = 1.0) -> ExactCovariance:
         """Factorise ``scale·H + Λ``."""
@@ -175,6 +179,7 @@ class ExactCovariance:
         Returns:
             Shape ``(n, P)``.
         """
+        vectors = vectors.to(self.sd)
         if self.rows is None:
             return torch.cholesky_solve((vectors * self.sd).T, self.factor).T * self.sd
         prior = vectors * self.sd.square()

@@ -94,6 +94,10 @@ class Kron:
         """
         return {name: block.eigenvalues.flatten() for name, block in self.blocks.items()}
 
+    def eigenvalues(self, precision: Params) -> dict[tuple[str, ...], Tensor]:
+        """Those of each parameter's block."""
+        return {(k,): values.double() / precision[k] for k, values in self.spectrum().items()}
+
     def log_det(self, precision: Params, *, scale: float | Tensor = 1.0) -> LogDet:
         """``log |scale·H + Λ| − log |Λ|``, exact for this H; the eigendecomposition is computed once and kept."""
         checked = check_precision(precision, self.params, self.names)

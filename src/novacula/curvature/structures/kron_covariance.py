@@ -18,7 +18,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from novacula.core.params import Params
+from novacula.core.params import Params, flatten, unflatten
 from novacula.curvature.gradients.capture import Captured, Coverage, capture, fallback_jacobian, output_gradients
 from novacula.curvature.gradients.sites import merge
 from novacula.curvature.structures.kron_blocks import Block, Dense, Diagonal, Product, constant, uniform
@@ -133,6 +133,11 @@ class KronCovariance:
     def solve(self, v: Params) -> Params:
         """Apply the covariance to one vector."""
         return {name: block.apply(v[name].unsqueeze(0))[0] for name, block in self.blocks.items()}
+
+    def apply(self, vectors: Tensor) -> Tensor:
+        """Apply the covariance to many vectors, ``(n, P)``."""
+        found = unflatten(vectors, {name: self.params[name] for name in self.blocks})
+        return flatten({name: block.apply(found[name]) for name, block in self.blocks.items()}, batch_dims=1)
 
     def variance(self, xs: Tensor) -> Tensor:
         """``J Σ Jᵀ`` of the averaged outputs; as many backward passes as outputs, in chunks of bounded memory."""

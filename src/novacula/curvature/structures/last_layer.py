@@ -116,6 +116,10 @@ class LastLayer:
         """The diagonal of H."""
         return self.exact.diagonal()
 
+    def eigenvalues(self, precision: Params) -> dict[tuple[str, ...], Tensor]:
+        """Those of the layer's parameters together."""
+        return self.exact.eigenvalues(precision)
+
     def dense(self) -> Tensor:
         """H of the layer, ``(P, P)``."""
         return self.exact.dense()
@@ -142,6 +146,10 @@ class LastLayerCovariance:
     def solve(self, v: Params) -> Params:
         """Apply the covariance."""
         return self.exact.solve(v)
+
+    def apply(self, vectors: Tensor) -> Tensor:
+        """Apply the covariance to many vectors, ``(n, P)``."""
+        return self.exact.apply(vectors)
 
     @torch.no_grad()
     def variance(self, xs: Tensor) -> Tensor:

@@ -98,6 +98,9 @@ class MatrixFree:
         """The diagonal of H, exactly, by one pass over all rows."""
         return diagonal(self.plan.problem).values
 
+    def eigenvalues(self, precision: Params) -> None:
+        """None: H is never made."""
+
     def dense(self) -> Tensor:
         """H itself, ``(P, P)``."""
         return exact(self.plan.problem).dense()
@@ -145,6 +148,11 @@ class MatrixFreeCovariance:
         """Apply the covariance."""
         flat = flatten({k: v[k] for k in self.plan.names}).to(self.sd)
         return self._unflatten((self._solve((flat * self.sd).unsqueeze(0)) * self.sd)[0])
+
+    def apply(self, vectors: Tensor) -> Tensor:
+        """Apply the covariance to many vectors, ``(n, P)``, one after another."""
+        found = (self.solve(self._unflatten(v)) for v in vectors)
+        return torch.stack([flatten({k: v[k] for k in self.plan.names}) for v in found])
 
     @torch.no_grad()
     def variance(self, xs: Tensor) -> Tensor:
