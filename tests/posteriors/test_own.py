@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,3 +113,19 @@ def test_what_is_packed_is_read_back(fit: LearnResult) -> None:
     tensors["0/strange/0.weight"] = tensors.pop("0/point/0.weight")
     with pytest.raises(InputError, match="stored posteriors among point, draws, dropout"):
         unpack({k: v for k, v in tensors.items() if not k.startswith("0/point")}, Origin(target, classes(2).x, ()))
+
+
+KINDS = {
+    "posteriors": r"BasePosterior|\w*Posterior|Draws|Mixture|Point|DiagonalGaussian|LowRankGaussian",
+    "curvature": r"Exact\w*|Kron\w*|Diagonal\w*|LastLayer\w*|MatrixFree\w*|Spectrum",
+}
+
+
+@pytest.mark.parametrize("package", KINDS)
+def test_no_other_package_asks_for_a_class_of_it(package: str) -> None:
+    root = Path(nv.__file__).parent
+    question = re.compile(rf"(isinstance\([^\n]*|case |__name__ == \"|hasattr\([^\n]*)\b({KINDS[package]})\b")
+    texts = {p: p.read_text() for p in root.rglob("*.py") if p.relative_to(root).parts[0] != package}
+    assert len(texts) > 150
+    found = [f"{p.relative_to(root)}: {m.group()}" for p, text in texts.items() for m in question.finditer(text)]
+    assert not found

@@ -59,12 +59,9 @@ class How:
 
 
 class Answer(NamedTuple):
-    """Outputs of equally weighted networks, ``values (S, N, C)``, or their Gaussian's mean and covariance.
+    """Outputs of equally weighted networks, ``(S, N, C)``, or a Gaussian's mean ``(1, N, C)`` and covariance.
 
-    Attributes:
-        values: The outputs; of a Gaussian the mean, ``(1, N, C)``.
-        way: How they were made: the kind, or the rule of a linearised network.
-        covariance: ``(N, C, C)``; None where the values are draws or points.
+    ``way`` is how they were made: the kind, or the rule of a linearised network.
     """
 
     values: Tensor

@@ -24,7 +24,7 @@ from novacula.core.params import Params, count
 from novacula.data.data import Data
 from novacula.posteriors.answers import Answer, How, Kind
 from novacula.posteriors.leave_one_out.newton import LeaveOneOut
-from novacula.posteriors.packed import Origin, Packed
+from novacula.posteriors.packed import Origin, Packed, ordered
 from novacula.posteriors.quality import Diagnostics
 from novacula.target import Density, Target
 
@@ -169,7 +169,7 @@ class Point(BasePosterior):
     @classmethod
     def unpack(cls, packed: Packed, origin: Origin) -> Point:
         """The point of a file."""
-        return cls(packed.ordered(origin.target), origin.target, origin.known)
+        return cls(ordered(packed.weights, origin.target), origin.target, origin.known)
 
 
 def network_target(target: Density, what: str) -> Target:

@@ -25,7 +25,7 @@ from novacula.core.params import Params, flatten, unflatten
 from novacula.diagnostics.convergence import ess, rhat
 from novacula.posteriors.answers import How
 from novacula.posteriors.base import BasePosterior, Posterior
-from novacula.posteriors.packed import Origin, Packed
+from novacula.posteriors.packed import Origin, Packed, ordered
 from novacula.posteriors.quality import Diagnostics
 from novacula.target import Density, Target
 
@@ -137,7 +137,7 @@ class Draws(BasePosterior):
     @classmethod
     def unpack(cls, packed: Packed, origin: Origin) -> Draws:
         """The draws of a file."""
-        draws = packed.ordered(origin.target)
+        draws = ordered(packed.weights, origin.target)
         like = {k: w[0, 0] for k, w in draws.items()}
         return cls(origin.target, flatten(draws, batch_dims=2), packed.others["log_density"], like, known=origin.known)
 

@@ -10,7 +10,7 @@ from novacula.core.params import Params, detach
 from novacula.data.data import Data
 from novacula.posteriors.base import BasePosterior
 from novacula.posteriors.masks import Masks, check_share, masked
-from novacula.posteriors.packed import Origin, Packed
+from novacula.posteriors.packed import Origin, Packed, ordered
 from novacula.target import Target
 
 
@@ -58,7 +58,7 @@ class DropoutPosterior(BasePosterior):
         masks = masked(origin.target, origin.inputs)
         if [p.p for p in masks.places] != shares:  # a share in the place of the layers' own
             masks = masked(origin.target, origin.inputs, shares[0])
-        return cls(packed.ordered(origin.target), masks)
+        return cls(ordered(packed.weights, origin.target), masks)
 
 
 def dropout_posterior(target: Target, params: Params, data: Data, *, p: float | None = None) -> DropoutPosterior:

@@ -30,20 +30,10 @@ class Packed:
         weights = {f"{place}/{self.kind}/{k}": w for k, w in self.weights.items()}
         return weights | {f"{place}/{k}": v for k, v in self.others.items()}
 
-    def ordered(self, target: Density) -> Params:
-        """The weights in the order of the target's own, which is that of vectors of weights."""
-        return ordered(self.weights, target)
-
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """What a run knows beside the tensors.
-
-    Args:
-        target: The target, with what was learned.
-        inputs: A few inputs like those it takes.
-        known: The posterior's warnings.
-    """
+    """What a run knows beside the tensors: the target, a few inputs like those it takes, the posterior's warnings."""
 
     target: Target
     inputs: Tensor
@@ -62,6 +52,5 @@ def packed_in(tensors: Mapping[str, Tensor]) -> list[Packed]:
 
 
 def ordered(found: Params, target: Density) -> Params:
-    """Weights in the order of the target's own."""
-    own = [k for k in target.params() if k in found]
-    return {k: found[k] for k in (*own, *(k for k in found if k not in own))}
+    """Weights in the order of the target's own, which is that of vectors of weights."""
+    return {k: found[k] for k in sorted(found, key=[*target.params(), *found].index)}
