@@ -38,12 +38,14 @@ class Notes:
         looped: Whether members must be taken one after another, as far as is known.
         fits: How many members memory sufficed for, by rows of input, where it ever ran out.
         recordings: Recordings of gradients by all that they depend on; None where there can be none.
+        coverage: Which per-example gradients hooks give, as was measured, by shape of inputs, dtype and parameters.
     """
 
     name: str
     looped: bool = False
     fits: dict[int, int] = field(default_factory=dict)
     recordings: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    coverage: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
 
     def __reduce__(self) -> tuple[type[Notes], tuple[str]]:
         """Copies, perhaps in another process, find out for themselves: recordings belong to one process and network."""

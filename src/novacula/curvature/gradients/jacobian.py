@@ -11,8 +11,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +29,6 @@ Factor = Callable[[Tensor, Tensor], Tensor]
 
 BUDGET = 2**28
 """Bytes that the rows of one chunk of examples may take."""
-
-_Key = tuple[tuple[int, ...], torch.dtype, tuple[str, ...]]
-_COVERAGE: WeakKeyDictionary[nn.Module, dict[_Key, dict[str, Any]]] = WeakKeyDictionary()
-"""What `cover` measured. A `Forward` never changes its module, so once is enough; this keeps no module alive."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +159,8 @@ def plan(
 
 def coverage_of(problem: Problem, xs: Tensor) -> Coverage:
     """`cover`, measured once for each network, shape of inputs and set of parameters."""
-    known = _COVERAGE.setdefault(problem.forward.module, {})
-    key: _Key = (tuple(xs.shape[2:]), next(iter(problem.params.values())).dtype, tuple(problem.params))
+    known = problem.forward.notes.coverage  # without the network, which would keep itself alive
+    key = (tuple(xs.shape[2:]), next(iter(problem.params.values())).dtype, tuple(problem.params))
     if key not in known:
         found = cover(problem.forward, problem.params, xs)
         known[key] = {f.name: getattr(found, f.name) for f in fields(found) if f.name != "forward"}
