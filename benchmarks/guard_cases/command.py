@@ -122,8 +122,14 @@ def _learn_and_predict(learn: tuple[str, ...], data: str, predict: tuple[str, ..
             "weights": run.weights(),
             "arrays": dict(run.arrays),
             "predicted": _columns(predicted),
-            "loaded": {"weights": x, "mean": fitted.predict(rows).mean(), "draws": _draws(fitted.posterior)},
+            "loaded": {"weights": x, "mean": _standard(fitted, rows), "draws": _draws(fitted.posterior)},
         }
+
+
+def _standard(fitted: nv.study.Fitted, rows: torch.Tensor) -> torch.Tensor:
+    # In standard units, as the record has them: when it was made, a loaded run predicted in these.
+    mean = fitted.predict(rows).mean()
+    return mean if fitted.scaling is None else fitted.scaling.targets(mean)
 
 
 def _inputs(record: dict[str, Any]) -> tuple[int, ...]:
