@@ -4,7 +4,8 @@ The user's module is copied once and never changed: not its weights, buffers, tr
 are frozen (``requires_grad=False``) stay constants of the function. A weight used in several places is one weight.
 
 A tensor that requires a gradient and is no parameter (a plain attribute, a buffer) is a hyperparameter of the user's
-own: the copy shares it, so that the gradient of an evidence reaches the very tensor that the user holds.
+own: the copy shares it, so that the gradient of an evidence reaches the very tensor that the user holds. What a module
+names in a class attribute ``learnable = ("name", …)``, as priors and likelihoods do, can also be learned.
 """
 
 from __future__ import annotations
@@ -91,6 +92,43 @@ class Forward:
             Detached clones, one per distinct parameter (tied weights appear once, under their first name).
         """
         return detach({name: w for name, w in self.module.named_parameters() if name not in self.frozen})
+
+    def learnable(self) -> dict[str, Tensor]:
+        """The hyperparameters that the module, or one inside it, names in its class attribute ``learnable``.
+
+        Returns:
+            Tensors by name, with the module's path before it.
+
+        Raises:
+            InputError: If a name is not that of a plain tensor of floats.
+        """
+        found: dict[str, Tensor] = {}
+        for path, layer in self.module.named_modules():
+            names = getattr(type(layer), "learnable", ())
+            for name in names if isinstance(names, tuple) else ():
+                value = getattr(layer, name, None)
+                if not isinstance(value, Tensor) or isinstance(value, nn.Parameter) or not value.is_floating_point():
+                    got = f"a {type(value).__name__} under {name!r} of {type(layer).__name__}"
+                    raise InputError("a plain tensor of floats to learn", got, f"self.{name} = torch.tensor(1.0)")
+                found[f"{path}.{name}" if path else name] = value
+        return found
+
+    def with_learnable(self, values: dict[str, Tensor]) -> Forward:
+        """The same function with other hyperparameters.
+
+        Args:
+            values: New tensors under names that `learnable` gives; others are kept.
+
+        Returns:
+            A new function: its copy of the module shares weights and buffers with this one's.
+        """
+        own = self.learnable()
+        memo: dict[int, Any] = {id(w): w for w in [*self.module.parameters(), *self.module.buffers()]}
+        memo |= {id(own[name]): value for name, value in values.items()}
+        other = copy.copy(self)
+        with _ShareHyperparameters():
+            object.__setattr__(other, "module", copy.deepcopy(self.module, memo))
+        return other
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
         """Evaluate the network.

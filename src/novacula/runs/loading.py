@@ -149,8 +149,9 @@ def load_run(folder: str | Path, *, target: Target | None = None, data: Data | N
         target = _rebuilt(run, setup)
     outputs = int(record["outputs"])
     target = dataclasses.replace(target, likelihood=target.likelihood.bind(outputs))
-    _check_network(target, weights, saved, run)
     learned = _named(saved, "learned/")
+    own = {k: learned[k] for k in target.learnable() if k.startswith("network.") and k in learned}
+    _check_network(target.with_learnable(own), weights, saved, run)
     if strange := sorted(set(learned) ^ set(target.learnable())):
         raise InputError(
             f"a target with {', '.join(learned) or 'nothing'} to learn, as in {run.folder}",

@@ -169,8 +169,8 @@ def _recording(target: Target, params: Params, xs: Tensor, y: Tensor) -> Functio
         for f in dataclasses.fields(likelihood)  # type: ignore[arg-type]
         if f.name not in likelihood.learnable
     )
-    if not all(v is None or isinstance(v, int | float | str) for v in fixed):
-        return None  # a function of the user's own may change
+    if not all(v is None or isinstance(v, int | float | str) for v in fixed) or target.forward.learnable():
+        return None  # a function of the user's own may change, and a network's hyperparameters will
     inputs = (xs, y, *_learnable(target), *params.values())
     shapes = tuple((x.shape, x.dtype, x.device) for x in inputs)
     numbers = (target.temperature, target.likelihood_temperature)

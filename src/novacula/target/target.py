@@ -18,6 +18,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,8 @@ class Target:
     """A network with its prior, likelihood, invariance and temperature.
 
     Args:
-        network: Any `nn.Module` from ``(N, …)`` to ``(N, C)``. It is copied and never changed.
+        network: Any `nn.Module` from ``(N, …)`` to ``(N, C)``. It is copied and never changed. Plain tensors that its
+            class names in ``learnable = ("name", …)`` are hyperparameters that the evidence can learn.
         likelihood: ``p(y | f)``.
         prior: ``p(w)``; bound to the network's weights.
         invariance: A random transformation of inputs, averaged over in the outputs; None for none.
@@ -136,9 +138,10 @@ class Target:
         """The tensors that the evidence can learn, by name.
 
         Returns:
-            ``{"prior.log_precision": …, "likelihood.log_sigma": …, "invariance.eta": …}``, where present.
+            ``{"prior.log_precision": …, "likelihood.log_sigma": …, "invariance.eta": …}``, where present, and
+            ``"network.…"`` for what the network's class names in ``learnable``.
         """
-        found: dict[str, Tensor] = {}
+        found: dict[str, Tensor] = {f"network.{name}": value for name, value in self.forward.learnable().items()}
         for part in _COMPONENTS:
             component = getattr(self, part)
             if component is not None:
@@ -152,13 +155,17 @@ class Target:
             values: New tensors under names that `learnable` gives; others are kept.
 
         Returns:
-            A new target that shares the network.
+            A new target that shares the weights; hyperparameters of the network are set in a copy of the module.
         """
         changes: dict[str, dict[str, Tensor]] = {}
         for key, value in values.items():
             part, name = key.split(".", 1)
             changes.setdefault(part, {})[name] = value
-        return dataclasses.replace(self, **{p: dataclasses.replace(getattr(self, p), **c) for p, c in changes.items()})
+        network = changes.pop("network", None)
+        parts: dict[str, Any] = {p: dataclasses.replace(getattr(self, p), **c) for p, c in changes.items()}
+        if network:
+            parts["forward"] = self.forward.with_learnable(network)
+        return dataclasses.replace(self, **parts)
 
     # ------------------------------------------------------------------ densities
 

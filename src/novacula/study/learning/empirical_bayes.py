@@ -1,12 +1,13 @@
 """`EmpiricalBayes`: weights by MAP, and the prior by gradient on the evidence, in the same run.
 
 Every ``every`` weight steps, the evidence is estimated at the current weights, and its gradient moves the
-hyperparameters: prior precisions, noise, invariance extents. The weights then go on under the prior that was found.
-Extents are learned early, while the network still has to find out what to generalise over, and then settle: later the
-weights have grown used to the extents they were trained with, and the evidence is nearly flat in them. They move only
-while the network predicts better than a constant (`novacula.study.learning.skill`): to the evidence of one that does
-not, inputs transformed beyond recognition are as good as any, and the two would ruin each other. Signs of extents carry
-no meaning; admissible ranges are kept by projection.
+hyperparameters: prior precisions, noise, invariance extents, and what the network's class names in ``learnable``. The
+weights then go on under what was found. Extents are learned early, while the network still has to find out what to
+generalise over, and then settle: later the weights have grown used to the extents they were trained with, and the
+evidence is nearly flat in them. They move only while the network predicts better than a constant
+(`novacula.study.learning.skill`): to the evidence of one that does not, inputs transformed beyond recognition are as
+good as any, and the two would ruin each other. Signs of extents carry no meaning; admissible ranges are kept by
+projection.
 
 References:
     Scalable marginal likelihood estimation for model selection in deep learning. A. Immer, M. Bauer, V. Fortuin,
@@ -68,7 +69,7 @@ class EmpiricalBayesState:
 
 @dataclass(frozen=True)
 class EmpiricalBayes:
-    """Learn the target's prior, noise and invariance while its weights train.
+    """Learn the target's prior, noise, invariance and the network's own hyperparameters while its weights train.
 
     Args:
         optimiser: Trains the weights.
@@ -82,7 +83,7 @@ class EmpiricalBayes:
         hold: The fraction of the run after which the learning rate of the extents falls, on a cosine, …
         settle: … to zero at this fraction; from then on the extents stay, and only the other hyperparameters move. Both
             are later where the extents begin to move later than at ``burn_in``.
-        learn: Which of ``"prior"``, ``"likelihood"``, ``"invariance"`` to learn.
+        learn: Which of ``"prior"``, ``"likelihood"``, ``"invariance"``, ``"network"`` to learn.
     """
 
     optimiser: MAP = field(default_factory=MAP)
@@ -94,7 +95,7 @@ class EmpiricalBayes:
     burn_in_prior: float = 0.08
     hold: float = 0.15
     settle: float = 0.5
-    learn: tuple[str, ...] = ("prior", "likelihood", "invariance")
+    learn: tuple[str, ...] = ("prior", "likelihood", "invariance", "network")
 
     batching: Batching = field(default="mini", init=False, repr=False)
 
@@ -250,7 +251,7 @@ def describe_hyper(target: Target, hyper: dict[str, Tensor]) -> dict[str, float]
         elif key == "prior.log_precision" and len(values) > 1:
             found |= {f"log_precision/{n}": v for n, v in zip(target.forward.params(), values, strict=True)}
         else:
-            name = key.split(".", 1)[1]
+            name = key if key.startswith("network.") else key.split(".", 1)[1]
             found |= {name if len(values) == 1 else f"{name}/{i}": v for i, v in enumerate(values)}
     return found
 
