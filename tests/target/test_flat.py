@@ -13,10 +13,10 @@ from novacula.data.data import Data
 from novacula.inference.starts import starts
 from novacula.invariances import Affine
 from novacula.likelihoods import Categorical, Normal
-from novacula.priors import FanIn, Gaussian, Laplace, StudentT
+from novacula.priors import FanIn, Gaussian, Laplace, Prior, StudentT
+from novacula.priors.scales import flat_precision
 from novacula.target import Copies, LogDensity, Target
 from novacula.target import flat as density
-from novacula.target.decay import decays, flat_precision
 from novacula.target.flat import FlatDensity, flat_density
 
 
@@ -236,13 +236,32 @@ def test_members_that_start_together_are_evaluated_as_dictionaries_are() -> None
     assert torch.allclose(value, torch.stack(each), rtol=1e-10)
 
 
+def decays(prior: Prior, like: Params) -> bool:
+    """Whether a prior's gradient is ``−λ w`` with the λ that it states, near its centre and far out."""
+    rng = torch.Generator().manual_seed(0)
+    flat = flat_precision(prior.precision(like), like)
+    for scale in (1.0, 40.0):
+        noise = {k: torch.randn(w.shape, generator=rng, dtype=torch.float64).to(w) for k, w in like.items()}
+        leaves = {k: (scale * noise[k] / p.sqrt()).requires_grad_() for k, p in prior.precision(like).items()}
+        found = torch.autograd.grad(prior.log_prob(leaves), list(leaves.values()))
+        point, slope = flatten(leaves).detach(), flatten(dict(zip(leaves, found, strict=True)))
+        same = torch.equal(flat_precision(prior.precision(leaves), leaves), flat)
+        tolerance = torch.finfo(point.dtype).eps ** 0.75
+        if not same or not torch.allclose(slope, -flat * point, rtol=tolerance, atol=0):
+            return False
+    return True
+
+
 def test_priors_that_decay_say_so_and_no_others() -> None:
     like = {"w": torch.zeros(3, 2), "b": torch.zeros(3)}
     for prior, rates in ((Gaussian(2.5), (2.5, 2.5)), (FanIn(0.5, 2.0), (8.0, 0.25))):
         bound = prior.bind(like)
+        assert bound.gaussian
         assert decays(bound, like)
-        assert flat_precision(bound, like).tolist() == pytest.approx([rates[0]] * 6 + [rates[1]] * 3)
-    assert not decays(Laplace(0.8).bind(like), like)
-    assert not decays(StudentT().bind(like), like)
+        found = flat_precision(bound.precision(like), like)
+        assert found.tolist() == pytest.approx([rates[0]] * 6 + [rates[1]] * 3)
+    for prior in (Laplace(0.8), StudentT()):
+        assert not prior.gaussian
+        assert not decays(prior.bind(like), like)
     double = stack([{k: w.double() for k, w in like.items()}])
     assert decays(Gaussian(1e-6).bind(double), double)

@@ -39,9 +39,7 @@ from novacula.evidence.common import (
     wants_gradient,
 )
 from novacula.evidence.start import ready, weights_for
-from novacula.likelihoods import Bernoulli, Categorical, Normal
 from novacula.posteriors.base import Posterior
-from novacula.priors import FanIn, Gaussian
 from novacula.target import Target
 
 Dense = Literal["last_layer", "exact", "kron", "diag"]
@@ -78,7 +76,7 @@ class ELBO:
 
     def __call__(self, target: Target, data: Data, start: Params | Posterior, *, seed: int) -> Estimate:
         """Estimate the bound."""
-        if not isinstance(target.prior, Gaussian | FanIn) or target.temperature != 1.0:
+        if not target.prior.gaussian or target.temperature != 1.0:
             raise InputError(
                 "a Gaussian prior and temperature 1",
                 f"{type(target.prior).__name__}, {target.temperature}",
@@ -105,7 +103,7 @@ class ELBO:
                 drawn = target.problem(w, data, seed=stream, copies=copies, differentiable=graph)
                 both.append(log_likelihood(target, drawn))
             fits.append(torch.stack(both).mean())
-        concave = isinstance(target.likelihood, Categorical | Bernoulli | Normal)
+        concave = target.likelihood.concave
         bound = target.invariance is None or concave
         return make_estimate(
             target,

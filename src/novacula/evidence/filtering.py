@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import NovaculaWarning
-from novacula.likelihoods import Normal
 from novacula.likelihoods.base import Likelihood
 from novacula.posteriors.linearised import normal_draws
 
@@ -74,7 +73,7 @@ def _update(
     size = len(z)
     factor = torch.linalg.cholesky(b)
     half_det = factor.diagonal().log().sum()
-    if isinstance(likelihood, Normal):
+    if likelihood.quadratic:
         score = likelihood.log_prob((m + root @ z).unsqueeze(0), y)[0] - z.square().sum() / 2 - half_det
         return score, z, torch.cholesky_inverse(factor), 1.0
     narrow = torch.linalg.solve_triangular(factor.T, draws.T, upper=True).T

@@ -36,7 +36,7 @@ from novacula.evidence.common import (
 )
 from novacula.evidence.linearity import is_linear_gaussian
 from novacula.evidence.start import ready, weights_for
-from novacula.likelihoods import Normal
+from novacula.likelihoods.base import Likelihood
 from novacula.posteriors.base import Posterior
 from novacula.target import Target
 
@@ -67,7 +67,7 @@ class LinearGaussian:
         target, data = ready(target, data)
         params = weights_for(target, start)
         likelihood, t = target.likelihood, target.temperature
-        if not is_linear_gaussian(target, params, data, seed=seed) or not isinstance(likelihood, Normal):
+        if not is_linear_gaussian(target, params, data, seed=seed):
             raise InputError(
                 "outputs affine in the weights, a Normal likelihood and a Gaussian prior",
                 f"{type(target.forward.module).__name__}, {type(likelihood).__name__}, {type(target.prior).__name__}",
@@ -104,14 +104,14 @@ class LinearGaussian:
         )
 
 
-def _whitened(problem: Problem, likelihood: Normal) -> tuple[Tensor, Tensor, Tensor]:
+def _whitened(problem: Problem, likelihood: Likelihood) -> tuple[Tensor, Tensor, Tensor]:
     # Rows ``G (ND, P)``, residuals ``z (ND,)`` and ``Σ log σ``, in float64.
     made = plan(problem)
 
     def chunk(xs: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         # The model is linear, so the rows do not depend on the point: the origin serves.
         f = problem.forward.average(problem.params, xs)
-        log_sigma = likelihood.log_sigma.double().to(y.device).expand_as(y)
+        log_sigma = likelihood.log_noise(y.shape[1]).double().to(y.device).expand_as(y)
         z = (y - f).double() * (-log_sigma).exp()
         return rows(made, xs, y).flatten(0, 1).double(), z.flatten(), log_sigma.flatten()
 

@@ -9,8 +9,6 @@ import torch
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.data.data import Data
-from novacula.likelihoods import Normal
-from novacula.priors import FanIn, Gaussian
 from novacula.target import Target
 
 
@@ -26,7 +24,7 @@ def is_linear_gaussian(
     Returns:
         True if so, to rounding.
     """
-    if not isinstance(target.likelihood, Normal) or not isinstance(target.prior, Gaussian | FanIn):
+    if not target.likelihood.quadratic or not target.prior.gaussian:
         return False
     rng = generator(seed, "linearity")
     chosen = torch.randperm(data.n, generator=rng)[:examples].to(data.x.device)

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -32,9 +33,10 @@ from novacula.evidence.common import check_counts, log_likelihood, reservations
 from novacula.evidence.laplace import Laplace, stream_of
 from novacula.evidence.spectral import Floats, Objective, maximise
 from novacula.evidence.start import ready, weights_for
-from novacula.likelihoods import Normal
+from novacula.likelihoods.base import Likelihood
 from novacula.posteriors.base import Posterior
-from novacula.priors import FanIn, Gaussian
+from novacula.priors.multiply import Handle, handles, multiplied
+from novacula.priors.multiply import groups as groups_of
 from novacula.target import Target
 
 Spectral = Literal["kron", "exact", "diag", "last_layer"]
@@ -109,23 +111,24 @@ def tune(
         True
     """
     began = time.perf_counter()
-    prior = _check(target, structure, steps, learn, copies)
+    _check(target, structure, steps, learn, copies)
     target, data = ready(target, data)
     params = weights_for(target, start)
     with torch.no_grad(), reservations() as found:
         stream = stream_of(seed, 0)
         problem = target.problem(params, data, seed=stream, copies=copies or target.copies.evidence)
         curvature = build(structure, problem, seed=derive(stream, "probes"))
-        precision = {k: v.double() for k, v in prior.precision(problem.params).items()}
+        known = handles(target.prior, target.params())
+        precision = {k: v.double() for k, v in target.prior.precision(problem.params).items()}
         blocks = _eigenvalues(curvature, precision)
-        groups = _groups(prior, problem.params, blocks)
+        groups = _groups(known, blocks)
         objective, doubts = _objective(target, problem, precision, blocks, groups, learn)
         # What F leaves out: the log-likelihood, of which F has the residuals where the noise is tuned.
         offset = (float(log_likelihood(target, problem)) + (objective.residuals or 0.0) / 2) / target.temperature
-        known = time.perf_counter()
+        decomposed = time.perf_counter()
         x, history, gradient = maximise(objective, steps)
         ended = time.perf_counter()
-        tuned = _moved(target, groups, x)
+        tuned = _moved(target, known, groups, x)
     if gradient > 1e-6:
         doubts.append(f"no maximum after {steps} steps: a derivative of {gradient:.1g} is left")
     warnings = tuple(dict.fromkeys([*curvature.warnings, *found, *doubts]))
@@ -154,37 +157,31 @@ def tune(
         steps=len(history) - 1,
         gradient=gradient,
         factors=factors,
-        seconds={"curvature": known - began, "steps": ended - known},
+        seconds={"curvature": decomposed - began, "steps": ended - decomposed},
         warnings=warnings,
     )
 
 
-def _check(target: Target, structure: str, steps: int, learn: tuple[str, ...], copies: int | None) -> Gaussian | FanIn:
+def _check(target: Target, structure: str, steps: int, learn: tuple[str, ...], copies: int | None) -> None:
     """Refuse what cannot be tuned."""
     check_structure(structure, get_args(Spectral))
     check_counts("use tune(…, structure='kron', steps=100)", steps=steps, copies=copies)
-    if not isinstance(target.prior, Gaussian | FanIn):
+    if not target.prior.gaussian:
         raise InputError(
             "a Gaussian or FanIn prior", type(target.prior).__name__, "learn other priors by gradient: nv.learn"
         )
     if isinstance(learn, str) or not learn or not set(learn) <= {"prior", "noise"}:
         raise InputError("learn=('prior',), ('noise',) or both", repr(learn), "use learn=('prior', 'noise')")
-    if "prior" not in learn and not isinstance(target.likelihood, Normal):
+    if "prior" not in learn and not target.likelihood.quadratic:
         raise InputError(
             "a Normal likelihood, whose noise can be tuned", type(target.likelihood).__name__, "use 'prior'"
         )
-    return target.prior
 
 
-def _groups(prior: Gaussian | FanIn, params: Params, blocks: Blocks) -> list[tuple[str, ...]]:
-    # The tensors whose precisions move together.
+def _groups(known: Mapping[str, Handle], blocks: Blocks) -> list[tuple[str, ...]]:
+    # The tensors whose precisions move together: all of them, where the curvature has joint eigenvalues.
     names = [name for block in blocks for name in block]
-    if any(len(block) > 1 for block in blocks) or (isinstance(prior, Gaussian) and prior.log_precision.ndim == 0):
-        return [tuple(names)]
-    if isinstance(prior, Gaussian):
-        return [(name,) for name in names]
-    split = [tuple(name for name in names if (params[name].ndim > 1) == matrix) for matrix in (True, False)]
-    return [group for group in split if group]
+    return [tuple(names)] if any(len(block) > 1 for block in blocks) else groups_of(known, names)
 
 
 def _eigenvalues(curvature: Curvature, precision: Params) -> Blocks:
@@ -214,7 +211,7 @@ def _objective(
             reason = "its weights are all zero" if q == 0 else "the data say nothing about it"
             doubts.append(f"the precision of {', '.join(group)} was left as it is: {reason}, and no finite one is best")
     residuals, outputs = None, 0
-    if "noise" in learn and isinstance(target.likelihood, Normal):
+    if "noise" in learn and target.likelihood.quadratic:
         residuals, outputs = _residuals(target.likelihood, problem)
         if residuals == 0:
             doubts.append("the noise was left as it is: the residuals are all zero")
@@ -232,36 +229,21 @@ def _objective(
     )
 
 
-def _residuals(likelihood: Normal, problem: Problem) -> tuple[float, int]:
+def _residuals(likelihood: Likelihood, problem: Problem) -> tuple[float, int]:
     # ``R = Σ ((y − f̄)/σ)²`` and N·D.
     total, size = 0.0, 0
     for xs, y in problem.batches():
         f = problem.forward.average(problem.params, xs)
-        z = (y - f).double() * (-likelihood.log_sigma.double().to(y.device)).exp()
+        z = (y - f).double() * (-likelihood.log_noise(y.shape[1]).double().to(y.device)).exp()
         total, size = total + float(z.square().sum()), size + z.numel()
     return total * problem.scale, round(size * problem.scale)
 
 
-def _moved(target: Target, groups: list[tuple[str, ...]], x: Floats) -> Target:
+def _moved(target: Target, known: Mapping[str, Handle], groups: list[tuple[str, ...]], x: Floats) -> Target:
     # The target with its precisions and noise multiplied by what was found.
-    prior, values = target.prior, {}
-    if isinstance(prior, Gaussian):
-        log = prior.log_precision.detach().clone()
-        for group, a in zip(groups, x[:-1].tolist(), strict=True):
-            if log.ndim == 0:
-                log = log + a
-            else:
-                log[[prior.names.index(name) for name in group]] += a
-        values["prior.log_precision"] = log
-    elif isinstance(prior, FanIn):
-        log = prior.log_scales.detach().clone()
-        ranks = {name: w.ndim for name, w in target.params().items()}
-        for group, a in zip(groups, x[:-1].tolist(), strict=True):
-            for place, matrix in enumerate((True, False)):
-                if any((ranks[name] > 1) == matrix for name in group):
-                    log[place] -= a / 2
-        values["prior.log_scales"] = log
-    if isinstance(target.likelihood, Normal):
-        log_sigma = target.likelihood.log_sigma.detach()
-        values["likelihood.log_sigma"] = log_sigma + float(x[-1]) / 2
-    return target.with_learnable(values)
+    logs = {name: a for group, a in zip(groups, x[:-1].tolist(), strict=True) for name in group}
+    values = multiplied(target.prior, target.params(), known, logs)
+    tuned = target.with_learnable({f"prior.{k}": v for k, v in values.items()})
+    if not target.likelihood.quadratic:
+        return tuned
+    return replace(tuned, likelihood=target.likelihood.scaled(float(x[-1]) / 2))

@@ -5,8 +5,8 @@ Everything is written in ``log σ(±f)``, which neither overflows nor rounds to 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,10 +14,11 @@ from torch.nn.functional import logsigmoid
 
 from novacula.core.errors import InputError
 from novacula.likelihoods import checks
+from novacula.likelihoods.base import Likelihood, Rule
 
 
 @dataclass(frozen=True, eq=False)
-class Bernoulli:
+class Bernoulli(Likelihood):
     """``p(y | f) = Π_c σ(f_c)^{y_c} σ(−f_c)^{1 − y_c}`` for labels ``y (N, C)`` of 0 and 1.
 
     A binary problem is the case C = 1.
@@ -27,14 +28,10 @@ class Bernoulli:
         tensor([-1.3863])
     """
 
-    learnable: ClassVar[tuple[str, ...]] = ()
-    normalised: ClassVar[bool] = True
-    task: Literal["multilabel"] = field(default="multilabel", init=False, repr=False)
-    loss: str = field(default="binary_cross_entropy", init=False, repr=False)
-
-    def bind(self, outputs: int) -> Self:
-        """There is nothing to expand."""
-        return self
+    concave: ClassVar[bool] = True
+    rules: ClassVar[tuple[Rule, ...]] = ("probit", "monte_carlo", "probit_diagonal")
+    task = "multilabel"
+    loss = "binary_cross_entropy"
 
     def log_prob(self, f: Tensor, y: Tensor) -> Tensor:
         """``Σ_c y_c log σ(f_c) + (1 − y_c) log σ(−f_c)``: f ``(N, C)``, y ``(N, C)`` to ``(N,)``."""

@@ -7,19 +7,20 @@ probabilities are; the off-diagonal ``−p √pᵀ`` carries the information tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Integral
-from typing import ClassVar, Literal, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.likelihoods import checks
+from novacula.likelihoods.base import Likelihood, Rule
 
 
 @dataclass(frozen=True, eq=False)
-class Categorical:
+class Categorical(Likelihood):
     """``p(y = c | f) = softmax(f)_c`` for labels ``y (N,)`` in ``0..C-1``.
 
     Args:
@@ -35,20 +36,16 @@ class Categorical:
 
     classes: int | None = None
 
-    learnable: ClassVar[tuple[str, ...]] = ()
-    normalised: ClassVar[bool] = True
-    task: Literal["classification"] = field(default="classification", init=False, repr=False)
-    loss: str = field(default="cross_entropy", init=False, repr=False)
+    concave: ClassVar[bool] = True
+    rules: ClassVar[tuple[Rule, ...]] = ("monte_carlo", "probit", "probit_diagonal")
+    task = "classification"
+    loss = "cross_entropy"
 
     def __post_init__(self) -> None:
         if self.classes is not None and (not isinstance(self.classes, Integral) or self.classes < 2):
             raise InputError(
                 "classes as a whole number of at least 2", repr(self.classes), "pass the number of classes, or None"
             )
-
-    def bind(self, outputs: int) -> Self:
-        """There is nothing to expand."""
-        return self
 
     def log_prob(self, f: Tensor, y: Tensor) -> Tensor:
         """``log softmax(f)_y``: f ``(N, C)``, y ``(N,)`` to ``(N,)``."""

@@ -114,6 +114,17 @@ def targets(y: Tensor, *, training: bool) -> Tensor:
     return y
 
 
+def one_output_each(y: Tensor, outputs: int) -> Tensor:
+    """Refuse targets ``(N, D)`` that are more or fewer than the outputs."""
+    if y.shape[1] != outputs:
+        raise InputError(
+            f"a network with {y.shape[1]} outputs, one for each target",
+            f"{outputs}",
+            "change the last layer or the targets",
+        )
+    return y
+
+
 def log_positive(name: str, value: float) -> Tensor:
     """The logarithm of a positive number, as a tensor that can be learned."""
     if not isinstance(value, Real) or not 0 < float(value) < math.inf:

@@ -21,19 +21,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.rng import generator
+from novacula.data.labels import Task
 from novacula.likelihoods import checks
-from novacula.likelihoods.base import Task
+from novacula.likelihoods.base import Likelihood
 
 
 @dataclass(frozen=True, eq=False)
-class Gibbs:
+class Gibbs(Likelihood):
     """``log_prob(f, y) = −function(f, y)`` for a loss of each example.
 
     Args:
@@ -60,11 +61,10 @@ class Gibbs:
     function: Callable[[Tensor, Tensor], Tensor]
     width: int | None = None
     name: str | None = None
-    task: Task = "other"
+    task: Task | Literal["other"] = "other"  # type: ignore[override]  # of each loss, not of the class
     link: Callable[[Tensor], Tensor] | None = None
-    loss: str = field(init=False, repr=False)
+    loss: str = field(init=False, repr=False)  # type: ignore[override]
 
-    learnable: ClassVar[tuple[str, ...]] = ()
     normalised: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -76,10 +76,6 @@ class Gibbs:
                 "width as a positive whole number", repr(self.width), "pass the number of outputs, or None"
             )
         object.__setattr__(self, "loss", f"gibbs:{self.name or _name(self.function)}")
-
-    def bind(self, outputs: int) -> Self:
-        """There is nothing to expand."""
-        return self
 
     def log_prob(self, f: Tensor, y: Tensor) -> Tensor:
         """Minus the loss of each example: f ``(N, C)``, y ``(N, …)`` to ``(N,)``."""

@@ -7,18 +7,18 @@ References:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Self
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.likelihoods import checks
+from novacula.likelihoods.base import Likelihood
 
 
 @dataclass(frozen=True, eq=False)
-class HeteroscedasticNormal:
+class HeteroscedasticNormal(Likelihood):
     """``p(y | f) = Π_d N(y_d; μ_d, σ_d²)`` with ``f = (μ_1 … μ_D, log σ_1 … log σ_D)``, so ``C = 2D``.
 
     All means come first, then all log standard deviations (natural logarithm).
@@ -29,14 +29,8 @@ class HeteroscedasticNormal:
         tensor([-0.9189])
     """
 
-    learnable: ClassVar[tuple[str, ...]] = ()
-    normalised: ClassVar[bool] = True
-    task: Literal["regression"] = field(default="regression", init=False, repr=False)
-    loss: str = field(default="heteroscedastic_normal", init=False, repr=False)
-
-    def bind(self, outputs: int) -> Self:
-        """There is nothing to expand."""
-        return self
+    task = "regression"
+    loss = "heteroscedastic_normal"
 
     def log_prob(self, f: Tensor, y: Tensor) -> Tensor:
         """``Σ_d −½ ((y_d − μ_d)/σ_d)² − log σ_d − ½ log 2π``: f ``(N, 2D)``, y ``(N, D)`` to ``(N,)``."""
@@ -71,6 +65,11 @@ class HeteroscedasticNormal:
     def mean(self, f: Tensor) -> Tensor:
         """The means; f ``(N, 2D)``."""
         return _halves(f)[0]
+
+    def gaussians(self, f: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations; f ``(…, 2D)``."""
+        mu, log_sigma = _halves(f)
+        return mu, log_sigma.exp()
 
     def outputs(self, y: Tensor) -> int:
         """Two outputs for each target; y ``(N,)``."""

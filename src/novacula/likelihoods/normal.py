@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, Self
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.likelihoods import checks
+from novacula.likelihoods.base import Likelihood, Rule
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class Normal:
+class Normal(Likelihood):
     """``p(y | f) = Π_d N(y_d; f_d, σ_d²)`` for targets ``y (N, D)``.
 
     Args:
@@ -38,9 +39,11 @@ class Normal:
     per_output: bool = False
 
     learnable: ClassVar[tuple[str, ...]] = ("log_sigma",)
-    normalised: ClassVar[bool] = True
-    task: Literal["regression"] = field(default="regression", init=False, repr=False)
-    loss: str = field(default="normal", init=False, repr=False)
+    concave: ClassVar[bool] = True
+    quadratic: ClassVar[bool] = True
+    rules: ClassVar[tuple[Rule, ...]] = ("analytic", "monte_carlo")
+    task = "regression"
+    loss = "normal"
 
     def __init__(self, sigma: float = 1.0, log_sigma: Tensor | None = None, per_output: bool = False) -> None:
         if log_sigma is not None and sigma != 1.0:
@@ -104,9 +107,17 @@ class Normal:
         """The outputs are the means; f ``(N, D)``."""
         return f
 
-    def outputs(self, y: Tensor) -> int:
-        """One output for each target; y ``(N,)``."""
-        return checks.targets(y, training=True).shape[1]
+    def gaussians(self, f: Tensor) -> tuple[Tensor, Tensor]:
+        """The outputs, and σ; f ``(…, D)``."""
+        return f, self.log_noise(f.shape[-1]).detach().to(f).exp().expand_as(f)
+
+    def log_noise(self, outputs: int) -> Tensor:
+        """``log σ``, shape ``()`` or ``(D,)``."""
+        return self.bind(outputs).log_sigma
+
+    def scaled(self, log_factor: float) -> Self:
+        """The same with other noise."""
+        return replace(self, log_sigma=self.log_sigma.detach() + log_factor)
 
     def validate(self, y: Tensor, outputs: int, *, training: bool = True) -> Tensor:
         """Targets as floats with one column for each output.
@@ -123,13 +134,7 @@ class Normal:
             InputError: If a target is NaN or infinite (row and column are named), or if the number of outputs or the
                 length of ``log_sigma`` is another.
         """
-        y = checks.targets(y, training=training)
-        if y.shape[1] != outputs:
-            raise InputError(
-                f"a network with {y.shape[1]} outputs, one for each target",
-                f"{outputs}",
-                "change the last layer or the targets",
-            )
+        y = checks.one_output_each(checks.targets(y, training=training), outputs)
         self.bind(outputs)
         return y
 

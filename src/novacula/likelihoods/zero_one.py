@@ -6,8 +6,8 @@ perfect fit. It is piecewise constant in the outputs, so nothing that needs a gr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,10 +15,11 @@ from torch.nn.functional import one_hot
 
 from novacula.core.errors import InputError
 from novacula.likelihoods import checks
+from novacula.likelihoods.base import Likelihood
 
 
 @dataclass(frozen=True, eq=False)
-class ZeroOne:
+class ZeroOne(Likelihood):
     """``log_prob = −[argmax f ≠ y]`` for labels ``y (N,)`` in ``0..C-1``; not normalised.
 
     Ties go to the lowest class.
@@ -28,14 +29,9 @@ class ZeroOne:
         tensor([ 0., -1.])
     """
 
-    learnable: ClassVar[tuple[str, ...]] = ()
     normalised: ClassVar[bool] = False
-    task: Literal["classification"] = field(default="classification", init=False, repr=False)
-    loss: str = field(default="zero_one", init=False, repr=False)
-
-    def bind(self, outputs: int) -> Self:
-        """There is nothing to expand."""
-        return self
+    task = "classification"
+    loss = "zero_one"
 
     def log_prob(self, f: Tensor, y: Tensor) -> Tensor:
         """Minus the number of errors in each row: f ``(N, C)``, y ``(N,)`` to ``(N,)``."""

@@ -26,37 +26,27 @@ References:
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
-from novacula.likelihoods import Bernoulli, Categorical, Normal
-from novacula.likelihoods.base import Likelihood
+from novacula.likelihoods.base import Likelihood, Rule
 
-Rule = Literal["analytic", "monte_carlo", "probit", "probit_diagonal"]
-RULES: tuple[Rule, ...] = ("analytic", "monte_carlo", "probit", "probit_diagonal")
+RULES: tuple[Rule, ...] = get_args(Rule)
 
 
 def default_rule(likelihood: Likelihood) -> Rule:
     """The most accurate rule that a likelihood allows at little cost."""
-    if isinstance(likelihood, Normal):
-        return "analytic"
-    return "probit" if isinstance(likelihood, Bernoulli) else "monte_carlo"
+    return likelihood.rules[0]
 
 
 def check_rule(rule: Rule, likelihood: Likelihood) -> Rule:
     """Refuse a rule that does not fit the likelihood."""
     if rule not in RULES:
         raise InputError(f"a rule among {', '.join(RULES)}", repr(rule), "leave it out for the default")
-    fits = {
-        "analytic": isinstance(likelihood, Normal),
-        "monte_carlo": True,
-        "probit": isinstance(likelihood, (Categorical, Bernoulli)),
-        "probit_diagonal": isinstance(likelihood, (Categorical, Bernoulli)),
-    }
-    if not fits[rule]:
+    if rule not in likelihood.rules:
         raise InputError(
             f"a rule for {type(likelihood).__name__}", repr(rule), f"use {default_rule(likelihood)!r}, or leave it out"
         )
@@ -85,7 +75,7 @@ def effective_outputs(
     if rule == "monte_carlo" and draws is not None:
         return spread(mean, variance, draws)
     v = variance.diagonal(dim1=1, dim2=2)
-    if rule == "probit_diagonal" or (rule == "probit" and isinstance(likelihood, Bernoulli)):
+    if rule == "probit_diagonal" or (rule == "probit" and likelihood.task == "multilabel"):
         return (mean / (1 + math.pi / 8 * v).sqrt()).unsqueeze(0)
     if rule == "probit":
         gap = mean.unsqueeze(1) - mean.unsqueeze(2)  # [n, c, k] = m_k − m_c
@@ -108,10 +98,10 @@ def gaussian_log_prob(mean: Tensor, covariance: Tensor, y: Tensor) -> Tensor:
     return -0.5 * z.square().sum(-1) - log_det - 0.5 * mean.shape[-1] * math.log(2 * math.pi)
 
 
-def add_noise(variance: Tensor, likelihood: Normal) -> Tensor:
+def add_noise(variance: Tensor, likelihood: Likelihood) -> Tensor:
     """``V + diag(σ²)``: variance ``(N, D, D)`` to ``(N, D, D)``."""
     d = variance.shape[-1]
-    noise = (2 * likelihood.bind(d).log_sigma.detach()).exp().to(variance).expand(d)
+    noise = (2 * likelihood.log_noise(d).detach()).exp().to(variance).expand(d)
     return variance + torch.diag_embed(noise)
 
 
@@ -119,7 +109,7 @@ def log_predictive(
     rule: Rule, likelihood: Likelihood, mean: Tensor, variance: Tensor, y: Tensor, draws: Tensor | None = None
 ) -> Tensor:
     """``log ∫ p(y | f) N(f; m, V) df`` of each example: mean ``(N, C)``, variance ``(N, C, C)`` to ``(N,)``."""
-    if rule == "analytic" and isinstance(likelihood, Normal):
+    if rule == "analytic":
         return gaussian_log_prob(mean, add_noise(variance, likelihood), y)
     return mixture_log_prob(likelihood, effective_outputs(rule, mean, variance, draws, likelihood), y)
 

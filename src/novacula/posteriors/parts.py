@@ -22,8 +22,7 @@ from novacula.core.params import Params, count, flatten, unflatten
 from novacula.curvature import diagonal
 from novacula.data.data import Data
 from novacula.posteriors.base import quiet_forward
-from novacula.priors import FanIn, Gaussian, Laplace, StudentT
-from novacula.priors.base import Prior
+from novacula.priors.restrict import restricted
 from novacula.target import Target
 
 Which: TypeAlias = Literal["last_layer"] | tuple[str, ...] | tuple[Literal["largest_variance"], int]
@@ -102,7 +101,7 @@ def part_of(target: Target, params: Params, data: Data, which: Which) -> Part:
         aliases = names
         for name, w in network.named_parameters():
             w.requires_grad_(name in names)
-    prior = _restricted(target.prior, names, aliases, params)
+    prior = restricted(target.prior, params, dict(zip(names, aliases, strict=True)))
     chosen = dataclasses.replace(target, network=network, forward=quiet_forward(network), prior=prior)
     return Part(target, chosen, params, index)
 
@@ -179,18 +178,3 @@ def _matching(params: Params, patterns: tuple[Any, ...]) -> tuple[str, ...]:
         if not any(fnmatchcase(name, str(pattern)) for name in params):
             raise InputError(f"patterns that match a tensor among {', '.join(params)}", repr(pattern), "check the name")
     return tuple(name for name in params if any(fnmatchcase(name, str(p)) for p in patterns))
-
-
-def _restricted(prior: Prior, names: tuple[str, ...], aliases: tuple[str, ...], params: Params) -> Prior:
-    # The prior of some weights: priors are independent between weights, given their scales.
-    if isinstance(prior, Gaussian | FanIn):
-        precision = prior.precision(params)
-        return Gaussian(log_precision=torch.stack([precision[k].detach().double().log() for k in names]), names=aliases)
-    if isinstance(prior, Laplace | StudentT):
-        log = prior.log_scale.detach()
-        if log.ndim:
-            log = log[[prior.names.index(k) for k in names]]
-        return dataclasses.replace(prior, log_scale=log, names=aliases)
-    raise InputError(
-        "a Gaussian, FanIn, Laplace or StudentT prior", type(prior).__name__, "choose one of these for a subnetwork"
-    )

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.data.standardise import Standardiser
-from novacula.likelihoods import HeteroscedasticNormal, Normal
 from novacula.likelihoods.base import Likelihood
 from novacula.posteriors.linearised import add_noise, gaussian_log_prob, mixture_log_prob
 from novacula.prediction.conformal.calibrate import calibrate
@@ -127,9 +126,8 @@ class Predictive:
         loss = self._log_scale - torch.stack([self.likelihood.log_prob(f, y) for f in self.outputs]).mean(0)
         if self.covariance is None:
             return loss
-        assert isinstance(self.likelihood, Normal)
         spread = self.covariance.diagonal(dim1=1, dim2=2)
-        noise = self.likelihood.bind(spread.shape[1]).sigma.detach().to(spread)
+        noise = self.likelihood.log_noise(spread.shape[1]).detach().exp().to(spread)
         return loss + 0.5 * (spread / noise**2).sum(1)
 
     def variance(self) -> Tensor:
@@ -156,12 +154,8 @@ class Predictive:
         f = self.outputs
         if self.covariance is not None:
             return self._restored(f), self.total_covariance().diagonal(dim1=1, dim2=2).sqrt().unsqueeze(0)
-        if isinstance(self.likelihood, Normal):
-            sigma = self.likelihood.bind(f.shape[2]).log_sigma.detach().to(f).exp()
-            return self._restored(f), self._rescaled(sigma.expand_as(f))
-        if isinstance(self.likelihood, HeteroscedasticNormal):
-            mu, log_sigma = f.chunk(2, -1)
-            return self._restored(mu), self._rescaled(log_sigma.exp())
+        if (found := self.likelihood.gaussians(f)) is not None:
+            return self._restored(found[0]), self._rescaled(found[1])
         raise InputError(
             "a regression with Gaussian noise", f"the likelihood {self.likelihood.loss!r}", "use mean(), or Normal()"
         )
@@ -179,6 +173,7 @@ class Predictive:
             InputError: If this is no regression with Gaussian noise, or the level is not between 0 and 1.
 
         Example:
+            >>> from novacula.likelihoods import Normal
             >>> one = Predictive(Normal(sigma=2.0), torch.zeros(1, 1, 1), "plug-in")
             >>> [round(float(end), 2) for end in one.interval(0.95)]
             [-3.92, 3.92]
@@ -201,6 +196,7 @@ class Predictive:
             InputError: If this is no regression with Gaussian noise, or a probability is not between 0 and 1.
 
         Example:
+            >>> from novacula.likelihoods import Normal
             >>> one = Predictive(Normal(sigma=2.0), torch.zeros(1, 1, 1), "plug-in")
             >>> [round(float(q), 2) for q in one.quantile([0.5, 0.975])]
             [0.0, 3.92]
@@ -275,7 +271,6 @@ class Predictive:
             return of_probabilities(self.samples, exclusive=task == "classification")
         if self.covariance is None:
             return of_mixture(*self.gaussians())
-        assert isinstance(self.likelihood, Normal)
         noise = add_noise(torch.zeros_like(self.covariance), self.likelihood)
         return of_gaussian(self.total_covariance(), self._squared(noise))
 
@@ -379,7 +374,6 @@ class Predictive:
     def total_covariance(self) -> Tensor:
         """The covariance ``(N, D, D)`` of new targets, noise included, of an analytic predictive."""
         assert self.covariance is not None
-        assert isinstance(self.likelihood, Normal)
         return self._squared(add_noise(self.covariance, self.likelihood))
 
     def _standard(self, y: Tensor) -> Tensor:

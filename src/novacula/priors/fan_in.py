@@ -21,10 +21,11 @@ from torch import Tensor
 from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.priors import scales
+from novacula.priors.base import Prior
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class FanIn:
+class FanIn(Prior):
     """``w ~ N(0, σ_w²/fan_in)`` for tensors with two axes or more, ``N(0, σ_b²)`` for vectors and scalars.
 
     ``fan_in = numel / shape[0]``: the columns of a linear layer's weight, channels × kernel size of a convolution's.
@@ -54,6 +55,7 @@ class FanIn:
     names: tuple[str, ...] = ()
 
     learnable: ClassVar[tuple[str, ...]] = ("log_scales",)
+    gaussian: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -110,17 +112,6 @@ class FanIn:
     def sample(self, params: Params, n: int, rng: torch.Generator) -> Params:
         """Draw weights, ``(n, *shape)``."""
         return scales.normal_sample(self._log_precision(params), params, n, rng)
-
-    def describe(self, params: Params) -> dict[str, float]:
-        """λ by tensor.
-
-        Args:
-            params: Weights.
-
-        Returns:
-            Numbers by name.
-        """
-        return scales.geometric_mean(self.precision(params))
 
     def _log_precision(self, params: Params) -> Params:
         log_w, log_b = self.log_scales.unbind()

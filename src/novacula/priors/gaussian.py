@@ -16,11 +16,12 @@ from torch import Tensor
 
 from novacula.core.params import Params
 from novacula.priors import scales
+from novacula.priors.base import Prior
 from novacula.priors.scales import Per
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class Gaussian:
+class Gaussian(Prior):
     """``w_i ~ N(0, 1/λ_t)`` for every weight i of tensor t.
 
     Args:
@@ -48,6 +49,7 @@ class Gaussian:
     names: tuple[str, ...] = ()
 
     learnable: ClassVar[tuple[str, ...]] = ("log_precision",)
+    gaussian: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -89,14 +91,3 @@ class Gaussian:
     def sample(self, params: Params, n: int, rng: torch.Generator) -> Params:
         """Draw weights, ``(n, *shape)``."""
         return scales.normal_sample(scales.by_tensor(self.log_precision, self.names, params), params, n, rng)
-
-    def describe(self, params: Params) -> dict[str, float]:
-        """λ by tensor.
-
-        Args:
-            params: Weights.
-
-        Returns:
-            Numbers by name.
-        """
-        return scales.geometric_mean(self.precision(params))

@@ -13,6 +13,7 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -22,11 +23,12 @@ from torch import Tensor
 from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.priors import scales
+from novacula.priors.base import Prior
 from novacula.priors.scales import Per
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class Laplace:
+class Laplace(Prior):
     """``p(w) = exp(−|w|/b) / 2b``, with a scale b for each tensor or for all.
 
     Not to be confused with the Laplace approximation, `novacula.evidence.Laplace`.
@@ -110,6 +112,16 @@ class Laplace:
         b = {k: logs[k].exp().to(w.dtype) for k, w in params.items()}
         return {k: 1 / (b[k] * torch.maximum(w.abs(), self.floor * b[k])) for k, w in params.items()}
 
+    def restrict(self, params: Params, names: Mapping[str, str]) -> Self:
+        """The same with some of the scales."""
+        log = scales.chosen(self.log_scale, self.names, names)
+        return replace(self, log_scale=log, names=tuple(names.values()))
+
+    def log_partition(self, params: Params, temperature: float) -> Tensor:
+        """``Σ_t n_t (log 2T b_t − (1/T) log 2b_t)``."""
+        t, logs = temperature, scales.doubles(self.log_scale, self.names, params)
+        return scales.volume({k: math.log(2 * t) + v - (math.log(2.0) + v) / t for k, v in logs.items()}, params)
+
     @torch.no_grad()
     def sample(self, params: Params, n: int, rng: torch.Generator) -> Params:
         """Draw weights, as differences of two exponential variates, ``(n, *shape)``."""
@@ -119,14 +131,3 @@ class Laplace:
             e = torch.empty(2, n, *w.shape, device=rng.device, dtype=w.dtype).exponential_(generator=rng).to(w.device)
             draws[k] = logs[k].exp().to(w.dtype) * (e[0] - e[1])
         return draws
-
-    def describe(self, params: Params) -> dict[str, float]:
-        """The geometric mean of `precision` in each tensor.
-
-        Args:
-            params: Weights.
-
-        Returns:
-            Numbers by name.
-        """
-        return scales.geometric_mean(self.precision(params))

@@ -7,7 +7,7 @@ A scale is learned through its logarithm, one for all weights (shape ``()``) or 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Literal, TypeAlias
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
-from novacula.core.params import Params
+from novacula.core.params import Params, flatten
 
 Per: TypeAlias = Literal["tensor", "all"]
 
@@ -86,6 +86,37 @@ def normal_log_prob(log_precision: Params, params: Params) -> Tensor:
         log = log_precision[k]
         terms.append(0.5 * (w.numel() * (log - math.log(2 * math.pi)) - log.exp() * w.square().sum()))
     return total(terms)
+
+
+def normal_log_partition(precision: Params, params: Params, temperature: float) -> Tensor:
+    """``log ∫ p(w)^(1/T) dw`` of Gaussians: ``(λ/2π)^(1/2T) (2πT/λ)^(1/2)`` for each weight."""
+    t, each = temperature, {}
+    for k, p in precision.items():
+        log = p.double().log()
+        each[k] = ((log - math.log(2 * math.pi)) / t + math.log(2 * math.pi * t) - log) / 2
+    return volume(each, params)
+
+
+def volume(each: Params, params: Params) -> Tensor:
+    """The sum over all weights of a number for each, which their tensors may share."""
+    sums = [v.expand(w.shape).sum() if (v := each[k]).ndim else w.numel() * v for k, w in params.items()]
+    return torch.stack(sums).sum()
+
+
+def doubles(log: Tensor, names: Sequence[str], params: Params) -> Params:
+    """Each tensor's log scale, in float64."""
+    return {k: v.double() for k, v in by_tensor(log, names, params).items()}
+
+
+def chosen(log: Tensor, names: tuple[str, ...], some: Mapping[str, str]) -> Tensor:
+    """The scales of some tensors; log ``()`` or ``(T,)``."""
+    return log.detach()[[names.index(k) for k in some]] if log.ndim else log.detach()
+
+
+@torch.no_grad()
+def flat_precision(precision: Params, like: Params) -> Tensor:
+    """λ of every weight, ``(P,)``."""
+    return flatten({k: precision[k].to(w.dtype).expand(w.shape) for k, w in like.items()})
 
 
 def normal_sample(log_precision: Params, params: Params, n: int, rng: torch.Generator) -> Params:

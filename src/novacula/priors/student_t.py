@@ -13,6 +13,7 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -22,11 +23,12 @@ from torch import Tensor
 from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.priors import scales
+from novacula.priors.base import Prior
 from novacula.priors.scales import Per
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class StudentT:
+class StudentT(Prior):
     """``w/s ~ t_ν``, with a scale s for each tensor or for all.
 
     Args:
@@ -102,6 +104,25 @@ class StudentT:
         logs, v = scales.by_tensor(self.log_scale, self.names, params), self.df
         return {k: (v + 1) / (v * (2 * logs[k]).exp().to(w.dtype) + w.square()) for k, w in params.items()}
 
+    def restrict(self, params: Params, names: Mapping[str, str]) -> Self:
+        """The same with some of the scales."""
+        log = scales.chosen(self.log_scale, self.names, names)
+        return replace(self, log_scale=log, names=tuple(names.values()))
+
+    def log_partition(self, params: Params, temperature: float) -> Tensor:
+        """From ``t_ν^(1/T) ∝ t_κ`` with ``κ = (ν + 1)/T − 1``; infinite, and refused, where κ is not positive."""
+        t, df = temperature, (self.df + 1) / temperature - 1
+        if df <= 0:
+            raise InputError(
+                f"a temperature below {self.df + 1:g}: above it this density to the power 1/T has no integral",
+                f"{t:g}",
+                "use a lower temperature or a larger df",
+            )
+        constant = (_log_constant(self.df) - math.log(self.df) / 2) / t
+        constant -= _log_constant(df) - math.log(self.df) / 2
+        logs = scales.doubles(self.log_scale, self.names, params)
+        return scales.volume({k: constant + v * (1 - 1 / t) for k, v in logs.items()}, params)
+
     @torch.no_grad()
     def sample(self, params: Params, n: int, rng: torch.Generator) -> Params:
         """Draw weights, by Bailey's polar method: ``√(ν (U^{−2/ν} − 1)) cos 2πV`` is t with ν degrees of freedom."""
@@ -114,13 +135,7 @@ class StudentT:
             draws[k] = (logs[k].exp() * t).to(w.dtype)
         return draws
 
-    def describe(self, params: Params) -> dict[str, float]:
-        """The geometric mean of `precision` in each tensor.
 
-        Args:
-            params: Weights.
-
-        Returns:
-            Numbers by name.
-        """
-        return scales.geometric_mean(self.precision(params))
+def _log_constant(df: float) -> float:
+    # log of Γ((ν+1)/2) / (Γ(ν/2) √π): the constant of a t-density but for its scale.
+    return math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - math.log(math.pi) / 2

@@ -18,8 +18,8 @@ from novacula.core.many import chunk_of, in_chunks, over_members
 from novacula.core.params import Params, unflatten
 from novacula.core.recording.record import Function, record
 from novacula.data.data import Data
+from novacula.priors.scales import flat_precision
 from novacula.target import Density, Target
-from novacula.target.decay import decays, flat_precision
 
 Potential: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Positions ``(M, P)`` to log-densities ``(M,)`` and their gradients ``(M, P)``."""
@@ -37,10 +37,10 @@ def flat_density(
     size = max(1, _AT_ONCE // xs.shape[1])
     parts = tuple(zip(xs.split(size), data.y.split(size), strict=True))
     gaussian = None
-    if decays(target.prior, like):
+    if target.prior.gaussian:
         with torch.no_grad():
             centre = target.prior.log_prob({k: torch.zeros_like(w) for k, w in like.items()})
-        gaussian = (centre, flat_precision(target.prior, like))
+        gaussian = (centre, flat_precision(target.prior.precision(like), like))
     return FlatDensity(target, like, parts, data.n, gaussian, gradients)
 
 

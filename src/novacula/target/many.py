@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -16,14 +14,9 @@ from novacula.core.params import Params
 from novacula.core.recording.record import Function, record
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
-from novacula.target.decay import decays
 
 _LONG = 2_000
 """Steps, times chunks of members, from which on a run is worth a recording (which takes about half a second)."""
-
-
-# Whether a prior is Gaussian around zero, of those that were asked.
-_DECAYS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
 def outputs(target: Target, params: Params, x: Tensor) -> Tensor:
@@ -207,10 +200,9 @@ def _learnable(target: Target) -> list[Tensor]:
 
 def _prior_slopes(target: Target, params: Params) -> dict[str, float | Tensor]:
     # The gradient of minus the log-prior: a factor of the weights where the prior is Gaussian, else stacked tensors.
+    # What autograd makes of it is a dozen small operations a tensor, as long as a small network itself.
     prior, like = target.prior, {k: w[0] for k, w in params.items()}
-    if prior not in _DECAYS:
-        _DECAYS[prior] = decays(prior, like)
-    if _DECAYS[prior]:
+    if prior.gaussian:
         with torch.no_grad():
             precision = prior.precision(like)
         if all(p.numel() == 1 for p in precision.values()):

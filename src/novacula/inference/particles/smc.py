@@ -38,7 +38,6 @@ from novacula.inference.hamiltonian.trajectory import hmc, normal, place_at
 from novacula.inference.method import Batching, Info, Start
 from novacula.inference.recorder import Recorder, draws_of
 from novacula.posteriors.draws import Draws
-from novacula.priors import FanIn, Gaussian
 from novacula.priors.base import Prior
 from novacula.target import Density, LogDensity, Target
 from novacula.target.batch import Batch
@@ -121,7 +120,7 @@ class SMC:
     def init(self, target: Density, data: Data | None, rng: torch.Generator, start: Start) -> SMCState:
         """Draw the particles from the prior."""
         prior = _prior_of(target)
-        if self.move == "elliptical" and not isinstance(prior, (Gaussian, FanIn)):
+        if self.move == "elliptical" and not prior.gaussian:
             raise InputError("a Gaussian prior for elliptical slice moves", type(prior).__name__, "use move='hmc'")
         like, m = target.params(), start.members
         full = flat_density(target, data, like, rng)

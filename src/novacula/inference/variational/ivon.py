@@ -39,7 +39,6 @@ from novacula.inference.optimising.adam import one_cycle
 from novacula.posteriors.base import Posterior, many_weights, network_target
 from novacula.posteriors.gaussians import DiagonalGaussian
 from novacula.posteriors.mixture import mixture
-from novacula.priors import FanIn, Gaussian
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
 
@@ -114,7 +113,7 @@ class IVON:
     def init(self, target: Density, data: Data, rng: torch.Generator, start: Start) -> IVONState:
         """Gaussians around where the members start."""
         prior = network_target(target, "IVON").prior
-        if not isinstance(prior, Gaussian | FanIn):
+        if not prior.gaussian:
             raise InputError(
                 "a Gaussian prior, whose precision is IVON's weight decay",
                 type(prior).__name__,

@@ -43,7 +43,6 @@ from novacula.inference.variational.flipout import Flipout, flipout
 from novacula.posteriors.base import Posterior, many_weights, network_target
 from novacula.posteriors.gaussians import DiagonalGaussian
 from novacula.posteriors.mixture import mixture
-from novacula.priors import FanIn, Gaussian
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
 
@@ -163,7 +162,7 @@ class MeanField:
             signs = state.network.signs(like.shape[0], len(batch.x), like, rng)
             noise |= {f"f{i}:{k}": v for k, v in signs.items()}
         sides = (1.0, -1.0) if self.samples > 1 else (1.0,)
-        gaussian = isinstance(target.prior, Gaussian | FanIn)
+        gaussian = target.prior.gaussian
         temperature = self.temperature or target.temperature
 
         def bound(values: Params) -> tuple[Tensor, Tensor, Tensor]:

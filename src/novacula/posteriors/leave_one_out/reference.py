@@ -28,7 +28,6 @@ from novacula.core.rng import derive, generator
 from novacula.curvature import exact, last_layer
 from novacula.curvature.problem import Covariance, Curvature, Problem
 from novacula.data.data import Data
-from novacula.likelihoods import Normal
 from novacula.likelihoods.base import Likelihood
 from novacula.posteriors.leave_one_out.early_stopping import stopping_precision
 from novacula.posteriors.leave_one_out.newton import CUT, CUT_CURVED, LeaveOneOut, without_self
@@ -89,7 +88,7 @@ class Reference:
     @property
     def believable(self) -> bool:
         """Whether few leverages were too large; a quadratic loss bears them, as its curvature does not change."""
-        return isinstance(self.target.likelihood, Normal) or self.cut <= _MANY_CUTS * len(self.y)
+        return self.target.likelihood.quadratic or self.cut <= _MANY_CUTS * len(self.y)
 
     @property
     def few(self) -> Reference:
@@ -172,7 +171,7 @@ def variance_at(target: Target, covariance: Covariance, x: Tensor, *, copies: in
 
 
 def _cut(likelihood: Likelihood) -> float:
-    return CUT if isinstance(likelihood, Normal) else CUT_CURVED
+    return CUT if likelihood.quadratic else CUT_CURVED
 
 
 def _columns(factor: Tensor) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.core.rng import generator
-from novacula.likelihoods import HeteroscedasticNormal, Normal, checks
+from novacula.likelihoods import checks
 from novacula.prediction.conformal.rank import check_alpha, rank
 from novacula.prediction.conformal.scores import (
     INTERVAL_SCORES,
@@ -164,8 +164,8 @@ def _choose(predictive: Predictive, score: str | SetScore | IntervalScore | None
     if task == "other":
         raise InputError("classes, labels or measurements", f"the task {task!r}", "use a likelihood with a task")
     if score is None:
-        gaussian = isinstance(predictive.likelihood, (Normal, HeteroscedasticNormal))
-        score = "lac" if task != "regression" else "cqr" if gaussian else "absolute"
+        quantiles = predictive.likelihood.normalised
+        score = "lac" if task != "regression" else "cqr" if quantiles else "absolute"
     known = INTERVAL_SCORES if task == "regression" else SET_SCORES
     if isinstance(score, str):
         if score not in known:

@@ -41,7 +41,6 @@ from novacula.core.execute import Backend, Progress
 from novacula.core.rng import derive, generator
 from novacula.data.data import Data
 from novacula.diagnostics.crossed_mean import Mean, two_way
-from novacula.likelihoods import Normal
 from novacula.posteriors.base import Posterior, network_target
 from novacula.posteriors.linearised import default_rule
 from novacula.prediction.predict import predict
@@ -222,7 +221,7 @@ def safe_bayes(
     rates = _rates(learning_rates)
     checked(method, target, (), (seed,))
     bound, data = target.prepare(data)
-    if kind not in {"randomised", "in_model"} or (kind == "in_model" and not isinstance(bound.likelihood, Normal)):
+    if kind not in {"randomised", "in_model"} or (kind == "in_model" and not bound.likelihood.quadratic):
         raise InputError(
             "kind='randomised', or 'in_model' for Normal",
             f"{kind!r} for {type(bound.likelihood).__name__}",
