@@ -21,7 +21,7 @@ from novacula.study import choose_temperature
 from novacula.study.temperature.choose import TEMPERATURES
 from novacula.target import Target
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "loo.json").read_text(encoding="utf-8"))
+GOLDEN = json.loads(Path(__file__).with_name("golden_loo.json").read_text(encoding="utf-8"))
 
 
 def regression(n: int, features: int, seed: int, *, noise: float = 1.0, outlier: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -46,7 +46,7 @@ def exact_draws(x: Tensor, y: Tensor, draws: int, *, sigma: float, precision: fl
 
 @pytest.mark.parametrize("case", GOLDEN["cases"], ids=["plain", "inefficient", "cold"])
 def test_smoothed_densities_and_shapes_are_those_of_arviz(case: dict) -> None:
-    """golden/loo.py made them with arviz 0.23.4; at a temperature by weights of its psislw."""
+    """golden_loo.py made them with arviz 0.23.4; at a temperature by weights of its psislw."""
     log_lik = torch.tensor(case["log_lik"], dtype=torch.float64)
     found = psis_loo(log_lik, case["temperature"], efficiency=case["efficiency"])
     assert found.pointwise.tolist() == pytest.approx(case["elpd"], rel=1e-10)
@@ -55,7 +55,7 @@ def test_smoothed_densities_and_shapes_are_those_of_arviz(case: dict) -> None:
 
 
 def test_waic_is_that_of_arviz() -> None:
-    """golden/loo.py made it with arviz 0.23.4, whose variance divides by S where the paper's divides by S − 1."""
+    """golden_loo.py made it with arviz 0.23.4, whose variance divides by S where the paper's divides by S − 1."""
     case = GOLDEN["cases"][0]
     found = waic(torch.tensor(case["log_lik"], dtype=torch.float64))
     theirs = found.pointwise + found.variance / len(case["log_lik"])

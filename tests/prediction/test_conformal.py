@@ -34,7 +34,7 @@ from novacula.prediction.conformal import (
 )
 from novacula.prediction.conformal.rank import rank
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "conformal.json").read_text(encoding="utf-8"))
+GOLDEN = json.loads(Path(__file__).with_name("golden_conformal.json").read_text(encoding="utf-8"))
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -297,7 +297,7 @@ def test_defaults_fit_the_likelihood() -> None:
 
 @pytest.mark.parametrize("alpha", [0.1, 0.25])
 def test_sets_are_those_of_mapie(alpha: float) -> None:
-    """golden/conformal.py made them with mapie 1.6.0, which keeps ``u`` where the papers have ``1 − u``."""
+    """golden_conformal.py made them with mapie 1.6.0, which keeps ``u`` where the papers have ``1 − u``."""
     g = GOLDEN["classes"]
     n, p, y = g["n"], double(g["p"]), torch.tensor(g["y"])
     predictive = Predictive(Categorical(), p.log().unsqueeze(0), "plug-in")
@@ -311,7 +311,7 @@ def test_sets_are_those_of_mapie(alpha: float) -> None:
 
 @pytest.mark.parametrize("score", ["absolute", "cqr"])
 def test_intervals_are_those_of_mapie(score: str) -> None:
-    """golden/conformal.py made them with mapie 1.6.0."""
+    """golden_conformal.py made them with mapie 1.6.0."""
     g = GOLDEN["measurements"]
     n, y = g["n"], double(g["y"])
     f = torch.stack([double(g["mean"]), double(g["sd"]).log()], 1).unsqueeze(0)
@@ -324,7 +324,7 @@ def test_intervals_are_those_of_mapie(score: str) -> None:
 
 @pytest.mark.parametrize("name", ["jackknife+", "cv+"])
 def test_crossed_intervals_are_those_of_mapie(name: str) -> None:
-    """golden/conformal.py made them with mapie 1.6.0 and linear regressions of scikit-learn 1.9.1."""
+    """golden_conformal.py made them with mapie 1.6.0 and linear regressions of scikit-learn 1.9.1."""
     g, y = GOLDEN["crossed"][name], double(GOLDEN["crossed"]["y"])
     parts = (y, double(g["held_out"]), double(g["predictions"]))
     found = cv_plus(*parts, torch.tensor(g["folds"]), alpha=GOLDEN["crossed"]["alpha"])

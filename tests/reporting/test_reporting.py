@@ -17,8 +17,8 @@ from numpy.random import Generator
 from novacula.core.errors import InputError
 from novacula.core.storage.run import Run
 from novacula.diagnostics import scores as statistics
-from novacula.reporting import report
-from novacula.reporting.figures import confusion, glyphs, montage, precision, reliability, residuals, training
+from novacula.reporting import glyphs, report
+from novacula.reporting.figures import confusion, montage, precision, reliability, residuals, training
 from novacula.reporting.figures.base import spread
 from novacula.reporting.page import extent_views, render
 from novacula.reporting.pictures import predictions

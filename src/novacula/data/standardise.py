@@ -11,15 +11,48 @@ Assumes nothing about the distribution of the columns. Deviations divide by N (n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
 
-if TYPE_CHECKING:
-    from novacula.data.data import Data
+
+class Rows(Protocol):
+    """What is measured and transformed; `Data` fulfils it and says what each part is."""
+
+    @property
+    def x(self) -> Tensor:
+        """Inputs, ``(N, …)``."""
+        ...
+
+    @property
+    def y(self) -> Tensor:
+        """Labels."""
+        ...
+
+    @property
+    def task(self) -> str:
+        """What the labels are."""
+        ...
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of ``x``."""
+        ...
+
+    @property
+    def scaling(self) -> Standardiser | None:
+        """What the values went through."""
+        ...
+
+    def with_values(self: R, x: Tensor, y: Tensor, *, scaling: Standardiser | None = None) -> R:
+        """The same rows with other values."""
+        ...
+
+
+R = TypeVar("R", bound=Rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +84,7 @@ class Standardiser:
     constant: tuple[str, ...] = ()
 
     @classmethod
-    def fit(cls, data: Data) -> Standardiser:
+    def fit(cls, data: Rows) -> Standardiser:
         """Measure the columns.
 
         Inputs are measured where they are a table ``(N, D)`` of floats; images, signals and tokens are left as they
@@ -74,7 +107,7 @@ class Standardiser:
         constant = [f"x column {name}" for name in x_names] + [f"y column {i}" for i in y_constant]
         return cls(x_mean, x_sd, y_mean, y_sd, tuple(constant))
 
-    def apply(self, data: Data) -> Data:
+    def apply(self, data: R) -> R:
         """Bring data into standard units.
 
         Args:

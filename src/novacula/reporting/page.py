@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from novacula.core.storage.atomic import write_text
 from novacula.core.storage.run import REPORT, Run
-from novacula.reporting import posterior
-from novacula.reporting.figures import glyphs, montage, precision, training
+from novacula.reporting import glyphs, posterior
+from novacula.reporting.figures import montage, precision, training
 from novacula.reporting.figures.base import Picture
 from novacula.reporting.pictures import chosen, one_answer, predictions, present, sampler
 from novacula.reporting.provenance import provenance

@@ -17,6 +17,7 @@ from novacula.posteriors.base import Point
 from novacula.prediction import Choice
 from novacula.runs.catalogue.methods import Setting, Wanted, read_method
 from novacula.runs.refit import Inferred, inferred, restricted
+from novacula.runs.saving import save
 from novacula.target import Target
 
 
@@ -70,8 +71,6 @@ class LearnResult:
         Returns:
             What ``run.json`` holds.
         """
-        from novacula.runs.saving import save  # saving reads LearnResult
-
         return save(self, Path(folder), **options)
 
     def with_posterior(

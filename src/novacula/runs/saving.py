@@ -7,7 +7,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,19 +17,17 @@ from novacula.core.params import count
 from novacula.core.rng import generator
 from novacula.core.storage.run import Run
 from novacula.data.data import Data
+from novacula.data.new import NewData
 from novacula.data.standardise import Standardiser
 from novacula.posteriors.base import Posterior
 from novacula.prediction import Predictive, evaluate, ood, predict
 from novacula.runs.catalogue.methods import settings_of, spoken
 from novacula.runs.catalogue.models import origins
 from novacula.runs.flags import anchored, flat
+from novacula.runs.learned import Learned
 from novacula.runs.packing import bounded, check_tensors, size_of, tensors_of
+from novacula.runs.refit import Inferred
 from novacula.runs.settings import Setup
-
-if TYPE_CHECKING:
-    from novacula.data.new import NewData
-    from novacula.runs.refit import Inferred
-    from novacula.runs.result import LearnResult
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Quantiles that are saved and written."""
@@ -39,7 +37,7 @@ _MONTAGE = (6, 7)
 
 
 def save(
-    result: LearnResult,
+    result: Learned,
     folder: Path,
     *,
     test: Data | None = None,
@@ -70,7 +68,7 @@ def save(
 
 
 def describe(
-    result: LearnResult, test: Data | None = None, *, strange: NewData | None = None, kept: Posterior | None = None
+    result: Learned, test: Data | None = None, *, strange: NewData | None = None, kept: Posterior | None = None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The record and the report's arrays of a result.
 
@@ -179,7 +177,7 @@ def _strange(
     return {"name": strange.name, "n": strange.n, "score": "entropy", **scores}
 
 
-def _predictive(result: LearnResult) -> dict[str, Any]:
+def _predictive(result: Learned) -> dict[str, Any]:
     found = result.choice.to_dict()
     if result.inferred is None:
         return found
@@ -222,12 +220,12 @@ def _posterior(inferred: Inferred | None, kept: Posterior) -> tuple[dict[str, An
     return record, {f"sampler/{k}": v for k, v in arrays.items()}
 
 
-def _outputs(result: LearnResult) -> int:
+def _outputs(result: Learned) -> int:
     with torch.no_grad():
         return result.target.forward(result.params, result.data.x[:1]).shape[1]
 
 
-def _noise(result: LearnResult) -> dict[str, Any] | None:
+def _noise(result: Learned) -> dict[str, Any] | None:
     log_sigma = result.target.learnable().get("likelihood.log_sigma")
     if log_sigma is None:
         return None
@@ -238,7 +236,7 @@ def _noise(result: LearnResult) -> dict[str, Any] | None:
     return {"sigma": sigma.tolist()}
 
 
-def _invariance(result: LearnResult) -> dict[str, Any] | None:
+def _invariance(result: Learned) -> dict[str, Any] | None:
     invariance = result.target.invariance
     if invariance is None:
         return None
@@ -258,7 +256,7 @@ def _stability(history: Sequence[Mapping[str, float]], names: Sequence[str]) -> 
     return {name: float(part[:, i].std()) if end else None for i, name in enumerate(names)}
 
 
-def _montage(result: LearnResult) -> dict[str, np.ndarray]:
+def _montage(result: Learned) -> dict[str, np.ndarray]:
     # A few inputs and their copies under the learned transformations; images and signals only.
     x, invariance = result.data.x[: _MONTAGE[0]], result.target.invariance
     if invariance is None or x.ndim not in (3, 4):

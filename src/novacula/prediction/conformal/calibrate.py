@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +21,7 @@ from novacula.prediction.conformal.scores import (
     SetScore,
 )
 from novacula.prediction.conformal.sets import Intervals, Sets
-
-if TYPE_CHECKING:
-    from novacula.prediction.predictive import Predictive
+from novacula.prediction.distribution import Distribution
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +46,7 @@ class Conformal:
     task: str
     seed: int
 
-    def __call__(self, predictive: Predictive, groups: Sequence[Any] | Tensor | None = None) -> Sets | Intervals:
+    def __call__(self, predictive: Distribution, groups: Sequence[Any] | Tensor | None = None) -> Sets | Intervals:
         """Sets or intervals for new inputs.
 
         Args:
@@ -99,7 +97,7 @@ class Conformal:
 
 
 def calibrate(
-    predictive: Predictive,
+    predictive: Distribution,
     y: Tensor,
     *,
     alpha: float = 0.1,
@@ -159,7 +157,7 @@ def calibrate(
     return Conformal(chosen, alpha, torch.stack(rows), counts, known, predictive.likelihood.task, seed)
 
 
-def _choose(predictive: Predictive, score: str | SetScore | IntervalScore | None) -> SetScore | IntervalScore:
+def _choose(predictive: Distribution, score: str | SetScore | IntervalScore | None) -> SetScore | IntervalScore:
     task = predictive.likelihood.task
     if task == "other":
         raise InputError("classes, labels or measurements", f"the task {task!r}", "use a likelihood with a task")
@@ -176,7 +174,7 @@ def _choose(predictive: Predictive, score: str | SetScore | IntervalScore | None
     return score
 
 
-def _scores(predictive: Predictive, score: SetScore, seed: int, key: str) -> Tensor:
+def _scores(predictive: Distribution, score: SetScore, seed: int, key: str) -> Tensor:
     # Scores of all labels, (N, K, C): K = 1 for classes; for multilabel C = 2, and each label's u is its own.
     p = predictive.mean().double()
     p = torch.stack([1 - p, p], -1) if predictive.likelihood.task == "multilabel" else p.unsqueeze(1)

@@ -28,15 +28,13 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
-
-if TYPE_CHECKING:
-    from novacula.prediction.predictive import Predictive
+from novacula.prediction.distribution import Distribution
 
 
 class SetScore(Protocol):
@@ -71,7 +69,7 @@ class IntervalScore(Protocol):
 
     name: ClassVar[str]
 
-    def band(self, predictive: Predictive, alpha: float) -> Band:
+    def band(self, predictive: Distribution, alpha: float) -> Band:
         """What an interval grows from, in float64."""
         ...
 
@@ -176,7 +174,7 @@ class Absolute:
 
     name: ClassVar[str] = "absolute"
 
-    def band(self, predictive: Predictive, alpha: float) -> Band:
+    def band(self, predictive: Distribution, alpha: float) -> Band:
         """The mean.
 
         Args:
@@ -196,7 +194,7 @@ class Normalised:
 
     name: ClassVar[str] = "normalised"
 
-    def band(self, predictive: Predictive, alpha: float) -> Band:
+    def band(self, predictive: Distribution, alpha: float) -> Band:
         """The mean, in units of the standard deviation.
 
         Args:
@@ -216,7 +214,7 @@ class CQR:
 
     name: ClassVar[str] = "cqr"
 
-    def band(self, predictive: Predictive, alpha: float) -> Band:
+    def band(self, predictive: Distribution, alpha: float) -> Band:
         """The central interval.
 
         Args:

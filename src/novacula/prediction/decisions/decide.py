@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -35,10 +35,8 @@ from novacula.core.rng import derive
 from novacula.likelihoods import checks
 from novacula.posteriors.linearised import normal_draws
 from novacula.prediction.decisions.costs import Costs
+from novacula.prediction.distribution import Distribution
 from novacula.prediction.gaussians import expected_excess
-
-if TYPE_CHECKING:
-    from novacula.prediction.predictive import Predictive
 
 DRAWS = 1024
 ABSTAIN = "abstain"
@@ -123,7 +121,7 @@ class PointDecision:
 
 
 def decide(
-    predictive: Predictive,
+    predictive: Distribution,
     loss: Losses | PointLoss,
     *,
     actions: Sequence[Any] | Tensor | None = None,
@@ -150,7 +148,7 @@ def decide(
     return _by_costs(predictive, loss, actions, abstain)
 
 
-def _by_costs(predictive: Predictive, loss: Any, actions: Any, abstain: float | None) -> Decision:
+def _by_costs(predictive: Distribution, loss: Any, actions: Any, abstain: float | None) -> Decision:
     task, width = predictive.likelihood.task, predictive.outputs.shape[2]
     if task not in {"classification", "multilabel"}:
         raise InputError(
@@ -173,7 +171,7 @@ def _by_costs(predictive: Predictive, loss: Any, actions: Any, abstain: float | 
 
 
 def _by_function(
-    predictive: Predictive, loss: Callable[[Any, Tensor], Tensor], actions: Any, abstain: float | None, draws: int
+    predictive: Distribution, loss: Callable[[Any, Tensor], Tensor], actions: Any, abstain: float | None, draws: int
 ) -> Decision:
     if actions is None or len(actions) == 0:
         raise InputError("the actions that a loss function chooses from", f"{actions}", "pass actions=[…]")
@@ -219,7 +217,7 @@ def _best(
     return Decision(action, expected, abstained, actions, costs, exact)
 
 
-def _point(predictive: Predictive, loss: str, tau: float, abstain: float | None) -> PointDecision:
+def _point(predictive: Distribution, loss: str, tau: float, abstain: float | None) -> PointDecision:
     if loss not in {"squared", "absolute", "pinball"}:
         raise InputError(
             'costs, a function, or "squared", "absolute", "pinball", "zero_one"', repr(loss), "check the name"
@@ -239,7 +237,7 @@ def _point(predictive: Predictive, loss: str, tau: float, abstain: float | None)
     return PointDecision(value.masked_fill(abstained, math.nan), expected, abstained)
 
 
-def _labels(predictive: Predictive, n: int) -> Callable[[int, int], Tensor]:
+def _labels(predictive: Distribution, n: int) -> Callable[[int, int], Tensor]:
     # Quasi-random labels, the same z for every input: the first coordinate chooses the component, the others the noise.
     task, f = predictive.likelihood.task, predictive.outputs
     if task not in {"regression", "multilabel"} or not predictive.likelihood.normalised:

@@ -12,17 +12,18 @@ import time
 import warnings as python_warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from novacula.core.errors import NovaculaWarning
 from novacula.core.estimate import Estimate
-from novacula.core.params import count
+from novacula.core.params import Params, count
 from novacula.core.rng import derive
 from novacula.curvature.structures.names import Structure
 from novacula.data.data import Data
 from novacula.evidence import Laplace, NTKSubset
 from novacula.inference import MAP
 from novacula.inference.loop import Progress, run
-from novacula.prediction import choose
+from novacula.prediction import Choice, choose
 from novacula.runs.result import LearnResult
 from novacula.study.learning.empirical_bayes import ETA, EmpiricalBayes, EmpiricalBayesState, learned, weights_in
 from novacula.target import Target
@@ -102,10 +103,8 @@ def learn(
     estimator = evidence or default_evidence(fitted, data)
     score = estimator(fitted, data, params, seed=derive(seed, "score"))
     scored = time.perf_counter()
-    with python_warnings.catch_warnings(record=True) as caught:
-        python_warnings.simplefilter("always", NovaculaWarning)
-        choice = choose(fitted, params, data, structures=structures, seed=derive(seed, "choose"))
-    found = [str(w.message) for w in caught if issubclass(w.category, NovaculaWarning)]
+    choice, found = _chosen(fitted, params, data, structures, derive(seed, "choose"))
+    said = [*_no_skill(outcome.state), *_doubts(fitted), *choice.warnings, *found, *score.warnings]
     ended = time.perf_counter()
     return LearnResult(
         target=fitted,
@@ -115,14 +114,7 @@ def learn(
         history=outcome.history,
         data=data,
         seed=seed,
-        settings={
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "lr": method.optimiser.lr,
-            "method": repr(method),
-            "copies": dataclasses.asdict(target.copies),
-            "evidence": repr(estimator),
-        },
+        settings={"epochs": epochs, "batch_size": batch_size, **_settings(method, target, estimator)},
         seconds={
             "total": ended - began,
             "train": trained - began,
@@ -130,9 +122,7 @@ def learn(
             "score": scored - trained,
             "choose": ended - scored,
         },
-        warnings=tuple(
-            dict.fromkeys([*_no_skill(outcome.state), *_doubts(fitted), *choice.warnings, *found, *score.warnings])
-        ),
+        warnings=tuple(dict.fromkeys(said)),
     )
 
 
@@ -176,6 +166,22 @@ def default_evidence(target: Target, data: Data) -> Laplace:
         repeats=2,
         subset=_SUBSET if data.n > _SUBSET * 2 else None,
     )
+
+
+def _chosen(
+    target: Target, params: Params, data: Data, structures: Sequence[Structure] | None, seed: int
+) -> tuple[Choice, list[str]]:
+    # The predictive, and the warnings that were raised on the way.
+    with python_warnings.catch_warnings(record=True) as caught:
+        python_warnings.simplefilter("always", NovaculaWarning)
+        choice = choose(target, params, data, structures=structures, seed=seed)
+    return choice, [str(w.message) for w in caught if issubclass(w.category, NovaculaWarning)]
+
+
+def _settings(method: EmpiricalBayes, target: Target, estimator: Callable[..., Estimate]) -> dict[str, Any]:
+    # What a run records of how it learned.
+    copies = dataclasses.asdict(target.copies)
+    return {"lr": method.optimiser.lr, "method": repr(method), "copies": copies, "evidence": repr(estimator)}
 
 
 def _no_skill(state: EmpiricalBayesState) -> list[str]:

@@ -1,8 +1,8 @@
-"""Makes conformal.json: sets and intervals by MAPIE, for the tests to meet.
+"""Makes golden_conformal.json: sets and intervals by MAPIE, for the tests to meet.
 
 Run it in an environment of its own (the JSON was made with mapie 1.6.0, scikit-learn 1.9.1, numpy 2.4.6):
 
-    python tests/golden/conformal.py
+    python tests/prediction/golden_conformal.py
 """
 
 from __future__ import annotations

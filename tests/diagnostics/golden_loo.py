@@ -1,8 +1,8 @@
-"""Makes loo.json: PSIS-LOO and WAIC by arviz, for the tests to meet.
+"""Makes golden_loo.json: PSIS-LOO and WAIC by arviz, for the tests to meet.
 
 Run it in an environment of its own (the JSON was made with arviz 0.23.4, numpy 2.4.6):
 
-    python tests/golden/loo.py
+    python tests/diagnostics/golden_loo.py
 """
 
 from __future__ import annotations
