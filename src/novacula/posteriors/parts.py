@@ -8,7 +8,6 @@ vectors that are written into the tensors.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeAlias
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from novacula.core.errors import InputError
+from novacula.core.layers import first_names, last_linear
 from novacula.core.params import Params, count, flatten, unflatten
 from novacula.curvature import diagonal
 from novacula.data.data import Data
@@ -146,23 +146,11 @@ def _largest(target: Target, params: Params, data: Data, n: int) -> Params:
 
 
 def _last_layer(target: Target, params: Params, x: Tensor) -> tuple[str, ...]:
-    calls: list[tuple[str, Tensor]] = []
     module = target.forward.module
-
-    def hook(name: str) -> Callable[..., None]:
-        return lambda _module, _inputs, output: calls.append((name, output))
-
-    linear = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
-    handles = [layer.register_forward_hook(hook(name)) for name, layer in linear]
     with torch.no_grad():
-        f = target.forward(params, x)
-    for handle in handles:
-        handle.remove()
-    last = [name for name, output in calls if output.shape == f.shape and torch.equal(output, f)]
-    first: dict[int, str] = {}
-    named = module.named_parameters(remove_duplicate=False)
-    aliases = {name: first.setdefault(id(w), name) for name, w in named}  # a tied weight has its first name
-    prefixes = [f"{name}." if name else "" for name in last[-1:]]
+        last, _ = last_linear(target.forward, params, x.unsqueeze(1))
+    aliases = first_names(module)
+    prefixes = [] if last is None else [f"{last}." if last else ""]
     names = tuple(aliases[p + k] for p in prefixes for k in ("weight", "bias") if aliases.get(p + k) in params)
     if not names:
         raise InputError(

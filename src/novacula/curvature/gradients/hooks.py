@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from novacula.core.forward import Forward
+from novacula.core.layers import first_names
 from novacula.core.params import Params
 from novacula.curvature.gradients.sites import Layer, Site
 
@@ -37,7 +38,7 @@ def record(
     forward: Forward, params: Params, xs: Tensor, anchor: Tensor, names: frozenset[str], copies: bool
 ) -> tuple[Captured, bool]:
     """Run the network under hooks that keep every call of the layers a `Site` can describe; xs ``(B, S, …)``."""
-    aliases = _first_names(forward.module)
+    aliases = first_names(forward.module)
     sites: list[Site] = []
     versions: list[tuple[int, int]] = []
 
@@ -89,12 +90,3 @@ class _Start(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[None, None]:
         return None, None
-
-
-def _first_names(module: nn.Module) -> dict[str, str]:
-    # Each name of a parameter → its first name, under which a tied weight is known.
-    first: dict[int, str] = {}
-    names: dict[str, str] = {}
-    for name, w in module.named_parameters(remove_duplicate=False):
-        names[name] = first.setdefault(id(w), name)
-    return names

@@ -13,14 +13,13 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from novacula.core.errors import InputError
+from novacula.core.layers import calls, first_names, last_linear
 from novacula.core.params import Params
 from novacula.curvature.gradients.jacobian import BUDGET, Plan, jacobian, plan, rows, unit_factor
 from novacula.curvature.problem import LogDet, Problem
@@ -48,8 +47,8 @@ class Head:
         problem = self.made.problem
         graph = problem.differentiable and torch.is_grad_enabled()
         with torch.set_grad_enabled(graph):
-            calls, f = _trace(problem, xs if graph else xs.detach(), self.layer)
-            phi = calls[-1][1].unflatten(0, xs.shape[:2]).mean(1)
+            found, f = calls(problem.forward, problem.params, xs if graph else xs.detach(), self.layer)
+            phi = found[-1].input.unflatten(0, xs.shape[:2]).mean(1)
             parts = ([phi] if self.weight else []) + ([torch.ones_like(phi[:, :1])] if self.bias else [])
             return torch.cat(parts, 1), f
 
@@ -186,7 +185,7 @@ def last_layer(problem: Problem, name: str | None = None) -> LastLayer:
     modules = dict(problem.forward.module.named_modules())
     if layer not in modules:
         raise InputError("the name of a layer", repr(layer), f"use one of {', '.join(n for n in modules if n)}")
-    aliases = _first_names(problem.forward.module)
+    aliases = first_names(problem.forward.module)
     own = {key: aliases[f"{layer}.{key}" if layer else key] for key, _ in modules[layer].named_parameters()}
     own = {key: alias for key, alias in own.items() if alias in problem.params}
     if not own:
@@ -205,8 +204,8 @@ def last_layer(problem: Problem, name: str | None = None) -> LastLayer:
 def _plain(head: Head, xs: Tensor, y: Tensor) -> bool:
     # Whether features give the rows that autograd gives.
     problem = head.made.problem
-    calls, f = _trace(problem, xs, head.layer)
-    if len(calls) != 1 or not _is_output(calls[0][2], f, xs):
+    found, f = calls(problem.forward, problem.params, xs, head.layer)
+    if len(found) != 1 or not found[0].gives(f, xs):
         return False
     with torch.no_grad():
         mine, true = head.rows(xs, y), rows(head.made, xs, y)
@@ -214,41 +213,11 @@ def _plain(head: Head, xs: Tensor, y: Tensor) -> bool:
 
 
 def _detect(problem: Problem, xs: Tensor) -> str:
-    calls, f = _trace(problem, xs, None)
-    found = [layer for layer, _, output in calls if _is_output(output, f, xs)]
-    if not found:
+    found, among = last_linear(problem.forward, problem.params, xs)
+    if found is None:
         raise InputError(
             "a network whose output is that of an nn.Linear layer",
-            f"{type(problem.forward.module).__name__}, whose output is that of none of its {len(calls)} linear layers",
+            f"{type(problem.forward.module).__name__}, whose output is that of none of its {among} linear layers",
             "name a layer (its exact block is used), or choose structure='kron'",
         )
-    return found[-1]
-
-
-def _is_output(output: Tensor, f: Tensor, xs: Tensor) -> bool:
-    copies = xs.shape[0] * xs.shape[1]
-    return output.shape == (copies, f.shape[1]) and torch.equal(output.unflatten(0, xs.shape[:2]).mean(1), f)
-
-
-def _trace(problem: Problem, xs: Tensor, layer: str | None) -> tuple[list[tuple[str, Tensor, Tensor]], Tensor]:
-    # The calls (name, input, output) of linear layers, or of one of them, and the averaged outputs.
-    calls: list[tuple[str, Tensor, Tensor]] = []
-
-    def hook(name: str) -> Callable[..., None]:
-        def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-            calls.append((name, args[0] if args else kwargs["input"], output))
-
-        return record
-
-    with ExitStack() as stack:
-        for name, module in problem.forward.module.named_modules():
-            if name == layer or (layer is None and isinstance(module, nn.Linear)):
-                stack.callback(module.register_forward_hook(hook(name), with_kwargs=True).remove)
-        f = problem.forward.average(problem.params, xs)
-    return calls, f
-
-
-def _first_names(module: nn.Module) -> dict[str, str]:
-    # Each name of a parameter → its first, under which a tied weight is known.
-    first: dict[int, str] = {}
-    return {name: first.setdefault(id(w), name) for name, w in module.named_parameters(remove_duplicate=False)}
+    return found

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from novacula.core.forward import Forward
+from novacula.core.layers import first_names
 from novacula.core.params import Params
 from novacula.core.rng import generator
 
@@ -153,9 +154,7 @@ def flipout(forward: Forward, params: Params, xs: Tensor) -> Flipout:
 
 
 def _candidates(forward: Forward, params: Params) -> list[Call]:
-    first: dict[int, str] = {}
-    named = forward.module.named_parameters(remove_duplicate=False)
-    aliases = {name: first.setdefault(id(w), name) for name, w in named}
+    aliases = first_names(forward.module)
     found: list[Call] = []
     for layer, module in forward.module.named_modules():
         if isinstance(module, Layer):
