@@ -162,8 +162,8 @@ def _choose(predictive: Distribution, score: str | SetScore | IntervalScore | No
     if task == "other":
         raise InputError("classes, labels or measurements", f"the task {task!r}", "use a likelihood with a task")
     if score is None:
-        quantiles = predictive.likelihood.normalised
-        score = "lac" if task != "regression" else "cqr" if quantiles else "absolute"
+        gaussian = predictive.likelihood.gaussians(predictive.outputs[:1]) is not None
+        score = "lac" if task != "regression" else "cqr" if gaussian else "absolute"
     known = INTERVAL_SCORES if task == "regression" else SET_SCORES
     if isinstance(score, str):
         if score not in known:

@@ -28,9 +28,6 @@ def register(row: MethodRow | LikelihoodRow | PriorRow | InvarianceRow) -> None:
 
     Packages that are installed need not call it: their rows are found by entry points.
 
-    Args:
-        row: The row.
-
     Raises:
         InputError: If it is no row, or this package has the name already.
     """
