@@ -312,16 +312,17 @@ def test_bad_choices_are_refused_with_what_there_is() -> None:
 
 
 def test_a_prior_of_the_users_own_is_refused() -> None:
-    class Own:
-        learnable = ()
-
-        def bind(self, params: Params) -> Own:
-            return self
-
+    class Own(Prior):
         def log_prob(self, params: Params) -> Tensor:
             return -sum((w.abs().sum() for w in params.values()), torch.zeros(()))
 
-    target, data = problem(Own())  # type: ignore[arg-type]
+        def precision(self, params: Params) -> Params:
+            return {k: 1 / w.abs() for k, w in params.items()}
+
+        def sample(self, params: Params, n: int, rng: torch.Generator) -> Params:
+            raise NotImplementedError
+
+    target, data = problem(Own())
     with pytest.raises(InputError, match="StudentT prior"):
         infer(Subnetwork(MAP(), optimiser=None), target, data, steps=1)
     assert stack([target.params()])["0.bias"].shape == (1, 4)
