@@ -15,18 +15,13 @@ from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND,
 class OutputFolder:
     """A run's folder.
 
-    Args:
-        path: The folder.
-        overwrite: Whether an older run in it may be replaced.
-        resume: Whether an interrupted run in it may be continued.
-
     Attributes:
         made: The folders that this run created, outermost first.
     """
 
-    path: Path
-    overwrite: bool = False
-    resume: bool = False
+    path: Path  # the folder
+    overwrite: bool = False  # whether an older run in it may be replaced
+    resume: bool = False  # whether an interrupted run in it may be continued
     made: list[Path] = field(default_factory=list)
 
     def check(self) -> None:

@@ -21,12 +21,7 @@ _WIDTH = 28
 
 
 class Progress:
-    """A display that is told of every epoch.
-
-    Args:
-        quiet: Whether to show nothing.
-        console: Where to show it; by default stderr.
-    """
+    """A display that is told of every epoch."""
 
     def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
         self._console = console or err()

@@ -18,22 +18,13 @@ TARGET_NAMES = ("y", "target", "targets", "label", "labels", "class", "output", 
 
 @dataclass(frozen=True, eq=False)
 class RawColumns:
-    """A table whose columns are checked when they are asked for: what is not used need not be in order.
+    """A table whose columns are checked when they are asked for: what is not used need not be in order."""
 
-    Args:
-        where: The source, for people.
-        names: The columns' names.
-        n: The number of rows.
-        read: A column by its name: numbers or strings, shape ``(N,)``; raises `InputError` for missing values and for
-            what is neither, with row, line and column.
-        missing: How many of a column's entries are missing.
-    """
-
-    where: str
-    names: tuple[str, ...]
-    n: int
-    read: Callable[[str], np.ndarray]
-    missing: Callable[[str], int]
+    where: str  # the source, for people
+    names: tuple[str, ...]  # the columns' names
+    n: int  # the number of rows
+    read: Callable[[str], np.ndarray]  # A column by its name: numbers or strings, shape ``(N,)``
+    missing: Callable[[str], int]  # how many of a column's entries are missing
 
     def training(self, target: Choice, split: int | None) -> Source:
         """All columns, of which one or more are the target."""

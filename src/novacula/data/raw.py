@@ -15,25 +15,15 @@ Choice = str | int | Sequence[str] | None
 
 @dataclass(frozen=True)
 class Like:
-    """What new inputs must be like.
+    """What new inputs must be like."""
 
-    Args:
-        shape: The shape of one input.
-        task: What the labels are.
-        classes: The classes' names; empty where they are numbers.
-        columns: Names of a table's columns, indicator columns included.
-        targets: Names of the target's columns, or of the labels' array.
-        tokens: Whether inputs are whole-number ids.
-        dtype: The floating dtype wanted.
-    """
-
-    shape: tuple[int, ...]
-    task: Task
-    classes: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
-    targets: tuple[str, ...] = ()
-    tokens: bool = False
-    dtype: torch.dtype | None = None
+    shape: tuple[int, ...]  # the shape of one input
+    task: Task  # what the labels are
+    classes: tuple[str, ...] = ()  # the classes' names; empty where they are numbers
+    columns: tuple[str, ...] = ()  # names of a table's columns, indicator columns included
+    targets: tuple[str, ...] = ()  # names of the target's columns, or of the labels' array
+    tokens: bool = False  # whether inputs are whole-number ids
+    dtype: torch.dtype | None = None  # the floating dtype wanted
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,42 +36,25 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What a file or folder holds.
+    """What a file or folder holds."""
 
-    Args:
-        train: The training rows, or all rows.
-        test: The test rows, or None.
-        classes: Names of the classes, where the file has them.
-        columns: Names of the inputs' columns, where it has them.
-        targets: Names of the target's columns, where it has them.
-    """
-
-    train: Table
-    test: Table | None = None
-    classes: tuple[str, ...] | None = None
-    columns: tuple[str, ...] | None = None
-    targets: tuple[str, ...] = ()
+    train: Table  # the training rows, or all rows
+    test: Table | None = None  # the test rows, or None
+    classes: tuple[str, ...] | None = None  # names of the classes, where the file has them
+    columns: tuple[str, ...] | None = None  # names of the inputs' columns, where it has them
+    targets: tuple[str, ...] = ()  # names of the target's columns, where it has them
 
 
 @dataclass(frozen=True, eq=False)
 class New:
-    """Inputs to predict as they were read, not yet checked.
+    """Inputs to predict as they were read, not yet checked."""
 
-    Args:
-        x: The inputs.
-        y: Their labels, or None.
-        groups: The group of each, or None.
-        columns: Names of the columns of a table, where the file has them.
-        note: What a reader must know about which rows these are; empty for nothing.
-        names: A name for each row, where the source has them (files of images).
-    """
-
-    x: Any
-    y: Any = None
-    groups: list[Any] | None = None
-    columns: tuple[str, ...] = ()
-    note: str = ""
-    names: tuple[str, ...] = ()
+    x: Any  # the inputs
+    y: Any = None  # their labels, or None
+    groups: list[Any] | None = None  # the group of each, or None
+    columns: tuple[str, ...] = ()  # names of the columns of a table, where the file has them
+    note: str = ""  # what a reader must know about which rows these are; empty for nothing
+    names: tuple[str, ...] = ()  # A name for each row, where the source has them (files of images)
 
 
 class Raw(Protocol):

@@ -31,17 +31,11 @@ _SIGMAS = 2.0
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean with its error.
+    """A mean with its error."""
 
-    Args:
-        value: The mean.
-        stderr: Its standard error; NaN where there is one example.
-        freedom: The degrees of freedom of ``stderr``.
-    """
-
-    value: float
-    stderr: float
-    freedom: float
+    value: float  # the mean
+    stderr: float  # its standard error; NaN where there is one example
+    freedom: float  # the degrees of freedom of ``stderr``
 
     @property
     def margin(self) -> float:

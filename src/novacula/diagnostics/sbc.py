@@ -24,22 +24,13 @@ _LEAST = 5.0  # expected ranks in a bin for the chi-squared approximation
 
 @dataclass(frozen=True, eq=False)
 class Uniformity:
-    """Ranks, and how far from uniform they are.
+    """Ranks, and how far from uniform they are; ranks ``(R, Q)``, p_value ``(Q,)``, bias ``(Q,)``, spread ``(Q,)``."""
 
-    Args:
-        ranks: Ranks of R runs for Q quantities, shape ``(R, Q)``, from 0 to L.
-        draws: L.
-        p_value: Probability of a chi-squared statistic as large or larger under uniformity, shape ``(Q,)``.
-        bias: Mean of ``(rank + ½)/(L + 1) − ½`` over its standard error, shape ``(Q,)``; above 0 where the draws lie
-            below the truth.
-        spread: Variance of the ranks over that of a uniform one, shape ``(Q,)``; above 1 where draws are too narrow.
-    """
-
-    ranks: Tensor
-    draws: int
-    p_value: Tensor
-    bias: Tensor
-    spread: Tensor
+    ranks: Tensor  # ranks of R runs for Q quantities, shape ``(R, Q)``, from 0 to L
+    draws: int  # L
+    p_value: Tensor  # probability of a chi-squared statistic as large or larger under uniformity, shape ``(Q,)``
+    bias: Tensor  # mean of ``(rank + ½)/(L + 1) − ½`` over its standard error, shape ``(Q,)``
+    spread: Tensor  # variance of the ranks over that of a uniform one, shape ``(Q,)``
 
     @property
     def passed(self) -> bool:

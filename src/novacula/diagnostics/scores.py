@@ -37,19 +37,12 @@ def wilson(successes: np.ndarray | float, trials: np.ndarray | float) -> tuple[n
 
 @dataclass(frozen=True, eq=False)
 class Bins:
-    """Predicted and observed frequencies in bins of the prediction.
+    """Predicted and observed frequencies in bins of the prediction."""
 
-    Args:
-        counts: Predictions in each bin.
-        predicted: Their mean; NaN in empty bins.
-        hits: How many of them came true.
-        edges: The bins' edges, one more than bins.
-    """
-
-    counts: np.ndarray
-    predicted: np.ndarray
-    hits: np.ndarray
-    edges: np.ndarray
+    counts: np.ndarray  # predictions in each bin
+    predicted: np.ndarray  # their mean; NaN in empty bins
+    hits: np.ndarray  # how many of them came true
+    edges: np.ndarray  # the bins' edges, one more than bins
 
     @property
     def observed(self) -> np.ndarray:
@@ -95,17 +88,11 @@ def central_levels(mean: np.ndarray, sd: np.ndarray, y: np.ndarray) -> np.ndarra
 
 @dataclass(frozen=True, eq=False)
 class RiskCoverage:
-    """How large the risk is when only the surest predictions are kept.
+    """How large the risk is when only the surest predictions are kept."""
 
-    Args:
-        coverage: The share that is kept, ``1/N, 2/N, …, 1``.
-        risk: The mean loss of what is kept.
-        ideal: The same, had the predictions been in order of their losses.
-    """
-
-    coverage: np.ndarray
-    risk: np.ndarray
-    ideal: np.ndarray
+    coverage: np.ndarray  # the share that is kept, ``1/N, 2/N, …, 1``
+    risk: np.ndarray  # the mean loss of what is kept
+    ideal: np.ndarray  # the same, had the predictions been in order of their losses
 
     @property
     def area(self) -> float:

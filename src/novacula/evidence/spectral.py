@@ -28,23 +28,14 @@ TOLERANCE = 1e-8
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """F, with everything it needs as numbers (of NumPy, as threads do not pay for a few thousand of them).
+    """F, with everything it needs as numbers (of NumPy, as threads do not pay for a few thousand of them)."""
 
-    Args:
-        spectra: Eigenvalues of each group, in units of the precisions at the start.
-        squares: ``q_g``, shape ``(G,)``.
-        residuals: R; None where the noise is not tuned.
-        outputs: N·D.
-        temperature: T.
-        learned: Which of the coordinates ``(a_1 … a_G, b)`` are free, shape ``(G + 1,)``.
-    """
-
-    spectra: tuple[Floats, ...]
-    squares: Floats
-    residuals: float | None
-    outputs: int
-    temperature: float
-    learned: NDArray[np.bool_]
+    spectra: tuple[Floats, ...]  # eigenvalues of each group, in units of the precisions at the start
+    squares: Floats  # ``q_g``, shape ``(G,)``
+    residuals: float | None  # R; None where the noise is not tuned
+    outputs: int  # N·D
+    temperature: float  # T
+    learned: NDArray[np.bool_]  # which of the coordinates ``(a_1 … a_G, b)`` are free, shape ``(G + 1,)``
 
     def value(self, x: Floats) -> float:
         """F; x ``(a_1 … a_G, b)``."""

@@ -29,17 +29,11 @@ Progress = Callable[[int, int, dict[str, float]], None]
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a run of the loop leaves.
+    """What a run of the loop leaves."""
 
-    Args:
-        state: The method's last state.
-        history: One dictionary an epoch: ``epoch``, ``step``, ``loss`` (mean over the epoch) and the method's metrics.
-        steps: Steps taken in all.
-    """
-
-    state: Any
+    state: Any  # the method's last state
     history: list[dict[str, float]]
-    steps: int
+    steps: int  # steps taken in all
 
 
 def run(

@@ -23,21 +23,13 @@ _LARGEST = 2**32  # bytes of recorded draws
 
 @dataclass(frozen=True, eq=False)
 class Recorder:
-    """Room for K draws of M chains, filled in place as the run goes on.
+    """Room for K draws of M chains, filled in place as the run goes on; flat ``(K, M, P)``, log_density ``(K, M)``."""
 
-    Args:
-        flat: Weights as vectors, shape ``(K, M, P)``.
-        log_density: Shape ``(K, M)``; NaN where the method does not know it.
-        count: How many are filled.
-        first: The step whose result is the first that may be recorded.
-        steps: Over how many steps from there the draws are spread, as evenly as whole steps allow.
-    """
-
-    flat: Tensor
-    log_density: Tensor
-    count: int
-    first: int
-    steps: int
+    flat: Tensor  # weights as vectors, shape ``(K, M, P)``
+    log_density: Tensor  # shape ``(K, M)``; NaN where the method does not know it
+    count: int  # how many are filled
+    first: int  # the step whose result is the first that may be recorded
+    steps: int  # over how many steps from there the draws are spread, as evenly as whole steps allow
 
     @classmethod
     def of(cls, start: Start, *, warmup: int, keep: int) -> Recorder:

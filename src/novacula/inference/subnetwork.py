@@ -54,15 +54,10 @@ from novacula.target.batch import Batch
 
 @dataclass(frozen=True, eq=False)
 class SubnetworkState:
-    """The method's states, one for each part (one for all members, or one for each).
+    """The method's states, one for each part (one for all members, or one for each)."""
 
-    Args:
-        inner: The states.
-        parts: The parts.
-    """
-
-    inner: tuple[Any, ...]
-    parts: tuple[Part, ...] = field(metadata={"checkpoint": False})
+    inner: tuple[Any, ...]  # the states
+    parts: tuple[Part, ...] = field(metadata={"checkpoint": False})  # the parts
 
 
 @dataclass(frozen=True)

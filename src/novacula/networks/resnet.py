@@ -19,13 +19,7 @@ _GROUPS = 8
 
 
 class ResidualBlock(nn.Module):
-    """``x ↦ s(x) + conv(gelu(norm(conv(gelu(norm(x))))))``, with s the identity or a 1×1 convolution.
-
-    Args:
-        channels: Channels in.
-        width: Channels out.
-        stride: Of the first convolution; 2 halves the image.
-    """
+    """``x ↦ s(x) + conv(gelu(norm(conv(gelu(norm(x))))))``, with s the identity or a 1×1 convolution."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()

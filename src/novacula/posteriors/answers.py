@@ -23,25 +23,15 @@ _MOST = 512
 
 @dataclass(frozen=True)
 class How:
-    """How outputs are asked for.
+    """How outputs are asked for."""
 
-    Args:
-        kind: The way of prediction, see `novacula.prediction.predict`.
-        copies: Transformed copies S of each input.
-        samples: Draws; None for as many as the posterior thinks right.
-        rule: How a linearised predictive is made; None for the likelihood's default.
-        average: Whether outputs are averaged over the copies, or later the probabilities.
-        seed: Seed of the transformations and draws.
-        chunk: Inputs at once; None for as many as fit.
-    """
-
-    kind: Kind
-    copies: int = 1
-    samples: int | None = None
-    rule: Rule | None = None
+    kind: Kind  # the way of prediction, see `novacula.prediction.predict`
+    copies: int = 1  # transformed copies S of each input
+    samples: int | None = None  # draws; None for as many as the posterior thinks right
+    rule: Rule | None = None  # how a linearised predictive is made; None for the likelihood's default
     average: Literal["outputs", "probabilities"] = "outputs"
-    seed: int = 0
-    chunk: int | None = None
+    seed: int = 0  # seed of the transformations and draws
+    chunk: int | None = None  # inputs at once; None for as many as fit
 
     def draws(self, size: int | None) -> int:
         """How many weights to draw of a posterior of so many points; None where there are any number."""

@@ -27,11 +27,7 @@ _CHANNELS = nn.Dropout1d | nn.Dropout2d | nn.Dropout3d
 
 
 class Masked(nn.Module):
-    """A dropout layer that multiplies by stored masks, one for each of its calls in a forward pass.
-
-    Args:
-        calls: How many.
-    """
+    """A dropout layer that multiplies by stored masks, one for each of its calls in a forward pass."""
 
     def __init__(self, calls: int) -> None:
         super().__init__()
@@ -60,34 +56,21 @@ def mask_name(call: int) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """A mask of the network.
+    """A mask of the network."""
 
-    Args:
-        layer: The layer's name.
-        name: The buffer's name.
-        p: The share that is dropped.
-        shape: The mask's shape, of one example's rows.
-    """
-
-    layer: str
-    name: str
-    p: float
-    shape: tuple[int, ...]
+    layer: str  # the layer's name
+    name: str  # the buffer's name
+    p: float  # the share that is dropped
+    shape: tuple[int, ...]  # the mask's shape, of one example's rows
 
 
 @dataclass(frozen=True, eq=False)
 class Masks:
-    """A target whose network takes masks, and what they are like.
+    """A target whose network takes masks, and what they are like."""
 
-    Args:
-        target: The target.
-        places: The masks.
-        missed: Reservations: dropout that no mask replaces.
-    """
-
-    target: Target
-    places: tuple[Place, ...]
-    missed: tuple[str, ...] = ()
+    target: Target  # the target
+    places: tuple[Place, ...]  # the masks
+    missed: tuple[str, ...] = ()  # reservations: dropout that no mask replaces
 
     def draw(self, n: int, like: Tensor, rng: torch.Generator) -> Params:
         """Draw masks: 0 with probability p, else ``1/(1 − p)``, ``(n, *shape)``."""

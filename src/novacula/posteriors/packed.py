@@ -13,17 +13,11 @@ from novacula.target import Density, Target
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """A posterior as tensors.
+    """A posterior as tensors."""
 
-    Args:
-        kind: Its kind, by which `novacula.posteriors.unpack` finds what makes it again.
-        weights: Weights, or draws of them, by parameter.
-        others: Other tensors.
-    """
-
-    kind: str
-    weights: Params
-    others: dict[str, Tensor] = field(default_factory=dict)
+    kind: str  # its kind, by which `novacula.posteriors.unpack` finds what makes it again
+    weights: Params  # weights, or draws of them, by parameter
+    others: dict[str, Tensor] = field(default_factory=dict)  # other tensors
 
     def tensors(self, place: int) -> dict[str, Tensor]:
         """As a file has them: ``<place>/<kind>/<parameter>`` and ``<place>/<name>``."""

@@ -46,19 +46,12 @@ def check_which(which: Which) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The random part of a network.
+    """The random part of a network."""
 
-    Args:
-        whole: The whole network's target.
-        target: The target of the chosen weights.
-        fixed: All weights of the network, among them the fixed ones.
-        index: Where the chosen single weights are in each flattened tensor; None where whole tensors are chosen.
-    """
-
-    whole: Target
-    target: Target
-    fixed: Params
-    index: Params | None
+    whole: Target  # the whole network's target
+    target: Target  # the target of the chosen weights
+    fixed: Params  # all weights of the network, among them the fixed ones
+    index: Params | None  # where the chosen single weights are in each flattened tensor
 
     def merge(self, chosen: Params) -> Params:
         """All weights: chosen ``(n, *shape)`` to ``(n, *shape)``."""

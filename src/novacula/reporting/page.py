@@ -27,21 +27,13 @@ from novacula.reporting.words.numbers import MISSING, count, duration, number, s
 
 @dataclass(frozen=True)
 class ExtentView:
-    """A learned extent as the page shows it.
+    """A learned extent as the page shows it."""
 
-    Args:
-        label: Its name.
-        text: Its value in words.
-        spread: How much it moved in the last third of the epochs it was learned in; empty where not known.
-        needed: Whether it is more than the jitter of learning.
-        svg: Its drawing.
-    """
-
-    label: str
-    text: str
-    spread: str
-    needed: bool
-    svg: Markup
+    label: str  # its name
+    text: str  # its value in words
+    spread: str  # how much it moved in the last third of the epochs it was learned in; empty where not known
+    needed: bool  # whether it is more than the jitter of learning
+    svg: Markup  # its drawing
 
 
 def report(folder: str | Path) -> Path:

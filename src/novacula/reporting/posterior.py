@@ -16,21 +16,13 @@ from novacula.reporting.words.numbers import count, duration
 
 @dataclass(frozen=True)
 class View:
-    """The posterior as the page shows it.
+    """The posterior as the page shows it."""
 
-    Args:
-        sentences: What predictions average over, and how it came about.
-        judgement: What the diagnostics say, in words; empty where there are none.
-        rows: The table of diagnostics.
-        settings: The method's settings, as pairs of name and value.
-        warnings: What the method warns of.
-    """
-
-    sentences: str
-    judgement: str
-    rows: list[Row]
-    settings: list[tuple[str, str]]
-    warnings: list[str]
+    sentences: str  # what predictions average over, and how it came about
+    judgement: str  # what the diagnostics say, in words; empty where there are none
+    rows: list[Row]  # the table of diagnostics
+    settings: list[tuple[str, str]]  # the method's settings, as pairs of name and value
+    warnings: list[str]  # what the method warns of
 
     @property
     def bad(self) -> bool:

@@ -26,19 +26,12 @@ FROZEN = 1e-3
 
 @dataclass(frozen=True)
 class Verdict:
-    """The report's opening.
+    """The report's opening."""
 
-    Args:
-        learned: What was learned, one or two sentences.
-        result: How well the model predicts, where a test set was given.
-        sure: How sure that is.
-        assumes: What it assumes, one entry each.
-    """
-
-    learned: str
-    result: str
-    sure: str
-    assumes: tuple[str, ...]
+    learned: str  # what was learned, one or two sentences
+    result: str  # how well the model predicts, where a test set was given
+    sure: str  # how sure that is
+    assumes: tuple[str, ...]  # what it assumes, one entry each
 
 
 def verdict(

@@ -16,23 +16,14 @@ PANELS = ("", "Data", "Model", "Training", "Posterior", "Output")
 
 @dataclass(frozen=True)
 class Flag:
-    """What is known about an option besides its field's name, type and default.
+    """What is known about an option besides its field's name, type and default."""
 
-    Args:
-        help: Its help.
-        panel: The panel of the help that shows it, among `PANELS`.
-        metavar: What stands for its value.
-        shown: What the help gives as the default, where that is left to the data or the method.
-        fixed: Whether a resumed run must have it as the run that began.
-        anchor: The same value as seen from any folder, for paths.
-    """
-
-    help: str
-    panel: str = ""
-    metavar: str | None = None
-    shown: str | None = None
-    fixed: bool = True
-    anchor: Callable[[Any], Any] | None = None
+    help: str  # its help
+    panel: str = ""  # the panel of the help that shows it, among `PANELS`
+    metavar: str | None = None  # what stands for its value
+    shown: str | None = None  # what the help gives as the default, where that is left to the data or the method
+    fixed: bool = True  # whether a resumed run must have it as the run that began
+    anchor: Callable[[Any], Any] | None = None  # the same value as seen from any folder, for paths
 
 
 @dataclass(frozen=True)

@@ -21,25 +21,15 @@ from novacula.target import Target
 
 @dataclass(frozen=True, eq=False)
 class Inferred:
-    """A posterior at what was learned.
+    """A posterior at what was learned."""
 
-    Args:
-        posterior: The posterior.
-        method: What inferred it.
-        name: The method's name on the command line; empty for one that was passed as an object.
-        steps: Steps of each chain, at the most.
-        chains: Chains.
-        batch_size: Examples a step, for methods that take minibatches.
-        seconds: How long it took.
-    """
-
-    posterior: Posterior
-    method: Method
-    name: str
-    steps: int
-    chains: int
-    batch_size: int
-    seconds: float
+    posterior: Posterior  # the posterior
+    method: Method  # what inferred it
+    name: str  # the method's name on the command line; empty for one that was passed as an object
+    steps: int  # steps of each chain, at the most
+    chains: int  # chains
+    batch_size: int  # examples a step, for methods that take minibatches
+    seconds: float  # how long it took
 
 
 def inferred(

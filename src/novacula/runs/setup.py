@@ -34,21 +34,13 @@ _TEST_FRACTION = 0.2
 
 @dataclass(frozen=True, eq=False)
 class Assembled:
-    """What a run starts from.
+    """What a run starts from."""
 
-    Args:
-        target: The model to begin with.
-        train: Training data, in standard units.
-        test: Test data in the same units, or None. Both remember the way back to the data's own units.
-        rows: The number of each test row in its source (in the source's test part, where it has one).
-        targets: Names of the target's columns, where they are known.
-    """
-
-    target: Target
-    train: Data
-    test: Data | None
+    target: Target  # the model to begin with
+    train: Data  # training data, in standard units
+    test: Data | None  # test data in the same units, or None. Both remember the way back to the data's own units
     rows: Tensor | None = None
-    targets: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()  # names of the target's columns, where they are known
 
 
 def assemble(setup: Setup) -> Assembled:

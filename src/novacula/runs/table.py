@@ -39,27 +39,16 @@ _POINT_LOSSES = ("squared", "absolute", "pinball")
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What is to be predicted: inputs in the units of training, labels in their own.
+    """What is to be predicted: inputs in the units of training, labels in their own; x ``(N, …)``."""
 
-    Args:
-        x: Inputs, shape ``(N, …)``.
-        y: Labels, or None.
-        name: Where they are from.
-        numbers: The number of each row there.
-        names: A name for each row, where the source has them.
-        groups: The group of each row, where groups were asked for.
-        notes: What a reader must know about which rows these are.
-        own: Whether they are the run's own test examples.
-    """
-
-    x: Tensor
-    y: Tensor | None
-    name: str
-    numbers: Tensor
-    names: tuple[str, ...] = ()
-    groups: tuple[str, ...] | None = None
-    notes: tuple[str, ...] = ()
-    own: bool = False
+    x: Tensor  # inputs, shape ``(N, …)``
+    y: Tensor | None  # labels, or None
+    name: str  # where they are from
+    numbers: Tensor  # the number of each row there
+    names: tuple[str, ...] = ()  # A name for each row, where the source has them
+    groups: tuple[str, ...] | None = None  # the group of each row, where groups were asked for
+    notes: tuple[str, ...] = ()  # what a reader must know about which rows these are
+    own: bool = False  # whether they are the run's own test examples
 
     @property
     def n(self) -> int:
@@ -69,25 +58,14 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Predictions, column by column.
+    """Predictions, column by column."""
 
-    Args:
-        columns: One list of N entries a column; conformal sets are lists of labels.
-        scores: Metrics against the labels, where these are known.
-        decisions: ``mean_expected`` cost, ``abstained`` (a share), and what the decisions ``incurred`` where the labels
-            are known; of several targets ``mean_expected_<target>`` and so on.
-        conformal: ``level``, ``calibration`` (examples), mean ``size`` or ``width`` (of several targets
-            ``width_<target>``), and ``coverage`` where the labels are known.
-        notes: Which rows these are, where that is not plain.
-        warnings: Reservations a reader must know.
-    """
-
-    columns: dict[str, list[Any]]
-    scores: dict[str, float] | None
+    columns: dict[str, list[Any]]  # one list of N entries a column; conformal sets are lists of labels
+    scores: dict[str, float] | None  # metrics against the labels, where these are known
     decisions: dict[str, float] | None
     conformal: dict[str, float] | None
-    notes: tuple[str, ...]
-    warnings: tuple[str, ...]
+    notes: tuple[str, ...]  # which rows these are, where that is not plain
+    warnings: tuple[str, ...]  # reservations a reader must know
 
     @property
     def n(self) -> int:

@@ -30,25 +30,15 @@ from novacula.target import Target
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One model of a comparison.
+    """One model of a comparison."""
 
-    Args:
-        name: Its name.
-        weights: P.
-        evidence: The log evidence of all the data, at the learned hyperparameters.
-        conditional: The conditional log marginal likelihood, at the same hyperparameters.
-        params: The trained weights.
-        target: The learned target.
-        seconds: For ``train``, ``evidence`` and ``conditional``.
-    """
-
-    name: str
-    weights: int
-    evidence: Estimate
-    conditional: Estimate
-    params: Params
-    target: Target
-    seconds: dict[str, float]
+    name: str  # its name
+    weights: int  # P
+    evidence: Estimate  # the log evidence of all the data, at the learned hyperparameters
+    conditional: Estimate  # the conditional log marginal likelihood, at the same hyperparameters
+    params: Params  # the trained weights
+    target: Target  # the learned target
+    seconds: dict[str, float]  # for ``train``, ``evidence`` and ``conditional``
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,27 +46,16 @@ def flat_density(
 
 @dataclass(frozen=True, eq=False)
 class FlatDensity:
-    """``q (M, P) → log p(q) (M,), ∇ log p(q) (M, P)``.
+    """``q (M, P) → log p(q) (M,), ∇ log p(q) (M, P)``; gaussian ``(P,)``."""
 
-    Args:
-        target: The target.
-        like: One point, which gives names, shapes and order.
-        parts: The data in parts, inputs with their copies.
-        total: N.
-        gaussian: Where the prior is Gaussian around zero: its log-density there, and λ of every weight, shape ``(P,)``.
-        gradients: How often it will be called, about.
-        functions: Recordings, or the function itself, by the shapes that they are for; filled as needed.
-        sizes: How many rows to take at once, by the number of rows; filled as needed.
-    """
-
-    target: Density
-    like: Params
-    parts: tuple[tuple[Tensor, Tensor], ...]
-    total: int
+    target: Density  # the target
+    like: Params  # one point, which gives names, shapes and order
+    parts: tuple[tuple[Tensor, Tensor], ...]  # the data in parts, inputs with their copies
+    total: int  # N
     gaussian: tuple[Tensor, Tensor] | None = None
-    gradients: int = 0
+    gradients: int = 0  # how often it will be called, about
     functions: dict[tuple[object, ...], Function] = field(default_factory=dict)
-    sizes: dict[int, int] = field(default_factory=dict)
+    sizes: dict[int, int] = field(default_factory=dict)  # how many rows to take at once, by the number of rows
 
     def __call__(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate all rows; q ``(M, P)``."""

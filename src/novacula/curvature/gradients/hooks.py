@@ -19,19 +19,12 @@ from novacula.curvature.gradients.sites import Layer, Site
 
 @dataclass(frozen=True, eq=False)
 class Captured:
-    """One recorded forward pass.
+    """One recorded forward pass."""
 
-    Args:
-        outputs: Averaged outputs ``f̄ (B, C)``, with their graph.
-        sites: The calls of covered weights and biases, in the order of the calls.
-        covered: The parameters that `per_example_gradients` returns.
-        params: The weights.
-    """
-
-    outputs: Tensor
-    sites: tuple[Site, ...]
-    covered: tuple[str, ...]
-    params: Params
+    outputs: Tensor  # averaged outputs ``f̄ (B, C)``, with their graph
+    sites: tuple[Site, ...]  # the calls of covered weights and biases, in the order of the calls
+    covered: tuple[str, ...]  # the parameters that `per_example_gradients` returns
+    params: Params  # the weights
 
 
 def record(

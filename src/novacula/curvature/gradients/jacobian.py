@@ -33,27 +33,16 @@ BUDGET = 2**28
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """How the rows of a problem are computed.
+    """How the rows of a problem are computed."""
 
-    Args:
-        problem: The problem.
-        names: The parameters to differentiate in.
-        coverage: Which of them the hooks cover.
-        outputs: C.
-        columns: K, the columns of the factor.
-        leaves: The parameters again, as leaves of graphs that need them; always the same ones.
-        chunk: The size of the chunks of examples, in a list of one so that it can shrink when memory runs out.
-        batched: Whether products take several vectors at once (see `products`).
-    """
-
-    problem: Problem
-    names: tuple[str, ...]
-    coverage: Coverage
-    outputs: int
-    columns: int
-    leaves: Params
-    chunk: list[int]
-    batched: bool = False
+    problem: Problem  # the problem
+    names: tuple[str, ...]  # the parameters to differentiate in
+    coverage: Coverage  # which of them the hooks cover
+    outputs: int  # C
+    columns: int  # K, the columns of the factor
+    leaves: Params  # the parameters again, as leaves of graphs that need them; always the same ones
+    chunk: list[int]  # the size of the chunks of examples, in a list of one so that it can shrink when memory runs out
+    batched: bool = False  # whether products take several vectors at once (see `products`)
 
     @property
     def weights(self) -> int:

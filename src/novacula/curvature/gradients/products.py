@@ -29,20 +29,12 @@ SMALL = 2**16
 
 @dataclass(frozen=True, eq=False)
 class Linearised:
-    """The network around a point, on one batch.
+    """The network around a point, on one batch."""
 
-    Args:
-        plan: Gives network and weights.
-        outputs: ``f̄ (B, C)`` with a graph to the plan's leaves, and to whatever the inputs depend on if they were
-            kept.
-        dummy: A cotangent q of the outputs, zero.
-        pulled: ``Jᵀq`` as a function of it.
-    """
-
-    plan: Plan
+    plan: Plan  # gives network and weights
     outputs: Tensor
-    dummy: Tensor
-    pulled: tuple[Tensor, ...]
+    dummy: Tensor  # A cotangent q of the outputs, zero
+    pulled: tuple[Tensor, ...]  # ``Jᵀq`` as a function of it
 
     def pull(self, cotangents: Sequence[Tensor], *, create_graph: bool = False) -> Tensor:
         """``Jᵀ q`` for several q: cotangents ``(B, C)`` to ``(n, P)``."""

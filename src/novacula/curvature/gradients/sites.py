@@ -33,29 +33,17 @@ Layer: TypeAlias = Product | Scale
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """One call of one layer, with the tensors that went in and came out.
+    """One call of one layer, with the tensors that went in and came out."""
 
-    Args:
-        layer: The layer's name in the network.
-        weight: The weight's name among the parameters (its first name where it is tied); None where it is no parameter.
-        bias: The same for the bias.
-        module: The layer.
-        buffers: The layer's buffers during the call.
-        input: What the layer was given.
-        output: What it returned; a node of the graph that leads to the network's outputs.
-        examples: B, the number of examples.
-        copies: S, the number of transformed copies of each.
-    """
-
-    layer: str
-    weight: str | None
-    bias: str | None
-    module: Layer
-    buffers: Params
-    input: Tensor
-    output: Tensor
-    examples: int
-    copies: int
+    layer: str  # the layer's name in the network
+    weight: str | None  # the weight's name among the parameters (its first name where it is tied)
+    bias: str | None  # the same for the bias
+    module: Layer  # the layer
+    buffers: Params  # the layer's buffers during the call
+    input: Tensor  # what the layer was given
+    output: Tensor  # what it returned; a node of the graph that leads to the network's outputs
+    examples: int  # B, the number of examples
+    copies: int  # S, the number of transformed copies of each
 
     @property
     def product(self) -> bool:

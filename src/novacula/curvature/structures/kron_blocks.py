@@ -23,17 +23,11 @@ from novacula.core.errors import NovaculaWarning
 
 @dataclass(frozen=True, eq=False)
 class Product:
-    """A weight's block ``⊕_g outputs_g ⊗ inputs_g``; one group, but for grouped convolutions.
+    """A weight's block ``⊕_g outputs_g ⊗ inputs_g``; one group, but for grouped convolutions."""
 
-    Args:
-        inputs: ``A (G, I, I)``.
-        outputs: ``B (G, O, O)``.
-        shape: The weight's shape, ``G · O`` rows and ``I`` columns as a matrix.
-    """
-
-    inputs: Tensor
-    outputs: Tensor
-    shape: torch.Size
+    inputs: Tensor  # ``A (G, I, I)``
+    outputs: Tensor  # ``B (G, O, O)``
+    shape: torch.Size  # the weight's shape, ``G · O`` rows and ``I`` columns as a matrix
 
     @cached_property
     def basis(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -63,15 +57,10 @@ class Product:
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """The exact block of a small parameter.
+    """The exact block of a small parameter; matrix ``(P, P)``."""
 
-    Args:
-        matrix: Shape ``(P, P)``.
-        shape: The parameter's shape.
-    """
-
-    matrix: Tensor
-    shape: torch.Size
+    matrix: Tensor  # shape ``(P, P)``
+    shape: torch.Size  # the parameter's shape
 
     @cached_property
     def basis(self) -> tuple[Tensor, Tensor]:
@@ -102,13 +91,9 @@ class Dense:
 
 @dataclass(frozen=True, eq=False)
 class Diagonal:
-    """The exact diagonal of a large parameter's block.
+    """The exact diagonal of a large parameter's block."""
 
-    Args:
-        entries: Shaped like the parameter.
-    """
-
-    entries: Tensor
+    entries: Tensor  # shaped like the parameter
 
     @property
     def eigenvalues(self) -> Tensor:

@@ -31,17 +31,11 @@ are; products are fastest while they fit in a cache."""
 
 @dataclass(frozen=True, eq=False)
 class Rotated:
-    """One block's covariance ``⊕_g (V ⊗ U) diag(variances) (V ⊗ U)ᵀ``.
+    """One block's covariance ``⊕_g (V ⊗ U) diag(variances) (V ⊗ U)ᵀ``."""
 
-    Args:
-        left: V, shape ``(G, O, O)``.
-        right: U, shape ``(G, I, I)``.
-        variances: Shape ``(G, O, I)``.
-    """
-
-    left: Tensor
-    right: Tensor
-    variances: Tensor
+    left: Tensor  # V, shape ``(G, O, O)``
+    right: Tensor  # U, shape ``(G, I, I)``
+    variances: Tensor  # shape ``(G, O, I)``
 
     def apply(self, v: Tensor, *, root: bool = False) -> Tensor:
         """Multiply by the covariance, or map standard normal numbers to samples, ``(n, *shape)``."""
@@ -52,13 +46,9 @@ class Rotated:
 
 @dataclass(frozen=True, eq=False)
 class Rooted:
-    """One block's covariance ``root · rootᵀ``.
+    """One block's covariance ``root · rootᵀ``; root ``(P, P)``."""
 
-    Args:
-        root: Shape ``(P, P)``.
-    """
-
-    root: Tensor
+    root: Tensor  # shape ``(P, P)``
 
     def apply(self, v: Tensor, *, root: bool = False) -> Tensor:
         """Multiply by the covariance, or map standard normal numbers to samples, ``(n, *shape)``."""
@@ -73,13 +63,9 @@ class Rooted:
 
 @dataclass(frozen=True, eq=False)
 class Independent:
-    """A diagonal covariance.
+    """A diagonal covariance."""
 
-    Args:
-        variances: Shaped like the parameter.
-    """
-
-    variances: Tensor
+    variances: Tensor  # shaped like the parameter
 
     def apply(self, v: Tensor, *, root: bool = False) -> Tensor:
         """Multiply by the covariance, or map standard normal numbers to samples, ``(n, *shape)``."""
@@ -95,19 +81,12 @@ BlockCovariance: TypeAlias = Rotated | Rooted | Independent
 
 @dataclass(frozen=True, eq=False)
 class KronCovariance:
-    """A Gaussian's covariance with independent blocks; made by `Kron.covariance`.
+    """A Gaussian's covariance with independent blocks; made by `Kron.covariance`."""
 
-    Args:
-        coverage: What `cover` found out about the network.
-        params: The point ``w``.
-        blocks: One covariance for each parameter.
-        products: The parameters with Kronecker products.
-    """
-
-    coverage: Coverage
-    params: Params
-    blocks: Mapping[str, BlockCovariance]
-    products: frozenset[str]
+    coverage: Coverage  # what `cover` found out about the network
+    params: Params  # the point ``w``
+    blocks: Mapping[str, BlockCovariance]  # one covariance for each parameter
+    products: frozenset[str]  # the parameters with Kronecker products
 
     @classmethod
     def build(

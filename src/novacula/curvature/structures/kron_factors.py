@@ -21,23 +21,14 @@ Kind: TypeAlias = Literal["product", "exact", "diagonal"]
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What to accumulate for each parameter.
+    """What to accumulate for each parameter; factors ``(G, O, I)``."""
 
-    Args:
-        problem: The problem.
-        coverage: What `cover` found out.
-        kinds: The kind of every parameter's block.
-        factors: For products, ``(G, O, I)``.
-        biases: The biases of linear and convolution layers.
-        sharing: How positions are treated.
-    """
-
-    problem: Problem
-    coverage: Coverage
-    kinds: Mapping[str, Kind]
-    factors: Mapping[str, tuple[int, int, int]]
-    biases: frozenset[str]
-    sharing: Sharing
+    problem: Problem  # the problem
+    coverage: Coverage  # what `cover` found out
+    kinds: Mapping[str, Kind]  # the kind of every parameter's block
+    factors: Mapping[str, tuple[int, int, int]]  # for products, ``(G, O, I)``
+    biases: frozenset[str]  # the biases of linear and convolution layers
+    sharing: Sharing  # how positions are treated
 
     def factors_of_batch(self, xs: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         """One batch's share of all factors; a pure function, whose results are to be summed over batches."""

@@ -28,19 +28,12 @@ from novacula.curvature.structures.exact import Exact, ExactCovariance, assemble
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """The last layer of a network.
+    """The last layer of a network."""
 
-    Args:
-        made: The plan for its parameters.
-        layer: Its name in the network.
-        weight: The weight's name among the parameters; None where it is frozen.
-        bias: The same for the bias; None where there is none.
-    """
-
-    made: Plan
-    layer: str
-    weight: str | None
-    bias: str | None
+    made: Plan  # the plan for its parameters
+    layer: str  # its name in the network
+    weight: str | None  # the weight's name among the parameters; None where it is frozen
+    bias: str | None  # the same for the bias; None where there is none
 
     def run(self, xs: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate the network: xs ``(B, S, …)`` to ``(B, D)``."""

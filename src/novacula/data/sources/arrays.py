@@ -27,28 +27,16 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class RawArrays:
-    """Arrays that are read when they are asked for.
+    """Arrays that are read when they are asked for."""
 
-    Args:
-        where: The source, for people.
-        read: An array by its name.
-        part: A part by its name, or None.
-        absent: What to say where there are no inputs at all.
-        unlabelled: What to say where a part has no labels of the wanted name.
-        names: Names of an archive's arrays; empty where none can be asked for by name.
-        classes: Names of the classes, where the source has them.
-        columns: Names of the inputs' columns, where it has them.
-        table: The same inputs as columns, where they are a matrix in which one column may be the target.
-    """
-
-    where: str
-    read: Callable[[str], np.ndarray]
-    part: Callable[[str], Part | None]
-    absent: InputError
-    unlabelled: Callable[[Part, str | None], InputError]
-    names: tuple[str, ...] = ()
-    classes: tuple[str, ...] | None = None
-    columns: tuple[str, ...] | None = None
+    where: str  # the source, for people
+    read: Callable[[str], np.ndarray]  # an array by its name
+    part: Callable[[str], Part | None]  # A part by its name, or None
+    absent: InputError  # what to say where there are no inputs at all
+    unlabelled: Callable[[Part, str | None], InputError]  # what to say where a part has no labels of the wanted name
+    names: tuple[str, ...] = ()  # names of an archive's arrays; empty where none can be asked for by name
+    classes: tuple[str, ...] | None = None  # names of the classes, where the source has them
+    columns: tuple[str, ...] | None = None  # names of the inputs' columns, where it has them
     table: RawColumns | None = None
 
     def training(self, target: Choice, split: int | None) -> Source:

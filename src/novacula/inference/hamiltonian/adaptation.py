@@ -35,17 +35,11 @@ _BUFFER = 200  # most draws of a window and chain that are kept to find directio
 
 @dataclass(frozen=True)
 class Schedule:
-    """The parts of a warm-up.
+    """The parts of a warm-up."""
 
-    Args:
-        warmup: Its steps.
-        start: The step with which the first window begins.
-        ends: The steps before which each window ends; the next begins there.
-    """
-
-    warmup: int
-    start: int
-    ends: tuple[int, ...]
+    warmup: int  # its steps
+    start: int  # the step with which the first window begins
+    ends: tuple[int, ...]  # the steps before which each window ends; the next begins there
 
     @classmethod
     def of(cls, warmup: int) -> Schedule:
@@ -92,21 +86,13 @@ class Schedule:
 
 @dataclass(frozen=True, eq=False)
 class DualAveraging:
-    """Step sizes of M chains on their way to a wanted acceptance.
+    """Step sizes of M chains on their way to a wanted acceptance; log_step ``(M,)``."""
 
-    Args:
-        log_step: The logarithms of the step sizes to use now, shape ``(M,)``, float64 as all here.
-        log_average: Their weighted average so far: what to use in the end.
-        error: The running average of (wanted − met) acceptance.
-        centre: The values towards which log step sizes are drawn.
-        count: Updates so far.
-    """
-
-    log_step: Tensor
-    log_average: Tensor
-    error: Tensor
-    centre: Tensor
-    count: int
+    log_step: Tensor  # the logarithms of the step sizes to use now, shape ``(M,)``, float64 as all here
+    log_average: Tensor  # their weighted average so far: what to use in the end
+    error: Tensor  # the running average of (wanted − met) acceptance
+    centre: Tensor  # the values towards which log step sizes are drawn
+    count: int  # updates so far
 
     @classmethod
     def of(cls, step_size: Tensor) -> DualAveraging:
@@ -125,44 +111,26 @@ class DualAveraging:
 
 @dataclass(frozen=True, eq=False)
 class Adaptation:
-    """What warm-up has learned so far.
+    """What warm-up has learned so far; step_size ``(M,)``, mean ``(M, P)``, squares ``(P,)``, window ``(M, K, P)``."""
 
-    Args:
-        step_size: The step sizes to use now, shape ``(M,)``.
-        mass: The mass to use now.
-        averaging: How the step sizes are on their way.
-        count: Draws of each chain in the present window.
-        mean: Their mean, shape ``(M, P)``.
-        squares: The sum of their squared distances to their chain's mean, over draws and chains; shape ``(P,)``.
-        window: Room for the draws themselves, shape ``(M, K, P)``; K is 0 where they are not needed.
-    """
-
-    step_size: Tensor
-    mass: Mass
-    averaging: DualAveraging
-    count: int
-    mean: Tensor
-    squares: Tensor
-    window: Tensor
+    step_size: Tensor  # the step sizes to use now, shape ``(M,)``
+    mass: Mass  # the mass to use now
+    averaging: DualAveraging  # how the step sizes are on their way
+    count: int  # draws of each chain in the present window
+    mean: Tensor  # their mean, shape ``(M, P)``
+    squares: Tensor  # the sum of their squared distances to their chain's mean, over draws and chains; shape ``(P,)``
+    window: Tensor  # room for the draws themselves, shape ``(M, K, P)``; K is 0 where they are not needed
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """How to warm up.
+    """How to warm up."""
 
-    Args:
-        schedule: When.
-        mass: What kind of mass to learn.
-        rank: How many directions a low-rank mass may have.
-        target_accept: The acceptance wanted.
-        step_size: A step size to keep to; None to adapt it.
-    """
-
-    schedule: Schedule
-    mass: MassKind
-    rank: int
-    target_accept: float
-    step_size: float | None = None
+    schedule: Schedule  # when
+    mass: MassKind  # what kind of mass to learn
+    rank: int  # how many directions a low-rank mass may have
+    target_accept: float  # the acceptance wanted
+    step_size: float | None = None  # A step size to keep to; None to adapt it
 
     def begin(self, potential: Potential, place: Place, rng: torch.Generator) -> Adaptation:
         """The first state."""

@@ -35,23 +35,14 @@ _LOW = 0.75  # the share of the wanted acceptance below which there is one
 
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """Sums over the transitions after the warm-up, for each chain; shapes ``(M,)``.
+    """Sums over the transitions after the warm-up, for each chain; shapes ``(M,)``."""
 
-    Args:
-        transitions: How many, of each chain.
-        accept: The sum of their acceptance statistics.
-        divergences: How many of them diverged.
-        saturated: How many stopped because the trajectory might not grow any more.
-        leapfrogs: The sum of their leapfrog steps.
-        depth: The sum of their doublings.
-    """
-
-    transitions: int
-    accept: Tensor
-    divergences: Tensor
-    saturated: Tensor
-    leapfrogs: Tensor
-    depth: Tensor
+    transitions: int  # how many, of each chain
+    accept: Tensor  # the sum of their acceptance statistics
+    divergences: Tensor  # how many of them diverged
+    saturated: Tensor  # how many stopped because the trajectory might not grow any more
+    leapfrogs: Tensor  # the sum of their leapfrog steps
+    depth: Tensor  # the sum of their doublings
 
     @classmethod
     def empty(cls, chains: int) -> Tally:
@@ -74,23 +65,14 @@ class Tally:
 
 @dataclass(frozen=True, eq=False)
 class ChainState:
-    """M chains on their way.
+    """M chains on their way."""
 
-    Args:
-        place: Where they stand.
-        adaptation: What warm-up has learned.
-        recorder: The draws.
-        tally: What went wrong, and what it cost.
-        potential: The log density of flat positions.
-        data: The training data; None for a plain log-density.
-    """
-
-    place: Place
-    adaptation: Adaptation
-    recorder: Recorder
-    tally: Tally
-    potential: FlatDensity = field(metadata={"checkpoint": False})
-    data: Data | None = field(metadata={"checkpoint": False})
+    place: Place  # where they stand
+    adaptation: Adaptation  # what warm-up has learned
+    recorder: Recorder  # the draws
+    tally: Tally  # what went wrong, and what it cost
+    potential: FlatDensity = field(metadata={"checkpoint": False})  # the log density of flat positions
+    data: Data | None = field(metadata={"checkpoint": False})  # the training data; None for a plain log-density
 
 
 @dataclass(frozen=True)

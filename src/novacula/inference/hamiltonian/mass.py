@@ -37,13 +37,9 @@ class Stepper(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class DiagonalMass:
-    """Independent coordinates, ``L = diag(scale)``.
+    """Independent coordinates, ``L = diag(scale)``; scale ``(P,)``."""
 
-    Args:
-        scale: The sds by which coordinates are measured, shape ``(P,)``.
-    """
-
-    scale: Tensor
+    scale: Tensor  # the sds by which coordinates are measured, shape ``(P,)``
 
     def stepper(self, step_size: Tensor) -> Stepper:
         """Prepare leapfrog steps; step_size ``(A,)``."""
@@ -53,17 +49,11 @@ class DiagonalMass:
 
 @dataclass(frozen=True, eq=False)
 class LowRankMass:
-    """A diagonal and a few directions, ``M⁻¹ = D^½ (I + U (Λ − I) Uᵀ) D^½`` and ``L = D^½ (I + U (Λ^½ − I) Uᵀ)``.
+    """A diagonal and a few directions, ``M⁻¹ = D^½ (I + U (Λ − I) Uᵀ) D^½`` and ``L = D^½ (I + U (Λ^½ − I) Uᵀ)``."""
 
-    Args:
-        scale: The square roots of D, shape ``(P,)``.
-        directions: Orthonormal columns U, shape ``(P, R)``; unused columns are 0.
-        variances: Λ, shape ``(R,)``; 1 for unused columns.
-    """
-
-    scale: Tensor
-    directions: Tensor
-    variances: Tensor
+    scale: Tensor  # the square roots of D, shape ``(P,)``
+    directions: Tensor  # orthonormal columns U, shape ``(P, R)``; unused columns are 0
+    variances: Tensor  # Λ, shape ``(R,)``; 1 for unused columns
 
     def stepper(self, step_size: Tensor) -> Stepper:
         """Prepare leapfrog steps; step_size ``(A,)``."""

@@ -27,36 +27,22 @@ DIVERGENCE = 1000.0
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where M chains stand.
+    """Where M chains stand; position ``(M, P)``, log_density ``(M,)``, gradient ``(M, P)``."""
 
-    Args:
-        position: Shape ``(M, P)``.
-        log_density: Shape ``(M,)``.
-        gradient: Of the log density, shape ``(M, P)``.
-    """
-
-    position: Tensor
-    log_density: Tensor
-    gradient: Tensor
+    position: Tensor  # shape ``(M, P)``
+    log_density: Tensor  # shape ``(M,)``
+    gradient: Tensor  # of the log density, shape ``(M, P)``
 
 
 @dataclass(frozen=True, eq=False)
 class Transition:
-    """One transition of M chains.
+    """One transition of M chains; accept ``(M,)``, divergent ``(M,)``, leapfrogs ``(M,)``, depth ``(M,)``."""
 
-    Args:
-        place: Where they stand now.
-        accept: The mean Metropolis probability along the trajectory, shape ``(M,)``, float64; what step sizes adapt to.
-        divergent: Whether it met an energy error above `DIVERGENCE` or a density that is not finite, shape ``(M,)``.
-        leapfrogs: Leapfrog steps taken, shape ``(M,)``.
-        depth: Completed doublings of NUTS, shape ``(M,)``; 0 for a trajectory of fixed length.
-    """
-
-    place: Place
-    accept: Tensor
+    place: Place  # where they stand now
+    accept: Tensor  # the mean Metropolis probability along the trajectory, shape ``(M,)``, float64
     divergent: Tensor
-    leapfrogs: Tensor
-    depth: Tensor
+    leapfrogs: Tensor  # leapfrog steps taken, shape ``(M,)``
+    depth: Tensor  # completed doublings of NUTS, shape ``(M,)``; 0 for a trajectory of fixed length
 
 
 def place_at(potential: Potential, position: Tensor) -> Place:

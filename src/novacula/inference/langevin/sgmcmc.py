@@ -60,15 +60,10 @@ _FREE = 1e4  # how much more it may add in the first step of the warm-up
 
 @dataclass(frozen=True)
 class Cycle:
-    """The step size along the run, and which steps may be kept.
+    """The step size along the run, and which steps may be kept."""
 
-    Args:
-        cycles: How many times it falls to zero; 0 for a constant rate, after a rise in the first twentieth of the run.
-        explore: The share of each cycle without noise.
-    """
-
-    cycles: int = 0
-    explore: float = 0.5
+    cycles: int = 0  # how many times it falls to zero
+    explore: float = 0.5  # the share of each cycle without noise
 
     def at(self, step: int, steps: int) -> tuple[float, bool]:
         """The rate of a step, and whether noise is added in it."""
@@ -81,23 +76,14 @@ class Cycle:
 
 @dataclass(frozen=True, eq=False)
 class LangevinState:
-    """Weights, velocities or second moments of the gradients, and the draws.
+    """Weights, velocities or second moments of the gradients, and the draws; rate ``(M,)``."""
 
-    Args:
-        params: The chains' weights.
-        second: SGLD: running means of squared gradients (nothing where they are not used); SGHMC: velocities.
-        recorder: The draws.
-        rate: The learning rate of each chain at its peak, shape ``(M,)``.
-        steepness: What it is found from; None where it was given.
-        data: The training data; None for a plain log-density.
-    """
-
-    params: Params
-    second: Params
-    recorder: Recorder
-    rate: Tensor
-    steepness: Steepness | None
-    data: Data | None = field(metadata={"checkpoint": False})
+    params: Params  # the chains' weights
+    second: Params  # SGLD: running means of squared gradients (nothing where they are not used); SGHMC: velocities
+    recorder: Recorder  # the draws
+    rate: Tensor  # the learning rate of each chain at its peak, shape ``(M,)``
+    steepness: Steepness | None  # what it is found from; None where it was given
+    data: Data | None = field(metadata={"checkpoint": False})  # the training data; None for a plain log-density
 
 
 @dataclass(frozen=True)

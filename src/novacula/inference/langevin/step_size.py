@@ -37,19 +37,12 @@ _NEW_CURVATURE, _NEW_NOISE = 0.2, 0.05  # shares of the latest look in the runni
 
 @dataclass(frozen=True, eq=False)
 class Steepness:
-    """What is known of every chain's steepest direction.
+    """What is known of every chain's steepest direction; curvature ``(M,)``, noise ``(M,)``."""
 
-    Args:
-        direction: Unit vectors, stacked as weights are.
-        curvature: The largest curvature λ of the mean tempered negative log-density, shape ``(M,)``.
-        noise: The variance s² of a minibatch's mean gradient along it, shape ``(M,)``.
-        looks: How often it was looked at.
-    """
-
-    direction: Params
-    curvature: Tensor
-    noise: Tensor
-    looks: int = 0
+    direction: Params  # unit vectors, stacked as weights are
+    curvature: Tensor  # the largest curvature λ of the mean tempered negative log-density, shape ``(M,)``
+    noise: Tensor  # the variance s² of a minibatch's mean gradient along it, shape ``(M,)``
+    looks: int = 0  # how often it was looked at
 
     @classmethod
     def unknown(cls, params: Params, rng: torch.Generator) -> Steepness:

@@ -46,19 +46,12 @@ _LARGEST = 2**32  # bytes of kept points
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """The points collected so far, of M members.
+    """The points collected so far, of M members; mean ``(M, P)``, squares ``(M, P)``, last ``(K, M, P)``."""
 
-    Args:
-        mean: Of all n points, shape ``(M, P)``.
-        squares: Sums of squared deviations from it, shape ``(M, P)``.
-        last: The last K points, in a ring that is filled in place, shape ``(K, M, P)``.
-        count: n.
-    """
-
-    mean: Tensor
-    squares: Tensor
-    last: Tensor
-    count: int
+    mean: Tensor  # of all n points, shape ``(M, P)``
+    squares: Tensor  # sums of squared deviations from it, shape ``(M, P)``
+    last: Tensor  # the last K points, in a ring that is filled in place, shape ``(K, M, P)``
+    count: int  # n
 
     def add(self, point: Tensor) -> Moments:
         """Take in one more point (Welford's update, which loses no digits where the variance is small)."""

@@ -49,29 +49,17 @@ _SHRINKS = 60
 
 @dataclass(frozen=True, eq=False)
 class SMCState:
-    """M populations of N particles.
+    """M populations of N particles."""
 
-    Args:
-        positions: Shape ``(M, N, P)``.
-        log_likelihood: Shape ``(M, N)``, float64.
-        beta: How much of the likelihood has entered, shape ``(M,)``.
-        log_evidence: Logarithm of the product so far, shape ``(M,)``.
-        step_size: Of Hamiltonian moves, in units of the particles' spread, shape ``(M,)``.
-        data: The training data; None for a plain log-density.
-        full: Log-density with all of the likelihood.
-        prior: Log-density of the prior.
-        like: One point, which gives names and shapes.
-    """
-
-    positions: Tensor
-    log_likelihood: Tensor
-    beta: Tensor
-    log_evidence: Tensor
-    step_size: Tensor
-    data: Data | None = field(metadata={"checkpoint": False})
-    full: FlatDensity = field(metadata={"checkpoint": False})
-    prior: FlatDensity = field(metadata={"checkpoint": False})
-    like: Params = field(metadata={"checkpoint": False})
+    positions: Tensor  # shape ``(M, N, P)``
+    log_likelihood: Tensor  # shape ``(M, N)``, float64
+    beta: Tensor  # how much of the likelihood has entered, shape ``(M,)``
+    log_evidence: Tensor  # logarithm of the product so far, shape ``(M,)``
+    step_size: Tensor  # of Hamiltonian moves, in units of the particles' spread, shape ``(M,)``
+    data: Data | None = field(metadata={"checkpoint": False})  # the training data; None for a plain log-density
+    full: FlatDensity = field(metadata={"checkpoint": False})  # log-density with all of the likelihood
+    prior: FlatDensity = field(metadata={"checkpoint": False})  # log-density of the prior
+    like: Params = field(metadata={"checkpoint": False})  # one point, which gives names and shapes
 
 
 @dataclass(frozen=True)

@@ -45,34 +45,21 @@ _FAILURES = (RuntimeError, TypeError, ValueError)
 
 @dataclass(frozen=True)
 class Call:
-    """A layer that takes part.
+    """A layer that takes part."""
 
-    Args:
-        layer: Its name.
-        weight: Its weight's name among the parameters (the first one, where it is tied).
-        bias: Its bias's name; None where there is none, or it is frozen.
-        inputs: I, its input features or channels.
-        outputs: O, its output features or channels.
-    """
-
-    layer: str
-    weight: str
-    bias: str | None
-    inputs: int
-    outputs: int
+    layer: str  # its name
+    weight: str  # its weight's name among the parameters (the first one, where it is tied)
+    bias: str | None  # its bias's name; None where there is none, or it is frozen
+    inputs: int  # I, its input features or channels
+    outputs: int  # O, its output features or channels
 
 
 @dataclass(frozen=True, eq=False)
 class Flipout:
-    """A network whose examples see weights of their own.
+    """A network whose examples see weights of their own."""
 
-    Args:
-        forward: The network.
-        calls: The layers that take part.
-    """
-
-    forward: Forward
-    calls: tuple[Call, ...]
+    forward: Forward  # the network
+    calls: tuple[Call, ...]  # the layers that take part
 
     @property
     def covered(self) -> frozenset[str]:

@@ -45,21 +45,13 @@ from novacula.target.batch import Batch
 
 @dataclass(frozen=True, eq=False)
 class IVONState:
-    """The members' Gaussians.
+    """The members' Gaussians; mean ``(M, *shape)``."""
 
-    Args:
-        mean: m, shape ``(M, *shape)``.
-        hessian: h, per example.
-        momentum: ĝ.
-        count: Steps taken, t.
-        size: N.
-    """
-
-    mean: Params
-    hessian: Params
-    momentum: Params
-    count: int
-    size: int
+    mean: Params  # m, shape ``(M, *shape)``
+    hessian: Params  # h, per example
+    momentum: Params  # ĝ
+    count: int  # steps taken, t
+    size: int  # N
 
 
 @dataclass(frozen=True)

@@ -49,23 +49,14 @@ from novacula.target.batch import Batch
 
 @dataclass(frozen=True, eq=False)
 class MeanFieldState:
-    """The members' Gaussians, and the optimisers' state.
+    """The members' Gaussians, and the optimisers' state; mean ``(M, *shape)``."""
 
-    Args:
-        mean: m, shape ``(M, *shape)``.
-        log_sd: ``log s``.
-        adam_mean: The optimiser of the means.
-        adam_sd: The optimiser of the deviations.
-        size: N.
-        network: The network whose examples see draws of their own.
-    """
-
-    mean: Params
-    log_sd: Params
-    adam_mean: AdamState
-    adam_sd: AdamState
-    size: int
-    network: Flipout = field(metadata={"checkpoint": False})
+    mean: Params  # m, shape ``(M, *shape)``
+    log_sd: Params  # ``log s``
+    adam_mean: AdamState  # the optimiser of the means
+    adam_sd: AdamState  # the optimiser of the deviations
+    size: int  # N
+    network: Flipout = field(metadata={"checkpoint": False})  # the network whose examples see draws of their own
 
 
 @dataclass(frozen=True)

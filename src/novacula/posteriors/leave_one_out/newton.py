@@ -60,23 +60,14 @@ _DRAWS = 128
 
 @dataclass(frozen=True, eq=False)
 class LeaveOneOut:
-    """The outputs' Gaussian posteriors, each without its own example, for M training examples.
+    """The outputs' Gaussian posteriors, each without its own example, for M training examples."""
 
-    Args:
-        likelihood: The likelihood.
-        y: Their labels.
-        mean: Shape ``(M, C)``, float64.
-        variance: At temperature 1, shape ``(M, C, C)``, float64.
-        rule: How a predictive is made of them.
-        believable: Whether an exact curvature moved the means, by few leverages that were too large.
-    """
-
-    likelihood: Likelihood
-    y: Tensor
-    mean: Tensor
-    variance: Tensor
-    rule: Rule
-    believable: bool = True
+    likelihood: Likelihood  # the likelihood
+    y: Tensor  # their labels
+    mean: Tensor  # shape ``(M, C)``, float64
+    variance: Tensor  # at temperature 1, shape ``(M, C, C)``, float64
+    rule: Rule  # how a predictive is made of them
+    believable: bool = True  # whether an exact curvature moved the means, by few leverages that were too large
 
     @torch.no_grad()
     def log_prob(self, temperature: float = 0.0, *, rule: Rule | None = None) -> Tensor:

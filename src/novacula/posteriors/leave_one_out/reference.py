@@ -52,33 +52,19 @@ Factor = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """M training examples, and where their outputs' means would be without each.
+    """M training examples, and where their outputs' means would be without each."""
 
-    Args:
-        target: The target.
-        params: Trained weights.
-        x: Their inputs.
-        y: Their labels.
-        mean: The means without each, shape ``(M, C)``, float64.
-        factor: ``√(N/M) L_n``, shape ``(M, C, K)``, float64.
-        curvature: The curvature that moved the means; None where none did.
-        copies: S, the transformations averaged over.
-        seed: Their seed.
-        damping: τ, the precision that early stopping added.
-        cut: How many leverages were too large to be believed.
-    """
-
-    target: Target
-    params: Params
-    x: Tensor
-    y: Tensor
-    mean: Tensor
-    factor: Tensor
-    curvature: Curvature | None
-    copies: int
-    seed: int
-    damping: float = 0.0
-    cut: int = 0
+    target: Target  # the target
+    params: Params  # trained weights
+    x: Tensor  # their inputs
+    y: Tensor  # their labels
+    mean: Tensor  # the means without each, shape ``(M, C)``, float64
+    factor: Tensor  # ``√(N/M) L_n``, shape ``(M, C, K)``, float64
+    curvature: Curvature | None  # the curvature that moved the means; None where none did
+    copies: int  # S, the transformations averaged over
+    seed: int  # their seed
+    damping: float = 0.0  # τ, the precision that early stopping added
+    cut: int = 0  # how many leverages were too large to be believed
 
     @property
     def structure(self) -> str:

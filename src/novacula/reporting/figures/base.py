@@ -79,23 +79,14 @@ _STYLE = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A finished figure.
+    """A finished figure."""
 
-    Args:
-        name: Its identifier in the page.
-        title: Its heading.
-        svg: The drawing, as an inline ``<svg>`` element.
-        alt: What it shows, for those who cannot see it.
-        caption: How to read it.
-        wide: Whether it needs the page's full width.
-    """
-
-    name: str
-    title: str
-    svg: str
-    alt: str
-    caption: str
-    wide: bool = False
+    name: str  # its identifier in the page
+    title: str  # its heading
+    svg: str  # the drawing, as an inline ``<svg>`` element
+    alt: str  # what it shows, for those who cannot see it
+    caption: str  # how to read it
+    wide: bool = False  # whether it needs the page's full width
 
 
 @contextmanager

@@ -20,17 +20,11 @@ _TITLE = 26  # above every panel
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """One histogram.
+    """One histogram; values ``(n,)``."""
 
-    Args:
-        label: What is counted, written above it.
-        values: The values, shape ``(n,)``.
-        colour: Its colour.
-    """
-
-    label: str
-    values: np.ndarray
-    colour: str = ACCENT
+    label: str  # what is counted, written above it
+    values: np.ndarray  # the values, shape ``(n,)``
+    colour: str = ACCENT  # its colour
 
 
 def edges_of(values: Sequence[np.ndarray], bins: int, low: float | None = None) -> np.ndarray:

@@ -37,21 +37,13 @@ _SHOWN_APART = frozenset({"max_rhat", "median_rhat", "min_ess", "examined", "div
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table of diagnostics.
+    """A row of the table of diagnostics."""
 
-    Args:
-        label: What was measured.
-        explains: What that means.
-        value: Its value.
-        wanted: What one wants it to be; empty where anything will do.
-        bad: Whether it is so far from that that the draws cannot be relied on.
-    """
-
-    label: str
-    explains: str
-    value: str
-    wanted: str = ""
-    bad: bool = False
+    label: str  # what was measured
+    explains: str  # what that means
+    value: str  # its value
+    wanted: str = ""  # what one wants it to be; empty where anything will do
+    bad: bool = False  # whether it is so far from that that the draws cannot be relied on
 
 
 def facts(found: Found, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

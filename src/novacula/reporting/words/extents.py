@@ -20,25 +20,15 @@ NEGLIGIBLE = 0.08
 
 @dataclass(frozen=True)
 class Meaning:
-    """What an extent means.
+    """What an extent means."""
 
-    Args:
-        label: Its name in words.
-        plural: What its presence supports, e.g. ``"rotations"``.
-        unit: Its unit for people.
-        scale: A value in that unit is ``scale · eta`` (for factors: ``exp(± scale · eta)``).
-        natural: The largest ``eta`` that figures show by default.
-        symmetric: Whether it is a range ± around none.
-        of: What a per cent is a per cent of.
-    """
-
-    label: str
-    plural: str
-    unit: Unit = "plain"
-    scale: float = 1.0
-    natural: float = 1.0
-    symmetric: bool = True
-    of: str = ""
+    label: str  # its name in words
+    plural: str  # what its presence supports, e.g. ``"rotations"``
+    unit: Unit = "plain"  # its unit for people
+    scale: float = 1.0  # A value in that unit is ``scale · eta`` (for factors: ``exp(± scale · eta)``)
+    natural: float = 1.0  # the largest ``eta`` that figures show by default
+    symmetric: bool = True  # whether it is a range ± around none
+    of: str = ""  # what a per cent is a per cent of
 
     def text(self, eta: float) -> str:
         """The extent in words and units."""

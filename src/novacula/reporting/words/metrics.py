@@ -12,25 +12,15 @@ from novacula.reporting.words.numbers import number, significant
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric.
+    """One metric."""
 
-    Args:
-        key: Its key in ``run.json``.
-        label: Its heading.
-        words: How a sentence names it.
-        higher: Whether more is better; None where neither is.
-        explains: What it measures.
-        absolute: Whether its size depends on the target's unit, so that significant digits are shown.
-        headline: Whether the verdict names it.
-    """
-
-    key: str
-    label: str
-    words: str
-    higher: bool | None
-    explains: str
-    absolute: bool = False
-    headline: bool = True
+    key: str  # its key in ``run.json``
+    label: str  # its heading
+    words: str  # how a sentence names it
+    higher: bool | None  # whether more is better; None where neither is
+    explains: str  # what it measures
+    absolute: bool = False  # whether its size depends on the target's unit, so that significant digits are shown
+    headline: bool = True  # whether the verdict names it
 
     def text(self, value: float | None) -> str:
         """The value as people read it."""
@@ -77,21 +67,13 @@ _KNOWN = {m.key: m for m in METRICS}
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the metrics table.
+    """A row of the metrics table."""
 
-    Args:
-        label: The metric.
-        explains: What it measures and which way is better.
-        chosen: The value of the predictive that was chosen.
-        point: The point estimate's value.
-        winner: ``"chosen"``, ``"point"``, or empty for a tie or where one is missing.
-    """
-
-    label: str
-    explains: str
-    chosen: str
-    point: str
-    winner: str
+    label: str  # the metric
+    explains: str  # what it measures and which way is better
+    chosen: str  # the value of the predictive that was chosen
+    point: str  # the point estimate's value
+    winner: str  # ``"chosen"``, ``"point"``, or empty for a tie or where one is missing
 
 
 def rows(test: Mapping[str, Any] | None, point: Mapping[str, Any] | None, *, n: int = 0) -> list[Row]:

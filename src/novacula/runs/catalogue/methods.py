@@ -40,17 +40,11 @@ _DRAWN = 2**29  # bytes of a sampler's draws
 
 @dataclass(frozen=True)
 class Setting:
-    """What a method's defaults depend on.
+    """What a method's defaults depend on."""
 
-    Args:
-        lr: The learning rate that the weights were trained with.
-        steps: The steps that they were trained in.
-        size: Bytes of one draw of the weights.
-    """
-
-    lr: float = 4e-3
-    steps: int = 1_000
-    size: int = 4
+    lr: float = 4e-3  # the learning rate that the weights were trained with
+    steps: int = 1_000  # the steps that they were trained in
+    size: int = 4  # bytes of one draw of the weights
 
     @classmethod
     def of(cls, params: Params, lr: float, steps: int) -> Setting:
@@ -92,44 +86,26 @@ def _kept(most: int, **others: Any) -> Callable[[Setting, int], dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Words:
-    """How the report speaks of a method.
+    """How the report speaks of a method."""
 
-    Args:
-        name: Its name.
-        noun: What one of several runs side by side is.
-        what: What its predictions average over; empty for methods of which that is not known.
-    """
-
-    name: str
-    noun: Literal["run", "chain", "population", "network"] = "run"
-    what: str = ""
+    name: str  # its name
+    noun: Literal["run", "chain", "population", "network"] = "run"  # what one of several runs side by side is
+    what: str = ""  # what its predictions average over; empty for methods of which that is not known
 
 
 @dataclass(frozen=True)
 class MethodRow:
-    """A method by its name.
+    """A method by its name."""
 
-    Args:
-        name: What people write.
-        make: Its class.
-        report: How the report speaks of it.
-        defaults: Its settings, for a `Setting` and a number of chains.
-        steps: Its steps, for a `Setting`.
-        chains: Chains.
-        batch: The fewest examples a step.
-        members: How many of it make an ensemble; 0 for it alone.
-        help: A phrase for the help; None for a method that has no name on the command line.
-    """
-
-    name: str
-    make: Made
-    report: Words
+    name: str  # what people write
+    make: Made  # its class
+    report: Words  # how the report speaks of it
     defaults: Callable[[Setting, int], Mapping[str, Any]] = _as_they_are
-    steps: Callable[[Setting], int] = _as_trained
-    chains: int = 1
-    batch: int = 1
-    members: int = 0
-    help: str | None = ""
+    steps: Callable[[Setting], int] = _as_trained  # its steps, for a `Setting`
+    chains: int = 1  # chains
+    batch: int = 1  # the fewest examples a step
+    members: int = 0  # how many of it make an ensemble; 0 for it alone
+    help: str | None = ""  # A phrase for the help; None for a method that has no name on the command line
 
     def method(self, setting: Setting, chains: int) -> Method:
         """The method."""
@@ -236,17 +212,11 @@ CHOICES = ("auto", "point", "laplace")
 
 @dataclass(frozen=True)
 class Wanted:
-    """A posterior that is asked for by name.
+    """A posterior that is asked for by name."""
 
-    Args:
-        text: As it was written.
-        name: The method's name, or one of `CHOICES`.
-        changes: Settings other than the defaults.
-    """
-
-    text: str
-    name: str
-    changes: Mapping[str, Any]
+    text: str  # as it was written
+    name: str  # the method's name, or one of `CHOICES`
+    changes: Mapping[str, Any]  # settings other than the defaults
 
     @property
     def is_choice(self) -> bool:

@@ -19,21 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LikelihoodRow:
-    """A likelihood by its name.
+    """A likelihood by its name."""
 
-    Args:
-        name: What people write.
-        make: Its class.
-        task: What its labels are.
-        defaults: Its settings.
-        help: A phrase for the help.
-    """
-
-    name: str
-    make: Made
-    task: Task
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    help: str | None = ""
+    name: str  # what people write
+    make: Made  # its class
+    task: Task  # what its labels are
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # its settings
+    help: str | None = ""  # A phrase for the help
 
     def __call__(self) -> Likelihood:
         """The likelihood."""
@@ -42,19 +34,12 @@ class LikelihoodRow:
 
 @dataclass(frozen=True)
 class PriorRow:
-    """A prior by its name.
+    """A prior by its name."""
 
-    Args:
-        name: What people write.
-        make: Its class.
-        defaults: Its settings.
-        help: A phrase for the help.
-    """
-
-    name: str
-    make: Made
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    help: str | None = ""
+    name: str  # what people write
+    make: Made  # its class
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # its settings
+    help: str | None = ""  # A phrase for the help
 
     def __call__(self) -> Prior:
         """The prior."""
@@ -63,21 +48,13 @@ class PriorRow:
 
 @dataclass(frozen=True)
 class InvarianceRow:
-    """A transformation by its name, or some generators of one.
+    """A transformation by its name, or some generators of one."""
 
-    Args:
-        name: What people write.
-        make: Its class.
-        only: Its generators; empty for all. Generators of one class are gathered into one transformation.
-        defaults: Its settings.
-        help: A phrase for the help.
-    """
-
-    name: str
-    make: Made
-    only: tuple[str, ...] = ()
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    help: str | None = ""
+    name: str  # what people write
+    make: Made  # its class
+    only: tuple[str, ...] = ()  # its generators
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # its settings
+    help: str | None = ""  # A phrase for the help
 
 
 _LIKELIHOOD, _PRIOR, _INVARIANCE = "novacula.likelihoods:", "novacula.priors:", "novacula.invariances:"

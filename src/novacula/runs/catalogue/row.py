@@ -46,17 +46,11 @@ R = TypeVar("R", bound=Row)
 # Not frozen: what packages register is added to it, and installed packages are looked for once.
 @dataclass(eq=False)
 class Table(Mapping[str, R], Generic[R]):
-    """The rows of one kind, by name.
+    """The rows of one kind, by name."""
 
-    Args:
-        kind: The option that takes their names, without its dashes.
-        row: Their class.
-        own: The rows of this package.
-    """
-
-    kind: str
-    row: type[R]
-    own: tuple[R, ...]
+    kind: str  # the option that takes their names, without its dashes
+    row: type[R]  # their class
+    own: tuple[R, ...]  # the rows of this package
     added: dict[str, R] = field(default_factory=dict, init=False)
 
     def __getitem__(self, name: str) -> R:

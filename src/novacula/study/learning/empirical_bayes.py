@@ -44,27 +44,16 @@ ETA = "invariance.eta"
 
 @dataclass(frozen=True, eq=False)
 class EmpiricalBayesState:
-    """Weights, hyperparameters, the state of both optimisers, and what is known of the fit.
+    """Weights, hyperparameters, the state of both optimisers, and what is known of the fit."""
 
-    Args:
-        weights: The weights and their optimiser's state.
-        hyper: The hyperparameters by name.
-        adam: Their optimiser's state.
-        evidence: A running mean of the estimates, nats an example.
-        skill: What the network gains over a constant.
-        opened: Where in the run the extents began to move, a fraction; NaN before.
-        hyper_seconds: Time spent in hyper-steps.
-        data: The training data.
-    """
-
-    weights: MAPState
-    hyper: dict[str, Tensor]
-    adam: AdamState
-    evidence: float
-    skill: Skill
-    opened: float
-    hyper_seconds: float
-    data: Data = field(metadata={"checkpoint": False})
+    weights: MAPState  # the weights and their optimiser's state
+    hyper: dict[str, Tensor]  # the hyperparameters by name
+    adam: AdamState  # their optimiser's state
+    evidence: float  # A running mean of the estimates, nats an example
+    skill: Skill  # what the network gains over a constant
+    opened: float  # where in the run the extents began to move, a fraction; NaN before
+    hyper_seconds: float  # time spent in hyper-steps
+    data: Data = field(metadata={"checkpoint": False})  # the training data
 
 
 @dataclass(frozen=True)

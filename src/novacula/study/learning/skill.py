@@ -18,17 +18,11 @@ _DECAY = 0.9
 
 @dataclass(frozen=True, eq=False)
 class Skill:
-    """What a network gains over the best constant output, followed over minibatches.
+    """What a network gains over the best constant output, followed over minibatches; constant ``(C,)``."""
 
-    Args:
-        constant: The constant, shape ``(C,)``.
-        gain: A running mean of the gain, in nats per example; NaN before the first batch.
-        needed: The gain that counts: a tenth of the constant's own loss, at most a tenth of a nat.
-    """
-
-    constant: Tensor
-    gain: float = math.nan
-    needed: float = _SHARE
+    constant: Tensor  # the constant, shape ``(C,)``
+    gain: float = math.nan  # A running mean of the gain, in nats per example; NaN before the first batch
+    needed: float = _SHARE  # the gain that counts: a tenth of the constant's own loss, at most a tenth of a nat
 
     @property
     def better(self) -> bool:

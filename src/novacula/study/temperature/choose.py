@@ -52,21 +52,13 @@ _DRAWS = 2_000  # of one posterior, that each example's density is computed at
 
 @dataclass(frozen=True)
 class TemperatureScore:
-    """What leave-one-out says of one temperature.
+    """What leave-one-out says of one temperature."""
 
-    Args:
-        temperature: T.
-        elpd: The mean log predictive density of an example by the others, nats.
-        gain: How much more that is than at T = 1, example by example and seed by seed.
-        bad: The share of examples whose score is not to be believed.
-        trusted: Whether that share is small enough.
-    """
-
-    temperature: float
-    elpd: Mean
-    gain: Mean
-    bad: float
-    trusted: bool
+    temperature: float  # T
+    elpd: Mean  # the mean log predictive density of an example by the others, nats
+    gain: Mean  # how much more that is than at T = 1, example by example and seed by seed
+    bad: float  # the share of examples whose score is not to be believed
+    trusted: bool  # whether that share is small enough
 
     @property
     def better(self) -> bool:

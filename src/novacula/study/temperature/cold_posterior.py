@@ -44,24 +44,14 @@ TEMPERATURES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 @dataclass(frozen=True)
 class Row:
-    """One score at one temperature.
+    """One score at one temperature."""
 
-    Args:
-        metric: The score.
-        temperature: T.
-        score: Its mean over seeds and held-out examples.
-        gain: How much better it is than at T = 1, example by example and seed by seed: positive is better, whichever
-            way the score points.
-        seeds: The score of each seed.
-        worth: The least gain that is worth speaking of.
-    """
-
-    metric: str
-    temperature: float
-    score: Mean
+    metric: str  # the score
+    temperature: float  # T
+    score: Mean  # its mean over seeds and held-out examples
     gain: Mean
-    seeds: tuple[float, ...]
-    worth: float
+    seeds: tuple[float, ...]  # the score of each seed
+    worth: float  # the least gain that is worth speaking of
 
     @property
     def better(self) -> bool:

@@ -39,44 +39,26 @@ _FIELDS: dict[str, str] = {"posterior": "temperature", "likelihood": "likelihood
 
 @dataclass(frozen=True)
 class Length:
-    """How long a run is, and how many chains it has.
+    """How long a run is, and how many chains it has."""
 
-    Args:
-        steps: Steps in all; this or ``epochs``.
-        epochs: Passes over the data.
-        batch_size: Examples a step.
-        chains: Runs side by side that make one posterior.
-        restart: Whether each seed starts at a fresh draw of the network's initialisation, or all at its own weights.
-    """
-
-    steps: int | None
-    epochs: int | None
-    batch_size: int
-    chains: int
+    steps: int | None  # steps in all; this or ``epochs``
+    epochs: int | None  # passes over the data
+    batch_size: int  # examples a step
+    chains: int  # runs side by side that make one posterior
     restart: bool = True
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One run: a pure function of its fields.
+    """One run: a pure function of its fields."""
 
-    Args:
-        method: The method, or a function that gives it for a temperature.
-        target: The target, at temperature 1.
-        data: The training data.
-        length: How long.
-        which: What is tempered.
-        temperature: T.
-        seed: Seed of everything random; runs that share it differ in T alone.
-    """
-
-    method: MethodAt
-    target: Target
-    data: Data
-    length: Length
-    which: Which
-    temperature: float
-    seed: int
+    method: MethodAt  # the method, or a function that gives it for a temperature
+    target: Target  # the target, at temperature 1
+    data: Data  # the training data
+    length: Length  # how long
+    which: Which  # what is tempered
+    temperature: float  # T
+    seed: int  # seed of everything random; runs that share it differ in T alone
 
     def __repr__(self) -> str:
         return f"T={self.temperature:g}, seed {self.seed}"

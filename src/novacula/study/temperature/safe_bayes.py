@@ -53,17 +53,11 @@ LEARNING_RATES = tuple(2.0**-k for k in range(7))
 
 @dataclass(frozen=True)
 class RateScore:
-    """What forecasts say of one learning rate.
+    """What forecasts say of one learning rate."""
 
-    Args:
-        learning_rate: η.
-        loss: The mean loss of a forecast, nats (or the loss's units) an example.
-        excess: By how much it is above that of the best learning rate, example by example and order by order.
-    """
-
-    learning_rate: float
-    loss: Mean
-    excess: Mean
+    learning_rate: float  # η
+    loss: Mean  # the mean loss of a forecast, nats (or the loss's units) an example
+    excess: Mean  # by how much it is above that of the best learning rate, example by example and order by order
 
     @property
     def worse(self) -> bool:
