@@ -103,26 +103,12 @@ class Affine:
             return affine_warp(x, *self._maps(values), self.padding)
 
     def project(self, eta: Tensor) -> Tensor:
-        """Limit the rotation to ±180°.
-
-        Args:
-            eta: Extents, shape ``(K,)``.
-
-        Returns:
-            The nearest admissible extents.
-        """
+        """Limit the rotation to ±180°; eta ``(K,)``."""
         turns = torch.tensor([name == "rotation" for name in self.only], device=eta.device)
         return torch.where(turns, eta.clamp(-1, 1), eta)
 
     def magnitude(self, eta: Tensor) -> Tensor:
-        """Extents without the signs that carry no meaning.
-
-        Args:
-            eta: Extents, shape ``(K,)``.
-
-        Returns:
-            Their absolute values: the noise is symmetric.
-        """
+        """Extents without the signs that carry no meaning; eta ``(K,)``."""
         return eta.abs()
 
     def describe(self) -> dict[str, float]:

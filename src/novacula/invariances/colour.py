@@ -82,25 +82,11 @@ class Colour:
         return out + part["brightness"] if "brightness" in part else out
 
     def project(self, eta: Tensor) -> Tensor:
-        """Every extent is admissible.
-
-        Args:
-            eta: Extents, shape ``(K,)``.
-
-        Returns:
-            ``eta``.
-        """
+        """Every extent is admissible; eta ``(K,)``."""
         return eta
 
     def magnitude(self, eta: Tensor) -> Tensor:
-        """Extents without the signs that carry no meaning.
-
-        Args:
-            eta: Extents, shape ``(K,)``.
-
-        Returns:
-            Their absolute values: the noise is symmetric.
-        """
+        """Extents without the signs that carry no meaning; eta ``(K,)``."""
         return eta.abs()
 
     def describe(self) -> dict[str, float]:

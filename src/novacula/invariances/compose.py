@@ -81,25 +81,11 @@ class Compose:
         return x
 
     def project(self, eta: Tensor) -> Tensor:
-        """Project each part's extents.
-
-        Args:
-            eta: Shape ``(K,)``.
-
-        Returns:
-            The nearest admissible extents.
-        """
+        """Project each part's extents; eta ``(K,)``."""
         return torch.cat([part.project(piece) for part, piece in zip(self.parts, self._split(eta), strict=True)])
 
     def magnitude(self, eta: Tensor) -> Tensor:
-        """Extents without the signs that carry no meaning.
-
-        Args:
-            eta: Shape ``(K,)``.
-
-        Returns:
-            Those of each part.
-        """
+        """Extents without the signs that carry no meaning; eta ``(K,)``."""
         return torch.cat([part.magnitude(piece) for part, piece in zip(self.parts, self._split(eta), strict=True)])
 
     def describe(self) -> dict[str, float]:

@@ -86,25 +86,11 @@ class Custom:
         return out.to(x.dtype)
 
     def project(self, eta: Tensor) -> Tensor:
-        """Limit the extents.
-
-        Args:
-            eta: Shape ``(K,)``.
-
-        Returns:
-            ``eta`` within ``limits``.
-        """
+        """Limit the extents; eta ``(K,)``."""
         return eta.clamp(*self.limits)
 
     def magnitude(self, eta: Tensor) -> Tensor:
-        """Extents without the signs that carry no meaning.
-
-        Args:
-            eta: Shape ``(K,)``.
-
-        Returns:
-            ``eta``: what its signs mean is not known here.
-        """
+        """Extents without the signs that carry no meaning; eta ``(K,)``."""
         return eta
 
     def describe(self) -> dict[str, float]:

@@ -114,27 +114,13 @@ class Deformation:
             return amplitude * (rows @ noise @ columns.T)
 
     def project(self, eta: Tensor) -> Tensor:
-        """Limit the smoothness to what the coarse grid can carry and the amplitude to half the width.
-
-        Args:
-            eta: Shape ``(2,)``.
-
-        Returns:
-            Amplitude within ±1/2 and smoothness between the coarse grid's spacing and 1, the whole width.
-        """
+        """Limit the smoothness to what the coarse grid can carry and the amplitude to half the width; eta ``(2,)``."""
         low = torch.tensor([-0.5, -math.log(self.grid)], dtype=eta.dtype, device=eta.device)
         high = torch.tensor([0.5, 0.0], dtype=eta.dtype, device=eta.device)
         return eta.clamp(low, high)
 
     def magnitude(self, eta: Tensor) -> Tensor:
-        """Extents without the signs that carry no meaning.
-
-        Args:
-            eta: Shape ``(2,)``.
-
-        Returns:
-            The amplitude's absolute value; the smoothness is a logarithm and keeps its sign.
-        """
+        """Extents without the signs that carry no meaning; eta ``(2,)``."""
         return torch.cat([eta[:1].abs(), eta[1:]])
 
     def describe(self) -> dict[str, float]:

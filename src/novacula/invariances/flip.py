@@ -89,25 +89,11 @@ class Flip:
         return out + (mirror - x) * carrier.to(x.dtype)
 
     def project(self, eta: Tensor) -> Tensor:
-        """Limit p to [0, 1/2].
-
-        Args:
-            eta: Shape ``(1,)``.
-
-        Returns:
-            The nearest admissible probability.
-        """
+        """Limit p to [0, 1/2]; eta ``(1,)``."""
         return eta.clamp(0, 0.5)
 
     def magnitude(self, eta: Tensor) -> Tensor:
-        """Extents without the signs that carry no meaning.
-
-        Args:
-            eta: Shape ``(1,)``.
-
-        Returns:
-            ``eta``: a probability has a sign.
-        """
+        """Extents without the signs that carry no meaning; eta ``(1,)``."""
         return eta
 
     def describe(self) -> dict[str, float]:

@@ -40,15 +40,7 @@ class Bernoulli(Likelihood):
         return (y * logsigmoid(f) + (1 - y) * logsigmoid(-f)).sum(-1)
 
     def factor(self, f: Tensor, y: Tensor) -> Tensor:
-        """``L = diag(√(σ(f) σ(−f)))``; ``L Lᵀ`` is also the Hessian of ``−log p``.
-
-        Args:
-            f: Logits, shape ``(N, C)``.
-            y: Labels; the Fisher information does not depend on them.
-
-        Returns:
-            A tensor of shape ``(N, C, C)``, differentiable in ``f``.
-        """
+        """``L = diag(√(σ(f) σ(−f)))``; ``L Lᵀ`` is also the Hessian of ``−log p``: f ``(N, C)`` to ``(N, C, C)``."""
         return torch.diag_embed((0.5 * (logsigmoid(f) + logsigmoid(-f))).exp())
 
     @torch.no_grad()
@@ -66,19 +58,7 @@ class Bernoulli(Likelihood):
         return _labels(y, training=True).shape[1]
 
     def validate(self, y: Tensor, outputs: int, *, training: bool = True) -> Tensor:
-        """Labels as floats.
-
-        Args:
-            y: Labels of 0 and 1, shape ``(N,)`` (one output) or ``(N, C)``, of any dtype.
-            outputs: The network's number of outputs.
-            training: Whether at least two rows, and both 0 and 1 in some column, must be present.
-
-        Returns:
-            Labels of shape ``(N, C)``; floating dtypes are kept, others become the default dtype.
-
-        Raises:
-            InputError: If an entry is neither 0 nor 1, if no column holds both, or if the number of outputs is another.
-        """
+        """Labels as floats: y ``(N,)`` to ``(N, C)``."""
         y = _labels(y, training=training)
         if y.shape[1] != outputs:
             raise InputError(

@@ -53,15 +53,7 @@ class Categorical(Likelihood):
         return f.log_softmax(-1).gather(-1, y.long()[:, None])[:, 0]
 
     def factor(self, f: Tensor, y: Tensor) -> Tensor:
-        """``L = diag(√p) − p √pᵀ``, so that ``L Lᵀ = diag(p) − p pᵀ``, which is also the Hessian of ``−log p``.
-
-        Args:
-            f: Logits, shape ``(N, C)``.
-            y: Labels; the Fisher information does not depend on them.
-
-        Returns:
-            A tensor of shape ``(N, C, C)``, differentiable in ``f``, finite with its gradients at any finite ``f``.
-        """
+        """``L = diag(√p) − p √pᵀ``, so that ``L Lᵀ = diag(p) − p pᵀ``, which is also the Hessian of ``−log p``."""
         log_p = f.log_softmax(-1)
         root = (0.5 * log_p).exp()
         return torch.diag_embed(root) - log_p.exp()[:, :, None] * root[:, None, :]
@@ -83,19 +75,7 @@ class Categorical(Likelihood):
         return self.classes if self.classes is not None else int(whole.max()) + 1
 
     def validate(self, y: Tensor, outputs: int, *, training: bool = True) -> Tensor:
-        """Labels as int64.
-
-        Args:
-            y: Labels of shape ``(N,)`` or ``(N, 1)``; whole numbers of any dtype.
-            outputs: The network's number of outputs.
-            training: Whether at least two rows and two classes must be present.
-
-        Returns:
-            Labels of shape ``(N,)``, int64.
-
-        Raises:
-            InputError: If the number of outputs is not the number of classes, or a label does not fit.
-        """
+        """Labels as int64: y ``(N,)`` to ``(N,)``."""
         wanted = max(outputs, 2) if self.classes is None else self.classes
         if outputs != wanted:
             raise InputError(

@@ -95,10 +95,6 @@ class Gibbs(Likelihood):
 
         Where the loss is piecewise linear in ``f`` (absolute error, hinge) the Hessian is zero, and so is the factor.
 
-        Args:
-            f: Outputs, shape ``(N, C)``.
-            y: Labels, shape ``(N, …)``.
-
         Returns:
             A symmetric ``L`` of shape ``(N, C, C)``; its first derivatives are right, its second ones are not.
         """
@@ -127,10 +123,8 @@ class Gibbs(Likelihood):
     def validate(self, y: Tensor, outputs: int, *, training: bool = True) -> Tensor:
         """Check the labels, and try the loss on the first rows with made-up outputs.
 
-        Args:
-            y: Labels, shape ``(N, …)``.
-            outputs: The network's number of outputs.
-            training: Whether at least two rows must be present.
+        Warns:
+            NovaculaWarning: If the loss has no curvature at the made-up outputs.
 
         Returns:
             The labels as they came.
@@ -138,9 +132,6 @@ class Gibbs(Likelihood):
         Raises:
             InputError: If a label is NaN or infinite, if ``outputs`` is not ``width``, or if the loss fails, returns
                 the wrong shape, or mixes the examples of a batch.
-
-        Warns:
-            NovaculaWarning: If the loss has no curvature at the made-up outputs.
         """
         checks.rows(y, at_least=2 if training else 1)
         bad = ~torch.isfinite(y).flatten(1).all(1) if y.ndim > 1 else ~torch.isfinite(y)

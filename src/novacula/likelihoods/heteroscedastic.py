@@ -44,10 +44,6 @@ class HeteroscedasticNormal(Likelihood):
 
         The Hessian of ``−log p`` depends on ``y`` and need not be positive; its expectation over ``y`` is this.
 
-        Args:
-            f: Means and log standard deviations, shape ``(N, 2D)``.
-            y: Targets; the Fisher information does not depend on them.
-
         Returns:
             A tensor of shape ``(N, 2D, 2D)``, differentiable in ``f``.
         """
@@ -76,20 +72,7 @@ class HeteroscedasticNormal(Likelihood):
         return 2 * checks.targets(y, training=True).shape[1]
 
     def validate(self, y: Tensor, outputs: int, *, training: bool = True) -> Tensor:
-        """Targets as floats.
-
-        Args:
-            y: Targets of shape ``(N,)`` or ``(N, D)``.
-            outputs: The network's number of outputs.
-            training: Whether at least two rows must be present.
-
-        Returns:
-            Targets of shape ``(N, D)``; floating dtypes are kept, others become the default dtype.
-
-        Raises:
-            InputError: If a target is NaN or infinite (row and column are named), or there are not two outputs for
-                each.
-        """
+        """Targets as floats: y ``(N,)`` to ``(N, D)``."""
         y = checks.targets(y, training=training)
         if outputs != 2 * y.shape[1]:
             raise InputError(

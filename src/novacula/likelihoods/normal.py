@@ -86,15 +86,7 @@ class Normal(Likelihood):
         return (-0.5 * z.square() - log_sigma - 0.5 * math.log(2 * math.pi)).sum(-1)
 
     def factor(self, f: Tensor, y: Tensor) -> Tensor:
-        """``L = diag(1/σ)``, carrying the graph of ``log_sigma``.
-
-        Args:
-            f: Means, shape ``(N, D)``; the Fisher information does not depend on them.
-            y: Targets; nor on these.
-
-        Returns:
-            A tensor of shape ``(N, D, D)``.
-        """
+        """``L = diag(1/σ)``, carrying the graph of ``log_sigma``: f ``(N, D)`` to ``(N, D, D)``."""
         return torch.diag_embed((-self._log_sigma(f)).exp().expand_as(f))
 
     @torch.no_grad()
@@ -120,20 +112,7 @@ class Normal(Likelihood):
         return replace(self, log_sigma=self.log_sigma.detach() + log_factor)
 
     def validate(self, y: Tensor, outputs: int, *, training: bool = True) -> Tensor:
-        """Targets as floats with one column for each output.
-
-        Args:
-            y: Targets of shape ``(N,)`` or ``(N, D)``.
-            outputs: The network's number of outputs.
-            training: Whether at least two rows must be present.
-
-        Returns:
-            Targets of shape ``(N, D)``; floating dtypes are kept, others become the default dtype.
-
-        Raises:
-            InputError: If a target is NaN or infinite (row and column are named), or if the number of outputs or the
-                length of ``log_sigma`` is another.
-        """
+        """Targets as floats with one column for each output: y ``(N,)`` to ``(N, D)``."""
         y = checks.one_output_each(checks.targets(y, training=training), outputs)
         self.bind(outputs)
         return y

@@ -41,15 +41,7 @@ class ZeroOne(Likelihood):
         return torch.where(f.isnan().any(-1), torch.full_like(right, torch.nan), right - 1)
 
     def factor(self, f: Tensor, y: Tensor) -> Tensor:
-        """The 0-1 loss has no curvature.
-
-        Args:
-            f: Scores.
-            y: Labels.
-
-        Raises:
-            InputError: Always.
-        """
+        """The 0-1 loss has no curvature."""
         raise InputError(
             "a likelihood with a curvature",
             "the 0-1 loss, which is flat almost everywhere",
@@ -71,19 +63,7 @@ class ZeroOne(Likelihood):
         return int(checks.classes(y, None, training=True).max()) + 1
 
     def validate(self, y: Tensor, outputs: int, *, training: bool = True) -> Tensor:
-        """Labels as int64.
-
-        Args:
-            y: Labels of shape ``(N,)`` or ``(N, 1)``; whole numbers of any dtype.
-            outputs: The network's number of outputs.
-            training: Whether at least two rows and two classes must be present.
-
-        Returns:
-            Labels of shape ``(N,)``, int64.
-
-        Raises:
-            InputError: If the network has fewer than two outputs, or a label does not fit.
-        """
+        """Labels as int64: y ``(N,)`` to ``(N,)``."""
         if outputs < 2:
             raise InputError("a network with at least two outputs", f"{outputs}", "give it one output for each class")
         return checks.classes(y, outputs, training=training)

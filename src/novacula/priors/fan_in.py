@@ -81,18 +81,7 @@ class FanIn(Prior):
         object.__setattr__(self, "names", tuple(names))
 
     def bind(self, params: Params) -> Self:
-        """The prior for these weights.
-
-        Args:
-            params: All the weights of the network.
-
-        Returns:
-            A prior with the user's own ``log_scales`` if that requires a gradient, else with a leaf of its own. A bound
-            prior returns itself.
-
-        Raises:
-            InputError: If it is bound to other weights.
-        """
+        """The prior for these weights."""
         if self.names:
             scales.bound(self.log_scales, self.names, "all", params)
             return self

@@ -63,18 +63,7 @@ class Gaussian(Prior):
         object.__setattr__(self, "names", tuple(names))
 
     def bind(self, params: Params) -> Self:
-        """The prior for these weights.
-
-        Args:
-            params: All the weights of the network.
-
-        Returns:
-            A prior with ``log_precision`` of shape ``(T,)`` (``()`` for ``per="all"``). If the user's tensor requires a
-            gradient, gradients reach it; otherwise the bound prior has a leaf of its own. A bound prior returns itself.
-
-        Raises:
-            InputError: If it is bound to other weights, or has another number of precisions than there are tensors.
-        """
+        """The prior for these weights, ``(T,)``."""
         log = scales.bound(self.log_precision, self.names, self.per, params)
         return self if log is None else replace(self, log_precision=log, names=tuple(params))
 

@@ -75,18 +75,7 @@ class Laplace(Prior):
         object.__setattr__(self, "names", tuple(names))
 
     def bind(self, params: Params) -> Self:
-        """The prior for these weights.
-
-        Args:
-            params: All the weights of the network.
-
-        Returns:
-            A prior with ``log_scale`` of shape ``(T,)`` (``()`` for ``per="all"``), in the user's graph if there is
-            one. A bound prior returns itself.
-
-        Raises:
-            InputError: If it is bound to other weights, or has another number of scales than there are tensors.
-        """
+        """The prior for these weights, ``(T,)``."""
         log = scales.bound(self.log_scale, self.names, self.per, params)
         return self if log is None else replace(self, log_scale=log, names=tuple(params))
 

@@ -171,14 +171,7 @@ class ExactCovariance:
             return torch.cat([self._variance(x) for x in xs.split(size)])
 
     def apply(self, vectors: Tensor) -> Tensor:
-        """Apply the covariance to many vectors.
-
-        Args:
-            vectors: Shape ``(n, P)``.
-
-        Returns:
-            Shape ``(n, P)``.
-        """
+        """Apply the covariance to many vectors: vectors ``(n, P)`` to ``(n, P)``."""
         vectors = vectors.to(self.sd)
         if self.rows is None:
             return torch.cholesky_solve((vectors * self.sd).T, self.factor).T * self.sd
