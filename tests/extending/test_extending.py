@@ -1,0 +1,100 @@
+"""Packages of one file, which novacula finds by their entry points: on the command line, in the help and the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PACKAGES = Path(__file__).parent / "packages"
+ENTRIES = """[novacula.posterior]
+jiggle = jiggle:ROW
+[novacula.invariance]
+gain = gain:ROW
+[novacula.likelihood]
+wrong-labels = wrong_labels:ROW
+absent = nowhere:ROW
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data, and the packages as pip would have left them."""
+    folder = tmp_path_factory.mktemp("extending")
+    found = folder / "site" / "example-1.0.dist-info"
+    found.mkdir(parents=True)
+    (found / "METADATA").write_text("Metadata-Version: 2.1\nName: example\nVersion: 1.0\n")
+    (found / "entry_points.txt").write_text(ENTRIES)
+    draw = np.random.default_rng(0)
+    np.savez(folder / "classes.npz", x=draw.normal(size=(24, 5)), y=np.arange(24) % 3)
+    return folder
+
+
+def novacula(folder: Path, *args: str, installed: bool = True) -> subprocess.CompletedProcess[str]:
+    extra = [str(PACKAGES), str(folder / "site")] if installed else []
+    path = os.pathsep.join([*extra, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.run(
+        [sys.executable, "-c", "from novacula.cli import main; main()", *args],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "400"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Path:
+    found = novacula(
+        folder,
+        *("learn", "classes.npz", "--epochs", "1", "--output", "run"),
+        *("--posterior", "jiggle:width=0.02", "--invariance", "gain", "--likelihood", "wrong-labels"),
+    )
+    assert found.returncode == 0, found.stderr
+    return folder / "run"
+
+
+def test_the_help_has_their_phrases(folder: Path) -> None:
+    text = novacula(folder, "learn", "--help").stdout
+    for phrase in (
+        "jiggle (noise around the point)",
+        "gain (louder and softer)",
+        "wrong-labels (some labels are wrong)",
+    ):
+        assert phrase in text
+
+
+def test_names_in_errors(folder: Path) -> None:
+    for option, name in (("--posterior", "jiggle"), ("--invariance", "gain"), ("--likelihood", "wrong-labels")):
+        found = novacula(folder, "learn", "classes.npz", option, f"{name}x")
+        assert found.returncode == 2
+        assert name in found.stderr.replace(f"{name}x", "")
+
+
+def test_a_row_that_cannot_be_loaded_says_so(folder: Path) -> None:
+    found = novacula(folder, "learn", "classes.npz", "--likelihood", "absent")
+    assert found.returncode == 2
+    assert "nowhere" in found.stderr
+
+
+def test_the_page_speaks_of_the_method_without_its_package(folder: Path, run: Path) -> None:
+    record = json.loads((run / "run.json").read_text())
+    assert record["posterior"]["settings"]["width"] == 0.02
+    assert record["catalogue"] == {"likelihood": {"wrong-labels": "wrong_labels"}, "invariance": {"gain": "gain"}}
+    assert novacula(folder, "report", "run", installed=False).returncode == 0
+    page = (run / "report.html").read_text()
+    assert "the posterior of Jiggle: noise of one width around the most probable weights" in page
+    assert "gain" in page
+
+
+def test_a_run_predicts_later(folder: Path, run: Path) -> None:
+    found = novacula(folder, "predict", "run", "classes.npz", "--json")
+    assert found.returncode == 0, found.stderr
+    missing = novacula(folder, "predict", "run", "classes.npz", "--json", installed=False)
+    assert missing.returncode == 2
+    assert "wrong_labels" in missing.stderr
