@@ -9,11 +9,12 @@ import torch
 
 import novacula as nv
 from novacula.inference import MAP
+from novacula.posteriors.base import BasePosterior
 from novacula.runs.catalogue import MethodRow, Words
 
 
 @dataclass(frozen=True, eq=False)
-class Around:
+class Around(BasePosterior):
     """``N(mode, width²)``."""
 
     mode: dict[str, torch.Tensor]

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from novacula.likelihoods import Categorical
+from novacula.likelihoods import Categorical, Likelihood
 from novacula.runs.catalogue import LikelihoodRow
 
 
 @dataclass(frozen=True, eq=False)
-class WrongLabels:
+class WrongLabels(Likelihood):
     """Classes, a share of which is another at random."""
 
     share: float = 0.1
-    learnable: ClassVar[tuple[str, ...]] = ()
-    normalised: ClassVar[bool] = True
-    task: str = field(default="classification", init=False, repr=False)
-    loss: str = field(default="wrong_labels", init=False, repr=False)
-
-    def bind(self, outputs: int) -> Self:
-        return self
+    task: ClassVar[Literal["classification"]] = "classification"
 
     def mean(self, f: Tensor) -> Tensor:
         return (1 - self.share) * f.softmax(-1) + self.share / f.shape[-1]
