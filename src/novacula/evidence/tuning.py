@@ -135,29 +135,34 @@ def tune(
     factors = {", ".join(names): math.exp(a) for names, a in zip(groups, x[:-1], strict=True)}
     if objective.residuals is not None:
         factors["noise"] = math.exp(x[-1] / 2)
-    laplace = Laplace(structure, copies=copies, repeats=1)
     return Tuned(
         target=tuned,
-        evidence=Estimate(
-            value=torch.tensor(history[-1] + offset, dtype=torch.float64),
-            stderr=math.nan if target.invariance is not None else 0.0,
-            kind="estimate",
-            estimator=laplace.name,
-            n=data.n,
-            fingerprint=data.fingerprint,
-            loss=target.likelihood.loss,
-            temperature=target.temperature,
-            assumptions=(
-                "the posterior is close to a Gaussian at these weights (one mode, curvature by the GGN)",
-                "the weights stay where they are: they need not be a mode under the tuned prior",
-            ),
-            warnings=warnings,
+        evidence=_estimate(
+            target, data, Laplace(structure, copies=copies, repeats=1).name, history[-1] + offset, warnings
         ),
         history=tuple(v + offset for v in history),
         steps=len(history) - 1,
         gradient=gradient,
         factors=factors,
         seconds={"curvature": decomposed - began, "steps": ended - decomposed},
+        warnings=warnings,
+    )
+
+
+def _estimate(target: Target, data: Data, estimator: str, value: float, warnings: tuple[str, ...]) -> Estimate:
+    return Estimate(
+        value=torch.tensor(value, dtype=torch.float64),
+        stderr=math.nan if target.invariance is not None else 0.0,
+        kind="estimate",
+        estimator=estimator,
+        n=data.n,
+        fingerprint=data.fingerprint,
+        loss=target.likelihood.loss,
+        temperature=target.temperature,
+        assumptions=(
+            "the posterior is close to a Gaussian at these weights (one mode, curvature by the GGN)",
+            "the weights stay where they are: they need not be a mode under the tuned prior",
+        ),
         warnings=warnings,
     )
 
