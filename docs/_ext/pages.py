@@ -85,8 +85,12 @@ def _groups(package: ModuleType, modules: list[str]) -> dict[str, dict[str, str]
     found: dict[str, dict[str, str]] = {}
     exported = frozenset(getattr(package, "__all__", ()))
     # In the order of the package's imports, so that what one module defines stays together.
+    for name in sorted(exported):
+        getattr(package, name)  # some packages load their names when they are asked for
+    # What a package hands on from another one stands on that one's page.
     for name, value in vars(package).items():
-        if name in exported and (directive := _directive(value)) is not None:
+        own = name in exported and (getattr(value, "__module__", None) or "").startswith(package.__name__)
+        if own and (directive := _directive(value)) is not None:
             found.setdefault(value.__module__, {})[f"{package.__name__}.{name}"] = directive
     for name in modules:
         module = importlib.import_module(f"{package.__name__}.{name}")

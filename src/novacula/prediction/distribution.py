@@ -53,6 +53,10 @@ class Distribution(Protocol):
         """Means and deviations of the mixture, each ``(S, N, D)``."""
         ...
 
+    def draws(self) -> Tensor | None:
+        """Fixed draws ``(K, N, D)`` of labels that are not Gaussian given the outputs, else None."""
+        ...
+
     def total_covariance(self) -> Tensor:
         """The covariance of new targets, noise included, ``(N, D, D)``, where there is a `covariance`."""
         ...

@@ -18,6 +18,7 @@ from novacula.core.errors import InputError
 from novacula.data.standardise import Standardiser
 from novacula.likelihoods.base import Likelihood
 from novacula.posteriors.linearised import add_noise, gaussian_log_prob, mixture_log_prob
+from novacula.prediction import sampled, units
 from novacula.prediction.conformal.calibrate import calibrate
 from novacula.prediction.conformal.scores import IntervalScore, SetScore
 from novacula.prediction.conformal.sets import Intervals, Sets
@@ -76,7 +77,7 @@ class Predictive:
     @property
     def samples(self) -> Tensor:
         """Each component's own prediction: probabilities ``(S, N, C)``, or means ``(S, N, D)``."""
-        return self._restored(torch.stack([self.likelihood.mean(f) for f in self.outputs]))
+        return units.restored(torch.stack([self.likelihood.mean(f) for f in self.outputs]), self.scaling)
 
     def mean(self) -> Tensor:
         """``E[y]``: the average of the components' predictions.
@@ -106,8 +107,8 @@ class Predictive:
             )
         y = self.labels(y)
         if self.covariance is not None:
-            return gaussian_log_prob(self._restored(self.outputs[0]), self.total_covariance(), y)
-        return mixture_log_prob(self.likelihood, self.outputs, self._standard(y)) - self._log_scale
+            return gaussian_log_prob(units.restored(self.outputs[0], self.scaling), self.total_covariance(), y)
+        return mixture_log_prob(self.likelihood, self.outputs, units.standard(y, self.scaling)) - self._log_scale
 
     def expected_loss(self, y: Tensor) -> Tensor:
         """``E_f[−log p(y | f)]``: the loss of one function drawn at random, and not of their average.
@@ -122,7 +123,7 @@ class Predictive:
         Returns:
             Shape ``(N,)``.
         """
-        y = self._standard(self.labels(y))
+        y = units.standard(self.labels(y), self.scaling)
         loss = self._log_scale - torch.stack([self.likelihood.log_prob(f, y) for f in self.outputs]).mean(0)
         if self.covariance is None:
             return loss
@@ -139,6 +140,8 @@ class Predictive:
         Raises:
             InputError: If this is no regression with Gaussian noise.
         """
+        if (draws := self.draws()) is not None:
+            return draws.var(0, correction=0)
         mu, sd = self.gaussians()
         return sd.square().mean(0) + mu.var(0, correction=0)
 
@@ -153,9 +156,9 @@ class Predictive:
         """
         f = self.outputs
         if self.covariance is not None:
-            return self._restored(f), self.total_covariance().diagonal(dim1=1, dim2=2).sqrt().unsqueeze(0)
+            return units.restored(f, self.scaling), self.total_covariance().diagonal(dim1=1, dim2=2).sqrt().unsqueeze(0)
         if (found := self.likelihood.gaussians(f)) is not None:
-            return self._restored(found[0]), self._rescaled(found[1])
+            return units.restored(found[0], self.scaling), units.rescaled(found[1], self.scaling)
         raise InputError(
             "a regression with Gaussian noise", f"the likelihood {self.likelihood.loss!r}", "use mean(), or Normal()"
         )
@@ -180,8 +183,8 @@ class Predictive:
         """
         if not 0 < level < 1:
             raise InputError("a level between 0 and 1", str(level), "use 0.9 for 90 %")
-        mu, sd = self.gaussians()
-        return quantile(mu, sd, (1 - level) / 2), quantile(mu, sd, (1 + level) / 2)
+        low, high = self.quantile([(1 - level) / 2, (1 + level) / 2])
+        return low, high
 
     def quantile(self, p: float | Sequence[float] | Tensor) -> Tensor:
         """Quantiles of each target, of mixtures too.
@@ -204,8 +207,12 @@ class Predictive:
         wanted = torch.as_tensor(p, dtype=torch.float64)
         if wanted.ndim > 1 or wanted.numel() == 0 or not bool(((wanted > 0) & (wanted < 1)).all()):
             raise InputError("probabilities between 0 and 1", str(p), "use 0.5 for the median")
-        mu, sd = self.gaussians()
-        found = torch.stack([quantile(mu, sd, q) for q in wanted.flatten().tolist()])
+        levels = wanted.flatten().tolist()
+        if (draws := self.draws()) is not None:
+            found = torch.stack([sampled.quantile(draws, q) for q in levels])
+        else:
+            mu, sd = self.gaussians()
+            found = torch.stack([quantile(mu, sd, q) for q in levels])
         return found if wanted.ndim else found[0]
 
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
@@ -242,14 +249,14 @@ class Predictive:
         if self.covariance is not None:
             factor = torch.linalg.cholesky(self.total_covariance())
             noise = torch.randn((n, *f.shape[1:]), generator=rng, device=rng.device, dtype=f.dtype).to(f.device)
-            return self._restored(f) + torch.einsum("ncd,snd->snc", factor, noise)
+            return units.restored(f, self.scaling) + torch.einsum("ncd,snd->snc", factor, noise)
         likelihood = self.likelihood.bind(f.shape[2])
         which = torch.randint(len(f), (n,), generator=rng, device=rng.device).to(f.device)
         parts = []  # component by component, and back into the order in which they were drawn
         for s, k in zip(*(t.tolist() for t in which.unique(return_counts=True)), strict=True):
             y = likelihood.sample(f[s].repeat(k, 1), rng)
             parts.append(y.reshape(k, self.n, *y.shape[1:]))
-        return self._restored(torch.cat(parts)[which.argsort(stable=True).argsort()])
+        return units.restored(torch.cat(parts)[which.argsort(stable=True).argsort()], self.scaling)
 
     def entropy(self) -> Entropy:
         """How unsure the predictive is, and why.
@@ -269,10 +276,12 @@ class Predictive:
             raise InputError("a likelihood with an entropy", f"the loss {self.likelihood.loss!r}", "use a density")
         if task != "regression":
             return of_probabilities(self.samples, exclusive=task == "classification")
+        if self.draws() is not None:
+            return sampled.entropy(self.likelihood, self.outputs)
         if self.covariance is None:
             return of_mixture(*self.gaussians())
         noise = add_noise(torch.zeros_like(self.covariance), self.likelihood)
-        return of_gaussian(self.total_covariance(), self._squared(noise))
+        return of_gaussian(self.total_covariance(), units.squared(noise, self.scaling))
 
     def labels(self, y: Tensor) -> Tensor:
         """Check labels against the inputs.
@@ -371,23 +380,15 @@ class Predictive:
 
     # ------------------------------------------------------------------ inside
 
+    def draws(self) -> Tensor | None:
+        """Fixed draws ``(K, N, D)`` that stand for labels which are not Gaussian given the outputs; else None."""
+        found = None if self.covariance is not None else sampled.draws(self.likelihood, self.outputs)
+        return None if found is None else units.restored(found, self.scaling)
+
     def total_covariance(self) -> Tensor:
         """The covariance ``(N, D, D)`` of new targets, noise included, of an analytic predictive."""
         assert self.covariance is not None
-        return self._squared(add_noise(self.covariance, self.likelihood))
-
-    def _standard(self, y: Tensor) -> Tensor:
-        return y if self.scaling is None else self.scaling.targets(y)
-
-    def _restored(self, y: Tensor) -> Tensor:
-        return y if self.scaling is None else self.scaling.restore_y(y)
-
-    def _rescaled(self, sd: Tensor) -> Tensor:
-        return sd if self.scaling is None else self.scaling.restore_y_scale(sd)
-
-    def _squared(self, covariance: Tensor) -> Tensor:
-        # Twice a deviation's factor, once for each side.
-        return self._rescaled(self._rescaled(covariance).mT).mT
+        return units.squared(add_noise(self.covariance, self.likelihood), self.scaling)
 
     @property
     def _log_scale(self) -> float:

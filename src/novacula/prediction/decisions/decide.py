@@ -34,6 +34,7 @@ from novacula.core.errors import InputError
 from novacula.core.rng import derive
 from novacula.likelihoods import checks
 from novacula.posteriors.linearised import normal_draws
+from novacula.prediction import sampled
 from novacula.prediction.decisions.costs import Costs
 from novacula.prediction.distribution import Distribution
 from novacula.prediction.gaussians import expected_excess
@@ -229,12 +230,17 @@ def _point(predictive: Distribution, loss: str, tau: float, abstain: float | Non
         value, expected = predictive.mean(), predictive.variance().double()
     else:
         value = predictive.quantile(tau)
-        mu, sd = (t.double() for t in predictive.gaussians())
-        # τ (y − a)₊ + (1 − τ) (a − y)₊ = (y − a)₊ − (1 − τ) (y − a)
-        expected = expected_excess(value.double(), mu, sd) - (1 - tau) * (mu.mean(0) - value.double())
+        draws = predictive.draws()
+        expected = _expected(predictive, value, tau) if draws is None else sampled.excess(draws, value, tau)
         expected = 2 * expected if loss == "absolute" else expected
     abstained = expected > abstain if abstain is not None else torch.zeros_like(expected, dtype=torch.bool)
     return PointDecision(value.masked_fill(abstained, math.nan), expected, abstained)
+
+
+def _expected(predictive: Distribution, value: Tensor, tau: float) -> Tensor:
+    # τ (y − a)₊ + (1 − τ) (a − y)₊ = (y − a)₊ − (1 − τ) (y − a)
+    mu, sd = (t.double() for t in predictive.gaussians())
+    return expected_excess(value.double(), mu, sd) - (1 - tau) * (mu.mean(0) - value.double())
 
 
 def _labels(predictive: Distribution, n: int) -> Callable[[int, int], Tensor]:
@@ -244,6 +250,9 @@ def _labels(predictive: Distribution, n: int) -> Callable[[int, int], Tensor]:
         raise InputError(
             "a likelihood that labels can be drawn from", f"{predictive.likelihood.loss!r}", "use a normalised one"
         )
+    if task == "regression" and predictive.draws() is not None:
+        drawn = sampled.components(predictive.likelihood, f, n)
+        return lambda a, b: drawn[a:b]
     width = f.shape[2] if task == "multilabel" else predictive.gaussians()[0].shape[2]
     z = normal_draws(n, 1 + width, derive(0, "decide"), f)
     which = (torch.special.ndtr(z[:, 0]) * len(f)).long().clamp(max=len(f) - 1)

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from novacula.core.errors import InputError
-from novacula.prediction import gaussians
+from novacula.prediction import gaussians, sampled
 from novacula.prediction.predictive import Predictive
 from novacula.prediction.scores.calibration import BINS, Reliability, reliability
 from novacula.prediction.scores.selective import RiskCoverage, risk_coverage
@@ -129,8 +129,11 @@ def crps(predictive: Predictive, y: Tensor) -> Tensor:
         >>> crps(Predictive(Normal(), torch.zeros(1, 1, 1), "plug-in"), torch.zeros(1, 1))
         tensor([[0.2337]], dtype=torch.float64)
     """
+    y = predictive.labels(y)
+    if (draws := predictive.draws()) is not None:
+        return sampled.crps(draws, y)
     mu, sd = predictive.gaussians()
-    return gaussians.crps(predictive.labels(y), mu, sd)
+    return gaussians.crps(y, mu, sd)
 
 
 def _regression(predictive: Predictive, y: Tensor) -> dict[str, float]:
