@@ -205,6 +205,7 @@ def safe_bayes(
     Example:
         >>> from torch import nn
         >>> from novacula.inference import Laplace, MAP
+        >>> from novacula.likelihoods import Normal
         >>> x = torch.linspace(-1, 1, 40).unsqueeze(1)
         >>> target = Target(nn.Linear(1, 1), likelihood=Normal(sigma=0.5))
         >>> method = Laplace("exact", optimiser=MAP(lr=0.1), check=False)
