@@ -2,8 +2,7 @@
 
 A curvature is a sum over the data, ``F(θ) = Σ_b F_b(θ)``, and its gradient with respect to hyperparameters θ needs the
 graph of every ``F_b``, which does not fit in memory for a large network. The chain rule lets it be taken one batch at a
-time: the first pass sums values and keeps no graph; once the cotangent ``F̄`` is known, the second computes each
-    ``F_b``
+time: the first pass sums values and keeps no graph; once the cotangent ``F̄`` is known, the second computes each ``F_b``
 again with its graph, adds ``F̄ · ∂F_b/∂θ`` to the gradient and drops the graph. The price is one more evaluation.
 
 `torch.utils.checkpoint` would do the same, but does not work under `torch.func` transforms.

@@ -10,8 +10,8 @@ of the posterior, as far as the step size is small: no step is rejected, and the
 The step ``ε = lr / N`` is written by its learning rate per example, as for SGD: ``lr`` moves the weights by ``lr``
 times the mean gradient (half of it for SGLD), whatever the size of the data. Left out, it is found before the first
 draw: along the steepest direction (`novacula.inference.langevin.step_size`) the step's length is to widen the
-    distribution's
-variance by a fifth, and the minibatches' noise no more than to double it. Linear recursions give the shares exactly,
+distribution's variance by a fifth, and the minibatches' noise no more than to double it. Linear recursions give the
+shares exactly,
 
     SGLD:   1/(1 − lr λ/4),            lr N s²/4,
     SGHMC:  1/(1 − lr λ/(2(2 − α))),   lr N s²/(2α),
