@@ -1,7 +1,7 @@
 """Profile a module, a script or a command of the environment: the 30 functions that took longest, with what they call.
 
 python dev/profile.py benchmarks.guard --only PATTERN
-python dev/profile.py novacula learn digits --epochs 1 --out /tmp/digits
+python dev/profile.py novacula learn digits --epochs 1 --out runs/profiled
 """
 
 from __future__ import annotations

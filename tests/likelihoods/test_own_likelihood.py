@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import scipy.stats
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from novacula.data.data import Data
 from novacula.evidence import Laplace
-from novacula.likelihoods import Likelihood
 from novacula.target import Target
-
-
-@dataclass(frozen=True, eq=False)
-class Poisson(Likelihood):
-    """Counts with ``E[y] = exp f``."""
-
-    def log_prob(self, f: Tensor, y: Tensor) -> Tensor:
-        return (y * f - f.exp() - torch.lgamma(y + 1)).sum(-1)
-
-    def factor(self, f: Tensor, y: Tensor) -> Tensor:
-        return torch.diag_embed((f / 2).exp())
-
-    def sample(self, f: Tensor, rng: torch.Generator) -> Tensor:
-        return torch.poisson(f.exp(), generator=rng)
-
-    def mean(self, f: Tensor) -> Tensor:
-        return f.exp()
+from strangers import Poisson
 
 
 def test_density_and_fisher_information_are_the_known_ones() -> None:

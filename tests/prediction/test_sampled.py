@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torch import Tensor, nn
+from torch import nn
 
 import novacula as nv
-from novacula.likelihoods import Likelihood
 from novacula.prediction import Predictive, conformal, evaluate
 from novacula.prediction.scores.by_example import by_example
+from strangers import Poisson
 
 LOGS = torch.tensor([[[0.3], [2.0]], [[1.1], [2.6]], [[-0.4], [1.7]]], dtype=torch.float64)
 RATES = LOGS[..., 0].exp().numpy()
 COUNTS = np.arange(120)
 SHARES = stats.poisson.pmf(COUNTS[:, None, None], RATES).mean(1)  # (counts, N)
-
-
-@dataclass(frozen=True, eq=False)
-class Poisson(Likelihood):
-    """Counts with ``E[y] = exp f``."""
-
-    def log_prob(self, f: Tensor, y: Tensor) -> Tensor:
-        return (y * f - f.exp() - torch.lgamma(y + 1)).sum(-1)
-
-    def factor(self, f: Tensor, y: Tensor) -> Tensor:
-        return torch.diag_embed((f / 2).exp())
-
-    def sample(self, f: Tensor, rng: torch.Generator) -> Tensor:
-        return torch.poisson(f.exp(), generator=rng)
-
-    def mean(self, f: Tensor) -> Tensor:
-        return f.exp()
 
 
 def counts() -> Predictive:
@@ -73,6 +55,13 @@ def test_scores_and_decisions() -> None:
     chosen = counts().decide(lambda a, y: (y[..., 0] > a).double() + 0.1 * a, actions=[0.0, 2.0, 8.0])
     risk = [(SHARES * (COUNTS[:, None] > a)).sum(0) + 0.1 * a for a in (0.0, 2.0, 8.0)]
     np.testing.assert_allclose(chosen.expected.numpy().T, risk, atol=0.05)
+
+
+def test_decisions_by_function_see_labels_in_their_own_units() -> None:
+    none = torch.empty(0, dtype=torch.float64)
+    scale = nv.Standardiser(none, none, torch.tensor([50.0]).double(), torch.tensor([4.0]).double())
+    seen = counts().in_units(scale).decide(lambda a, y: (y[..., 0] - a).abs(), actions=[0.0])
+    np.testing.assert_allclose(seen.expected[:, 0], 50 + 4 * counts().mean()[:, 0], rtol=0.02)
 
 
 def test_entropies_are_sums_over_the_counts() -> None:

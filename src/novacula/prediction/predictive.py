@@ -276,7 +276,7 @@ class Predictive:
             raise InputError("a likelihood with an entropy", f"the loss {self.likelihood.loss!r}", "use a density")
         if task != "regression":
             return of_probabilities(self.samples, exclusive=task == "classification")
-        if self.draws() is not None:
+        if sampled.needed(self.likelihood, self.outputs):
             return sampled.entropy(self.likelihood, self.outputs)
         if self.covariance is None:
             return of_mixture(*self.gaussians())
@@ -382,8 +382,9 @@ class Predictive:
 
     def draws(self) -> Tensor | None:
         """Fixed draws ``(K, N, D)`` that stand for labels which are not Gaussian given the outputs; else None."""
-        found = None if self.covariance is not None else sampled.draws(self.likelihood, self.outputs)
-        return None if found is None else units.restored(found, self.scaling)
+        if not sampled.needed(self.likelihood, self.outputs):
+            return None
+        return units.restored(sampled.components(self.likelihood, self.outputs, sampled.DRAWS), self.scaling)
 
     def total_covariance(self) -> Tensor:
         """The covariance ``(N, D, D)`` of new targets, noise included, of an analytic predictive."""

@@ -18,11 +18,9 @@ DRAWS = 4096
 _OF_EACH = 64  # at least, of each component, where entropies are asked for
 
 
-def draws(likelihood: Likelihood, f: Tensor) -> Tensor | None:
-    """Labels ``(K, N, D)`` from outputs ``(S, N, C)``; None where they are Gaussian given these, or cannot be drawn."""
-    if not likelihood.normalised or likelihood.task != "regression" or likelihood.gaussians(f) is not None:
-        return None
-    return components(likelihood, f, DRAWS)
+def needed(likelihood: Likelihood, f: Tensor) -> bool:
+    """Whether labels can be drawn from outputs ``(S, N, C)``, and are not Gaussian given these."""
+    return likelihood.normalised and likelihood.task == "regression" and likelihood.gaussians(f) is None
 
 
 def components(likelihood: Likelihood, f: Tensor, n: int) -> Tensor:

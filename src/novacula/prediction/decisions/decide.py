@@ -250,9 +250,9 @@ def _labels(predictive: Distribution, n: int) -> Callable[[int, int], Tensor]:
         raise InputError(
             "a likelihood that labels can be drawn from", f"{predictive.likelihood.loss!r}", "use a normalised one"
         )
-    if task == "regression" and predictive.draws() is not None:
-        drawn = sampled.components(predictive.likelihood, f, n)
-        return lambda a, b: drawn[a:b]
+    if (drawn := predictive.draws()) is not None:
+        evenly = drawn[torch.arange(n, device=drawn.device) * len(drawn) // n]  # as many of each component
+        return lambda a, b: evenly[a:b]
     width = f.shape[2] if task == "multilabel" else predictive.gaussians()[0].shape[2]
     z = normal_draws(n, 1 + width, derive(0, "decide"), f)
     which = (torch.special.ndtr(z[:, 0]) * len(f)).long().clamp(max=len(f) - 1)
