@@ -36,7 +36,7 @@ def test_names_calls_and_the_last_layer() -> None:
     assert torch.equal(found[0].input, xs.flatten(0, 1))
     assert torch.equal(found[1].input, found[0].output)
     assert torch.equal(f, forward.average(params, xs))
-    assert [c.gives(f, xs) for c in found] == [False, False, False, True, False]
+    assert [c.gives(forward, f, xs) for c in found] == [False, False, False, True, False]
     assert last_linear(forward, params, xs) == ("head", 5)
     assert [c.layer for c in calls(forward, params, xs, "b")[0]] == ["b"]
 

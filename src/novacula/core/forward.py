@@ -24,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.many import Notes
 from novacula.core.params import Params, detach
+from novacula.core.units import Units
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,7 @@ class Forward:
     Args:
         module: Any `nn.Module` that maps ``(N, …)`` to ``(N, C)``. It is deep-copied, but for tensors that require a
             gradient and are no parameters, which are shared.
+        units: Scales between the network and its data; by default none.
 
     Attributes:
         frozen: Names of the parameters held constant because they do not require a gradient.
@@ -49,6 +51,7 @@ class Forward:
     """
 
     module: nn.Module
+    units: Units = field(default_factory=Units, repr=False)
     frozen: tuple[str, ...] = field(init=False)
     notes: Notes = field(init=False, repr=False)
 
@@ -130,6 +133,12 @@ class Forward:
             object.__setattr__(other, "module", copy.deepcopy(self.module, memo))
         return other
 
+    def over(self, module: nn.Module, units: Units | None = None) -> Forward:
+        """The function of another module in the same units, or in others."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NovaculaWarning)  # said when this one was made
+            return Forward(module, self.units if units is None else units)
+
     def __call__(self, params: Params, x: Tensor) -> Tensor:
         """Evaluate the network.
 
@@ -140,7 +149,7 @@ class Forward:
         Returns:
             Outputs ``f`` of shape ``(N, C)``.
         """
-        return functional_call(self.module, params, (x,))
+        return self.units.outward(functional_call(self.module, params, (self.units.inward(x),)))
 
     def average(self, params: Params, xs: Tensor) -> Tensor:
         """Average the outputs over transformed copies of each input: ``f̄(x) = 1/S Σ_s f(w, x_s)``.

@@ -22,11 +22,11 @@ class Call:
     input: Tensor
     output: Tensor
 
-    def gives(self, f: Tensor, xs: Tensor) -> bool:
+    def gives(self, forward: Forward, f: Tensor, xs: Tensor) -> bool:
         """Whether the outputs ``f (B, C)``, averaged over copies xs ``(B, S, …)``, are this call's."""
         rows = xs.shape[0] * xs.shape[1]
         same = self.output.shape == (rows, f.shape[1])
-        return same and torch.equal(self.output.unflatten(0, xs.shape[:2]).mean(1), f)
+        return same and torch.equal(forward.units.outward(self.output).unflatten(0, xs.shape[:2]).mean(1), f)
 
 
 def first_names(module: nn.Module) -> dict[str, str]:
@@ -56,5 +56,5 @@ def calls(forward: Forward, params: Params, xs: Tensor, layer: str | None = None
 def last_linear(forward: Forward, params: Params, xs: Tensor) -> tuple[str | None, int]:
     """The linear layer whose output is the network's, and of how many calls; xs ``(B, S, …)``."""
     found, f = calls(forward, params, xs)
-    last = [call.layer for call in found if call.gives(f, xs)]
+    last = [call.layer for call in found if call.gives(forward, f, xs)]
     return (last[-1] if last else None), len(found)

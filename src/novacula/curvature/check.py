@@ -8,7 +8,6 @@ single examples, since no per-example curvature exists for a network that mixes 
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -17,7 +16,6 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from novacula.core.errors import InputError
-from novacula.core.forward import Forward
 from novacula.core.params import Params
 from novacula.curvature.problem import Curvature, Problem
 
@@ -179,9 +177,7 @@ def _head(problem: Problem, examples: int) -> Problem:
 
 def _in_double(problem: Problem) -> Problem:
     # The problem in float64, or as it is if the network or its factor insist on a dtype.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # frozen parameters were announced before
-        forward = Forward(copy.deepcopy(problem.forward.module).double())
+    forward = problem.forward.over(copy.deepcopy(problem.forward.module).double())
     kept = [(xs.double() if xs.is_floating_point() else xs, y) for xs, y in problem.batches()]
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +10,8 @@ import torch
 from torch import Tensor
 
 from novacula.core import execute
-from novacula.core.errors import InputError, NovaculaWarning
+from novacula.core.errors import InputError
 from novacula.core.execute import Backend
-from novacula.core.forward import Forward
 from novacula.core.params import Params, detach
 from novacula.core.rng import derive
 from novacula.data.data import Data
@@ -144,10 +142,8 @@ class _Task:
 def _run(task: _Task) -> Posterior:
     if isinstance(task.target, Target):
         # Evaluating a network puts other weights into its module for a moment: threads must not share it.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NovaculaWarning)  # said when the target was made
-            own = Forward(task.target.forward.module)
-        task = replace(task, target=replace(task.target, forward=own))
+        own = task.target.forward
+        task = replace(task, target=replace(task.target, forward=own.over(own.module)))
     return task.run()
 
 

@@ -85,6 +85,10 @@ class Likelihood(Protocol):
         """A quadratic likelihood with its σ times ``exp(log_factor)``."""
         raise self._no_noise()
 
+    def in_units(self, sd: Tensor) -> Self:
+        """A quadratic likelihood whose σ, in standard units, is that of outputs times ``sd (D,)``."""
+        raise self._no_noise()
+
     def outputs(self, y: Tensor) -> int:
         """How many network outputs C the labels need; raises `InputError` for labels that do not fit."""
         return checks.targets(y, training=True).shape[1]

@@ -111,6 +111,12 @@ class Normal(Likelihood):
         """The same with other noise."""
         return replace(self, log_sigma=self.log_sigma.detach() + log_factor)
 
+    def in_units(self, sd: Tensor) -> Self:
+        """σ times ``sd``; one for each output where they differ."""
+        logs = sd.to(self.log_sigma).log()
+        same = self.log_sigma.ndim == 0 and len(set(logs.tolist())) == 1
+        return replace(self, log_sigma=self.log_sigma.detach() + (logs[0] if same else logs))
+
     def validate(self, y: Tensor, outputs: int, *, training: bool = True) -> Tensor:
         """Targets as floats with one column for each output: y ``(N,)`` to ``(N, D)``."""
         y = checks.one_output_each(checks.targets(y, training=training), outputs)

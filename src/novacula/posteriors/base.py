@@ -11,15 +11,13 @@ References:
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from novacula.core.errors import InputError, NovaculaWarning
-from novacula.core.forward import Forward
+from novacula.core.errors import InputError
 from novacula.core.params import Params, count
 from novacula.data.data import Data
 from novacula.posteriors.answers import Answer, How, Kind
@@ -189,13 +187,6 @@ def weights_of(start: Params | Posterior) -> Params:
         The weights, or the posterior's mode.
     """
     return start if isinstance(start, dict) else start.mode
-
-
-def quiet_forward(module: nn.Module) -> Forward:
-    """A network as a function; what it says of frozen weights has been said, or is meant."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NovaculaWarning)
-        return Forward(module)
 
 
 def many_weights(target: Target, params: Params, size: int, temperature: float, what: str) -> tuple[str, ...]:

@@ -20,7 +20,6 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from novacula.core.errors import InputError
 from novacula.core.params import Params
-from novacula.posteriors.base import quiet_forward
 from novacula.target import Target
 
 _CHANNELS = nn.Dropout1d | nn.Dropout2d | nn.Dropout3d
@@ -83,9 +82,9 @@ class Masks:
 
 def masked(target: Target, x: Tensor, p: float | None = None) -> Masks:
     """The target whose network takes masks."""
-    network = quiet_forward(target.forward.module).module  # a copy
+    network = target.forward.over(target.forward.module).module  # a copy
     layers = _layers(network, p)
-    missed = _missed(network, target.params(), x)
+    missed = _missed(target.forward.over(network).module, target.params(), x)
     places = tuple(place for name, layer in layers.items() for place in _places(network, target, name, layer, x, p))
     found = {id(layer): Masked(sum(q.layer == name for q in places)) for name, layer in layers.items()}
     for parent in list(network.modules()):
@@ -93,7 +92,7 @@ def masked(target: Target, x: Tensor, p: float | None = None) -> Masks:
             if id(child) in found:
                 setattr(parent, name, found[id(child)])
     network.register_forward_pre_hook(_restart)
-    forward = quiet_forward(network)
+    forward = target.forward.over(network)
     with torch.no_grad():
         forward(target.params(), x)
     for name, layer in forward.module.named_modules():
@@ -163,9 +162,9 @@ def _places(
     return found
 
 
-def _missed(network: nn.Module, params: Params, x: Tensor) -> tuple[str, ...]:
+def _missed(quiet: nn.Module, params: Params, x: Tensor) -> tuple[str, ...]:
     # Dropout inside of attention and recurrent layers, and whatever else is random in train mode.
-    quiet, inner = quiet_forward(network).module, []
+    inner: list[str] = []
     for name, layer in quiet.named_modules():
         if isinstance(layer, _DropoutNd):
             layer.p = 0.0

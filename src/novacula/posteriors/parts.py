@@ -21,7 +21,6 @@ from novacula.core.layers import first_names, last_linear
 from novacula.core.params import Params, count, flatten, unflatten
 from novacula.curvature import diagonal
 from novacula.data.data import Data
-from novacula.posteriors.base import quiet_forward
 from novacula.priors.restrict import restricted
 from novacula.target import Target
 
@@ -80,7 +79,7 @@ class Part:
 def part_of(target: Target, params: Params, data: Data, which: Which) -> Part:
     """Choose weights, and fix the others."""
     params = {k: w.detach() for k, w in params.items()}
-    network = quiet_forward(target.forward.module).module  # a copy
+    network = target.forward.over(target.forward.module).module  # a copy
     for name, w in network.named_parameters():
         if name in params:
             w.data = params[name].clone()
@@ -95,7 +94,7 @@ def part_of(target: Target, params: Params, data: Data, which: Which) -> Part:
         for name, w in network.named_parameters():
             w.requires_grad_(name in names)
     prior = restricted(target.prior, params, dict(zip(names, aliases, strict=True)))
-    chosen = dataclasses.replace(target, network=network, forward=quiet_forward(network), prior=prior)
+    chosen = dataclasses.replace(target, network=network, forward=target.forward.over(network), prior=prior)
     return Part(target, chosen, params, index)
 
 

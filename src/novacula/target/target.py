@@ -28,6 +28,7 @@ from novacula.core.forward import Forward
 from novacula.core.many import Notes
 from novacula.core.params import Params
 from novacula.core.rng import generator
+from novacula.core.units import Units
 from novacula.curvature.problem import Problem
 from novacula.data.data import Data
 from novacula.invariances.base import Invariance
@@ -131,6 +132,22 @@ class Target:
         outputs = self.forward.check(data.x[: min(data.n, 8)])
         bound = dataclasses.replace(self, likelihood=self.likelihood.bind(outputs))
         return bound, data.with_values(data.x, bound.likelihood.validate(data.y, outputs))
+
+    def in_units(self, units: Units) -> Target:
+        """The same network between inputs and outputs in the units of the data.
+
+        Args:
+            units: The scales. The noise of a quadratic likelihood is taken to be in the network's own, and follows;
+                outputs of different scales get a σ each.
+
+        Returns:
+            The target. Where it has units already, these take their place, and the noise stays.
+        """
+        likelihood = self.likelihood
+        if likelihood.quadratic and units.y_sd.numel() and not self.forward.units.y_sd.numel():
+            likelihood = likelihood.in_units(units.y_sd)
+        forward = self.forward.over(self.forward.module, units)
+        return dataclasses.replace(self, forward=forward, likelihood=likelihood)
 
     # ------------------------------------------------------------------ what can be learned
 
@@ -253,7 +270,11 @@ class Target:
             Words, and tensors by name.
         """
         words = [str(self.copies), str(self.temperature), str(self.likelihood_temperature)]
-        return [*words, self.likelihood.loss, str(self.forward.module)], {**self.params(), **self.learnable()}
+        return [*words, self.likelihood.loss, str(self.forward.module)], {
+            **self.params(),
+            **self.learnable(),
+            **{f"units/{k}": v for k, v in self.forward.units.tensors().items()},
+        }
 
     # ------------------------------------------------------------------ curvature
 

@@ -50,6 +50,7 @@ class Head:
         phi, f = self.run(xs)
         with torch.set_grad_enabled(self.made.problem.differentiable and torch.is_grad_enabled()):
             v = (self.made.problem.factor if factor is None else factor)(f, y)
+            v = self.made.problem.forward.units.steepened(v)
             products = torch.einsum("bck,bd->bkcd", v, phi).flatten(2)
         return products[:, :, self.order().argsort()]
 
@@ -156,7 +157,8 @@ class LastLayerCovariance:
             phi, _ = self.head.run(x)
             half = (phi.to(blocks) @ blocks.flatten(1)).unflatten(1, blocks.shape[1:])
             found.append((half @ phi.to(blocks)[:, None, :, None]).squeeze(-1).to(phi.dtype))
-        return torch.cat(found)
+        units = self.head.made.problem.forward.units
+        return units.steepened(units.steepened(torch.cat(found)).mT)
 
 
 def last_layer(problem: Problem, name: str | None = None) -> LastLayer:
@@ -198,7 +200,7 @@ def _plain(head: Head, xs: Tensor, y: Tensor) -> bool:
     # Whether features give the rows that autograd gives.
     problem = head.made.problem
     found, f = calls(problem.forward, problem.params, xs, head.layer)
-    if len(found) != 1 or not found[0].gives(f, xs):
+    if len(found) != 1 or not found[0].gives(problem.forward, f, xs):
         return False
     with torch.no_grad():
         mine, true = head.rows(xs, y), rows(head.made, xs, y)

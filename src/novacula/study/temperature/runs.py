@@ -16,13 +16,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from novacula.core.errors import InputError, NovaculaWarning
-from novacula.core.forward import Forward
+from novacula.core.errors import InputError
 from novacula.core.rng import derive
 from novacula.data.data import Data
 from novacula.evidence.common import reservations
@@ -66,10 +64,8 @@ class Run:
     def posterior(self) -> tuple[Posterior, tuple[str, ...]]:
         """Infer."""
         target = tempered(self.target, self.which, self.temperature)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NovaculaWarning)  # said when the target was made
-            # Evaluating a network puts other weights into its module for a moment: threads must not share it.
-            target = dataclasses.replace(target, forward=Forward(target.forward.module))
+        # Evaluating a network puts other weights into its module for a moment: threads must not share it.
+        target = dataclasses.replace(target, forward=target.forward.over(target.forward.module))
         long = self.length
         with reservations() as found:
             start = fresh(target, 1, derive(self.seed, "start"))[0] if long.restart else None
