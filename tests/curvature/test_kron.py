@@ -15,6 +15,7 @@ from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.forward import Forward
 from novacula.core.params import Params, flatten, unflatten
 from novacula.core.rng import generator
+from novacula.curvature.gradients.capture import Captured
 from novacula.curvature.problem import Problem
 from novacula.curvature.structures import kron_covariance
 from novacula.curvature.structures.kron import Kron, kron
@@ -224,11 +225,12 @@ def test_large_factors_fall_back() -> None:
     check_blocks(problem, found, {"5.weight"})
 
 
+@pytest.mark.parametrize("fallback", ["exact", "diagonal"])
 @pytest.mark.parametrize("c", ZOO, ids=lambda c: c.name)
-def test_log_determinant_spectrum_and_covariance(c: Case) -> None:
+def test_log_determinant_spectrum_and_covariance(c: Case, fallback: Literal["exact", "diagonal"]) -> None:
     """All against the same H as a dense matrix."""
     problem = c.problem(5, 2)
-    found, precision = kron(problem), precisions(problem)
+    found, precision = kron(problem, fallback=fallback), precisions(problem)
     dense, prior = found.dense(), dense_precision(problem, precision)
     value, stderr = found.log_det(precision, scale=0.7)
     posterior = 0.7 * dense + prior
@@ -248,6 +250,22 @@ def test_log_determinant_spectrum_and_covariance(c: Case) -> None:
     jacobian = naive_rows(other)
     truth = jacobian @ torch.linalg.solve(posterior, jacobian.mT)
     torch.testing.assert_close(covariance.variance(c.inputs(3, 4)), truth)
+
+
+def test_variances_are_added_in_the_networks_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = case("transformer").problem(3, 1)
+    covariance, seen = kron(problem).covariance(precisions(problem)), []
+    product = kron_covariance.KronCovariance._product
+
+    def spy(
+        self: kron_covariance.KronCovariance, captured: Captured, name: str, gradients: list[list[Tensor]]
+    ) -> Tensor:
+        seen.append(name)
+        return product(self, captured, name, gradients)
+
+    monkeypatch.setattr(kron_covariance.KronCovariance, "_product", spy)
+    covariance.variance(case("transformer").inputs(2, 1))
+    assert seen == [name for name in problem.params if name in LAYERS["transformer"] and name.endswith("weight")]
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (2, 9), (4, 5), (9, 2)], ids=["one", "early", "pairs", "late"])

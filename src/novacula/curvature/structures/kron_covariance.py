@@ -73,7 +73,7 @@ class Independent:
 
     def quadratic(self, jacobian: Tensor) -> Tensor:
         """``J Σ Jᵀ`` of each example: jacobian ``(B, C, *shape)`` to ``(B, C, C)``."""
-        return _outer((jacobian * self.variances.sqrt()).flatten(2))
+        return _outer((jacobian * self.variances.sqrt()).reshape(*jacobian.shape[:2], self.variances.numel()))
 
 
 BlockCovariance: TypeAlias = Rotated | Rooted | Independent
@@ -86,7 +86,7 @@ class KronCovariance:
     coverage: Coverage  # what `cover` found out about the network
     params: Params  # the point ``w``
     blocks: Mapping[str, BlockCovariance]  # one covariance for each parameter
-    products: frozenset[str]  # the parameters with Kronecker products
+    products: tuple[str, ...]  # the parameters with Kronecker products, in the network's order
 
     @classmethod
     def build(
@@ -97,7 +97,7 @@ class KronCovariance:
         with torch.no_grad():
             for name, block in blocks.items():
                 found[name] = _invert(block, precision[name], scale, name, params[name])
-        products = frozenset(name for name, block in blocks.items() if isinstance(block, Product))
+        products = tuple(name for name, block in blocks.items() if isinstance(block, Product))
         return cls(coverage, params, found, products)
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
