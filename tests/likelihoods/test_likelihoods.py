@@ -27,6 +27,7 @@ from novacula.likelihoods import (
     ZeroOne,
     default_likelihood,
 )
+from strangers import Poisson
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -70,6 +71,12 @@ def test_categorical_log_prob_is_scipys() -> None:
     p = torch.softmax(f, 1).numpy()
     want = [scipy.stats.multinomial.logpmf(np.eye(4)[k], 1, row) for k, row in zip(y.tolist(), p, strict=True)]
     np.testing.assert_allclose(Categorical().log_prob(f, y), want, rtol=1e-12)
+
+
+def test_a_strangers_counts_are_scipys() -> None:
+    f, y = logits(6, 3), torch.arange(18.0).reshape(6, 3)
+    want = scipy.stats.poisson.logpmf(y.numpy(), f.exp().numpy()).sum(1)
+    np.testing.assert_allclose(Poisson().log_prob(f, y), want, rtol=1e-12)
 
 
 def test_bernoulli_log_prob_is_scipys() -> None:
@@ -122,6 +129,9 @@ def test_discrete_probabilities_sum_to_one() -> None:
     torch.testing.assert_close(total, torch.ones(4, dtype=torch.float64))
     patterns = itertools.product([0.0, 1.0], repeat=3)
     total = sum(Bernoulli().log_prob(f, torch.tensor([p] * 4, dtype=torch.float64)).exp() for p in patterns)
+    torch.testing.assert_close(total, torch.ones(4, dtype=torch.float64))
+    counts = torch.cartesian_prod(*[torch.arange(60.0)] * 2)  # rates below 10: the rest is less than 1e-25
+    total = torch.stack([Poisson().log_prob(row.expand(len(counts), 2), counts).exp().sum() for row in logits(4, 2)])
     torch.testing.assert_close(total, torch.ones(4, dtype=torch.float64))
 
 
@@ -179,6 +189,16 @@ def test_bernoulli_factor_is_the_exact_fisher_and_the_hessian() -> None:
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-13)
 
 
+def test_a_strangers_factor_is_the_exact_fisher_and_the_hessian() -> None:
+    f, y = logits(5, 3), torch.arange(15.0).reshape(5, 3)
+    got = gram(Poisson().factor(f, y))
+    torch.testing.assert_close(got, hessian(Poisson(), f, y), rtol=1e-12, atol=1e-13)
+    counts = torch.arange(150.0, dtype=torch.float64)
+    mass = scipy.stats.poisson.pmf(counts, f.exp().unsqueeze(-1).numpy())
+    squares = (torch.from_numpy(mass) * (counts - f.exp().unsqueeze(-1)).square()).sum(-1)
+    torch.testing.assert_close(got, torch.diag_embed(squares), rtol=1e-10, atol=1e-13)
+
+
 def test_normal_factor_is_the_hessian() -> None:
     likelihood = Normal(log_sigma=torch.tensor([-0.5, 0.1, 0.9], dtype=torch.float64))
     f, y = logits(4, 3), logits(4, 3).flip(0)
@@ -214,10 +234,11 @@ FACTORS = [
     (Categorical(), 4, torch.tensor([0, 1, 2])),
     (Bernoulli(), 3, torch.tensor([[0.0, 1, 1], [1, 0, 1], [0, 0, 0]])),
     (HeteroscedasticNormal(), 4, torch.ones(3, 2)),
+    (Poisson(), 3, torch.tensor([[0.0, 2, 1], [7, 0, 1], [3, 0, 0]])),
     (Gibbs(cross_entropy), 4, torch.tensor([0, 1, 2])),
     (Gibbs(quartic), 3, torch.tensor([[0.3, -0.2, 1.1], [1.0, 0.4, -1.0], [0.0, 2.0, 0.7]]).double()),
 ]
-FACTOR_IDS = ["categorical", "bernoulli", "heteroscedastic", "gibbs-cross-entropy", "gibbs-indefinite"]
+FACTOR_IDS = ["categorical", "bernoulli", "heteroscedastic", "poisson", "gibbs-cross-entropy", "gibbs-indefinite"]
 
 
 @pytest.mark.parametrize("likelihood, c, y", FACTORS, ids=FACTOR_IDS)
@@ -255,6 +276,7 @@ def test_gibbs_factor_carries_a_gradient_to_the_losss_own_tensors() -> None:
         (Categorical(), torch.tensor([0, 3])),
         (Bernoulli(), torch.tensor([[0.0, 1, 0, 1], [1, 1, 0, 0]])),
         (HeteroscedasticNormal(), torch.ones(2, 2)),
+        (Poisson(), torch.tensor([[0.0, 3, 1, 2], [9, 0, 0, 1]])),
         (Gibbs(cross_entropy), torch.tensor([0, 3])),
         (Normal(), torch.ones(2, 4)),
     ],
@@ -264,8 +286,8 @@ def test_values_and_gradients_are_finite_at_extreme_outputs(
     likelihood: Likelihood, y: Tensor, dtype: torch.dtype
 ) -> None:
     f = torch.tensor([[60.0, -60, 0, -60], [-60, 60, 60, -60]], dtype=dtype, requires_grad=True)
-    if isinstance(likelihood, HeteroscedasticNormal):
-        # In float32 a log density with σ = e⁻⁶⁰ overflows as it must; e⁻¹⁸ does not.
+    if isinstance(likelihood, HeteroscedasticNormal | Poisson):
+        # In float32 a log density with σ = e⁻⁶⁰, or the square of one with a rate of e⁶⁰, overflows as it must.
         f = (f.detach() * (0.3 if dtype == torch.float32 else 1.0)).requires_grad_()
     for value in (likelihood.log_prob(f, y), likelihood.factor(f, y)):
         assert value.dtype == dtype
@@ -286,7 +308,7 @@ def test_categorical_factor_keeps_the_information_that_rounding_loses() -> None:
 def test_factor_works_inside_vmap() -> None:
     f = logits(5, 4)
     y = torch.zeros(5, dtype=torch.long)
-    for likelihood in (Categorical(), Gibbs(cross_entropy)):
+    for likelihood in (Categorical(), Poisson(), Gibbs(cross_entropy)):
         one = torch.func.vmap(lambda g, t, lik=likelihood: lik.factor(g[None], t[None])[0])(f, y)
         torch.testing.assert_close(one, likelihood.factor(f, y))
 
@@ -368,6 +390,7 @@ def test_dtype_follows_the_outputs(dtype: torch.dtype) -> None:
         (Normal(log_sigma=torch.zeros(2, dtype=torch.float32)), y),
         (Bernoulli(), (y > 0).double()),
         (HeteroscedasticNormal(), y[:, :1]),
+        (Poisson(), (4 * y.abs()).floor()),
         (Gibbs(lambda f, y: (f - y).square().sum(1)), y),
     ):
         assert likelihood.log_prob(f, target).dtype == dtype
@@ -407,6 +430,15 @@ def test_bernoulli_samples_have_the_right_means() -> None:
     torch.testing.assert_close(Bernoulli().mean(f)[0], p)
 
 
+def test_a_strangers_samples_have_the_right_moments() -> None:
+    """Four z-scores within 5 (mean and variance of two outputs); seeded. False-alarm rate: 2.3e-6."""
+    f = torch.tensor([[0.7, 2.1]], dtype=torch.float64)
+    y, rate = Poisson().sample(f.expand(20_000, -1), rng(3)), f.exp()[0]
+    assert (y == y.round()).all()
+    assert z(y, rate, rate.sqrt()) < 5
+    assert z((y - rate).square(), rate, (2 * rate**2 + rate).sqrt()) < 5
+
+
 @pytest.mark.parametrize("kind", ["normal", "heteroscedastic"])
 def test_gaussian_samples_have_the_right_moments(kind: str) -> None:
     """Four z-scores within 5 (mean and variance of two outputs); seeded. False-alarm rate: 2.3e-6."""
@@ -421,7 +453,7 @@ def test_gaussian_samples_have_the_right_moments(kind: str) -> None:
     assert z((y - mu).square(), sigma**2, math.sqrt(2) * sigma**2) < 5
 
 
-@pytest.mark.parametrize("likelihood", [Categorical(), Bernoulli(), Normal(), HeteroscedasticNormal()])
+@pytest.mark.parametrize("likelihood", [Categorical(), Bernoulli(), Normal(), HeteroscedasticNormal(), Poisson()])
 def test_samples_follow_the_seed_and_fit_their_own_likelihood(likelihood: Likelihood) -> None:
     f = logits(200, 4, 0.5)
     y = likelihood.sample(f, rng(5))
@@ -497,6 +529,7 @@ def test_number_of_outputs() -> None:
     assert Bernoulli().outputs(torch.tensor([[0, 1, 1], [1, 1, 0]])) == 3
     assert Normal().outputs(torch.zeros(5, 3)) == 3
     assert HeteroscedasticNormal().outputs(torch.zeros(5, 3)) == 6
+    assert Poisson().outputs(torch.zeros(5, 3)) == 3
     assert Gibbs(quartic).outputs(torch.zeros(5, 3)) == 3
     assert Gibbs(quartic, width=4).outputs(torch.zeros(5, 3)) == 4
     assert Gibbs(cross_entropy).outputs(torch.tensor([0, 4, 1])) == 5
@@ -524,7 +557,9 @@ def test_outputs_must_fit_the_labels() -> None:
             Categorical(classes=wrong)  # type: ignore[arg-type]  # the point of the test
 
 
-@pytest.mark.parametrize("likelihood, outputs", [(Normal(), 2), (HeteroscedasticNormal(), 4), (Gibbs(quartic), 2)])
+@pytest.mark.parametrize(
+    "likelihood, outputs", [(Normal(), 2), (HeteroscedasticNormal(), 4), (Poisson(), 2), (Gibbs(quartic), 2)]
+)
 def test_bad_targets_are_named_by_row_and_column(likelihood: Likelihood, outputs: int) -> None:
     y = torch.zeros(5, 2)
     y[3, 1], y[4, 0] = math.nan, math.inf
@@ -652,7 +687,7 @@ def test_default_likelihood_refuses_to_guess(y: Tensor) -> None:
         default_likelihood(y)
 
 
-ALL = [Categorical(), Bernoulli(), Normal(), HeteroscedasticNormal(), Gibbs(quartic), ZeroOne()]
+ALL = [Categorical(), Bernoulli(), Normal(), HeteroscedasticNormal(), Gibbs(quartic), ZeroOne(), Poisson()]
 
 
 @pytest.mark.parametrize("likelihood", ALL, ids=lambda v: type(v).__name__)

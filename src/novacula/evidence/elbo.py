@@ -134,7 +134,8 @@ def _divergence(target: Target, curvature: Curvature, mean: Params, fixed: Param
 
         ½ [Σ_t (λ_t/λ₀_t) tr_t(Λ₀ Σ) + mᵀΛm − P + log |H + Λ₀| − log |Λ|],
 
-    where ``tr_t(Λ₀ Σ) = n_t + ∂(log|H + Λ₀| − log|Λ₀|)/∂ log λ₀_t`` holds for every structure.
+    where ``tr_t(Λ₀ Σ) = n_t + ∂(log|H + Λ₀| − log|Λ₀|)/∂ log λ₀_t`` holds for every structure, with t over all numbers
+    λ, each the precision of n_t weights.
 
     Returns:
         A scalar in float64.
@@ -145,6 +146,10 @@ def _divergence(target: Target, curvature: Curvature, mean: Params, fixed: Param
         slopes = dict(zip(logs, torch.autograd.grad(determinant, list(logs.values())), strict=True))
     terms = [determinant.detach()]
     for k, precision in target.prior.precision(mean).items():
-        moved, size, w = precision.double().log() - logs[k].detach(), mean[k].numel(), mean[k].double()
-        terms.append(moved.exp() * (size + slopes[k]) - size * (1 + moved) + precision.double() * w.square().sum())
+        moved, size, w = (
+            precision.double().log() - logs[k].detach(),
+            mean[k].numel() / precision.numel(),
+            mean[k].double(),
+        )
+        terms.append((moved.exp() * (size + slopes[k]) - size * (1 + moved)).sum() + (precision.double() * w**2).sum())
     return torch.stack(terms).sum() / 2

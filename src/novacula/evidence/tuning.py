@@ -207,7 +207,9 @@ def _objective(
 ) -> tuple[Objective, list[str]]:
     # F, and reservations: groups without a finite optimum stay as they are.
     spectra = tuple(np.concatenate([h for names, h in blocks.items() if set(names) <= set(group)]) for group in groups)
-    squares = [sum(float(precision[k] * problem.params[k].double().square().sum()) for k in group) for group in groups]
+    squares = [
+        sum(float((precision[k] * problem.params[k].double().square()).sum()) for k in group) for group in groups
+    ]
     doubts, free = [], []
     for group, h, q in zip(groups, spectra, squares, strict=True):
         tunable = q > 0 and float(h.sum()) > 0

@@ -96,12 +96,12 @@ class Kron:
 
     def eigenvalues(self, precision: Params) -> dict[tuple[str, ...], Tensor]:
         """Those of each parameter's block."""
-        return {(k,): values.double() / precision[k] for k, values in self.spectrum().items()}
+        return {(k,): block.relative(precision[k], k).flatten() for k, block in self.blocks.items()}
 
     def log_det(self, precision: Params, *, scale: float | Tensor = 1.0) -> LogDet:
         """``log |scale·H + Λ| − log |Λ|``, exact for this H; the eigendecomposition is computed once and kept."""
         checked = check_precision(precision, self.params, self.names)
-        terms = [block.log_det(checked[name], scale, name) for name, block in self.blocks.items()]
+        terms = [(scale * block.relative(checked[name], name)).log1p().sum() for name, block in self.blocks.items()]
         return LogDet(torch.stack(terms).sum(), 0.0)
 
     def covariance(self, precision: Params, *, scale: float = 1.0) -> KronCovariance:

@@ -1,6 +1,6 @@
 """The blocks of a block-diagonal H: Kronecker products, dense matrices and diagonals, one for each parameter.
 
-Every block gives its log-determinant against a prior precision δ from its eigenvalues h,
+Every block gives its log-determinant against a prior precision δ from its eigenvalues h, in units of δ,
 
     log |s·H + δ I| − log |δ I| = Σ log(1 + s h / δ),
 
@@ -41,9 +41,9 @@ class Product:
         a, b, _, _ = self.basis
         return b.unsqueeze(-1) * a.unsqueeze(-2)
 
-    def log_det(self, precision: Tensor, scale: float | Tensor, name: str) -> Tensor:
-        """``log |scale·H + δI| − log |δI|``, with δ the mean precision."""
-        return (scale * self.eigenvalues / uniform(precision, name)).log1p().sum()
+    def relative(self, precision: Tensor, name: str) -> Tensor:
+        """Eigenvalues in units of δ, the mean precision."""
+        return self.eigenvalues / uniform(precision, name)
 
     def diagonal(self) -> Tensor:
         """The diagonal."""
@@ -72,13 +72,12 @@ class Dense:
         """All eigenvalues, ``(P,)``."""
         return self.basis[0]
 
-    def log_det(self, precision: Tensor, scale: float | Tensor, name: str) -> Tensor:
-        """``log |scale·H + Λ| − log |Λ|`` for any diagonal Λ."""
+    def relative(self, precision: Tensor, name: str) -> Tensor:
+        """Eigenvalues of ``Λ^-½ H Λ^-½``, for any diagonal Λ."""
         if constant(precision):
-            return (scale * self.eigenvalues / uniform(precision, name)).log1p().sum()
+            return self.eigenvalues / uniform(precision, name)
         whiten = precision.double().expand(self.shape).flatten().rsqrt()
-        matrix = whiten.unsqueeze(1) * self.matrix.double() * whiten
-        return (scale * _eigh(matrix)[0]).log1p().sum()
+        return _eigh(whiten.unsqueeze(1) * self.matrix.double() * whiten)[0]
 
     def diagonal(self) -> Tensor:
         """The diagonal."""
@@ -100,9 +99,9 @@ class Diagonal:
         """All eigenvalues, shaped like the parameter."""
         return self.entries.double()
 
-    def log_det(self, precision: Tensor, scale: float | Tensor, name: str) -> Tensor:
-        """``log |scale·H + Λ| − log |Λ|`` for any diagonal Λ."""
-        return (scale * self.eigenvalues / precision.double()).log1p().sum()
+    def relative(self, precision: Tensor, name: str) -> Tensor:
+        """Eigenvalues of ``Λ^-½ H Λ^-½``, for any diagonal Λ."""
+        return self.eigenvalues / precision.double()
 
     def diagonal(self) -> Tensor:
         """The diagonal."""
