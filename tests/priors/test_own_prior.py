@@ -9,11 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import novacula as nv
+from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.data.data import Data
+from novacula.evidence import Laplace
 from novacula.evidence.tuning import tune
 from novacula.likelihoods import Normal
-from novacula.priors import FanIn, Prior
+from novacula.priors import FanIn, Prior, StudentT
 from novacula.priors.restrict import restricted
 from novacula.target import Target
 
@@ -61,3 +64,50 @@ def test_a_part_keeps_its_density_and_a_temperature_its_integral() -> None:
     part = restricted(prior, {**w, "b": torch.ones(2).double()}, {"a": "part"})
     assert float(part.log_prob({"part": w["a"]})) == pytest.approx(float(prior.log_prob(w)), rel=1e-12)
     assert float(prior.log_partition(w, 1.0)) == pytest.approx(0.0, abs=1e-12)
+
+
+@dataclass(frozen=True, eq=False)
+class Boast(Prior):
+    """Declared Gaussian: Student's t, a mean that is not zero, or a precision that is a percent off."""
+
+    df: float = float("inf")
+    mean: float = 0.0
+    off: float = 1.0
+
+    gaussian: ClassVar[bool] = True
+
+    def log_prob(self, params: Params) -> Tensor:
+        heavy = torch.isfinite(torch.tensor(self.df))
+        unit = torch.distributions.StudentT(self.df) if heavy else torch.distributions.Normal(0, 1)
+        return torch.stack([unit.log_prob(w - self.mean).sum() for w in params.values()]).sum()
+
+    def precision(self, params: Params) -> Params:
+        return {k: torch.tensor(self.off, dtype=w.dtype) for k, w in params.items()}
+
+    def sample(self, params: Params, n: int, rng: torch.Generator) -> Params:
+        return {k: self.mean + torch.randn(n, *w.shape, generator=rng).to(w) for k, w in params.items()}
+
+
+@pytest.mark.parametrize("wrong", [Boast(df=4.0), Boast(df=100.0), Boast(mean=0.1), Boast(off=1.01)])
+def test_a_prior_that_is_not_what_it_is_declared_is_refused(wrong: Boast) -> None:
+    """A t distribution with 100 degrees of freedom is the nearest of them to a Gaussian."""
+    x = torch.linspace(-1, 1, 30, dtype=torch.float64).unsqueeze(1)
+    network, data = nn.Sequential(nn.Linear(1, 5), nn.Tanh(), nn.Linear(5, 1)).double(), Data(x, x**2)
+    target = Target(network, Normal(0.2), wrong)
+    for refused in (lambda: Laplace()(target, data, target.params(), seed=0), lambda: nv.learn(target, data, epochs=1)):
+        with pytest.raises(InputError, match=r"declared gaussian; got Boast.*take gaussian = True out"):
+            refused()
+    assert Target(network, Normal(0.2), Boast()).prepare(data)[1].n == 30
+
+
+def test_precisions_that_move_with_the_weights_are_refused() -> None:
+    """The Gaussian that touches a t distribution from below, in the place of its curvature."""
+    x = torch.linspace(-1, 1, 30, dtype=torch.float64).unsqueeze(1)
+
+    @dataclass(frozen=True, eq=False)
+    class Touching(Boast):
+        def precision(self, params: Params) -> Params:
+            return StudentT(df=5.0).precision(params)
+
+    with pytest.raises(InputError, match="declared gaussian; got Touching"):
+        Target(nn.Linear(1, 1).double(), Normal(0.2), Touching()).prepare(Data(x, x))

@@ -29,7 +29,8 @@ class Likelihood(Protocol):
         normalised: Whether ``exp(log_prob)`` integrates to one over ``y`` (false for Gibbs likelihoods).
         concave: Whether ``log_prob`` is concave in ``f``.
         quadratic: Whether ``p(y | f) = N(y; f, σ²)`` with one noise for all inputs, so that ``log_prob`` is quadratic
-            in ``f`` and its curvature the same everywhere; `log_noise` and `scaled` are then asked.
+            in ``f`` and its curvature the same everywhere; `log_noise` and `scaled` are then asked. `Target.prepare`
+            checks it.
         rules: The rules that fit, for predictives of Gaussian outputs; the default first.
         task: What ``y`` is.
         loss: The loss's name, by default that of the class; evidences of different losses are never compared.
@@ -98,4 +99,5 @@ class Likelihood(Protocol):
         return checks.one_output_each(checks.targets(y, training=training), outputs)
 
     def _no_noise(self) -> InputError:
-        return InputError("a likelihood with Gaussian noise", type(self).__name__, "use Normal()")
+        hint = "use Normal(); a quadratic likelihood of your own has log_noise and scaled"
+        return InputError("a likelihood with Gaussian noise", type(self).__name__, hint)

@@ -23,7 +23,8 @@ class Prior(Protocol):
 
     Attributes:
         learnable: Names of the fields that can be learned.
-        gaussian: Whether ``log_prob`` is ``−½ Σ λ w²`` and a constant, with the λ that `precision` states everywhere.
+        gaussian: Whether ``log_prob`` is ``−½ Σ λ w²`` and a constant, with the λ that `precision` states everywhere;
+            `Target.prepare` checks it.
     """
 
     learnable: ClassVar[tuple[str, ...]] = ()

@@ -34,8 +34,10 @@ from novacula.data.data import Data
 from novacula.invariances.base import Invariance
 from novacula.likelihoods import Categorical
 from novacula.likelihoods.base import Likelihood
+from novacula.likelihoods.declared import check_quadratic
 from novacula.priors import Gaussian
 from novacula.priors.base import Prior
+from novacula.priors.declared import check_gaussian
 
 _COMPONENTS = ("prior", "likelihood", "invariance")
 
@@ -127,11 +129,15 @@ class Target:
             dtype and shape that the likelihood takes.
 
         Raises:
-            InputError: If the network cannot take the inputs, or the labels do not fit its outputs.
+            InputError: If the network cannot take the inputs, or the labels do not fit its outputs, or the prior or
+                likelihood is not what it is declared to be.
         """
         outputs = self.forward.check(data.x[: min(data.n, 8)])
         bound = dataclasses.replace(self, likelihood=self.likelihood.bind(outputs))
-        return bound, data.with_values(data.x, bound.likelihood.validate(data.y, outputs))
+        y = bound.likelihood.validate(data.y, outputs)
+        check_quadratic(bound.likelihood, y)
+        check_gaussian(bound.prior, self.forward.params())
+        return bound, data.with_values(data.x, y)
 
     def in_units(self, units: Units) -> Target:
         """The same network between inputs and outputs in the units of the data.
