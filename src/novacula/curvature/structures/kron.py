@@ -86,14 +86,6 @@ class Kron:
         names = [name for name, kind in self.fallback.items() if kind == "diagonal"]
         return (f"only the diagonal of the curvature is used for {', '.join(names)}",) if names else ()
 
-    def spectrum(self) -> Params:
-        """The eigenvalues of each block, computed once and kept.
-
-        Returns:
-            Float64 vectors, as long as each parameter. They carry a graph if the curvature does.
-        """
-        return {name: block.eigenvalues.flatten() for name, block in self.blocks.items()}
-
     def eigenvalues(self, precision: Params) -> dict[tuple[str, ...], Tensor]:
         """Those of each parameter's block."""
         return {(k,): block.relative(precision[k], k).flatten() for k, block in self.blocks.items()}
