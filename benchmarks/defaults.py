@@ -25,7 +25,7 @@ from torch import nn
 import novacula as nv
 from benchmarks.common import environment, write
 from benchmarks.gold_task import digits
-from novacula.runs.catalogue.methods import Setting, method_of, read_method
+from novacula.runs.catalogue.methods import Trained, method_of, read_method
 
 RESULTS = Path(__file__).parent / "results" / "defaults"
 DATA = ("digits", "mnist10k", "concrete", "energy", "kin8nm", "power-plant")
@@ -41,7 +41,7 @@ METHODS = (
     "csgld",
     "sghmc",
 )
-SETTING = Setting(lr=1e-2, steps=2_000)
+TRAINED = Trained(lr=1e-2, steps=2_000)
 BATCH = 100
 
 
@@ -85,12 +85,12 @@ def run(data_name: str, names: Sequence[str]) -> list[dict[str, Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", nv.NovaculaWarning)
         options = {"batch_size": BATCH, "seed": 0}
-        point = loss(nv.infer(nv.MAP(lr=SETTING.lr), target, data, steps=SETTING.steps, **options), x, y)
+        point = loss(nv.infer(nv.MAP(lr=TRAINED.lr), target, data, steps=TRAINED.steps, **options), x, y)
         for name in names:
             if name == "laplace":
-                method, steps, chains = nv.Laplace(optimiser=nv.MAP(lr=SETTING.lr)), SETTING.steps, 1
+                method, steps, chains = nv.Laplace(optimiser=nv.MAP(lr=TRAINED.lr)), TRAINED.steps, 1
             else:
-                method, steps, chains, _ = method_of(read_method(name), SETTING)
+                method, steps, chains, _ = method_of(read_method(name), TRAINED)
             began = time.process_time()
             used = thinned if name == "dropout" else target
             posterior = nv.infer(method, used, data, steps=steps, chains=chains, **options)

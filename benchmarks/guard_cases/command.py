@@ -110,8 +110,8 @@ def _learn_and_predict(learn: tuple[str, ...], data: str, predict: tuple[str, ..
         printed = json.loads(_call("learn", *learn, "--no-report", "--quiet", "--json", "--output", "run"))
         predicted = json.loads(_call("predict", "run", data, "--json", *predict))
         record = json.loads(Path("run", "run.json").read_text())
-        fitted = nv.study.load_run("run")
-        x = fitted.target.params()
+        saved = nv.study.load_run("run")
+        x = saved.target.params()
         inputs = next(iter(x.values()))
         rows = base.normal(6, *_inputs(record), seed=1, dtype=inputs.dtype)
         run = nv.Run.read("run")
@@ -122,14 +122,14 @@ def _learn_and_predict(learn: tuple[str, ...], data: str, predict: tuple[str, ..
             "weights": run.weights(),
             "arrays": dict(run.arrays),
             "predicted": _columns(predicted),
-            "loaded": {"weights": x, "mean": _standard(fitted, rows), "draws": _draws(fitted.posterior)},
+            "loaded": {"weights": x, "mean": _standard(saved, rows), "draws": _draws(saved.posterior)},
         }
 
 
-def _standard(fitted: nv.study.Fitted, rows: torch.Tensor) -> torch.Tensor:
+def _standard(saved: nv.study.SavedRun, rows: torch.Tensor) -> torch.Tensor:
     # In standard units, as the record has them: when it was made, a loaded run predicted in these.
-    mean = fitted.predict(rows).mean()
-    return mean if fitted.scaling is None else fitted.scaling.targets(mean)
+    mean = saved.predict(rows).mean()
+    return mean if saved.scaling is None else saved.scaling.targets(mean)
 
 
 def _inputs(record: dict[str, Any]) -> tuple[int, ...]:

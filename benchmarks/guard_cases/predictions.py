@@ -162,7 +162,7 @@ def _strange(task: str) -> dict[str, Any]:
         s: base.or_refused(lambda s=s: nv.prediction.ood(usual, strange, s))
         for s in ("entropy", "max_probability", "epistemic", "energy")
     }
-    scores = nv.prediction.strangeness(usual), nv.prediction.strangeness(strange)
+    scores = nv.prediction.ood_score(usual), nv.prediction.ood_score(strange)
     return {**found, "scores": scores, "detection": nv.prediction.detection(*scores)}
 
 

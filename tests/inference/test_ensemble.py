@@ -15,7 +15,7 @@ from novacula.core.rng import generator
 from novacula.data.data import Data
 from novacula.inference import MAP, SGLD, Draws, Ensemble, Laplace, Mixture, Point, infer
 from novacula.inference.loop import run
-from novacula.inference.starts import fresh, starts
+from novacula.inference.starts import initial_weights, starts
 from novacula.likelihoods import Normal
 from novacula.posteriors.mixture import mixture
 from novacula.prediction import predict
@@ -63,12 +63,12 @@ def test_a_parameter_without_an_initialisation_is_named() -> None:
             return self.slope * self.body(x)
 
     with pytest.warns(NovaculaWarning, match="share the first values of slope"):
-        found = fresh(Target(Scaled()), 2, 0)
+        found = initial_weights(Target(Scaled()), 2, 0)
     assert [float(w["slope"]) for w in found] == [2.0, 2.0]
 
 
 def test_attention_initialises_its_own_projections() -> None:
-    found = fresh(Target(nn.TransformerEncoderLayer(4, 2, dim_feedforward=5, dropout=0.0)), 2, 0)
+    found = initial_weights(Target(nn.TransformerEncoderLayer(4, 2, dim_feedforward=5, dropout=0.0)), 2, 0)
     assert not torch.equal(found[0]["self_attn.in_proj_weight"], found[1]["self_attn.in_proj_weight"])
 
 

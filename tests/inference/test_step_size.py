@@ -12,7 +12,7 @@ from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.data.data import Data
 from novacula.inference import SGHMC, SGLD, infer
-from novacula.inference.langevin.step_size import Steepness
+from novacula.inference.langevin.step_size import StepSize
 from novacula.inference.method import Start
 from novacula.likelihoods import Normal
 from novacula.priors import Gaussian
@@ -44,7 +44,7 @@ def test_power_iteration_finds_the_largest_eigenvalue() -> None:
     target, data, hessian = regression(temperature=0.4)
     batch = Batch(torch.cat([data.x] * 2), torch.cat([data.y] * 2), N, 0, 1)
     params, rng = weights(4), generator(0)
-    known = Steepness.unknown(params, rng)
+    known = StepSize.unknown(params, rng)
     for _ in range(60):
         known = known.look(target, params, batch, rng)
     values, vectors = torch.linalg.eigh(hessian)
@@ -60,7 +60,7 @@ def test_a_preconditioner_is_part_of_the_curvature() -> None:
     batch = Batch(torch.cat([data.x] * 2), torch.cat([data.y] * 2), N, 0, 1)
     params, rng = weights(2), generator(0)
     diagonal = torch.tensor([0.1, 2.0, 5.0], dtype=torch.float64)
-    known = Steepness.unknown(params, rng)
+    known = StepSize.unknown(params, rng)
     for _ in range(80):
         known = known.look(target, params, batch, rng, {"weight": diagonal.expand(2, 1, 3)})
     whitened = diagonal.sqrt()[:, None] * hessian * diagonal.sqrt()
@@ -77,7 +77,7 @@ def test_noise_is_that_of_minibatches() -> None:
     slopes = (residual * data.x / SIGMA**2) @ v
     expected = slopes.var() / size * (1 - size / N)
     rng, found = generator(3), []
-    known = Steepness.unknown({"weight": params["weight"][:1]}, rng)
+    known = StepSize.unknown({"weight": params["weight"][:1]}, rng)
     known = dataclasses.replace(known, direction={"weight": v.reshape(1, 1, 3)})
     for _ in range(chains):
         rows = torch.randperm(N, generator=rng)[:size]
@@ -89,7 +89,7 @@ def test_noise_is_that_of_minibatches() -> None:
 def test_the_rate_weighs_both() -> None:
     params = weights(2)
     known = dataclasses.replace(
-        Steepness.unknown(params, generator(0)),
+        StepSize.unknown(params, generator(0)),
         curvature=torch.tensor([4.0, 0.0], dtype=torch.float64),
         noise=torch.tensor([0.5, 0.0], dtype=torch.float64),
     )

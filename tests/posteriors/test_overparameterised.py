@@ -9,7 +9,7 @@ from torch import nn
 from novacula.data.data import Data
 from novacula.inference import HMC, IVON, MAP, SGHMC, SWAG, Ensemble, MeanField, infer
 from novacula.inference.method import Method
-from novacula.posteriors.base import many_weights
+from novacula.posteriors.base import overparameterised
 from novacula.target import Target
 
 X = torch.linspace(-1, 1, 40).reshape(10, 4)
@@ -19,11 +19,11 @@ DATA = Data(X, (X[:, 0] > 0).long())  # 10 examples
 def test_more_weights_than_examples_are_warned_of_unless_sharpened() -> None:
     target = Target(nn.Linear(3, 2))
     params = target.params()
-    assert many_weights(target, params, 8, 1.0, "draws") == ()
-    assert "draws for 8 weights, from 7 examples" in many_weights(target, params, 7, 1.0, "draws")[0]
-    assert many_weights(target, params, 7, 0.1, "draws") == ()
+    assert overparameterised(target, params, 8, 1.0, "draws") == ()
+    assert "draws for 8 weights, from 7 examples" in overparameterised(target, params, 7, 1.0, "draws")[0]
+    assert overparameterised(target, params, 7, 0.1, "draws") == ()
     cold = Target(nn.Linear(3, 2), likelihood_temperature=0.5)
-    assert many_weights(cold, params, 7, 1.0, "draws") == ()
+    assert overparameterised(cold, params, 7, 1.0, "draws") == ()
 
 
 @pytest.mark.parametrize("method", [SGHMC(keep=5), HMC(leapfrogs=2, keep=5), MeanField(), IVON()])

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.likelihoods import Bernoulli, Categorical, HeteroscedasticNormal, Normal
-from novacula.prediction import Predictive, detection, ood, risk_coverage, risk_coverage_of, strangeness
+from novacula.prediction import Predictive, detection, ood, ood_score, risk_coverage, risk_coverage_of
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -86,16 +86,16 @@ def test_scores_are_what_they_are_called() -> None:
     predictive = Predictive(Categorical(), f, "mixture")
     p = f.softmax(-1)
     entropy = -(p.mean(0) * p.mean(0).log()).sum(-1)
-    torch.testing.assert_close(strangeness(predictive), entropy)
-    torch.testing.assert_close(strangeness(predictive, "max_probability"), 1 - p.mean(0).amax(-1))
-    torch.testing.assert_close(strangeness(predictive, "epistemic"), entropy + (p * p.log()).sum(-1).mean(0))
-    torch.testing.assert_close(strangeness(predictive, "energy"), -f.exp().sum(-1).log().mean(0))
+    torch.testing.assert_close(ood_score(predictive), entropy)
+    torch.testing.assert_close(ood_score(predictive, "max_probability"), 1 - p.mean(0).amax(-1))
+    torch.testing.assert_close(ood_score(predictive, "epistemic"), entropy + (p * p.log()).sum(-1).mean(0))
+    torch.testing.assert_close(ood_score(predictive, "energy"), -f.exp().sum(-1).log().mean(0))
     # A constant in the logits changes the energy alone.
     moved = Predictive(Categorical(), f + 2.0, "mixture")
-    torch.testing.assert_close(strangeness(moved, "energy"), strangeness(predictive, "energy") - 2.0)
-    torch.testing.assert_close(strangeness(moved), strangeness(predictive))
+    torch.testing.assert_close(ood_score(moved, "energy"), ood_score(predictive, "energy") - 2.0)
+    torch.testing.assert_close(ood_score(moved), ood_score(predictive))
     gaussian = Predictive(HeteroscedasticNormal(), f[..., :4], "mixture")
-    torch.testing.assert_close(strangeness(gaussian, "epistemic"), gaussian.entropy().epistemic)
+    torch.testing.assert_close(ood_score(gaussian, "epistemic"), gaussian.entropy().epistemic)
 
 
 def test_a_mixture_whose_parts_disagree_elsewhere_is_found_out() -> None:
@@ -107,7 +107,7 @@ def test_a_mixture_whose_parts_disagree_elsewhere_is_found_out() -> None:
         found = ood(usual, strange, score=score)
         assert found.auroc > (0.99 if score == "epistemic" else 0.9)
         assert (len(found.usual), len(found.strange)) == (12, 30)
-        assert found.auroc == detection(strangeness(usual, score), strangeness(strange, score)).auroc
+        assert found.auroc == detection(ood_score(usual, score), ood_score(strange, score)).auroc
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_mixture_whose_parts_disagree_elsewhere_is_found_out() -> None:
 def test_scores_that_do_not_exist_are_refused(likelihood: Any, kind: str, score: Any, match: str) -> None:
     predictive = Predictive(likelihood, draw(1, 4, 2), kind)
     with pytest.raises(InputError, match=match):
-        strangeness(predictive, score)
+        ood_score(predictive, score)
 
 
 @pytest.mark.parametrize(

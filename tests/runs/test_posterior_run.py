@@ -28,7 +28,7 @@ from novacula.likelihoods import Normal
 from novacula.posteriors.gaussians import DiagonalGaussian, LowRankGaussian
 from novacula.prediction import predict
 from novacula.runs import packing as stored
-from novacula.runs.catalogue.methods import METHODS, Setting, Wanted, changed, method_of, read_method, settings_of
+from novacula.runs.catalogue.methods import METHODS, Trained, Wanted, changed, method_of, read_method, settings_of
 from novacula.runs.packing import bounded, size_of, tensors_of
 from novacula.study import LearnResult, learn, load_posterior, load_run
 from novacula.target import Target
@@ -375,20 +375,20 @@ def test_names_become_methods_with_settings() -> None:
     text = "sgld:lr=1e-4, keep=7"
     assert read_method(text) == Wanted(text, "sgld", {"lr": 1e-4, "keep": 7})
     assert [read_method(name).is_choice for name in ("laplace", "sgld")] == [True, False]
-    method, steps, chains, least = method_of(read_method("sgld:lr=1,keep=7"), Setting(steps=2_000))
+    method, steps, chains, least = method_of(read_method("sgld:lr=1,keep=7"), Trained(steps=2_000))
     assert method == SGLD(lr=1.0, keep=7)
     assert isinstance(method.lr, float)  # type: ignore[attr-defined]
     assert (steps, chains, least) == (8_000, 4, 100)
-    found = method_of(read_method("multi-swag:members=3,rank=5"), Setting(lr=0.01))[0]
+    found = method_of(read_method("multi-swag:members=3,rank=5"), Trained(lr=0.01))[0]
     assert found == Ensemble(SWAG(lr=0.01, swa_lr=0.01, rank=5), members=3)
     assert settings_of(found)["method"] == {"name": "SWAG"} | settings_of(SWAG(lr=0.01, swa_lr=0.01, rank=5))
-    assert method_of(read_method("nuts"), Setting(size=2**20))[0].keep == 128  # type: ignore[attr-defined]
-    assert method_of(read_method("smc"), Setting(size=2**30), 2)[0].particles == 10  # type: ignore[attr-defined]
+    assert method_of(read_method("nuts"), Trained(size=2**20))[0].keep == 128  # type: ignore[attr-defined]
+    assert method_of(read_method("smc"), Trained(size=2**30), 2)[0].particles == 10  # type: ignore[attr-defined]
 
 
 def test_a_setting_knows_how_large_a_draw_is() -> None:
-    setting = Setting.of(Target(nn.Linear(1, 1)).params(), 1e-3, 10)
-    assert (setting.lr, setting.steps, setting.size) == (1e-3, 10, 8)
+    trained = Trained.of(Target(nn.Linear(1, 1)).params(), 1e-3, 10)
+    assert (trained.lr, trained.steps, trained.size) == (1e-3, 10, 8)
 
 
 @pytest.mark.parametrize(
@@ -408,11 +408,11 @@ def test_a_setting_knows_how_large_a_draw_is() -> None:
 )
 def test_names_and_settings_that_do_not_exist_are_refused(text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        method_of(read_method(text), Setting())
+        method_of(read_method(text), Trained())
 
 
 def test_unset_settings_may_take_any_value() -> None:
-    method: Any = method_of(read_method("nuts"), Setting())[0]
+    method: Any = method_of(read_method("nuts"), Trained())[0]
     assert changed(method, {"warmup": 7}, "nuts").warmup == 7
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from novacula.cli.progress import Progress
 from novacula.core.errors import InputError, NonFiniteError
-from novacula.runs.catalogue.methods import Setting, Wanted, read_method, settings_of_name
+from novacula.runs.catalogue.methods import Trained, Wanted, read_method, settings_of_name
 from novacula.runs.refit import check
 from novacula.study.learning.learn import default_batch_size
 
@@ -30,8 +30,8 @@ def asked(train: Train, assembled: Assembled) -> Wanted:
             raise InputError(f"{option} of 1 or more", str(value), f"{option} 4")
     n = assembled.train.n
     steps = -(-n // (train.batch_size or default_batch_size(n))) * train.epochs
-    setting = Setting.of(assembled.target.params(), train.lr or Setting().lr, max(1, steps))
-    check(wanted, assembled.target, assembled.train, setting, train.posterior_steps, train.chains)
+    trained = Trained.of(assembled.target.params(), train.lr or Trained().lr, max(1, steps))
+    check(wanted, assembled.target, assembled.train, trained, train.posterior_steps, train.chains)
     return wanted
 
 

@@ -24,7 +24,7 @@ from novacula.reporting.words.metrics import rows as metric_rows
 from novacula.reporting.words.numbers import count, number, significant
 
 if TYPE_CHECKING:
-    from novacula.runs.loading import Fitted
+    from novacula.runs.loading import SavedRun
     from novacula.runs.table import Predictions, Rows
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".json")
@@ -42,16 +42,16 @@ def predict(folder: Path, data: str, options: PredictOptions) -> None:
         from novacula.runs.loading import load_run
         from novacula.runs.table import calibrated, read_rows, tabulate
 
-        fitted = load_run(folder)
-        rows = read_rows(fitted, data, groups=options.groups)
+        saved = load_run(folder)
+        rows = read_rows(saved, data, groups=options.groups)
         rule, n, promise = None, 0, ()
         if options.conformal is not None:
-            rule, n, promise = calibrated(fitted, options.conformal, _calibration(fitted, options), rows)
-        found = tabulate(fitted, rows, costs=options.decide, abstain=options.abstain, rule=rule, calibration=n)
+            rule, n, promise = calibrated(saved, options.conformal, _calibration(saved, options), rows)
+        found = tabulate(saved, rows, costs=options.decide, abstain=options.abstain, rule=rule, calibration=n)
     content = _content(found, rows, folder, promise)
     path = None if options.out is None or str(options.out) == "-" else options.out
     if path is not None:
-        write(path, found.columns, fitted.classes, content)
+        write(path, found.columns, saved.classes, content)
     for text in found.notes:
         err().print(Text.assemble(("note: ", "cyan"), text))
     for text in found.warnings:
@@ -61,9 +61,9 @@ def predict(folder: Path, data: str, options: PredictOptions) -> None:
         shown = content if path is not None else {**content, "rows": records(found.columns)}
         print(json.dumps(plain(shown), allow_nan=False, ensure_ascii=False))
     elif options.out is not None and path is None:
-        print(delimited(found.columns, fitted.classes, ","), end="")
+        print(delimited(found.columns, saved.classes, ","), end="")
     else:
-        _show(found, content, fitted, path)
+        _show(found, content, saved, path)
 
 
 def write(path: Path, columns: dict[str, list[Any]], classes: Sequence[str], content: dict[str, Any]) -> None:
@@ -117,14 +117,14 @@ def _check(options: PredictOptions) -> None:
         raise InputError("--abstain as a cost of 0 or more", f"{options.abstain}", "leave it out to forbid abstaining")
 
 
-def _calibration(fitted: Fitted, options: PredictOptions) -> Rows:
+def _calibration(saved: SavedRun, options: PredictOptions) -> Rows:
     from novacula.runs.table import own_rows, read_rows
 
     if options.calibration is not None:
-        return read_rows(fitted, options.calibration, groups=options.groups)
-    if not fitted.run.record["data"].get("n_test"):
+        return read_rows(saved, options.calibration, groups=options.groups)
+    if not saved.run.record["data"].get("n_test"):
         raise InputError("test examples that the run set aside, to calibrate on", "none", "--calibration FILE")
-    return own_rows(fitted, groups=options.groups)
+    return own_rows(saved, groups=options.groups)
 
 
 def _content(found: Predictions, rows: Rows, folder: Path, promise: tuple[str, ...]) -> dict[str, Any]:
@@ -171,10 +171,10 @@ def _parquet(columns: dict[str, list[Any]]) -> bytes:
 # ---------------------------------------------------------------------- for people
 
 
-def _show(found: Predictions, content: dict[str, Any], fitted: Fitted, path: Path | None) -> None:
+def _show(found: Predictions, content: dict[str, Any], saved: SavedRun, path: Path | None) -> None:
     console = out()
     if path is None:
-        console.print(_first(found.columns, fitted.classes))
+        console.print(_first(found.columns, saved.classes))
         if found.n > _SHOWN:
             console.print(Text(f"… and {found.n - _SHOWN:,} more; --out FILE.csv for all of them", style="dim"))
     facts = Table.grid(padding=(0, 3))

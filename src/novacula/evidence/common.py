@@ -128,7 +128,7 @@ def tempering_assumptions(target: Target) -> tuple[str, ...]:
 
 
 @contextmanager
-def reservations() -> Iterator[list[str]]:
+def collect_warnings() -> Iterator[list[str]]:
     """Collect `NovaculaWarning`s raised inside, so that an estimate can carry them; others pass."""
     found: list[str] = []
     with warnings.catch_warnings(record=True) as caught:

@@ -29,10 +29,10 @@ from novacula.core.rng import derive, generator
 from novacula.curvature import plan
 from novacula.curvature.structures.names import Structure, build, check_structure
 from novacula.data.data import Data
-from novacula.evidence.common import check_counts, invariance_assumptions, make_estimate, reservations
+from novacula.evidence.common import check_counts, collect_warnings, invariance_assumptions, make_estimate
 from novacula.evidence.filtering import log_joint
 from novacula.evidence.function_space import joint_outputs
-from novacula.evidence.start import ready
+from novacula.evidence.start import bound
 from novacula.evidence.training import train
 from novacula.inference.optimising.map import MAP
 from novacula.posteriors.base import Posterior
@@ -90,7 +90,7 @@ class Conditional:
         """Estimate the conditional log marginal likelihood; ``n`` of the result counts the examples scored."""
         if data.n < 3:
             raise InputError("at least three examples", str(data.n), "use nv.evidence.Laplace")
-        target, data = ready(target, data)
+        target, data = bound(target, data)
         m = min(max(2, round(self.fraction * data.n)), data.n - 1)
         scored = min(self.limit, data.n - m)
         values, doubts = [], []
@@ -99,7 +99,7 @@ class Conditional:
             order = torch.randperm(data.n, generator=generator(stream))
             seen, rest = data.subset(order[:m]), data.subset(order[m : m + scored])
             weights = train(target, seen, self.optimiser, self.epochs, self.batch_size, stream)
-            with reservations() as found:
+            with collect_warnings() as found:
                 values.append(self.score(target, weights, seen, rest, seed=stream))
             doubts += found
         if self.orders == 1:

@@ -32,13 +32,13 @@ from novacula.curvature.structures.names import build, check_structure
 from novacula.data.data import Data
 from novacula.evidence.common import (
     check_counts,
+    collect_warnings,
     invariance_assumptions,
     log_likelihood,
     make_estimate,
-    reservations,
     wants_gradient,
 )
-from novacula.evidence.start import ready, weights_for
+from novacula.evidence.start import bound, weights_for
 from novacula.posteriors.base import Posterior
 from novacula.target import Target
 
@@ -82,11 +82,11 @@ class ELBO:
                 f"{type(target.prior).__name__}, {target.temperature}",
                 "the KL divergence has a closed form only there; use nv.evidence.Laplace",
             )
-        target, data = ready(target, data)
+        target, data = bound(target, data)
         params = weights_for(target, start)
         copies = self.copies or target.copies.evidence
         problem = target.problem(params, data, seed=derive(seed, "curvature"), copies=copies)
-        with reservations() as found, torch.no_grad():
+        with collect_warnings() as found, torch.no_grad():
             curvature = build(self.structure, problem, seed=seed)
             mean = {k: params[k].detach() for k in curvature.names}
             fixed = {k: v.detach() for k, v in target.prior.precision(mean).items()}
@@ -104,12 +104,12 @@ class ELBO:
                 both.append(log_likelihood(target, drawn))
             fits.append(torch.stack(both).mean())
         concave = target.likelihood.concave
-        bound = target.invariance is None or concave
+        holds = target.invariance is None or concave
         return make_estimate(
             target,
             data,
             [fit - kl for fit in fits],
-            kind="lower bound" if bound else "estimate",
+            kind="lower bound" if holds else "estimate",
             estimator=self.name,
             assumptions=(
                 "the bound holds in expectation over the draws; the standard error is their spread",
@@ -121,7 +121,7 @@ class ELBO:
                 *found,
                 *(
                     ()
-                    if bound
+                    if holds
                     else (f"{target.likelihood.loss} is not concave in the outputs: no bound for few copies",)
                 ),
             ),

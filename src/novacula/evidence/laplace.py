@@ -39,16 +39,16 @@ from novacula.curvature.structures.names import Structure, build, check_structur
 from novacula.data.data import Data
 from novacula.evidence.common import (
     check_counts,
+    collect_warnings,
     invariance_assumptions,
     log_likelihood,
     log_precision_sum,
     make_estimate,
-    reservations,
     tempering_assumptions,
     wants_gradient,
 )
 from novacula.evidence.linearity import is_linear_gaussian
-from novacula.evidence.start import ready, weights_for
+from novacula.evidence.start import bound, weights_for
 from novacula.evidence.tempering import log_prior_partition
 from novacula.posteriors.base import Posterior
 from novacula.target import Target
@@ -103,7 +103,7 @@ class Laplace:
 
     def __call__(self, target: Target, data: Data, start: Params | Posterior, *, seed: int) -> Estimate:
         """Estimate the log evidence."""
-        target, data = ready(target, data)
+        target, data = bound(target, data)
         params = weights_for(target, start)
         copies = self.copies or target.copies.evidence
         subset = None if self.subset is None or self.subset >= data.n else self.subset
@@ -111,7 +111,7 @@ class Laplace:
         repeats = self.repeats if blind or self.structure == "matrix_free" else 1
         drawn, doubts = [], []
         for r in range(repeats):
-            with reservations() as found:
+            with collect_warnings() as found:
                 drawn.append(self._once(target, data, params, stream_of(seed, r), copies, subset))
             doubts += [*drawn[-1].curvature.warnings, *found]
         exactly = drawn[0].exactly

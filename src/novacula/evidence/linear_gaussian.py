@@ -35,7 +35,7 @@ from novacula.evidence.common import (
     wants_gradient,
 )
 from novacula.evidence.linearity import is_linear_gaussian
-from novacula.evidence.start import ready, weights_for
+from novacula.evidence.start import bound, weights_for
 from novacula.likelihoods.base import Likelihood
 from novacula.posteriors.base import Posterior
 from novacula.target import Target
@@ -64,7 +64,7 @@ class LinearGaussian:
 
     def __call__(self, target: Target, data: Data, start: Params | Posterior, *, seed: int) -> Estimate:
         """Compute the log evidence."""
-        target, data = ready(target, data)
+        target, data = bound(target, data)
         params = weights_for(target, start)
         likelihood, t = target.likelihood, target.temperature
         if not is_linear_gaussian(target, params, data, seed=seed):

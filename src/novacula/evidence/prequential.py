@@ -29,7 +29,7 @@ from novacula.core.params import Params
 from novacula.core.rng import derive, generator
 from novacula.data.data import Data
 from novacula.evidence.common import check_counts, log_likelihood, make_estimate
-from novacula.evidence.start import ready
+from novacula.evidence.start import bound
 from novacula.evidence.training import train
 from novacula.inference.optimising.map import MAP
 from novacula.posteriors.base import Posterior
@@ -104,7 +104,7 @@ class Prequential:
         Raises:
             InputError: If the data are too few for the blocks, or network and data do not fit together.
         """
-        target, data = ready(target, data)
+        target, data = bound(target, data)
         cuts = self.cuts(data.n)
         values = []
         for o in range(self.orders):

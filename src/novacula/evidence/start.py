@@ -9,11 +9,11 @@ from novacula.posteriors.base import Posterior, weights_of
 from novacula.target import Target
 
 
-def ready(target: Target, data: Data) -> tuple[Target, Data]:
+def bound(target: Target, data: Data) -> tuple[Target, Data]:
     """Target and data that fit together (see `Target.prepare`)."""
-    bound, checked = target.prepare(data)
+    whole, checked = target.prepare(data)
     # The same tensor is the same data, whose fingerprint may be known already.
-    return bound, data if checked.y is data.y else checked
+    return whole, data if checked.y is data.y else checked
 
 
 def weights_for(target: Target, start: Params | Posterior) -> Params:

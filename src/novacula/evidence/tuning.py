@@ -29,10 +29,10 @@ from novacula.core.rng import derive
 from novacula.curvature import Curvature, Problem
 from novacula.curvature.structures.names import build, check_structure
 from novacula.data.data import Data
-from novacula.evidence.common import check_counts, log_likelihood, reservations
+from novacula.evidence.common import check_counts, collect_warnings, log_likelihood
 from novacula.evidence.laplace import Laplace, stream_of
 from novacula.evidence.spectral import Floats, Objective, maximise
-from novacula.evidence.start import ready, weights_for
+from novacula.evidence.start import bound, weights_for
 from novacula.likelihoods.base import Likelihood
 from novacula.posteriors.base import Posterior
 from novacula.priors.multiply import Handle, handles, multiplied
@@ -112,9 +112,9 @@ def tune(
     """
     began = time.perf_counter()
     _check(target, structure, steps, learn, copies)
-    target, data = ready(target, data)
+    target, data = bound(target, data)
     params = weights_for(target, start)
-    with torch.no_grad(), reservations() as found:
+    with torch.no_grad(), collect_warnings() as found:
         stream = stream_of(seed, 0)
         problem = target.problem(params, data, seed=stream, copies=copies or target.copies.evidence)
         curvature = build(structure, problem, seed=derive(stream, "probes"))

@@ -13,7 +13,7 @@ from novacula.core.errors import InputError
 from novacula.core.params import Params, count, flatten
 from novacula.data.data import Data
 from novacula.inference.method import Start
-from novacula.posteriors.base import many_weights
+from novacula.posteriors.base import overparameterised
 from novacula.posteriors.draws import Draws
 from novacula.target import Density, Target
 
@@ -84,5 +84,5 @@ def draws_of(
     k, like = recorder.count, target.params()
     said = tuple(warnings)
     if data is not None and isinstance(target, Target):
-        said += many_weights(target, like, data.n, target.temperature, "draws")
+        said += overparameterised(target, like, data.n, target.temperature, "draws")
     return Draws(target, recorder.flat[:k], recorder.log_density[:k], like, probe, stats or {}, said)

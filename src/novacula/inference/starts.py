@@ -34,13 +34,13 @@ def starts(target: Density, members: int, seed: int) -> Params:
         raise InputError("at least one chain or member", str(members), "use 1 or more")
     own = target.params()
     if isinstance(target, Target):
-        others = fresh(target, members - 1, seed)
+        others = initial_weights(target, members - 1, seed)
     else:
         others = [_jittered(target, own, generator(seed, "start", i)) for i in range(1, members)]
     return stack([own, *others])
 
 
-def fresh(target: Target, n: int, seed: int) -> list[Params]:
+def initial_weights(target: Target, n: int, seed: int) -> list[Params]:
     """Fresh draws of a network's initialisation."""
     if n == 0:
         return []

@@ -1,9 +1,9 @@
 """What every posterior over weights can be asked, and the simplest one: a point.
 
-What several posteriors share is here too: `many_weights` warns that weights which the data do not determine keep the
-prior's width, and that their spread is noise in the predictive. Under a prior that nobody has learned that costs more
-than the average over the others gains: on digits (64-50-10 under N(0, 1), 1,000 examples) the exact posterior has a log
-loss of .107, and the most probable weights one of .084.
+What several posteriors share is here too: `overparameterised` warns that weights which the data do not determine keep
+the prior's width, and that their spread is noise in the predictive. Under a prior that nobody has learned that costs
+more than the average over the others gains: on digits (64-50-10 under N(0, 1), 1,000 examples) the exact posterior has
+a log loss of .107, and the most probable weights one of .084.
 
 References:
     How good is the Bayes posterior in deep neural networks really? F. Wenzel et al., 2020. arXiv:2002.02405.
@@ -189,7 +189,7 @@ def weights_of(start: Params | Posterior) -> Params:
     return start if isinstance(start, dict) else start.mode
 
 
-def many_weights(target: Target, params: Params, size: int, temperature: float, what: str) -> tuple[str, ...]:
+def overparameterised(target: Target, params: Params, size: int, temperature: float, what: str) -> tuple[str, ...]:
     """What to say of a posterior over more weights than there are examples."""
     weights = count(params)
     if weights <= size or temperature * target.likelihood_temperature < 1:

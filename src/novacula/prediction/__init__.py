@@ -17,7 +17,7 @@ from novacula.prediction.predictive import Predictive
 from novacula.prediction.scores.calibration import Reliability, reliability
 from novacula.prediction.scores.fidelity import agreement, function_rhat, total_variation
 from novacula.prediction.scores.metrics import crps, evaluate, reliability_of, risk_coverage_of
-from novacula.prediction.scores.ood import Detection, detection, ood, strangeness
+from novacula.prediction.scores.ood import Detection, detection, ood, ood_score
 from novacula.prediction.scores.selective import RiskCoverage, risk_coverage
 
 __all__ = [
@@ -42,11 +42,11 @@ __all__ = [
     "function_rhat",
     "load_costs",
     "ood",
+    "ood_score",
     "predict",
     "reliability",
     "reliability_of",
     "risk_coverage",
     "risk_coverage_of",
-    "strangeness",
     "total_variation",
 ]

@@ -40,7 +40,7 @@ _TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class SavedRun:
     """A saved run that can predict.
 
     Args:
@@ -124,7 +124,7 @@ def load_posterior(folder: str | Path, *, target: Target | None = None, data: Da
     return load_run(folder, target=target, data=data).posterior
 
 
-def load_run(folder: str | Path, *, target: Target | None = None, data: Data | None = None) -> Fitted:
+def load_run(folder: str | Path, *, target: Target | None = None, data: Data | None = None) -> SavedRun:
     """Read a run so that it can predict.
 
     Args:
@@ -174,16 +174,16 @@ def load_run(folder: str | Path, *, target: Target | None = None, data: Data | N
         posterior = Point(weights, target)
     else:
         posterior = _laplace(run, target, weights, structure, setup, data)
-    return Fitted(run, target, posterior, scaling, setup)
+    return SavedRun(run, target, posterior, scaling, setup)
 
 
-def training_data(fitted: Fitted) -> Assembled:
+def training_data(saved: SavedRun) -> Assembled:
     """Read the data that a run learned from, and make sure that they are the same."""
-    if fitted.setup is None:
+    if saved.setup is None:
         raise InputError(
-            "a run of the command line", f"{fitted.run.folder}, saved from Python", "name the data themselves"
+            "a run of the command line", f"{saved.run.folder}, saved from Python", "name the data themselves"
         )
-    return _training_data(fitted.run, fitted.target, fitted.setup)
+    return _training_data(saved.run, saved.target, saved.setup)
 
 
 def _training_data(run: Run, target: Target, setup: Setup) -> Assembled:

@@ -15,7 +15,7 @@ from novacula.inference.infer import infer
 from novacula.inference.method import Method, Start
 from novacula.posteriors.base import Point, Posterior
 from novacula.prediction import Choice, choose
-from novacula.runs.catalogue.methods import Setting, Wanted, method_of
+from novacula.runs.catalogue.methods import Trained, Wanted, method_of
 from novacula.target import Target
 
 
@@ -36,7 +36,7 @@ def inferred(
     target: Target,
     params: Params,
     data: Data,
-    setting: Setting,
+    trained: Trained,
     method: Method | Wanted,
     steps: int | None,
     chains: int | None,
@@ -50,7 +50,7 @@ def inferred(
     name = ""
     if isinstance(method, Wanted):
         name = method.text
-        method, default, chains, least = method_of(method, setting, chains)
+        method, default, chains, least = method_of(method, trained, chains)
         steps = default if steps is None else steps
         batch_size = batch_size or min(data.n, max(default_batch, least))
     chains = 1 if chains is None else chains
@@ -71,14 +71,14 @@ def inferred(
     return Inferred(posterior, method, name, steps, chains, batch_size, time.perf_counter() - began)
 
 
-def check(wanted: Wanted, target: Target, data: Data, setting: Setting, steps: int | None, chains: int | None) -> None:
+def check(wanted: Wanted, target: Target, data: Data, trained: Trained, steps: int | None, chains: int | None) -> None:
     """Find out before anything is learned whether a method takes this network and prior.
 
     Methods that take minibatches are asked for their first state, which is cheap; the others take any network.
     """
     if wanted.is_choice:
         return
-    method, default, chains, _ = method_of(wanted, setting, chains)
+    method, default, chains, _ = method_of(wanted, trained, chains)
     if method.batching == "mini":
         target, data = target.prepare(data)
         start = Start({k: w.unsqueeze(0) for k, w in target.params().items()}, default if steps is None else steps)

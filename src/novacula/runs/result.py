@@ -15,7 +15,7 @@ from novacula.inference.loop import Progress
 from novacula.inference.method import Method
 from novacula.posteriors.base import Point
 from novacula.prediction import Choice
-from novacula.runs.catalogue.methods import Setting, Wanted, read_method
+from novacula.runs.catalogue.methods import Trained, Wanted, read_method
 from novacula.runs.refit import Inferred, inferred, restricted
 from novacula.runs.saving import save
 from novacula.target import Target
@@ -122,11 +122,11 @@ class LearnResult:
             return dataclasses.replace(self, choice=choice, warnings=tuple(warnings), inferred=None)
         options = {"checkpoint": checkpoint, "resume": resume, "progress": progress}
         own = int(self.settings["batch_size"])
-        trained = -(-self.data.n // own) * int(self.settings["epochs"])
-        setting = Setting.of(self.params, float(self.settings["lr"]), trained)
+        full = -(-self.data.n // own) * int(self.settings["epochs"])
+        trained = Trained.of(self.params, float(self.settings["lr"]), full)
         seed = derive(self.seed, "posterior")
         found = inferred(
-            self.target, self.params, self.data, setting, method, steps, chains, batch_size, own, seed, options
+            self.target, self.params, self.data, trained, method, steps, chains, batch_size, own, seed, options
         )
         return dataclasses.replace(
             self,

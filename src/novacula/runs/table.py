@@ -30,7 +30,7 @@ from novacula.prediction.decisions.costs import load_costs
 from novacula.prediction.decisions.decide import Decision
 from novacula.prediction.predictive import Predictive
 from novacula.prediction.scores.metrics import evaluate
-from novacula.runs.loading import Fitted, training_data
+from novacula.runs.loading import SavedRun, training_data
 from novacula.runs.saving import LEVELS, own_units
 from novacula.runs.settings import anchored_data
 
@@ -73,30 +73,30 @@ class Predictions:
         return len(self.columns["row"])
 
 
-def read_rows(fitted: Fitted, path: str, *, groups: str | None = None) -> Rows:
+def read_rows(saved: SavedRun, path: str, *, groups: str | None = None) -> Rows:
     """Read inputs to predict; of the data that the run learned from, its test examples."""
-    if fitted.setup is not None and anchored_data(path) == fitted.setup.data:
-        return own_rows(fitted, groups=groups)
-    return _rows(load_new(path, fitted.like, groups=groups), fitted.scaling)
+    if saved.setup is not None and anchored_data(path) == saved.setup.data:
+        return own_rows(saved, groups=groups)
+    return _rows(load_new(path, saved.like, groups=groups), saved.scaling)
 
 
-def own_rows(fitted: Fitted, *, groups: str | None = None) -> Rows:
+def own_rows(saved: SavedRun, *, groups: str | None = None) -> Rows:
     """The test examples that a run set aside, or, where it set none aside, what it learned from."""
-    found = training_data(fitted)
-    assert fitted.setup is not None
+    found = training_data(saved)
+    assert saved.setup is not None
     data, numbers = found.test, found.rows
-    note = f"{fitted.setup.data} is what the run learned from: these are the {0 if data is None else data.n:,} examples"
+    note = f"{saved.setup.data} is what the run learned from: these are the {0 if data is None else data.n:,} examples"
     note += " that it set aside for testing"
     if data is None or numbers is None:
         data, numbers = found.train, torch.arange(found.train.n)
         note = (
-            f"{fitted.setup.data} is what the run learned from, and none of it was set aside: "
+            f"{saved.setup.data} is what the run learned from, and none of it was set aside: "
             "scores say nothing about new data"
         )
     group = None
     if groups is not None:
-        whole = read_groups(fitted.setup.data, groups, fitted.like)
-        if fitted.setup.split is not None or len(whole) <= int(numbers.max()):
+        whole = read_groups(saved.setup.data, groups, saved.like)
+        if saved.setup.split is not None or len(whole) <= int(numbers.max()):
             raise InputError(
                 "rows that can be told apart", f"published splits in {data.name}", "pass files of their own"
             )
@@ -106,7 +106,7 @@ def own_rows(fitted: Fitted, *, groups: str | None = None) -> Rows:
     )
 
 
-def calibrated(fitted: Fitted, alpha: float, rows: Rows, predicted: Rows) -> tuple[Conformal, int, tuple[str, ...]]:
+def calibrated(saved: SavedRun, alpha: float, rows: Rows, predicted: Rows) -> tuple[Conformal, int, tuple[str, ...]]:
     """Calibrate conformal sets or intervals on rows with labels."""
     if rows.y is None:
         raise InputError("labels of the calibration data", f"none in {rows.name}", "--calibration FILE with labels")
@@ -116,7 +116,7 @@ def calibrated(fitted: Fitted, alpha: float, rows: Rows, predicted: Rows) -> tup
             f"the same {rows.n:,} rows of {rows.name}",
             "--calibration FILE with other rows, which the run did not learn from",
         )
-    rule = calibrate(fitted.predict_standard(rows.x), rows.y, alpha=alpha, groups=rows.groups)
+    rule = calibrate(saved.predict_standard(rows.x), rows.y, alpha=alpha, groups=rows.groups)
     level = f"{1 - alpha:.0%}".replace("%", "\u00a0%")
     which = f"the run's own {rows.n:,} test examples" if rows.own else f"{rows.n:,} examples of {rows.name}"
     promise = f"conformal sets hold the truth in {level} of cases if the data are exchangeable with {which}"
@@ -124,7 +124,7 @@ def calibrated(fitted: Fitted, alpha: float, rows: Rows, predicted: Rows) -> tup
 
 
 def tabulate(
-    fitted: Fitted,
+    saved: SavedRun,
     rows: Rows,
     *,
     costs: str | Path | None = None,
@@ -133,25 +133,25 @@ def tabulate(
     calibration: int = 0,
 ) -> Predictions:
     """Predict rows."""
-    predictive = fitted.predict_standard(rows.x)
+    predictive = saved.predict_standard(rows.x)
     task = predictive.likelihood.task
     columns: dict[str, list[Any]] = {"row": rows.numbers.tolist()}
     if rows.names:
         columns["file"] = list(rows.names)
     if rows.groups is not None:
         columns["group"] = list(rows.groups)
-    columns |= _measured(predictive, fitted) if task == "regression" else _classified(predictive, fitted)
+    columns |= _measured(predictive, saved) if task == "regression" else _classified(predictive, saved)
     y = None if rows.y is None else predictive.labels(rows.y)
     decisions = conformal = None
     if costs is not None:
-        found, decisions = _decided(predictive, fitted, str(costs), abstain, y)
+        found, decisions = _decided(predictive, saved, str(costs), abstain, y)
         columns |= found
     if rule is not None:
-        found, conformal = _held(predictive, fitted, rule, rows, y)
+        found, conformal = _held(predictive, saved, rule, rows, y)
         columns |= found
         conformal["calibration"] = calibration
     if y is not None:
-        columns |= _truth(y, fitted)
+        columns |= _truth(y, saved)
     scores = None if y is None else evaluate(predictive, y)
     warnings = tuple(dict.fromkeys(predictive.warnings))
     return Predictions(columns, scores, decisions, conformal, rows.notes, warnings)
@@ -160,8 +160,8 @@ def tabulate(
 # ---------------------------------------------------------------------- columns
 
 
-def _classified(predictive: Predictive, fitted: Fitted) -> dict[str, list[Any]]:
-    p, names = predictive.mean().detach(), fitted.classes
+def _classified(predictive: Predictive, saved: SavedRun) -> dict[str, list[Any]]:
+    p, names = predictive.mean().detach(), saved.classes
     columns: dict[str, list[Any]] = {}
     if predictive.likelihood.task == "classification":
         columns["class"] = [names[i] for i in p.argmax(-1).tolist()]
@@ -174,43 +174,43 @@ def _classified(predictive: Predictive, fitted: Fitted) -> dict[str, list[Any]]:
     return columns
 
 
-def _measured(predictive: Predictive, fitted: Fitted) -> dict[str, list[Any]]:
+def _measured(predictive: Predictive, saved: SavedRun) -> dict[str, list[Any]]:
     tables = {"mean": predictive.mean(), "sd": predictive.variance().sqrt()}
     tables |= {f"q{round(100 * p):02}": q for p, q in zip(LEVELS, predictive.quantile(LEVELS), strict=True)}
-    return _by_target({k: t.detach() for k, t in tables.items()}, fitted)
+    return _by_target({k: t.detach() for k, t in tables.items()}, saved)
 
 
-def _by_target(tables: dict[str, Tensor], fitted: Fitted) -> dict[str, list[Any]]:
+def _by_target(tables: dict[str, Tensor], saved: SavedRun) -> dict[str, list[Any]]:
     # Target by target; with one target the columns need no name of it.
     width = next(iter(tables.values())).shape[1]
     if width == 1:
         return {key: t[:, 0].tolist() for key, t in tables.items()}
-    names = fitted.targets(width)
+    names = saved.targets(width)
     return {f"{key}_{name}": t[:, i].tolist() for i, name in enumerate(names) for key, t in tables.items()}
 
 
-def _truth(y: Tensor, fitted: Fitted) -> dict[str, list[Any]]:
-    task = fitted.run.record["data"]["task"]
+def _truth(y: Tensor, saved: SavedRun) -> dict[str, list[Any]]:
+    task = saved.run.record["data"]["task"]
     if task == "classification":
-        return {"label": [fitted.classes[i] for i in y.tolist()]}
+        return {"label": [saved.classes[i] for i in y.tolist()]}
     if task == "multilabel":
-        return {f"label_{name}": y[:, i].long().tolist() for i, name in enumerate(fitted.classes)}
-    return _by_target({"label": y}, fitted)
+        return {f"label_{name}": y[:, i].long().tolist() for i, name in enumerate(saved.classes)}
+    return _by_target({"label": y}, saved)
 
 
 def _decided(
-    predictive: Predictive, fitted: Fitted, costs: str, abstain: float | None, y: Tensor | None
+    predictive: Predictive, saved: SavedRun, costs: str, abstain: float | None, y: Tensor | None
 ) -> tuple[dict[str, list[Any]], dict[str, float]]:
     task = predictive.likelihood.task
     if task == "regression":
-        return _values(predictive, fitted, costs, abstain, y)
-    matrix = load_costs(costs, fitted.classes if task == "classification" else 2)
+        return _values(predictive, saved, costs, abstain, y)
+    matrix = load_costs(costs, saved.classes if task == "classification" else 2)
     found = predictive.decide(matrix, abstain=abstain)
     assert isinstance(found, Decision)
     columns: dict[str, list[Any]] = {"action": found.chosen, "expected_cost": found.loss.tolist()}
     if found.action.ndim == 2:
         pairs = {"action": list(zip(*found.chosen, strict=True)), "expected_cost": found.loss.T.tolist()}
-        columns = {f"{k}_{n}": list(v[i]) for i, n in enumerate(fitted.classes) for k, v in pairs.items()}
+        columns = {f"{k}_{n}": list(v[i]) for i, n in enumerate(saved.classes) for k, v in pairs.items()}
     summary = {"mean_expected": float(found.loss.mean()), "abstained": float(found.abstained.double().mean())}
     if y is not None:
         summary["incurred"] = float(found.incurred(y).mean())
@@ -218,7 +218,7 @@ def _decided(
 
 
 def _values(
-    predictive: Predictive, fitted: Fitted, loss: str, abstain: float | None, y: Tensor | None
+    predictive: Predictive, saved: SavedRun, loss: str, abstain: float | None, y: Tensor | None
 ) -> tuple[dict[str, list[Any]], dict[str, float]]:
     name, _, level = loss.partition("=")
     if name not in _POINT_LOSSES:
@@ -234,8 +234,8 @@ def _values(
         raise InputError(
             "one target where --abstain is given", f"{found.value.shape[1]} targets", "leave out --abstain"
         )
-    columns = _by_target({"action": found.value, "expected_cost": found.expected}, fitted)
-    summary = _means({"mean_expected": found.expected}, fitted) | {"abstained": float(found.abstained.double().mean())}
+    columns = _by_target({"action": found.value, "expected_cost": found.expected}, saved)
+    summary = _means({"mean_expected": found.expected}, saved) | {"abstained": float(found.abstained.double().mean())}
     if y is not None:
         gap = (y - found.value).double()
         gap = (
@@ -247,29 +247,29 @@ def _values(
         )
         if abstain is not None:
             gap = gap.masked_fill(found.abstained, abstain)
-        summary |= _means({"incurred": gap}, fitted)
+        summary |= _means({"incurred": gap}, saved)
     return columns, summary
 
 
-def _means(tables: dict[str, Tensor], fitted: Fitted) -> dict[str, float]:
+def _means(tables: dict[str, Tensor], saved: SavedRun) -> dict[str, float]:
     # Averages over the rows; of several targets one each, as their units differ.
-    return {k: sum(v) / len(v) for k, v in _by_target(tables, fitted).items()}
+    return {k: sum(v) / len(v) for k, v in _by_target(tables, saved).items()}
 
 
 def _held(
-    predictive: Predictive, fitted: Fitted, rule: Conformal, rows: Rows, y: Tensor | None
+    predictive: Predictive, saved: SavedRun, rule: Conformal, rows: Rows, y: Tensor | None
 ) -> tuple[dict[str, list[Any]], dict[str, float]]:
     found = rule(predictive, rows.groups)
     summary: dict[str, float] = {"level": found.level}
     if y is not None:
         summary["coverage"] = found.coverage(y)
     if isinstance(found, Intervals):
-        summary |= _means({"width": (found.high - found.low).clamp(min=0)}, fitted)
-        return _by_target({"low": found.low, "high": found.high}, fitted), summary
+        summary |= _means({"width": (found.high - found.low).clamp(min=0)}, saved)
+        return _by_target({"low": found.low, "high": found.high}, saved), summary
     summary["size"] = float(found.size.double().mean())
     if found.member.ndim == 2:
-        return {"set": found.to_list(fitted.classes), "set_size": found.size.tolist()}, summary
-    columns = {f"set_{n}": Sets(found.member[:, i], found.level).to_list("01") for i, n in enumerate(fitted.classes)}
+        return {"set": found.to_list(saved.classes), "set_size": found.size.tolist()}, summary
+    columns = {f"set_{n}": Sets(found.member[:, i], found.level).to_list("01") for i, n in enumerate(saved.classes)}
     return columns, summary
 
 

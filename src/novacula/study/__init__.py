@@ -1,6 +1,6 @@
 """Whole questions, answered: learn a prior, compare models, temper the posterior."""
 
-from novacula.runs.loading import Fitted, load_posterior, load_run
+from novacula.runs.loading import SavedRun, load_posterior, load_run
 from novacula.runs.result import LearnResult
 from novacula.runs.saving import describe
 from novacula.study.compare import Comparison, compare
@@ -16,10 +16,10 @@ __all__ = [
     "ColdPosterior",
     "Comparison",
     "EmpiricalBayes",
-    "Fitted",
     "LearnResult",
     "SafeBayes",
     "Sampled",
+    "SavedRun",
     "TemperatureChoice",
     "choose_temperature",
     "cold_posterior",

@@ -178,12 +178,12 @@ def rows(
 
 def rows_by_name(made: Plan, xs: Tensor, y: Tensor, *, factor: Factor | None = None) -> Params:
     """`rows`, parameter by parameter: xs ``(B, S, …)`` to ``(B, K, *shape)``."""
-    captured, v = record(made, xs, y, factor=factor)
+    captured, v = capture_rows(made, xs, y, factor=factor)
     found = {**covered_rows(made, captured, v), **uncovered_rows(made, xs, v)}
     return {name: found[name] for name in made.names}
 
 
-def record(made: Plan, xs: Tensor, y: Tensor, *, factor: Factor | None = None) -> tuple[Captured, Tensor]:
+def capture_rows(made: Plan, xs: Tensor, y: Tensor, *, factor: Factor | None = None) -> tuple[Captured, Tensor]:
     """Run the network once under hooks, and find the cotangents of its outputs: xs ``(B, S, …)`` to ``(B, C, K)``."""
     graph = made.problem.differentiable and torch.is_grad_enabled()
     captured = capture(made.coverage, made.problem.params, xs if graph else xs.detach())

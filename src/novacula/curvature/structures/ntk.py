@@ -34,7 +34,7 @@ from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.curvature.gradients.features import Feature, choose, cross, features, join, weight
-from novacula.curvature.gradients.jacobian import Plan, plan, record
+from novacula.curvature.gradients.jacobian import Plan, capture_rows, plan
 from novacula.curvature.gradients.recompute import recompute, retry
 from novacula.curvature.precision import check_precision
 from novacula.curvature.problem import LogDet, Problem
@@ -216,7 +216,7 @@ class _Rows:
 
     def __call__(self, xs: Tensor, y: Tensor, place: int) -> tuple[dict[str, Feature], Tensor]:
         ntk, made = self.ntk, self.ntk.plan
-        captured, v = record(made, xs, y, factor=lambda f, y: self._cotangents(f, y, place))
+        captured, v = capture_rows(made, xs, y, factor=lambda f, y: self._cotangents(f, y, place))
         found = features(made, captured, v, xs, ntk.by_position)
         for name, pattern in ntk.pattern.items():
             if name in found:

@@ -44,7 +44,7 @@ from novacula.core.errors import InputError
 from novacula.core.many import normal_like, per_member
 from novacula.core.params import Params
 from novacula.data.data import Data
-from novacula.inference.langevin.step_size import EVERY, FIRST, Steepness
+from novacula.inference.langevin.step_size import EVERY, FIRST, StepSize
 from novacula.inference.method import Batching, Info, Start
 from novacula.inference.recorder import Recorder, draws_of
 from novacula.posteriors.draws import Draws
@@ -82,7 +82,7 @@ class LangevinState:
     second: Params  # SGLD: running means of squared gradients (nothing where they are not used); SGHMC: velocities
     recorder: Recorder  # the draws
     rate: Tensor  # the learning rate of each chain at its peak, shape ``(M,)``
-    steepness: Steepness | None  # what it is found from; None where it was given
+    steepness: StepSize | None  # what it is found from; None where it was given
     data: Data | None = field(metadata={"checkpoint": False})  # the training data; None for a plain log-density
 
 
@@ -231,7 +231,7 @@ def _begin(
     recorder = Recorder.of(start, warmup=warmup, keep=method.keep)
     first = next(iter(start.params.values()))
     rate = torch.full((start.members,), math.nan if method.lr is None else method.lr).to(first)
-    steepness = Steepness.unknown(start.params, rng) if method.lr is None else None
+    steepness = StepSize.unknown(start.params, rng) if method.lr is None else None
     return LangevinState(start.params, second, recorder, rate, steepness, data)
 
 
@@ -243,7 +243,7 @@ def _paced(
     noisy: bool,
     most: tuple[float, float],
     scale: Params | None = None,
-) -> tuple[Steepness | None, Tensor]:
+) -> tuple[StepSize | None, Tensor]:
     # Looks at the steepest direction on the way to the draws; among them nothing of this changes.
     steepness, first = state.steepness, state.recorder.first
     if steepness is None:
@@ -264,7 +264,7 @@ def _next(
     noisy: bool,
     losses: Tensor,
     rate: Tensor,
-    steepness: Steepness | None,
+    steepness: StepSize | None,
 ) -> tuple[LangevinState, Info]:
     recorder = state.recorder
     if noisy:

@@ -36,7 +36,7 @@ _NEW_CURVATURE, _NEW_NOISE = 0.2, 0.05  # shares of the latest look in the runni
 
 
 @dataclass(frozen=True, eq=False)
-class Steepness:
+class StepSize:
     """What is known of every chain's steepest direction; curvature ``(M,)``, noise ``(M,)``."""
 
     direction: Params  # unit vectors, stacked as weights are
@@ -45,7 +45,7 @@ class Steepness:
     looks: int = 0  # how often it was looked at
 
     @classmethod
-    def unknown(cls, params: Params, rng: torch.Generator) -> Steepness:
+    def unknown(cls, params: Params, rng: torch.Generator) -> StepSize:
         """Random directions."""
         random = normal_like(params, rng)
         length = _norm(random)
@@ -53,7 +53,7 @@ class Steepness:
 
     def look(
         self, target: Density, params: Params, batch: Batch, rng: torch.Generator, scale: Params | None = None
-    ) -> Steepness:
+    ) -> StepSize:
         """One power iteration."""
         seed = split(rng)
         roots = None if scale is None else {k: s.sqrt() for k, s in scale.items()}

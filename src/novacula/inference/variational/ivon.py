@@ -36,7 +36,7 @@ from novacula.core.params import Params, unstack
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Start
 from novacula.inference.optimising.adam import one_cycle
-from novacula.posteriors.base import Posterior, many_weights, network_target
+from novacula.posteriors.base import Posterior, network_target, overparameterised
 from novacula.posteriors.gaussians import DiagonalGaussian
 from novacula.posteriors.mixture import mixture
 from novacula.target import Density, Target
@@ -155,7 +155,7 @@ class IVON:
         """The Gaussian, or a mixture of the members'."""
         temperature = self.temperature or target.temperature
         first = {k: m[0] for k, m in state.mean.items()}
-        warnings = many_weights(target, first, state.size, temperature, "independent Gaussians")
+        warnings = overparameterised(target, first, state.size, temperature, "independent Gaussians")
         members = zip(unstack(state.mean), unstack(self._sd(target, state)), strict=True)
         return mixture([DiagonalGaussian(m, s, target, warnings) for m, s in members])
 

@@ -40,7 +40,7 @@ from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Start
 from novacula.inference.optimising.adam import AdamState, adam_init, adam_step, one_cycle
 from novacula.inference.variational.flipout import Flipout, flipout
-from novacula.posteriors.base import Posterior, many_weights, network_target
+from novacula.posteriors.base import Posterior, network_target, overparameterised
 from novacula.posteriors.gaussians import DiagonalGaussian
 from novacula.posteriors.mixture import mixture
 from novacula.target import Density, Target
@@ -185,7 +185,7 @@ class MeanField:
         shared = [k for k in state.mean if k not in state.network.covered]
         temperature = self.temperature or target.temperature
         first = {k: m[0] for k, m in state.mean.items()}
-        warnings = many_weights(target, first, state.size, temperature, "independent Gaussians")
+        warnings = overparameterised(target, first, state.size, temperature, "independent Gaussians")
         if self.noise == "flipout" and shared:
             warnings += (
                 f"drawn once a batch, not once an example, in training: {', '.join(shared)} (not of a linear or "

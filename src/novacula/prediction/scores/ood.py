@@ -31,7 +31,7 @@ from torch import Tensor
 from novacula.core.errors import InputError
 from novacula.prediction.predictive import Predictive
 
-Strangeness = Literal["entropy", "max_probability", "epistemic", "energy"]
+OodScore = Literal["entropy", "max_probability", "epistemic", "energy"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class Detection:
         }
 
 
-def strangeness(predictive: Predictive, score: Strangeness = "entropy") -> Tensor:
+def ood_score(predictive: Predictive, score: OodScore = "entropy") -> Tensor:
     """How strange the inputs look to the model.
 
     Args:
@@ -85,8 +85,8 @@ def strangeness(predictive: Predictive, score: Strangeness = "entropy") -> Tenso
     Raises:
         InputError: If the predictive has no such score.
     """
-    if score not in get_args(Strangeness):
-        raise InputError(f"a score among {', '.join(get_args(Strangeness))}", repr(score), 'use "entropy"')
+    if score not in get_args(OodScore):
+        raise InputError(f"a score among {', '.join(get_args(OodScore))}", repr(score), 'use "entropy"')
     if score == "entropy":
         return predictive.entropy().total.double()
     if score == "epistemic":
@@ -106,13 +106,13 @@ def strangeness(predictive: Predictive, score: Strangeness = "entropy") -> Tenso
     return -predictive.outputs.double().logsumexp(-1).mean(0)
 
 
-def ood(usual: Predictive, strange: Predictive, score: Strangeness = "entropy") -> Detection:
+def ood(usual: Predictive, strange: Predictive, score: OodScore = "entropy") -> Detection:
     """How well a model's doubt tells strange inputs from usual ones.
 
     Args:
         usual: The predictive of inputs like the training data, which were not trained on.
         strange: The same model's predictive of other inputs.
-        score: What doubt is, see `strangeness`.
+        score: What doubt is, see `ood_score`.
 
     Returns:
         The numbers of the module's table.
@@ -127,7 +127,7 @@ def ood(usual: Predictive, strange: Predictive, score: Strangeness = "entropy") 
         >>> ood(sure, unsure).to_dict()["auroc"]
         1.0
     """
-    return detection(strangeness(usual, score), strangeness(strange, score))
+    return detection(ood_score(usual, score), ood_score(strange, score))
 
 
 def detection(usual: Tensor, strange: Tensor) -> Detection:

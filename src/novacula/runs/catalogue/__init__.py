@@ -5,7 +5,7 @@ its help and the report are made from the rows. `register` adds one from outside
 """
 
 from novacula.core.errors import InputError
-from novacula.runs.catalogue.methods import METHODS, MethodRow, Setting, Words
+from novacula.runs.catalogue.methods import METHODS, MethodRow, Trained, Words
 from novacula.runs.catalogue.models import INVARIANCES, LIKELIHOODS, PRIORS, InvarianceRow, LikelihoodRow, PriorRow
 from novacula.runs.catalogue.row import Table
 
@@ -17,7 +17,7 @@ __all__ = [
     "LikelihoodRow",
     "MethodRow",
     "PriorRow",
-    "Setting",
+    "Trained",
     "Words",
     "register",
 ]

@@ -39,16 +39,16 @@ _DRAWN = 2**29  # bytes of a sampler's draws
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What a method's defaults depend on."""
+class Trained:
+    """How the weights were trained, on which a method's defaults depend."""
 
     lr: float = 4e-3  # the learning rate that the weights were trained with
     steps: int = 1_000  # the steps that they were trained in
     size: int = 4  # bytes of one draw of the weights
 
     @classmethod
-    def of(cls, params: Params, lr: float, steps: int) -> Setting:
-        """The setting of trained weights."""
+    def of(cls, params: Params, lr: float, steps: int) -> Trained:
+        """Of weights that were trained."""
         return cls(lr, steps, sum(w.nbytes for w in params.values()))
 
     def keep(self, chains: int, most: int) -> int:
@@ -56,31 +56,31 @@ class Setting:
         return max(10, min(most, _DRAWN // (self.size * chains)))
 
 
-def _as_trained(s: Setting) -> int:
+def _as_trained(s: Trained) -> int:
     return s.steps
 
 
-def _twice(s: Setting) -> int:
+def _twice(s: Trained) -> int:
     return max(2 * s.steps, _LEAST)
 
 
-def _four_times(s: Setting) -> int:
+def _four_times(s: Trained) -> int:
     return max(4 * s.steps, _LEAST_SAMPLED)
 
 
-def _trained(s: Setting, m: int) -> dict[str, Any]:
+def _trained(s: Trained, m: int) -> dict[str, Any]:
     return {"lr": s.lr}
 
 
-def _averaged(s: Setting, m: int) -> dict[str, Any]:
+def _averaged(s: Trained, m: int) -> dict[str, Any]:
     return {"lr": s.lr, "swa_lr": s.lr}
 
 
-def _as_they_are(s: Setting, m: int) -> dict[str, Any]:
+def _as_they_are(s: Trained, m: int) -> dict[str, Any]:
     return {}
 
 
-def _kept(most: int, **others: Any) -> Callable[[Setting, int], dict[str, Any]]:
+def _kept(most: int, **others: Any) -> Callable[[Trained, int], dict[str, Any]]:
     return lambda s, m: {**others, "keep": s.keep(m, most)}
 
 
@@ -100,16 +100,16 @@ class MethodRow:
     name: str  # what people write
     make: Made  # its class
     report: Words  # how the report speaks of it
-    defaults: Callable[[Setting, int], Mapping[str, Any]] = _as_they_are
-    steps: Callable[[Setting], int] = _as_trained  # its steps, for a `Setting`
+    defaults: Callable[[Trained, int], Mapping[str, Any]] = _as_they_are
+    steps: Callable[[Trained], int] = _as_trained  # its steps, for a `Trained`
     chains: int = 1  # chains
     batch: int = 1  # the fewest examples a step
     members: int = 0  # how many of it make an ensemble; 0 for it alone
     help: str | None = ""  # A phrase for the help; None for a method that has no name on the command line
 
-    def method(self, setting: Setting, chains: int) -> Method:
+    def method(self, trained: Trained, chains: int) -> Method:
         """The method."""
-        made = loaded(self.make)(**self.defaults(setting, chains))
+        made = loaded(self.make)(**self.defaults(trained, chains))
         return loaded(f"{_INFERENCE}Ensemble")(made, members=self.members) if self.members else made
 
 
@@ -243,18 +243,18 @@ def read_method(text: str) -> Wanted:
     if found and name in CHOICES:
         raise InputError(f"no settings with {name}", f"{rest!r}", f"{name} alone")
     if name in METHODS:
-        changed(METHODS[name].method(Setting(), 1), found, name)
+        changed(METHODS[name].method(Trained(), 1), found, name)
     return Wanted(text, name, found)
 
 
-def method_of(wanted: Wanted, setting: Setting, chains: int | None = None) -> tuple[Method, int, int, int]:
+def method_of(wanted: Wanted, trained: Trained, chains: int | None = None) -> tuple[Method, int, int, int]:
     """A method that is asked for by name, with how it runs."""
     entry = METHODS[wanted.name]
     chains = entry.chains if chains is None else chains
     if chains < 1:
         raise InputError("at least one chain", str(chains), "use 1 or more")
-    method = changed(entry.method(setting, chains), wanted.changes, wanted.name)
-    return method, entry.steps(setting), chains, entry.batch
+    method = changed(entry.method(trained, chains), wanted.changes, wanted.name)
+    return method, entry.steps(trained), chains, entry.batch
 
 
 def changed(method: Any, changes: Mapping[str, Any], name: str) -> Any:
@@ -281,7 +281,7 @@ def changed(method: Any, changes: Mapping[str, Any], name: str) -> Any:
 
 def settings_of_name(name: str) -> tuple[str, ...]:
     """The settings that can be changed with a name."""
-    method: Any = METHODS[name].method(Setting(), 1)
+    method: Any = METHODS[name].method(Trained(), 1)
     inner = _fields(within) if (within := _within(method)) else {}
     return tuple(k for k in {**_fields(method), **inner} if k != "method")
 

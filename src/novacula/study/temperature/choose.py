@@ -37,7 +37,7 @@ from novacula.data.data import Data
 from novacula.diagnostics.crossed_mean import Mean, two_way
 from novacula.diagnostics.loo import psis_loo
 from novacula.posteriors.base import Posterior, network_target
-from novacula.study.temperature.runs import Length, MethodAt, Run, Which, checked, gathered, tempered, words
+from novacula.study.temperature.runs import Job, Length, MethodAt, Which, checked, gathered, tempered, words
 from novacula.target import Target
 from novacula.target.copies import member_outputs
 
@@ -205,13 +205,13 @@ def choose_temperature(
         )
     length = Length(steps, epochs, batch_size, chains, restart)
     # Every run answers for as many temperatures as it can: a fit of Laplace's for all of them.
-    jobs = [_Job(Run(method, bound, data, length, which, 1.0, seed), wanted, examples) for seed in seeds]
-    first = execute.map(_leave_out, jobs, workers=workers, backend=backend, progress=progress)
+    tasks = [_Task(Job(method, bound, data, length, which, 1.0, seed), wanted, examples) for seed in seeds]
+    first = execute.map(_leave_out, tasks, workers=workers, backend=backend, progress=progress)
     found: dict[float, list[_LeftOut]] = {t: [f.at[t] for f in first] for t in wanted if t in first[0].at}
     told = gathered("T = 1", [f.told for f in first])
     rest = [t for t in wanted if t not in found]
-    jobs = [_Job(Run(method, bound, data, length, which, t, seed), (t,), examples) for t in rest for seed in seeds]
-    others = execute.map(_leave_out, jobs, workers=workers, backend=backend, progress=progress)
+    tasks = [_Task(Job(method, bound, data, length, which, t, seed), (t,), examples) for t in rest for seed in seeds]
+    others = execute.map(_leave_out, tasks, workers=workers, backend=backend, progress=progress)
     for i, t in enumerate(rest):
         part = others[i * len(seeds) : (i + 1) * len(seeds)]
         found[t] = [f.at[t] for f in part]
@@ -222,13 +222,13 @@ def choose_temperature(
 
 
 @dataclass(frozen=True, eq=False)
-class _Job:
-    run: Run
+class _Task:
+    job: Job
     temperatures: tuple[float, ...]
     examples: int
 
     def __repr__(self) -> str:
-        return repr(self.run)
+        return repr(self.job)
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,37 +246,37 @@ class _Outcome:
     told: tuple[str, ...]
 
 
-def _leave_out(job: _Job) -> _Outcome:
-    posterior, told = job.run.posterior()
-    own = job.run.temperature
+def _leave_out(task: _Task) -> _Outcome:
+    posterior, told = task.job.posterior()
+    own = task.job.temperature
     if posterior.size is not None and all(p.kind == "mixture" for p in posterior.parts):
-        return _Outcome({own: _by_importance(job.run, posterior.parts)}, "psis-loo", told)
+        return _Outcome({own: _by_importance(task.job, posterior.parts)}, "psis-loo", told)
     if posterior.kind == "linearised":
         # The likelihood's temperature moves the mode: there is a fit for each.
-        temperatures = (1.0,) if job.run.which == "likelihood" else job.temperatures
-        found = _by_step(job, posterior, temperatures)
-        at = (own,) if job.run.which == "likelihood" else temperatures
+        temperatures = (1.0,) if task.job.which == "likelihood" else task.temperatures
+        found = _by_step(task, posterior, temperatures)
+        at = (own,) if task.job.which == "likelihood" else temperatures
         return _Outcome(dict(zip(at, found, strict=True)), "leave-one-out", told)
     raise _refusal(posterior)
 
 
-def _by_importance(run: Run, parts: Sequence[Posterior]) -> _LeftOut:
+def _by_importance(job: Job, parts: Sequence[Posterior]) -> _LeftOut:
     target = network_target(parts[0].target, "a temperature")
     rows = []
     for part in parts:
-        weights = part.sample(min(part.size or _DRAWS, _DRAWS // len(parts)), generator(run.seed, "draws"))
-        f = member_outputs(target, weights, run.data.x, copies=target.copies.predict, seed=run.seed)
-        rows += [target.likelihood.log_prob(one, run.data.y) for one in f]
-    found = psis_loo(torch.stack(rows), run.temperature)
+        weights = part.sample(min(part.size or _DRAWS, _DRAWS // len(parts)), generator(job.seed, "draws"))
+        f = member_outputs(target, weights, job.data.x, copies=target.copies.predict, seed=job.seed)
+        rows += [target.likelihood.log_prob(one, job.data.y) for one in f]
+    found = psis_loo(torch.stack(rows), job.temperature)
     return _LeftOut(found.pointwise.cpu(), found.bad / len(found.k))
 
 
-def _by_step(job: _Job, posterior: Posterior, temperatures: Sequence[float]) -> list[_LeftOut]:
+def _by_step(task: _Task, posterior: Posterior, temperatures: Sequence[float]) -> list[_LeftOut]:
     scores: list[list[Tensor]] = []
     bad = 0.0
     for part in posterior.parts:
         # The same examples for all seeds, as their scores are paired.
-        without = part.leave_one_out(job.run.data, seed=0, examples=job.examples)
+        without = part.leave_one_out(task.job.data, seed=0, examples=task.examples)
         if without is None:
             raise _refusal(posterior)
         scores.append([without.log_prob(t).double().cpu() for t in temperatures])

@@ -36,7 +36,7 @@ from novacula.data.data import Data
 from novacula.diagnostics.crossed_mean import Mean, two_way
 from novacula.prediction.predict import predict
 from novacula.prediction.scores.by_example import HIGHER, by_example, default_metric, worth
-from novacula.study.temperature.runs import Length, MethodAt, Run, Which, checked, gathered, tempered, words
+from novacula.study.temperature.runs import Job, Length, MethodAt, Which, checked, gathered, tempered, words
 from novacula.target import Target
 
 TEMPERATURES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -254,8 +254,10 @@ def cold_posterior(
         held_out.x, bound.likelihood.validate(held_out.y, _outputs(bound, data), training=False)
     )
     length = Length(steps, epochs, batch_size, chains, restart)
-    jobs = [_Job(Run(method, bound, data, length, which, t, seed), held_out, samples) for t in wanted for seed in seeds]
-    scored = execute.map(_score, jobs, workers=workers, backend=backend, progress=progress)
+    tasks = [
+        _Task(Job(method, bound, data, length, which, t, seed), held_out, samples) for t in wanted for seed in seeds
+    ]
+    scored = execute.map(_score, tasks, workers=workers, backend=backend, progress=progress)
     s = len(seeds)
     tables = {
         name: {t: torch.stack([scored[i * s + j].parts[name] for j in range(s)]) for i, t in enumerate(wanted)}
@@ -274,13 +276,13 @@ def cold_posterior(
 
 
 @dataclass(frozen=True, eq=False)
-class _Job:
-    run: Run
+class _Task:
+    job: Job
     held_out: Data
     samples: int | None
 
     def __repr__(self) -> str:
-        return repr(self.run)
+        return repr(self.job)
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,10 +291,10 @@ class _Scored:
     told: tuple[str, ...]
 
 
-def _score(job: _Job) -> _Scored:
-    posterior, told = job.run.posterior()
-    predictive = predict(posterior, job.held_out.x, samples=job.samples, seed=job.run.seed)
-    return _Scored({k: v.cpu() for k, v in by_example(predictive, job.held_out.y).items()}, told)
+def _score(task: _Task) -> _Scored:
+    posterior, told = task.job.posterior()
+    predictive = predict(posterior, task.held_out.x, samples=task.samples, seed=task.job.seed)
+    return _Scored({k: v.cpu() for k, v in by_example(predictive, task.held_out.y).items()}, told)
 
 
 def _row(metric: str, temperature: float, table: dict[float, Tensor]) -> Row:

@@ -23,10 +23,10 @@ from typing import Any, Literal, TypeAlias
 from novacula.core.errors import InputError
 from novacula.core.rng import derive
 from novacula.data.data import Data
-from novacula.evidence.common import reservations
+from novacula.evidence.common import collect_warnings
 from novacula.inference import SGHMC, SGLD, infer
 from novacula.inference.method import Method
-from novacula.inference.starts import fresh
+from novacula.inference.starts import initial_weights
 from novacula.posteriors.base import Posterior
 from novacula.target import Target
 
@@ -47,7 +47,7 @@ class Length:
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class Job:
     """One run: a pure function of its fields."""
 
     method: MethodAt  # the method, or a function that gives it for a temperature
@@ -67,8 +67,8 @@ class Run:
         # Evaluating a network puts other weights into its module for a moment: threads must not share it.
         target = dataclasses.replace(target, forward=target.forward.over(target.forward.module))
         long = self.length
-        with reservations() as found:
-            start = fresh(target, 1, derive(self.seed, "start"))[0] if long.restart else None
+        with collect_warnings() as found:
+            start = initial_weights(target, 1, derive(self.seed, "start"))[0] if long.restart else None
             posterior = infer(
                 method_at(self.method, self.which, self.temperature),
                 target,

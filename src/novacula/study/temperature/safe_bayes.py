@@ -44,7 +44,7 @@ from novacula.diagnostics.crossed_mean import Mean, two_way
 from novacula.posteriors.base import Posterior, network_target
 from novacula.posteriors.linearised import default_rule
 from novacula.prediction.predict import predict
-from novacula.study.temperature.runs import Length, MethodAt, Run, checked, gathered, tempered, words
+from novacula.study.temperature.runs import Job, Length, MethodAt, checked, gathered, tempered, words
 from novacula.target import Target
 
 Kind: TypeAlias = Literal["randomised", "in_model"]
@@ -226,17 +226,17 @@ def safe_bayes(
         raise InputError("at least one order of the data", str(orders), "use orders=2 or more")
     cuts = _cuts(blocks, data.n)
     length = Length(steps, epochs, batch_size, chains, restart)
-    places, jobs = [], []
+    places, tasks = [], []
     for o in range(orders):
         stream = derive(seed, "order", o)
         order = torch.randperm(data.n, generator=generator(stream))
         for b, (first, last) in enumerate(pairwise(cuts)):
             seen = data.subset(order[:first])
             for r, rate in enumerate(rates):
-                run = Run(method, bound, seen, length, "likelihood", 1 / rate, derive(stream, "block", b))
+                job = Job(method, bound, seen, length, "likelihood", 1 / rate, derive(stream, "block", b))
                 places.append((r, o, order[first:last]))
-                jobs.append(_Job(run, data.subset(order[first:last]), kind, samples))
-    outcomes = execute.map(_forecast, jobs, workers=workers, backend=backend, progress=progress)
+                tasks.append(_Task(job, data.subset(order[first:last]), kind, samples))
+    outcomes = execute.map(_forecast, tasks, workers=workers, backend=backend, progress=progress)
     losses = torch.full((len(rates), orders, data.n), math.nan, dtype=torch.float64)
     for (r, o, rows), (found, _) in zip(places, outcomes, strict=True):
         losses[r, o, rows] = found
@@ -263,22 +263,22 @@ def expected_loss(posterior: Posterior, x: Tensor, y: Tensor, *, samples: int | 
 
 
 @dataclass(frozen=True, eq=False)
-class _Job:
-    run: Run
+class _Task:
+    job: Job
     block: Data
     kind: Kind
     samples: int | None
 
     def __repr__(self) -> str:
-        return f"η={1 / self.run.temperature:g} after {self.run.data.n} examples"
+        return f"η={1 / self.job.temperature:g} after {self.job.data.n} examples"
 
 
-def _forecast(job: _Job) -> tuple[Tensor, tuple[str, ...]]:
-    posterior, told = job.run.posterior()
-    x, y = job.block.x, job.block.y
-    if job.kind == "randomised":
-        return expected_loss(posterior, x, y, samples=job.samples, seed=job.run.seed).cpu(), told
-    predictive = predict(posterior, x, samples=job.samples, seed=job.run.seed)
+def _forecast(task: _Task) -> tuple[Tensor, tuple[str, ...]]:
+    posterior, told = task.job.posterior()
+    x, y = task.block.x, task.block.y
+    if task.kind == "randomised":
+        return expected_loss(posterior, x, y, samples=task.samples, seed=task.job.seed).cpu(), told
+    predictive = predict(posterior, x, samples=task.samples, seed=task.job.seed)
     loss = -predictive.likelihood.log_prob(predictive.outputs.mean(0), predictive.labels(y))
     return loss.double().cpu(), told
 
