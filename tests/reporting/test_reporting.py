@@ -156,10 +156,11 @@ def test_wilson_of_nothing_is_everything() -> None:
 
 def test_calibration_against_a_loop() -> None:
     draw = rng()
-    p, hit = np.append(draw.random(200), [0.0, 1.0]), np.append(draw.random(200) < 0.4, [False, True])
-    bins = statistics.calibration(p, hit, bins=7)
-    for b in range(7):
-        inside = [i for i in range(len(p)) if b / 7 <= p[i] < (b + 1) / 7 or (b == 6 and p[i] == 1)]
+    # Bins of eighths, whose edges are exact: one belongs to the bin below it, and 0 to the first.
+    p, hit = np.append(draw.random(200), np.arange(9) / 8), np.append(draw.random(200) < 0.4, np.arange(9) % 3 == 1)
+    bins = statistics.calibration(p, hit, bins=8)
+    for b in range(8):
+        inside = [i for i in range(len(p)) if b / 8 < p[i] <= (b + 1) / 8 or (b == 0 and p[i] == 0)]
         assert bins.counts[b] == len(inside)
         assert bins.predicted[b] == pytest.approx(np.mean(p[inside]))
         assert bins.observed[b] == pytest.approx(np.mean(hit[inside]))

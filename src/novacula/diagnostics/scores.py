@@ -1,4 +1,4 @@
-"""The few statistics that the report computes from saved predictions, in numpy.
+"""The few statistics of predictions that scores and report share, and the report's own, in numpy.
 
 References:
     Bias-reduced uncertainty estimation for deep neural classifiers. Y. Geifman, G. Uziel, R. El-Yaniv, 2019.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -47,19 +48,40 @@ class Bins:
     @property
     def observed(self) -> np.ndarray:
         """The frequency with which predictions came true; NaN in empty bins."""
-        with np.errstate(invalid="ignore"):
-            return np.where(self.counts > 0, self.hits / np.maximum(self.counts, 1), math.nan)
+        return _mean(self.hits, self.counts)
 
 
-def calibration(prediction: np.ndarray, hit: np.ndarray, bins: int = 10) -> Bins:
-    """Bin predictions by size, in equal steps of [0, 1]."""
+def calibration(
+    prediction: np.ndarray, hit: np.ndarray, bins: int = 10, spacing: Literal["width", "mass"] = "width"
+) -> Bins:
+    """Bin predictions by size: in equal steps of [0, 1], or with as many in each bin as possible."""
     p, h = np.asarray(prediction, dtype=float).ravel(), np.asarray(hit, dtype=float).ravel()
-    index = np.clip((p * bins).astype(int), 0, bins - 1)
-    counts = np.bincount(index, minlength=bins)
-    total = np.bincount(index, weights=p, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        predicted = np.where(counts > 0, total / np.maximum(counts, 1), math.nan)
-    return Bins(counts, predicted, np.bincount(index, weights=h, minlength=bins), np.linspace(0, 1, bins + 1))
+    if spacing == "width":
+        edges = np.linspace(0, 1, bins + 1)
+        index = bin_of(p, edges)
+    else:
+        order = np.argsort(p, kind="stable")
+        p, h = p[order], _shared(p[order], h[order])
+        _, first, index = np.unique(np.arange(len(p)) * bins // len(p), return_index=True, return_inverse=True)
+        edges = np.array([0.0, *p[first[1:]], 1.0])
+    counts, total, hits = (np.bincount(index, weights=w, minlength=len(edges) - 1) for w in (None, p, h))
+    return Bins(counts, _mean(total, counts), hits, edges)
+
+
+def bin_of(prediction: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """The bin of each prediction: a bin holds its upper edge and not its lower one (the first, both)."""
+    return np.clip(np.searchsorted(edges, prediction) - 1, 0, len(edges) - 2)
+
+
+def _mean(total: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return np.where(counts > 0, total / np.maximum(counts, 1), math.nan)
+
+
+def _shared(key: np.ndarray, values: np.ndarray) -> np.ndarray:
+    # Neighbours of equal key share the mean of their values.
+    start = np.flatnonzero(np.append(True, key[1:] != key[:-1]))
+    size = np.diff(np.append(start, len(key)))
+    return np.repeat(np.add.reduceat(values, start) / size, size)
 
 
 def confidence(mean: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -99,6 +121,11 @@ class RiskCoverage:
         """The area under the curve: the mean risk over all coverages."""
         return float(self.risk.mean())
 
+    @property
+    def excess(self) -> float:
+        """What the area exceeds that of the best order of the same losses by."""
+        return float((self.risk - self.ideal).mean())
+
     def at(self, share: float) -> float:
         """The risk at a coverage."""
         n = len(self.risk)
@@ -117,10 +144,9 @@ def risk_coverage(confidence: np.ndarray, loss: np.ndarray) -> RiskCoverage:
     """
     c, values = np.asarray(confidence, dtype=float).ravel(), np.asarray(loss, dtype=float).ravel()
     order = np.argsort(-c, kind="stable")
-    _, group, size = np.unique(-c[order], return_inverse=True, return_counts=True)
-    mean = np.bincount(group, weights=values[order]) / size
     k = np.arange(1, len(c) + 1)
-    return RiskCoverage(k / len(c), np.cumsum(mean[group]) / k, np.cumsum(np.sort(values)) / k)
+    # The average over orders of a tied group's partial sums is that of its mean loss in every place.
+    return RiskCoverage(k / len(c), np.cumsum(_shared(c[order], values[order])) / k, np.cumsum(np.sort(values)) / k)
 
 
 def evenly(n: int, most: int) -> np.ndarray:

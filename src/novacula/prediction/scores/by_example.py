@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from novacula.core.errors import InputError
+from novacula.diagnostics.scores import bin_of
 from novacula.prediction.predictive import Predictive
 from novacula.prediction.scores.calibration import BINS, reliability
 from novacula.prediction.scores.metrics import crps
@@ -74,6 +75,6 @@ def _gaps(confidence: Tensor, hits: Tensor) -> Tensor:
     # Each prediction's part in the expected calibration error.
     table = reliability(confidence, hits, bins=BINS)
     c = confidence.clamp(0, 1)
-    where = (torch.bucketize(c, table.edges.to(c)) - 1).clamp(0, BINS - 1)
+    where = torch.from_numpy(bin_of(c.detach().cpu().numpy(), table.edges.numpy())).to(c.device)
     sign = (table.confidence - table.accuracy).nan_to_num(0.0).sign().to(c)
     return sign[where] * (c - hits)

@@ -1,6 +1,6 @@
 """Calibration: whether predictions of 80 % come true 80 % of the time.
 
-Arrays in, numbers out. A *prediction* is a confidence in [0, 1] with the fact whether it came true.
+A *prediction* is a confidence in [0, 1] with the fact whether it came true.
 
 References:
     Obtaining well calibrated probabilities using Bayesian binning. M. P. Naeini, G. F. Cooper, M. Hauskrecht, 2015.
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
+from novacula.diagnostics.scores import calibration
 
 BINS = 15
 
@@ -94,20 +95,5 @@ def reliability(
         raise InputError(
             "confidences in [0, 1]", f"values from {c.min()} to {c.max()}", "pass probabilities, not logits"
         )
-    c = c.clamp(0, 1)
-    if spacing == "width":
-        edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
-        where = (torch.bucketize(c, edges) - 1).clamp(0, bins - 1)
-    else:
-        c, order = c.sort(stable=True)
-        _, group = c.unique_consecutive(return_inverse=True)
-        sums = torch.zeros(int(group[-1]) + 1, dtype=torch.float64).index_add(0, group, hit[order])
-        hit = (sums / group.bincount())[group]
-        where = torch.arange(len(c)) * bins // len(c)
-        starts = torch.tensor([0.0, *[float(c[where == b].min()) for b in range(1, bins) if (where == b).any()]])
-        edges = torch.cat([starts.double(), torch.ones(1, dtype=torch.float64)])
-        where = torch.unique(where, return_inverse=True)[1]
-    size = len(edges) - 1
-    count = torch.bincount(where, minlength=size)
-    mean = [torch.zeros(size, dtype=torch.float64).index_add(0, where, v) / count for v in (c, hit)]
-    return Reliability(edges, count, *mean)
+    found = calibration(c.clamp(0, 1).numpy(), hit.numpy(), bins, spacing)
+    return Reliability(*map(torch.from_numpy, (found.edges, found.counts, found.predicted, found.observed)))

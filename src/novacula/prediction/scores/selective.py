@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
+from novacula.diagnostics import scores as diagnostics
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +67,7 @@ def risk_coverage(confidence: Tensor, loss: Tensor) -> RiskCoverage:
         )
     if bool(c.isnan().any()) or not bool(torch.isfinite(values).all()):
         raise InputError("confidences and finite losses", "NaN or infinity", "check the predictions")
-    c, order = c.sort(descending=True, stable=True)
-    _, group, size = c.unique_consecutive(return_inverse=True, return_counts=True)
-    # The average over orders of a tied group's partial sums is that of its mean loss in every place.
-    mean = torch.zeros(len(size), dtype=torch.float64).index_add(0, group, values[order]) / size
-    k = torch.arange(1, len(c) + 1, dtype=torch.float64)
-    risk, best = mean[group].cumsum(0) / k, values.sort().values.cumsum(0) / k
-    return RiskCoverage(k / len(c), risk, float(risk.mean()), float((risk - best).mean()))
+    found = diagnostics.risk_coverage(c.numpy(), values.numpy())
+    return RiskCoverage(
+        torch.from_numpy(found.coverage), torch.from_numpy(found.risk), aurc=found.area, e_aurc=found.excess
+    )
