@@ -22,6 +22,8 @@ from novacula.curvature.precision import precision_vector
 from novacula.curvature.problem import Covariance, Curvature, LogDet, Problem
 from novacula.curvature.structures.lanczos import conjugate_gradients
 from novacula.curvature.structures.matrix_free import MatrixFree, estimate
+from novacula.curvature.structures.names import STRUCTURES as STRUCTURE_NAMES
+from novacula.curvature.structures.names import Structure, build
 from zoo import IN_PLACE, ZOO, Case, case, naive_dense, naive_rows
 
 every_network = pytest.mark.parametrize("network", [*ZOO, IN_PLACE], ids=lambda c: c.name)
@@ -76,6 +78,24 @@ def test_rows(network: Case) -> None:
     some = list(problem.params)[1::2] or list(problem.params)
     keep = torch.cat([torch.full((w.numel(),), k in some) for k, w in problem.params.items()])
     close(rows(problem, xs, y, names=some), naive_rows(problem)[..., keep], 1e-12)
+
+
+@pytest.mark.parametrize("name", STRUCTURE_NAMES)
+def test_structures_by_name_say_what_their_variances_know_of_examples(name: Structure) -> None:
+    network = case("mlp")
+    problem = network.problem(5)
+    found = build(name, problem, seed=3)
+    assert found.structure == name
+    keep = torch.cat([torch.full((w.numel(),), k in found.names) for k, w in problem.params.items()])
+    precision = precisions(problem.params)
+    sigma = torch.linalg.inv(
+        naive_dense(problem)[keep][:, keep] + torch.diag(expanded(precision, problem.params)[keep])
+    )
+    j = jacobians(network, 2, 3)[..., keep]
+    covariance = replace(found, tolerance=1e-9) if isinstance(found, MatrixFree) else found
+    gap = covariance.covariance(precision).variance(network.inputs(2, 3)) - j @ sigma @ j.mT
+    assert (float(gap.abs().max()) < 1e-7) == (found.leverage != "approximate")
+    assert bool(keep.all()) == (found.leverage != "part")
 
 
 @every_network

@@ -15,13 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from novacula.core.forward import Forward
 from novacula.core.params import Params
+
+Leverage = Literal["whole", "part", "solved", "approximate"]
+"""What variances say of single examples: they are those of the exact matrix of all weights (``"whole"``) or of some
+(``"part"``), of all weights at the price of solves for each example (``"solved"``), or of no exact matrix."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +86,13 @@ class Curvature(Protocol):
 
     Attributes:
         structure: The structure's name, e.g. ``"kron"``.
+        leverage: What its variances say of single examples.
         names: The parameters that are covered.
         fallback: Parameters not covered by the structure's own approximation, with what was used instead.
         warnings: Reservations a reader must know.
     """
+
+    leverage: ClassVar[Leverage]
 
     @property
     def structure(self) -> str: ...  # noqa: D102

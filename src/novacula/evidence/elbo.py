@@ -113,7 +113,7 @@ class ELBO:
             estimator=self.name,
             assumptions=(
                 "the bound holds in expectation over the draws; the standard error is their spread",
-                *(("the weights below the last layer count as fixed",) if self.structure == "last_layer" else ()),
+                *(("the weights below the last layer count as fixed",) if curvature.leverage == "part" else ()),
                 *invariance_assumptions(target, copies),
             ),
             warnings=(

@@ -148,7 +148,7 @@ class Laplace:
                 differentiable=graph,
             )
         curvature = build(self.structure, part, seed=derive(stream, "probes"), probes=self.probes)
-        whole = self.structure in {"exact", "last_layer"} and subset is None
+        whole = curvature.leverage in {"whole", "part"} and subset is None
         exactly = whole and is_linear_gaussian(target, params, data, names=curvature.names, seed=stream)
         if exactly:
             problem = dataclasses.replace(problem, params=_peak(target, problem, curvature))
@@ -195,7 +195,7 @@ def _assumptions(curvature: Curvature, exactly: bool) -> list[str]:
     found = (
         [] if exactly else ["the posterior is close to a Gaussian at these weights (one mode, curvature by the GGN)"]
     )
-    if curvature.structure == "last_layer":
+    if curvature.leverage == "part":
         found.append("it scores the last layer given its features: the other weights count as fixed")
     if curvature.fallback:
         blocks = ", ".join(f"{k} ({v})" for k, v in curvature.fallback.items())

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from novacula.curvature.structures.names import Structure
+from novacula.curvature.structures.names import Structure, check_structure
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Method, Start
 from novacula.inference.optimising.map import MAP
 from novacula.posteriors.base import Posterior, network_target
-from novacula.posteriors.laplace import builder_of, checked_temperature, laplace_posterior
+from novacula.posteriors.laplace import checked_temperature, laplace_posterior
 from novacula.posteriors.mixture import mixture
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
@@ -54,7 +54,7 @@ class Laplace:
     check: bool = True
 
     def __post_init__(self) -> None:
-        builder_of(self.structure)
+        check_structure(self.structure)
         if self.temperature is not None:
             checked_temperature(self.temperature)
 

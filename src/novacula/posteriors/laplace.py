@@ -17,7 +17,6 @@ References:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -27,9 +26,8 @@ from novacula.core.errors import InputError
 from novacula.core.memory import with_halving
 from novacula.core.params import Params, detach
 from novacula.core.rng import derive
-from novacula.curvature import diagonal, exact, kron, last_layer, matrix_free
-from novacula.curvature.problem import Covariance, Curvature, Problem
-from novacula.curvature.structures.names import Structure
+from novacula.curvature.problem import Covariance, Curvature
+from novacula.curvature.structures.names import Structure, build, check_structure
 from novacula.data.data import Data
 from novacula.posteriors.answers import Answer, How, Kind, finite
 from novacula.posteriors.base import BasePosterior
@@ -39,13 +37,6 @@ from novacula.posteriors.linearised import default_rule, effective_outputs, norm
 from novacula.target import Target
 from novacula.target.copies import default_chunk, fixed_copies, fixed_outputs
 
-STRUCTURES: dict[str, Callable[[Problem], Curvature]] = {
-    "exact": exact,
-    "kron": kron,
-    "diag": diagonal,
-    "last_layer": last_layer,
-    "matrix_free": matrix_free,
-}
 _CHECKED = 500
 _SOLVED = 64  # where every example's variance takes solves of its own
 
@@ -127,7 +118,7 @@ class LaplacePosterior(BasePosterior):
 
     def leave_one_out(self, data: Data, *, seed: int, examples: int) -> LeaveOneOut:
         """By one Newton step from the mode."""
-        known = self.curvature if self.structure == "exact" else None
+        known = self.curvature if self.curvature.leverage == "whole" else None
         found = reference(self.target, self.mode, data, seed=seed, examples=examples, curvature=known)
         return found.of(self.curvature)
 
@@ -183,25 +174,18 @@ def laplace_posterior(
     Returns:
         The posterior.
     """
-    build = builder_of(structure)
+    check_structure(structure)
     temperature = checked_temperature(target.temperature if temperature is None else temperature)
     mode = detach(params)
     with torch.no_grad():
-        curvature = build(target.problem(mode, data, seed=derive(seed, "laplace")))
+        curvature = build(structure, target.problem(mode, data, seed=derive(seed, "laplace")))
         covariance = covariance_of(target, mode, curvature)
     held_out = None
     if check and target.likelihood.normalised:
-        known = curvature if structure == "exact" else None
-        examples = _SOLVED if structure == "matrix_free" else _CHECKED
+        known = curvature if curvature.leverage == "whole" else None
+        examples = _SOLVED if curvature.leverage == "solved" else _CHECKED
         held_out = reference(target, mode, data, seed=seed, examples=examples, curvature=known).of(curvature)
     return LaplacePosterior(mode, target, curvature, covariance, temperature, held_out)
-
-
-def builder_of(structure: str) -> Callable[[Problem], Curvature]:
-    """What computes a curvature of this structure; refuses an unknown one."""
-    if structure not in STRUCTURES:
-        raise InputError(f"a structure among {', '.join(STRUCTURES)}", repr(structure), "use structure='kron'")
-    return STRUCTURES[structure]
 
 
 def checked_temperature(temperature: float) -> float:

@@ -28,10 +28,10 @@ from typing import Any
 from novacula.core.errors import InputError
 from novacula.core.params import Params, detach
 from novacula.core.rng import derive
-from novacula.curvature.structures.names import Structure
+from novacula.curvature.structures.names import STRUCTURES, Structure, build
 from novacula.data.data import Data
 from novacula.posteriors.base import Point, Posterior
-from novacula.posteriors.laplace import STRUCTURES, LaplacePosterior, laplace_posterior
+from novacula.posteriors.laplace import LaplacePosterior, laplace_posterior
 from novacula.posteriors.leave_one_out.newton import LeaveOneOut
 from novacula.posteriors.leave_one_out.reference import Reference, reference
 from novacula.target import Target
@@ -46,7 +46,7 @@ WORTH = 1e-3
 """The least gain, in nats an example, for which the point estimate is given up."""
 
 # Candidates by what their means are judged by; and how a reason speaks of that.
-_DEFAULT: dict[str, tuple[str, ...]] = {
+_DEFAULT: dict[str, tuple[Structure, ...]] = {
     "exact": ("exact", "last_layer", "kron"),
     "last_layer": ("last_layer", "kron"),
     "fit": (),
@@ -182,7 +182,7 @@ def choose(
 
 
 def _candidates(
-    held_out: Reference, data: Data, wanted: Sequence[str], seed: int, *, strict: bool
+    held_out: Reference, data: Data, wanted: Sequence[Structure], seed: int, *, strict: bool
 ) -> tuple[dict[str, LeaveOneOut], tuple[str, ...]]:
     # Leave-one-out posteriors by structure, and what went wrong.
     found: dict[str, LeaveOneOut] = {}
@@ -193,7 +193,7 @@ def _candidates(
                 found[name] = held_out.of(curvature)
             else:
                 part = held_out if name in _CHEAP else held_out.few
-                found[name] = part.of(STRUCTURES[name](part.problem(data, seed=derive(seed, "laplace"))))
+                found[name] = part.of(build(name, part.problem(data, seed=derive(seed, "laplace"))))
         except InputError as error:
             if strict:
                 raise

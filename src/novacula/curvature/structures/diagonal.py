@@ -11,6 +11,7 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch import Tensor
 from novacula.core.params import Params, flatten, unflatten
 from novacula.curvature.gradients.jacobian import BUDGET, Plan, jacobian, plan, rows_by_name
 from novacula.curvature.precision import check_precision, precision_vector
-from novacula.curvature.problem import LogDet, Problem
+from novacula.curvature.problem import Leverage, LogDet, Problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,7 @@ class Diagonal:
         warnings: Reservations.
     """
 
+    leverage: ClassVar[Leverage] = "approximate"
     plan: Plan
     values: Params
     structure: str = "diag"

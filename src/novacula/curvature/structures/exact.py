@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.params import Params, flatten, unflatten
 from novacula.curvature.gradients.jacobian import BUDGET, Plan, jacobian, plan, rows
 from novacula.curvature.precision import precision_vector
-from novacula.curvature.problem import LogDet, Problem
+from novacula.curvature.problem import Leverage, LogDet, Problem
 
 LIMIT = 2**33
 """Bytes that the dense matrix or the rows may take."""
@@ -49,6 +49,7 @@ class Exact:
         warnings: Reservations.
     """
 
+    leverage: ClassVar[Leverage] = "whole"
     params: Params
     side: Literal["primal", "dual"]
     matrix: Tensor

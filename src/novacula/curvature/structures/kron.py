@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ from novacula.core.params import Params
 from novacula.curvature.gradients.capture import Coverage, cover
 from novacula.curvature.gradients.recompute import recompute
 from novacula.curvature.precision import check_precision
-from novacula.curvature.problem import LogDet, Problem
+from novacula.curvature.problem import Leverage, LogDet, Problem
 from novacula.curvature.structures.kron_blocks import Block
 from novacula.curvature.structures.kron_covariance import KronCovariance
 from novacula.curvature.structures.kron_factors import Sharing, plan
@@ -64,6 +64,7 @@ class Kron:
         sharing: How positions were treated.
     """
 
+    leverage: ClassVar[Leverage] = "approximate"
     coverage: Coverage
     params: Params
     blocks: Mapping[str, Block]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from novacula.core.errors import InputError
 from novacula.core.layers import calls, first_names, last_linear
 from novacula.core.params import Params
 from novacula.curvature.gradients.jacobian import BUDGET, Plan, jacobian, plan, rows, unit_factor
-from novacula.curvature.problem import LogDet, Problem
+from novacula.curvature.problem import Leverage, LogDet, Problem
 from novacula.curvature.structures.exact import Exact, ExactCovariance, assemble
 
 
@@ -73,6 +74,7 @@ class LastLayer:
         head: The layer; None where its rows come from autograd.
     """
 
+    leverage: ClassVar[Leverage] = "part"
     exact: Exact
     head: Head | None
 

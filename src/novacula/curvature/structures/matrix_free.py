@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ from novacula.core.rng import generator
 from novacula.curvature.gradients.jacobian import Plan, jacobian, plan
 from novacula.curvature.gradients.products import can_batch, linearise
 from novacula.curvature.precision import precision_vector
-from novacula.curvature.problem import LogDet, Problem
+from novacula.curvature.problem import Leverage, LogDet, Problem
 from novacula.curvature.structures.diagonal import diagonal
 from novacula.curvature.structures.exact import exact
 from novacula.curvature.structures.lanczos import Apply, conjugate_gradients
@@ -55,6 +56,7 @@ class MatrixFree:
         warnings: Reservations.
     """
 
+    leverage: ClassVar[Leverage] = "solved"
     plan: Plan
     probes: int
     iterations: int

@@ -1,4 +1,4 @@
-"""The curvature structures that the estimators take by name."""
+"""The curvature structures that people take by name: the one list of them, and what makes each."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ STRUCTURES: tuple[Structure, ...] = get_args(Structure)
 def check_structure(structure: str, allowed: tuple[str, ...] = STRUCTURES) -> None:
     """Refuse an unknown structure."""
     if structure not in allowed:
-        raise InputError(f"a structure among {', '.join(allowed)}", repr(structure), f"use structure={allowed[0]!r}")
+        raise InputError(f"a structure among {', '.join(allowed)}", repr(structure), "leave it out for the default")
 
 
-def build(structure: Structure, problem: Problem, *, seed: int, probes: int = 16) -> Curvature:
-    """Compute a curvature."""
+def build(structure: Structure, problem: Problem, *, seed: int = 0, probes: int = 16) -> Curvature:
+    """Compute a curvature; seed and probes are those of log-determinants that are estimated."""
     match structure:
         case "exact":
             return exact(problem)

@@ -35,9 +35,6 @@ from novacula.posteriors.linearised import Rule, default_rule
 from novacula.target import Target
 from novacula.target.copies import default_chunk, fixed_copies, fixed_outputs
 
-KNOWS_EXAMPLES = frozenset({"exact", "last_layer", "matrix_free"})
-"""Structures whose leverages are those of the exact Gauss–Newton matrix of the parameters they cover."""
-
 _FLOATS = 2**24
 _COPIES = 4_096  # transformed inputs of the reference
 _BACKWARD = 20_000  # backward passes of single inputs for the variance of another structure
@@ -92,7 +89,7 @@ class Reference:
         """The leave-one-out posteriors of a structure."""
         covariance = covariance_of(self.target, self.params, curvature)
         h = variance_at(self.target, covariance, self.x, copies=self.copies, seed=self.seed).double()
-        if curvature.structure in KNOWS_EXAMPLES:
+        if curvature.leverage != "approximate":
             h, _ = without_self(h, self.factor, _cut(self.target.likelihood))
         likelihood = self.target.likelihood
         believable = self.curvature is not None and self.believable
