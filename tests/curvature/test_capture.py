@@ -353,3 +353,14 @@ def test_unfold_is_the_convolution(
     torch.testing.assert_close(found, layer(x).flatten(2))
     if mode == "zeros" and not isinstance(padding, str):
         torch.testing.assert_close(unfold(x, layer), F.unfold(x, kernel, dilation, padding, stride))
+
+
+@pytest.mark.parametrize(("size", "positions"), [((3, 5), 2), ((9, 10), 30)])
+def test_grouped_convolutions_of_small_and_large_images(size: tuple[int, int], positions: int) -> None:
+    """Few positions are multiplied over all copies at once, many of them copy by copy."""
+    layer = nn.Conv2d(4, 6, (2, 3), stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2)
+    net = nn.Sequential(layer, nn.Tanh(), nn.Flatten(), nn.Linear(6 * positions, 5)).double()
+    assert layer(randn(1, 4, *size)).flatten(2).shape[2] == positions
+    inputs, columns = 2 * 2 * 3, 5 * 3
+    assert (inputs * columns <= positions * (inputs + columns)) == (positions == 30)
+    check(net, randn(3, 2, 4, *size), set())

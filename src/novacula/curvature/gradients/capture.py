@@ -119,23 +119,36 @@ def output_gradients(captured: Captured, v: Tensor, *, create_graph: bool = Fals
     return [torch.zeros_like(s.output) if g is None else g for s, g in zip(captured.sites, gradients, strict=True)]
 
 
-def per_example_gradients(captured: Captured, v: Tensor, *, create_graph: bool = False) -> Params:
-    """Each example's own gradient of ``<v_n, f̄(x_n)>`` with respect to the covered parameters, ``(B, *shape)``."""
+def per_example_gradients(
+    captured: Captured, v: Tensor, *, names: Sequence[str] | None = None, create_graph: bool = False
+) -> Params:
+    """Each example's own gradient of ``<v_n, f̄(x_n)>`` with respect to covered parameters.
+
+    Args:
+        captured: The record of a forward pass.
+        v: Cotangents of the outputs, shape ``(B, C)``; or K of them for each example, ``(B, C, K)``.
+        names: Which of the covered parameters; all by default.
+        create_graph: Whether the gradients carry a graph.
+
+    Returns:
+        Tensors ``(B, *shape)``, or ``(B, K, *shape)``.
+    """
+    wanted = captured.covered if names is None else names
+    if not wanted:
+        return {}
     columns = v.unbind(-1) if v.ndim == 3 else (v,)
     found = [output_gradients(captured, column, create_graph=create_graph) for column in columns]
     total: Params = {}
     with torch.set_grad_enabled(create_graph):
         for site, *gradients in zip(captured.sites, *found, strict=True):
             for name, compute in ((site.weight, site.weight_gradients), (site.bias, site.bias_gradients)):
-                if name in captured.covered:
+                if name in wanted:
                     g = compute(gradients)
                     total[name] = total[name] + g if name in total else g
-        for name in captured.covered:
-            if name not in total:  # The layer was not called for these inputs.
-                total[name] = torch.zeros_like(captured.params[name]).expand(
-                    len(v), len(columns), *captured.params[name].shape
-                )
-    return {name: total[name] if v.ndim == 3 else total[name].squeeze(1) for name in captured.covered}
+    for name in wanted:
+        if name not in total:  # The layer was not called for these inputs.
+            total[name] = v.new_zeros(len(v), len(columns), *captured.params[name].shape)
+    return {name: total[name] if v.ndim == 3 else total[name].squeeze(1) for name in wanted}
 
 
 def fallback_jacobian(

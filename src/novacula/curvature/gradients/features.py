@@ -24,7 +24,7 @@ from torch import Tensor
 
 from novacula.core.params import Params
 from novacula.curvature.gradients.capture import Captured, capture, output_gradients
-from novacula.curvature.gradients.jacobian import Plan, uncovered_rows, weight_rows
+from novacula.curvature.gradients.jacobian import Plan, uncovered_rows
 from novacula.curvature.gradients.sites import Site, merge
 
 Feature: TypeAlias = tuple[Tensor, ...]
@@ -72,7 +72,7 @@ def features(made: Plan, captured: Captured, v: Tensor, xs: Tensor, by_position:
             if site.weight is not None and site.weight in by_position:
                 pieces.setdefault(site.weight, []).append(_by_position(site, gradients))
             elif site.weight is not None and site.weight in made.names:
-                pieces.setdefault(site.weight, []).append((weight_rows(site, gradients).flatten(2),))
+                pieces.setdefault(site.weight, []).append((site.weight_gradients(gradients).flatten(2),))
         for name, parts in pieces.items():
             if name in by_position:  # positions of all calls stand side by side
                 found[name] = tuple(torch.cat(column, -2) for column in zip(*parts, strict=True))

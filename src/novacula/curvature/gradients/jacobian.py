@@ -13,16 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import vjp, vmap
-from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.params import Params, flatten
-from novacula.curvature.gradients.capture import Captured, Coverage, capture, cover, output_gradients
+from novacula.curvature.gradients.capture import Captured, Coverage, capture, cover, per_example_gradients
 from novacula.curvature.gradients.recompute import Combine, recompute
-from novacula.curvature.gradients.sites import Site
 from novacula.curvature.problem import Problem
 
 Factor = Callable[[Tensor, Tensor], Tensor]
@@ -179,7 +177,9 @@ def rows(
 def rows_by_name(made: Plan, xs: Tensor, y: Tensor, *, factor: Factor | None = None) -> Params:
     """`rows`, parameter by parameter: xs ``(B, S, …)`` to ``(B, K, *shape)``."""
     captured, v = capture_rows(made, xs, y, factor=factor)
-    found = {**covered_rows(made, captured, v), **uncovered_rows(made, xs, v)}
+    graph = made.problem.differentiable and torch.is_grad_enabled()
+    covered = [name for name in captured.covered if name in made.names]
+    found = per_example_gradients(captured, v, names=covered, create_graph=graph) | uncovered_rows(made, xs, v)
     return {name: found[name] for name in made.names}
 
 
@@ -190,48 +190,6 @@ def capture_rows(made: Plan, xs: Tensor, y: Tensor, *, factor: Factor | None = N
     with torch.set_grad_enabled(graph):
         v = (made.problem.factor if factor is None else factor)(captured.outputs, y)
     return captured, v
-
-
-def covered_rows(made: Plan, captured: Captured, v: Tensor) -> Params:
-    """The rows of the parameters that the hooks cover: v ``(B, C, K)`` to ``(B, K, *shape)``."""
-    wanted = [name for name in captured.covered if name in made.names]
-    if not wanted:
-        return {}
-    graph = made.problem.differentiable and torch.is_grad_enabled()
-    columns = [output_gradients(captured, c, create_graph=graph) for c in v.unbind(-1)]
-    total: Params = {}
-    with torch.set_grad_enabled(graph):
-        for site, *gradients in zip(captured.sites, *columns, strict=True):
-            if site.weight in wanted:
-                g = weight_rows(site, gradients)
-                total[site.weight] = total[site.weight] + g if site.weight in total else g
-            if site.bias in wanted:
-                g = site.bias_gradients(gradients)
-                total[site.bias] = total[site.bias] + g if site.bias in total else g
-    # A layer that was not called for these inputs leaves zeros.
-    shape = (v.shape[0], v.shape[2])
-    return {n: total[n] if n in total else v.new_zeros(*shape, *made.problem.params[n].shape) for n in wanted}
-
-
-def weight_rows(site: Site, gradients: Sequence[Tensor]) -> Tensor:
-    """Per-example gradients with respect to a site's weight, ``(B, K, *weight.shape)``."""
-    layer = site.module
-    if not isinstance(layer, nn.Conv2d) or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-        return site.weight_gradients(gradients)
-    # im2col and a product for each copy need fewer passes over memory than products over all copies' positions, unless
-    # the gradients are larger than what they are made of.
-    padding = (int(layer.padding[0]), int(layer.padding[1]))
-    a = F.unfold(site.input, layer.kernel_size, layer.dilation, padding, layer.stride)
-    a = a.unflatten(0, (site.examples, -1)).unflatten(2, (layer.groups, -1))  # (B, S, G, I, T)
-    b = torch.stack([g.flatten(2).unflatten(1, (layer.groups, -1)) for g in gradients], 2).flatten(2, 3)
-    b = b.unflatten(0, (site.examples, -1))  # (B, S, G, K O, T)
-    i, ko, t = a.shape[3], b.shape[3], a.shape[4]
-    if i * ko <= t * (i + ko):
-        products = (b @ a.mT).sum(1)
-    else:
-        products = b.movedim(1, 3).flatten(3) @ a.movedim(1, 3).flatten(3).mT
-    k = len(gradients)
-    return products.unflatten(2, (k, -1)).transpose(1, 2).reshape(site.examples, k, *layer.weight.shape)
 
 
 def uncovered_rows(made: Plan, xs: Tensor, v: Tensor) -> Params:

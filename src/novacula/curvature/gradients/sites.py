@@ -88,7 +88,9 @@ class Site:
 
     def weight_gradients(self, gradients: Sequence[Tensor]) -> Tensor:
         """Per-example gradients with respect to the weight, ``(B, K, *weight.shape)``."""
-        shape = self.module.weight.shape
+        layer, shape = self.module, self.module.weight.shape
+        if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
+            return self._image_gradients(layer, gradients)
         if not self.product:
             x = functional_call(self.module, {**self.buffers, **self._unit()}, (self.input,))
             return torch.stack([self._total(g * x) for g in gradients], 1)
@@ -100,6 +102,22 @@ class Site:
     def bias_gradients(self, gradients: Sequence[Tensor]) -> Tensor:
         """Per-example gradients with respect to the bias, ``(B, K, *bias.shape)``."""
         return torch.stack([self._total(g) for g in gradients], 1)
+
+    def _image_gradients(self, layer: nn.Conv2d, gradients: Sequence[Tensor]) -> Tensor:
+        # im2col and a product for each copy need fewer passes over memory than products over all copies' positions,
+        # unless the gradients are larger than what they are made of.
+        padding = (int(layer.padding[0]), int(layer.padding[1]))
+        a = F.unfold(self.input, layer.kernel_size, layer.dilation, padding, layer.stride)
+        a = a.unflatten(0, (self.examples, -1)).unflatten(2, (layer.groups, -1))  # (B, S, G, I, T)
+        b = torch.stack([g.flatten(2).unflatten(1, (layer.groups, -1)) for g in gradients], 2).flatten(2, 3)
+        b = b.unflatten(0, (self.examples, -1))  # (B, S, G, K O, T)
+        i, ko, t = a.shape[3], b.shape[3], a.shape[4]
+        if i * ko <= t * (i + ko):
+            products = (b @ a.mT).sum(1)
+        else:
+            products = b.movedim(1, 3).flatten(3) @ a.movedim(1, 3).flatten(3).mT
+        k = len(gradients)
+        return products.unflatten(2, (k, -1)).transpose(1, 2).reshape(self.examples, k, *layer.weight.shape)
 
     def _group(self, x: Tensor) -> Tensor:
         # The first axis holds examples, copies and perhaps more: frames of a video, tokens of a flattened sequence.
