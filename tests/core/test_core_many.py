@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.forward import Forward
 from novacula.core.many import Notes, chunk_of, in_chunks, members_of, noisy_gradient, over_members, part_of
 from novacula.core.memory import is_out_of_memory
 from novacula.core.params import Params, unstack
+from novacula.core.recording import passes
 from novacula.core.rng import generator
 from novacula.likelihoods import Normal
 from novacula.priors import Gaussian
@@ -115,6 +117,30 @@ def test_gradients_do_not_change_where_chunks_halve(name: str) -> None:
         found = METHODS[name](target, params, x)
     assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-12) for a, b in zip(found, expected, strict=True))
     assert not target.notes.looped
+
+
+@pytest.mark.parametrize("members", [1, 7])
+def test_memory_that_a_recording_lacks_halves_the_chunk_or_leaves_the_function_itself(
+    members: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, params, x = problem(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), members)
+    expected = gradient(target, params, x, 1)
+    evaluated = passes.evaluate
+
+    def evaluate(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> passes.Values:
+        # The last input is a bias of every member.
+        if members == 1 or inputs[-1].shape[0] > 3:
+            raise torch.OutOfMemoryError("simulated")
+        return evaluated(graph, inputs)
+
+    monkeypatch.setattr(passes, "evaluate", evaluate)
+    said = pytest.warns(NovaculaWarning, match="7 networks at once: going on with 3") if members > 1 else nullcontext()
+    with said:
+        found = gradient(target, params, x, LONG)
+    assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-12) for a, b in zip(found, expected, strict=True))
+    assert target.notes.fits == ({5: 3} if members > 1 else {})
+    kept = {key[-1][-1][0][0]: f is not None for key, f in target.notes.recordings.items()}
+    assert kept == ({3: True, 1: True} if members > 1 else {1: False})
 
 
 def test_rows_of_a_log_density_do_not_change_where_chunks_halve() -> None:

@@ -193,6 +193,47 @@ def test_what_depends_on_data_or_chance_or_history_is_not_recorded() -> None:
     assert all(record(f, (x,), (x + 1,)) is None for f in (branches, counts, draws, draws_much_the_same, fails))
 
 
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("simulated"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    MemoryError("simulated"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_that_memory_runs_out_is_told_to_who_can_ask_for_less(error: Exception, call: int) -> None:
+    calls = [0]
+
+    def function(x: Tensor) -> tuple[Tensor]:
+        calls[0] += 1
+        if calls[0] == call:  # at either point, or while it is traced
+            raise error
+        return (2 * x,)
+
+    x = draw(3, 2)
+    with pytest.raises(type(error)) as caught:
+        record(function, (x,), (x + 1,))
+    assert caught.value is error
+    assert calls == [call]
+    calls[0] = 0
+    assert record(function, (x,), (x + 1,), fewer=False) is None
+    recording = record(function, (x,), (x + 1,))  # memory suffices again
+    assert recording is not None
+    assert same(recording(x), (2 * x,))
+
+
+def test_that_memory_runs_out_in_a_pass_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def simplify(*args: object, **kwargs: object) -> None:
+        raise torch.OutOfMemoryError("simulated")
+
+    monkeypatch.setattr(graphs, "simplify", simplify)
+    x = draw(3, 2)
+    with pytest.raises(torch.OutOfMemoryError):
+        record(lambda x: (2 * x,), (x,), (x + 1,))
+    assert record(lambda x: (2 * x,), (x,), (x + 1,), fewer=False) is None
+
+
 def test_products_lie_along_their_long_side_and_weights_gradients_as_the_weights_do() -> None:
     # A layer of 5 inputs and 20 outputs on 40 examples, and one of 20 and 17; and a product that is turned.
     x, w, v = draw(40, 5), draw(20, 5, seed=1), draw(17, 20, seed=2)
@@ -254,6 +295,18 @@ def test_a_compiler_that_fails_is_passed_over(monkeypatch: pytest.MonkeyPatch) -
     # A short run is not worth it.
     assert record(function, (q,), fold=True, calls=1_000) is not None
     assert len(tried) == 1
+
+
+def test_a_compiler_without_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._inductor as inductor
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise MemoryError("simulated")
+
+    monkeypatch.setattr(inductor, "compile", full)
+    x = draw(3, 2)
+    with pytest.raises(MemoryError, match="simulated"):
+        compiled_graph(make_fx(lambda x: (2 * x,))(x), (x,))
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")

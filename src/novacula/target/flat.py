@@ -117,7 +117,7 @@ class FlatDensity:
         moved = q + 0.1 * (1 + q.abs()) * torch.randn(q.shape, generator=torch.Generator().manual_seed(0)).to(q)
         # The other sizes are those of the few rows that go on when most are done.
         calls = 0 if self.functions else self.gradients
-        return record(plain, inputs, (moved, *inputs[1:]), fold=True, calls=calls) or plain
+        return record(plain, inputs, (moved, *inputs[1:]), fold=True, calls=calls, fewer=len(q) > 1) or plain
 
     def value_and_gradient(self, q: Tensor, xs: Tensor, y: Tensor, *, with_prior: bool) -> tuple[Tensor, Tensor]:
         """Evaluate some rows on some data, without a recording; q ``(M, P)``, xs ``(B, S, …)``."""

@@ -185,12 +185,12 @@ def _recording(target: Target, params: Params, xs: Tensor, y: Tensor) -> Functio
         return _gradient(densities, dict(zip(names, rest[len(learnable) :], strict=True)), forward.notes, 1)
 
     function(*inputs)
-    known[key] = None
-    if members_of(params) > 1 and forward.notes.looped:
-        return None  # the loop would make too long a recording
+    several = members_of(params) > 1
+    if several and forward.notes.looped:
+        return known.setdefault(key, None)  # the loop would make too long a recording
     rng = torch.Generator().manual_seed(0)
     moved = [w + 0.1 * (1 + w.abs()) * torch.randn(w.shape, generator=rng).to(w) for w in params.values()]
-    known[key] = record(function, inputs, (*inputs[: -len(moved)], *moved))
+    known[key] = record(function, inputs, (*inputs[: -len(moved)], *moved), fewer=several)
     return known[key]
 
 

@@ -4,6 +4,7 @@ That saves the bookkeeping of autograd, of `torch.func` and of modules, which ta
 small network. A recording is made faster by the passes of `novacula.core.recording.passes`, and for a long run compiled
 where a C++ compiler is present. It is held against the function itself at two points before it is used. Where anything
 fails or differs (control flow that depends on data, random numbers), the function itself is used, without a word.
+Recording takes more memory than the function does: that this runs out is the caller's to know, who may ask for less.
 
 A recording is for inputs of one shape and dtype, and holds the tensors that the function held: changes that are written
 into them are seen, unless they were declared fixed.
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from novacula.core.memory import is_out_of_memory
 from novacula.core.recording import layout, replay
 from novacula.core.recording import passes as graphs
 
@@ -29,8 +31,10 @@ _COMPILING = 30.0  # seconds that compiling takes, about
 _CALL, _ELEMENT = 2e-6, 1e-10  # seconds that compiling saves for an operation, and for an element that it computes
 
 
-def record(function: Function, *points: Sequence[Tensor], fold: bool = False, calls: int = 0) -> Function | None:
-    """Record a function."""
+def record(
+    function: Function, *points: Sequence[Tensor], fold: bool = False, calls: int = 0, fewer: bool = True
+) -> Function | None:
+    """Record a function; where memory runs out, raise that if ``fewer`` inputs can be asked for, else return None."""
     try:
         # The last passes rely on how inputs lie in memory.
         points = tuple([x.contiguous() for x in point] for point in points)
@@ -54,9 +58,11 @@ def record(function: Function, *points: Sequence[Tensor], fold: bool = False, ca
             replay.reuse(graph, points[0])
             graph.recompile()
         return _checked(_without_grad(graph), points, expected)
-    except Exception:
+    except Exception as error:
         # What tracing cannot follow raises errors of many kinds; where the function itself is at fault, it will raise
         # its own when it is called.
+        if fewer and is_out_of_memory(error):
+            raise
         return None
 
 
@@ -75,7 +81,9 @@ def compiled_graph(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> Function 
                 return tuple(inner(*(x.contiguous() for x in inputs)))
 
         call(*inputs)
-    except Exception:
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
         return None
     return call
 
