@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from typing import Any
 
 import numpy as np
@@ -13,16 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from novacula.core.errors import InputError
+from files import refused
 from novacula.data.data import Data
 
 
 def table(n: int = 7, d: int = 3) -> np.ndarray:
     return np.random.default_rng(1).normal(size=(n, d))
-
-
-def refused(text: str) -> Any:
-    return pytest.raises(InputError, match=re.escape(text))
 
 
 class TestRows:

@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 import torch
 
-from novacula.core.errors import InputError, NovaculaWarning
+from files import refused
+from novacula.core.errors import NovaculaWarning
 from novacula.data.data import Data
 
 RNG = np.random.default_rng(0)
@@ -23,10 +24,6 @@ Y3 = [0, 1, 0]
 
 def table(n: int = 7, d: int = 3) -> np.ndarray:
     return np.random.default_rng(1).normal(size=(n, d))
-
-
-def refused(text: str) -> Any:
-    return pytest.raises(InputError, match=re.escape(text))
 
 
 class TestInputs:

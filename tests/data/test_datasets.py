@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -10,15 +9,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
+from files import refused
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.data.data import Data
 from novacula.inference import MAP, NUTS, SGHMC, SWAG, Ensemble, infer
 from novacula.prediction import predict
 from novacula.target import Target
-
-
-def refused(text: str) -> Any:
-    return pytest.raises(InputError, match=re.escape(text))
 
 
 class Pairs(Dataset):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from novacula.core.errors import InputError
+from files import COLOUR, CSV, IMAGES, LABELS, X, refused, same, save
 from novacula.data.data import Data
 from novacula.data.load import load, load_splits
 
 REAL = Path(os.environ.get("NOVACULA_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 needs_real = pytest.mark.skipif(not (REAL / "mnist10k.npz").is_file(), reason=f"no real data in {REAL} (NOVACULA_DATA)")
-
-G = np.random.default_rng(0)
-X, LABELS = G.normal(size=(6, 3)), np.array([2, 0, 1, 1, 0, 2])
-IMAGES = G.integers(0, 256, (6, 5, 7), dtype=np.uint8)
-COLOUR = G.integers(0, 256, (6, 5, 7, 3), dtype=np.uint8)
-CSV = "a,b,colour,y\n1,0.5,red,10.5\n2,-1e-3,blue,11\n3,2,red,12.25\n"
-
-
-def refused(text: str) -> Any:
-    return pytest.raises(InputError, match=re.escape(text))
-
-
-def save(path: Path, **arrays: Any) -> Path:
-    np.savez(path, **arrays)
-    return path
-
-
-def same(a: Data, b: Data) -> bool:
-    return a.fingerprint == b.fingerprint and a.task == b.task and a.classes == b.classes
 
 
 class TestNpz:

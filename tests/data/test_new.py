@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import gzip
-import re
 import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from novacula.core.errors import InputError
+from files import refused
 from novacula.data.load import load
 from novacula.data.new import load_new, read_groups
 from novacula.data.raw import Like
@@ -23,10 +21,6 @@ TABLE = Like((3,), "regression", columns=("a", "b", "c"), targets=("y",))
 PLAIN = Like((3,), "classification")
 GREY = Like((1, 5, 7), "classification", classes=("cat", "dog"))
 CSV = "a,b,c,y\n" + "\n".join(",".join(map(str, row)) + f",{i}" for i, row in enumerate(X)) + "\n"
-
-
-def refused(text: str) -> Any:
-    return pytest.raises(InputError, match=re.escape(text))
 
 
 def text(path: Path, content: str) -> Path:

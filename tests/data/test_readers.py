@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import re
 import struct
 import sys
 from pathlib import Path
@@ -17,28 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from novacula.core.errors import InputError
+from files import COLOUR, CSV, IMAGES, LABELS, refused, same
 from novacula.data.data import Data
 from novacula.data.load import load, load_splits
 
 G = np.random.default_rng(0)
-X, LABELS = G.normal(size=(6, 3)), np.array([2, 0, 1, 1, 0, 2])
-IMAGES = G.integers(0, 256, (6, 5, 7), dtype=np.uint8)
-COLOUR = G.integers(0, 256, (6, 5, 7, 3), dtype=np.uint8)
-CSV = "a,b,colour,y\n1,0.5,red,10.5\n2,-1e-3,blue,11\n3,2,red,12.25\n"
-
-
-def refused(text: str) -> Any:
-    return pytest.raises(InputError, match=re.escape(text))
-
-
-def save(path: Path, **arrays: Any) -> Path:
-    np.savez(path, **arrays)
-    return path
-
-
-def same(a: Data, b: Data) -> bool:
-    return a.fingerprint == b.fingerprint and a.task == b.task and a.classes == b.classes
 
 
 class TestCsv:

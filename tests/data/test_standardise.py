@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
-from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
-from novacula.core.errors import InputError
+from files import refused
 from novacula.data.data import Data
 from novacula.data.standardise import Standardiser
 
 RNG = np.random.default_rng(0)
 Y3 = [0, 1, 0]
-
-
-def refused(text: str) -> Any:
-    return pytest.raises(InputError, match=re.escape(text))
 
 
 class TestStandardiser:
