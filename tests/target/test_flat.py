@@ -6,30 +6,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from densities import Series, case, close
 from novacula.core.errors import NovaculaWarning
 from novacula.core.params import Params, flatten, stack, unflatten
 from novacula.core.rng import generator
 from novacula.data.data import Data
 from novacula.inference.starts import starts
 from novacula.invariances import Affine
-from novacula.likelihoods import Categorical, Normal
+from novacula.likelihoods import Likelihood, Normal
 from novacula.priors import FanIn, Gaussian, Laplace, Prior, StudentT
 from novacula.priors.scales import flat_precision
 from novacula.target import Copies, LogDensity, Target
 from novacula.target import flat as density
 from novacula.target.flat import FlatDensity, flat_density
-
-
-class Series(nn.Module):
-    """An LSTM: vmap does not cover it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(2, 4, batch_first=True)
-        self.head = nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.lstm(x)[0][:, -1])
 
 
 class Branches(nn.Module):
@@ -48,21 +37,10 @@ def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
 
 
-def case(
-    network: nn.Module,
-    *,
-    n: int = 23,
-    likelihood: Categorical | Normal | None = None,
-    prior: Gaussian | FanIn | Laplace | StudentT | None = None,
-    **options: float,
+def prepared(
+    network: nn.Module, likelihood: Likelihood | None = None, prior: Prior | None = None, **options: float
 ) -> tuple[Target, Data]:
-    rng = torch.Generator().manual_seed(1)
-    shape = (n, 5, 2) if isinstance(network, Series) else (n, 4)
-    x = torch.randn(shape, generator=rng, dtype=torch.float64)
-    y = torch.randn(n, 3, generator=rng, dtype=torch.float64) if isinstance(likelihood, Normal) else torch.arange(n) % 3
-    target = Target(
-        network.double(), likelihood=likelihood or Categorical(), prior=prior or Gaussian(precision=1.7), **options
-    )
+    target, x, y = case(network, likelihood, prior, n=23, **options)
     return target.prepare(Data(x, y))
 
 
@@ -84,13 +62,6 @@ def naive(target: Target, data: Data, q: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(values), torch.stack(gradients)
 
 
-def agree(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], tolerance: float = 1e-9) -> bool:
-    return all(
-        a.shape == b.shape and torch.allclose(a, b, rtol=tolerance, atol=tolerance)
-        for a, b in zip(found, expected, strict=True)
-    )
-
-
 def recorded(full: FlatDensity) -> bool:
     return all(f.__qualname__.startswith("_without_grad") for f in full.functions.values())
 
@@ -98,10 +69,10 @@ def recorded(full: FlatDensity) -> bool:
 @pytest.mark.parametrize(
     "target_and_data",
     [
-        case(mlp()),
-        case(mlp(), prior=FanIn(1.3, 0.4), temperature=0.3, likelihood_temperature=2.5),
-        case(mlp(), prior=Laplace(0.8), likelihood=Normal(0.6, per_output=True), likelihood_temperature=0.7),
-        case(nn.Sequential(nn.Linear(4, 7, bias=False), nn.Tanh(), nn.Linear(7, 3)), prior=StudentT()),
+        prepared(mlp()),
+        prepared(mlp(), prior=FanIn(1.3, 0.4), temperature=0.3, likelihood_temperature=2.5),
+        prepared(mlp(), prior=Laplace(0.8), likelihood=Normal(0.6, per_output=True), likelihood_temperature=0.7),
+        prepared(nn.Sequential(nn.Linear(4, 7, bias=False), nn.Tanh(), nn.Linear(7, 3)), prior=StudentT()),
     ],
     ids=["relu", "tempered", "laplace", "student"],
 )
@@ -110,13 +81,13 @@ def test_recorded_values_and_gradients_are_those_of_the_target(target_and_data: 
     full = flat_density(target, data, target.params(), generator(0))
     for rows, seed in ((1, 0), (3, 1), (3, 2), (1, 3)):
         q = positions(target, rows, seed) * (1 + seed)
-        assert agree(full(q), naive(target, data, q))
+        assert close(full(q), naive(target, data, q))
     assert recorded(full)
     assert len(full.functions) == 2
 
 
 def test_values_keep_the_precision_of_the_prior_in_single_precision() -> None:
-    target, data = case(mlp())
+    target, data = prepared(mlp())
     narrow, little = Target(mlp(), prior=Gaussian(precision=1.7)).prepare(Data(data.x.float(), data.y))
     q = positions(target, 2)
     value, gradient = flat_density(narrow, little, narrow.params(), generator(0))(q.float())
@@ -128,19 +99,19 @@ def test_values_keep_the_precision_of_the_prior_in_single_precision() -> None:
 
 
 def test_rows_do_not_depend_on_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    target, data = case(mlp())
+    target, data = prepared(mlp())
     monkeypatch.setattr(density, "chunk_of", lambda params, rows=1: min(4, next(iter(params.values())).shape[0]))
     full = flat_density(target, data, target.params(), generator(0))
     q = positions(target, 11)
     expected = naive(target, data, q)
-    assert agree(full(q), expected)  # 4, 4 and 3 rows
-    assert agree(full(q[:9]), (expected[0][:9], expected[1][:9]))  # 4, 4 and 1
+    assert close(full(q), expected)  # 4, 4 and 3 rows
+    assert close(full(q[:9]), (expected[0][:9], expected[1][:9]))  # 4, 4 and 1
     assert {key[1][0] for key in full.functions} == {4, 3, 1}  # type: ignore[index]
     broken = q.clone()
     broken[1, 3], broken[6, 0] = torch.nan, torch.inf
     value, gradient = full(broken)
     kept = [i for i in range(11) if i not in {1, 6}]
-    assert agree((value[kept], gradient[kept]), (expected[0][kept], expected[1][kept]))
+    assert close((value[kept], gradient[kept]), (expected[0][kept], expected[1][kept]))
     assert not torch.isfinite(value[[1, 6]]).any()
 
 
@@ -151,13 +122,13 @@ def test_sizes_of_chunks_are_few_and_at_most_half_as_large_again() -> None:
 
 
 def test_data_in_parts_are_the_same_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    target, data = case(mlp(), likelihood_temperature=1.5)
+    target, data = prepared(mlp(), likelihood_temperature=1.5)
     monkeypatch.setattr(density, "_AT_ONCE", 6)
     full = flat_density(target, data, target.params(), generator(0))
     assert [len(y) for _, y in full.parts] == [6, 6, 6, 5]
     for seed in (0, 1):
         q = positions(target, 2, seed)
-        assert agree(full(q), naive(target, data, q))
+        assert close(full(q), naive(target, data, q))
     # The first part, which counts the prior; those like it; the last one.
     assert len(full.functions) == 3
     assert recorded(full)
@@ -182,13 +153,13 @@ def test_an_invariance_is_drawn_once() -> None:
 
 @pytest.mark.parametrize("network", [Series(), Branches()], ids=["lstm", "branches"])
 def test_what_vmap_or_the_recording_does_not_cover_is_looped_over(network: nn.Module) -> None:
-    target, data = case(network)
+    target, data = prepared(network)
     full = flat_density(target, data, target.params(), generator(0))
     with pytest.warns(NovaculaWarning, match=f"vmap does not cover {type(network).__name__}") as said:
-        assert agree(full(positions(target, 3, 0)), naive(target, data, positions(target, 3, 0)))
+        assert close(full(positions(target, 3, 0)), naive(target, data, positions(target, 3, 0)))
     for rows, seed in ((3, 1), (1, 2), (2, 3)):
         q = positions(target, rows, seed)
-        assert agree(full(q), naive(target, data, q))
+        assert close(full(q), naive(target, data, q))
     assert len(said) == 1
     assert target.notes.looped
 
@@ -205,7 +176,7 @@ def test_a_plain_density_has_its_closed_form() -> None:
         q = torch.randn(rows, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         gap = torch.cat([(q[:, :3] - mean), q[:, 3:] / scale], 1)
         slope = -torch.cat([gap[:, :3], gap[:, 3:] / scale], 1)
-        assert agree(full(q), (-0.5 * gap.square().sum(1), slope))
+        assert close(full(q), (-0.5 * gap.square().sum(1), slope))
     assert recorded(full)
 
 
@@ -221,13 +192,13 @@ def test_a_density_that_branches_on_its_argument_is_evaluated_as_it_is() -> None
         torch.tensor([[-2.0, -4.0], [4.0, 32.0], [-6.0, -2.0]], dtype=torch.float64),
     )
     with pytest.warns(NovaculaWarning, match="vmap does not cover log_density"):
-        assert agree(full(q), expected)
-    assert agree(full(q[:1]), (expected[0][:1], expected[1][:1]))
-    assert agree(full(q[1:2]), (expected[0][1:2], expected[1][1:2]))
+        assert close(full(q), expected)
+    assert close(full(q[:1]), (expected[0][:1], expected[1][:1]))
+    assert close(full(q[1:2]), (expected[0][1:2], expected[1][1:2]))
 
 
 def test_members_that_start_together_are_evaluated_as_dictionaries_are() -> None:
-    target, data = case(mlp())
+    target, data = prepared(mlp())
     params = starts(target, 3, 0)
     value, _ = flat_density(target, data, target.params(), generator(0))(flatten(params, batch_dims=1))
     each = [

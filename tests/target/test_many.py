@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from densities import Series, case, close
 from novacula.core import many
 from novacula.core.errors import NovaculaWarning
 from novacula.core.many import chunk_of
@@ -17,10 +18,8 @@ from novacula.core.params import Params, stack, unstack
 from novacula.core.rng import generator
 from novacula.inference.optimising.adam import AdamState, adam_init, adam_step, adam_step_
 from novacula.invariances import Affine
-from novacula.likelihoods import Bernoulli, Categorical, Gibbs, Normal
-from novacula.likelihoods.base import Likelihood
+from novacula.likelihoods import Bernoulli, Gibbs, Normal
 from novacula.priors import FanIn, Gaussian, Laplace
-from novacula.priors.base import Prior
 from novacula.target import Copies, LogDensity, Target
 from novacula.target import many as members
 from novacula.target.batch import Batch
@@ -28,18 +27,6 @@ from novacula.target.many import loss_and_gradient
 
 SHORT, LONG = 10, 1_000_000
 """Runs that are not worth a recording, and that are."""
-
-
-class Series(nn.Module):
-    """An LSTM: vmap does not cover it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(2, 4, batch_first=True)
-        self.head = nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.lstm(x)[0][:, -1])
 
 
 class Idle(nn.Module):
@@ -56,21 +43,6 @@ class Idle(nn.Module):
 def mlp(outputs: int = 3) -> nn.Module:
     # The first layer is wider than its inputs and outputs than its batch, the second the other way round.
     return nn.Sequential(nn.Linear(4, 18), nn.ReLU(), nn.Linear(18, 5), nn.Tanh(), nn.Linear(5, outputs))
-
-
-def case(
-    network: nn.Module, likelihood: Likelihood | None = None, prior: Prior | None = None, **options: float
-) -> tuple[Target, Tensor, Tensor]:
-    rng = torch.Generator().manual_seed(1)
-    likelihood = Categorical() if likelihood is None else likelihood
-    x = torch.randn((11, 6, 2) if isinstance(network, Series) else (11, 4), generator=rng, dtype=torch.float64)
-    y = torch.arange(11) % 3
-    if isinstance(likelihood, Normal):
-        y = torch.randn(11, 3, generator=rng, dtype=torch.float64)
-    if isinstance(likelihood, Bernoulli):
-        y = (torch.arange(11) % 2).double().unsqueeze(1)
-    prior = Gaussian(precision=1.7) if prior is None else prior
-    return Target(network.double(), likelihood=likelihood, prior=prior, **options), x, y
 
 
 def drawn(target: Target, n: int, seed: int = 0) -> Params:
@@ -93,9 +65,8 @@ def naive(target: Target, x: Tensor, y: Tensor, total: int, params: Params) -> t
     return torch.stack(losses), stack(grads)
 
 
-def agree(a: tuple[Tensor, Params], b: tuple[Tensor, Params], tolerance: float = 1e-9) -> bool:
-    pairs = [(a[0], b[0]), *((a[1][k], b[1][k]) for k in b[1])]
-    return all(u.shape == v.shape and torch.allclose(u, v, rtol=tolerance, atol=tolerance) for u, v in pairs)
+def agree(a: tuple[Tensor, Params], b: tuple[Tensor, Params]) -> bool:
+    return close([a[0], *(a[1][k] for k in b[1])], [b[0], *b[1].values()])
 
 
 def recordings(target: Target) -> list[bool]:
