@@ -92,6 +92,35 @@ def test_log_prob_is_scipys_with_one_scale(prior: Prior, density: scipy.stats.rv
     assert float(prior.bind(w).log_prob(w)) == pytest.approx(want, rel=1e-13)
 
 
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.2])
+@pytest.mark.parametrize("prior", ALL, ids=IDS)
+def test_log_partition_is_the_integral_of_a_power_of_the_density(prior: Prior, temperature: float) -> None:
+    w = {k: torch.zeros(s, dtype=torch.float64) for k, s in {"fc.weight": (2, 3), "fc.bias": (2,)}.items()}
+    bound = prior.bind(w)
+    # Weights are independent: the power's integral over all is a product of integrals over one, from differences of
+    # the log-density along one weight.
+    want, centre = 0.0, float(bound.log_prob(w))
+    for k, at in w.items():
+
+        def power(x: float, k: str = k, at: Tensor = at) -> float:
+            moved = at.clone()
+            moved.view(-1)[0] = x
+            return math.exp((float(bound.log_prob({**w, k: moved})) - centre) / temperature)
+
+        want += at.numel() * math.log(
+            2 * scipy.integrate.quad(power, 0, math.inf, epsabs=0, epsrel=1e-10, limit=200)[0]
+        )
+    want += centre / temperature
+    assert float(bound.log_partition(w, temperature)) == pytest.approx(want, rel=1e-8, abs=1e-8)
+
+
+def test_a_temperature_at_which_the_power_has_no_integral_is_refused() -> None:
+    prior = StudentT(df=3.5)
+    with pytest.raises(InputError, match=r"a temperature below 4.5: .* no integral; got 4.5. Try: .* a larger df"):
+        prior.log_partition(weights(), 4.5)
+    assert math.isfinite(prior.log_partition(weights(), 4.49))
+
+
 def test_fan_in_is_scipys() -> None:
     prior, w = FanIn(sigma_w=1.4, sigma_b=0.3), weights()
     sd = {"fc.weight": 1.4 / math.sqrt(5), "fc.bias": 0.3, "conv.weight": 1.4 / math.sqrt(2 * 3 * 1), "gain": 0.3}
