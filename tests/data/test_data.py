@@ -106,6 +106,22 @@ class TestInputs:
     def test_object_array_of_numbers(self) -> None:
         assert Data(np.array([[1, 2.5], [3, 4]], dtype=object), [0, 1]).x.tolist() == [[1, 2.5], [3, 4]]
 
+    def test_lists_of_tensors(self) -> None:
+        rows = [torch.tensor([1.5, -2.0]), torch.tensor([3.0, 4.0], requires_grad=True)]
+        assert Data(rows, [0, 1]).x.tolist() == [[1.5, -2.0], [3.0, 4.0]]
+
+    def test_wide_and_unsigned_numbers(self) -> None:
+        pairs = np.array([[60_000, 1], [2, 3]], dtype=np.uint16)
+        assert Data(pairs, Y3[:2], tokens=True).x.tolist() == [[60_000, 1], [2, 3]]
+        wide = np.array([[0.1, 2.0], [3.0, 4.0]], dtype=np.longdouble)
+        assert Data(wide, Y3[:2], dtype=torch.float64).x.tolist() == [[0.1, 2.0], [3.0, 4.0]]
+        with refused("inputs that fit 64 bits; got whole numbers up to 1.18e+21. Try: rescale them"):
+            Data(np.array([[2**70, 1], [2, 3]], dtype=object), Y3[:2])
+        with refused("inputs that fit 64 bits; got int too large to convert to float"):
+            Data(np.array([[10**400, 0.5], [2, 3]], dtype=object), Y3[:2])
+        with refused("numbers as inputs; got str '1' in row 0, column 0"):
+            Data(np.array([["1", 4], [2, 3]], dtype=object), Y3[:2])
+
     def test_warns_of_lost_digits(self) -> None:
         x = np.stack([1.7e9 + np.arange(5.0), np.arange(5.0)], axis=1)
         with pytest.warns(NovaculaWarning, match="column 'time' vary by less than torch.float32"):
@@ -134,6 +150,8 @@ class TestInputErrors:
             (np.array([[1, {}], [3, 4], [5, 6]], dtype=object), "dict '{}' in row 0, column 1"),
             (np.zeros((3, 0)), "shape (3, 0)"),
             (np.zeros((0, 3)), "no rows"),
+            (np.zeros((0, 3), dtype=object), "no rows"),
+            (np.zeros((3, 0), dtype=object), "numbers as inputs; got an empty array of dtype object"),
             ([], "no rows"),
             (np.zeros((1, 3)), "inputs with at least two rows; got one row"),
             ([1.0, 2.0, 3.0], "x.reshape(-1, 1)"),

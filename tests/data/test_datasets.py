@@ -84,6 +84,11 @@ class TestDatasets:
         assert data.classes == ("a", "b")
         assert Data.from_dataset(DataLoader(Pairs([([1.0, 2.0], "a"), ([3.0, 5.0], "b")]), collate_fn=zip_batch)).n == 2
 
+    def test_lists_of_tensors_are_one_input(self) -> None:
+        items = [([a[0], 2 * a[1], a[2]], int(b)) for a, b in zip(self.x, self.y, strict=True)]
+        found = Data.from_dataset(Pairs(items))
+        assert found.fingerprint == Data(self.x * torch.tensor([1, 2, 1]), self.y).fingerprint
+
     def test_float64_and_regression(self) -> None:
         data = Data.from_dataset(TensorDataset(self.x.double(), self.x.double()[:, 0] / 7))
         assert (data.x.dtype, data.task, tuple(data.y.shape)) == (torch.float64, "regression", (10, 1))

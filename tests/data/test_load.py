@@ -124,6 +124,13 @@ class TestNpz:
         with refused(message):
             load(save(tmp_path / "a.npz", **arrays))
 
+    def test_the_first_usual_name_wins_where_it_is_there(self, tmp_path: Path) -> None:
+        assert same(load(save(tmp_path / "a.npz", features=X[:, :2], x=X, y=LABELS, label=X)), Data(X, LABELS))
+
+    def test_pickled_names_are_left_out(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "a.npz", x=X, y=LABELS, classes=np.array(["a", "b", "c"], dtype=object))
+        assert same(load(path), Data(X, LABELS))
+
     def test_target_errors(self, tmp_path: Path) -> None:
         path = save(tmp_path / "a.npz", x=X, strength=LABELS)
         with refused("target='strength'"):

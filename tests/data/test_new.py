@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,6 +117,17 @@ class TestTables:
         with refused("a table with a column 'ward'"):
             load_new("digits", Like((1, 8, 8), "classification"), groups="ward")
 
+    def test_what_is_of_another_kind_is_refused(self, tmp_path: Path) -> None:
+        path = text(tmp_path / "a.csv", CSV)
+        with refused("inputs of shape (1, 5, 7), as in the run; got the table"):
+            load_new(path, GREY)
+        with refused("a column 'ward'"):
+            load_new(path, TABLE, groups="ward")
+        with refused("numbers, as in the run; got 'tall' in column 'b' of"):
+            load_new(text(tmp_path / "b.csv", "a,b,c\n1,tall,2\n3,low,4\n"), TABLE)
+        with refused("labels as numbers, as in the run; got 'hot' in row 0 of"):
+            load_new(text(tmp_path / "c.csv", "a,b,c,y\n1,2,3,hot\n4,5,6,cold\n"), TABLE)
+
 
 class TestArrays:
     def test_names_of_columns_give_their_order(self, tmp_path: Path) -> None:
@@ -135,6 +147,24 @@ class TestArrays:
         assert found.y[:, 0].tolist() == [1, 2, 3, 4]
         with refused("4 entries, as in x"):
             load_new((np.savez(tmp_path / "b.npz", x=X, y=[1]), tmp_path / "b.npz")[1], PLAIN)
+
+    def test_shapes_and_names_are_those_of_the_run(self, tmp_path: Path) -> None:
+        def file(**arrays: Any) -> Path:
+            np.savez(tmp_path / "a.npz", **arrays)
+            return tmp_path / "a.npz"
+
+        with refused("3 columns, as in the run; got 2 columns in"):
+            load_new(file(x=X[:, :2]), PLAIN)
+        with refused("inputs of shape (1, 5, 7), as in the run; got shape (3,) in"):
+            load_new(file(x=X), GREY)
+        with refused(f"NaN in row 2, column 1, in {tmp_path}"):
+            load_new(file(x=np.where(X[2, 1] == X, np.nan, X)), PLAIN)
+        assert same(load_new(file(x=IMAGES / 255), GREY).x, IMAGES[:, None] / 255)  # grey, without an axis of channels
+        named = Like((3,), "classification", classes=("cat", "dog"))
+        with refused("labels among ['cat', 'dog']; got 'cow' in row 1, in"):
+            load_new(file(x=X, y=np.array(["cat", "cow", "dog", "dog"])), named)
+        with refused("an array 'ward'; got"):
+            load_new(file(x=X), PLAIN, groups="ward")
 
     def test_files_that_are_damaged_or_hold_nothing(self, tmp_path: Path) -> None:
         for suffix in (".npz", ".npy"):
@@ -200,6 +230,8 @@ class TestImages:
         assert found.y is None
         assert "'bird' is none of the classes" in found.notes[0]
         assert load_new(tmp_path / "odd", GREY, labels=False).notes == ()
+        with refused("a table with a column 'ward' of groups"):
+            load_new(tmp_path / "odd", GREY, groups="ward")
         (tmp_path / "none").mkdir()
         with refused("images; got none in"):
             load_new(tmp_path / "none", GREY)

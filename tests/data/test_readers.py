@@ -6,6 +6,7 @@ import gzip
 import struct
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -154,6 +155,19 @@ class TestParquet:
     def test_no_reader(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "a.parquet").write_bytes(b"")
         monkeypatch.setattr("importlib.import_module", fail)
+        with refused("pip install 'novacula[tables]'"):
+            load(tmp_path / "a.parquet")
+
+    def test_a_reader_without_its_engine(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.frame.to_parquet(tmp_path / "a.parquet")
+
+        def engine(path: Path) -> Any:
+            raise ImportError("Unable to find a usable engine")
+
+        def only_pandas(name: str) -> Any:
+            return fail(name) if name == "pyarrow.parquet" else SimpleNamespace(read_parquet=engine)
+
+        monkeypatch.setattr("importlib.import_module", only_pandas)
         with refused("pip install 'novacula[tables]'"):
             load(tmp_path / "a.parquet")
 

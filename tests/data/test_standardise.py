@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 import torch
 
 from files import refused
@@ -47,6 +48,18 @@ class TestStandardiser:
         loc, sd = scale.restore_y(mean).numpy(), scale.restore_y_scale(sigma).numpy()
         np.testing.assert_allclose(nll.numpy(), -norm(loc, sd).logpdf(self.y).sum(1), rtol=1e-13)
 
+    def test_what_was_standardised_comes_back(self) -> None:
+        scale = Standardiser.fit(self.data)
+        done = scale.apply(self.data)
+        torch.testing.assert_close(scale.restore_x(done.x), torch.tensor(self.x), rtol=1e-14, atol=1e-14)
+        assert torch.equal(scale.inputs(self.data.x), done.x)
+        # By hand, at a new point: (x − m) / s.
+        new = torch.tensor([[2.0, 9.0, -1.0]], dtype=torch.float64)
+        want = [-3.0 / math.sqrt(14.0), 2.0, -5.0 / math.sqrt(56 / 3)]
+        assert scale.inputs(new)[0].tolist() == pytest.approx(want, rel=1e-14)
+        y = torch.tensor([[11.0, 25.0]], dtype=torch.float64)  # means 5 and 20, deviations √6 and √(200/3)
+        assert scale.targets(y)[0].tolist() == pytest.approx([6 / math.sqrt(6), 5 / math.sqrt(200 / 3)], rel=1e-14)
+
     def test_dtype_and_float32_precision(self) -> None:
         data = Data(torch.tensor([[1000.0], [1000.5], [1001.0]]), torch.tensor([1.0, 2.0, 6.0]))
         done = Standardiser.fit(data).apply(data)
@@ -59,6 +72,8 @@ class TestStandardiser:
             done = scale.apply(data)
             assert torch.equal(done.x, data.x)
             assert torch.equal(done.y, data.y)
+            assert torch.equal(scale.inputs(data.x), data.x)
+            assert torch.equal(scale.restore_x(data.x), data.x)
             assert scale.log_y_scale == 0
             assert torch.equal(scale.restore_y(done.x), done.x)
             assert torch.equal(scale.restore_y_scale(done.x), done.x)

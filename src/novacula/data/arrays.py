@@ -158,9 +158,13 @@ def _numbers(a: np.ndarray, what: str, columns: Sequence[str]) -> np.ndarray:
     bad = next((i for i in np.ndindex(a.shape) if not _is_number(a[i])), None)
     if a.dtype.kind == "O" and bad is None and a.size:
         try:
-            return np.asarray(a.tolist(), dtype=np.float64 if any(isinstance(v, float) for v in a.flat) else None)
+            found = np.asarray(a.tolist(), dtype=np.float64 if any(isinstance(v, float) for v in a.flat) else None)
+            if found.dtype.kind == "O":
+                raise OverflowError(f"whole numbers up to {max(a.flat):.3g}")
         except (OverflowError, ValueError) as error:
             raise InputError(f"{what} that fit 64 bits", str(error), "rescale them") from error
+        if found.dtype.kind in "biuf":
+            return found
     if a.size == 0:
         check_rows(len(a), what)
         raise InputError(

@@ -175,7 +175,7 @@ def _indicator(table: RawColumns, name: str, like: Like) -> np.ndarray:
         values = table.read(name)
         if values.dtype.kind in "US":
             raise InputError(
-                "numbers, as in the run", f"{values[0]!r} in column {name!r} of {table.where}", "correct it"
+                "numbers, as in the run", f"{str(values[0])!r} in column {name!r} of {table.where}", "correct it"
             )
         return values.astype(np.float64)
     column = max((c for c in table.names if name.startswith(f"{c}=")), key=len, default=None)
