@@ -180,6 +180,11 @@ def test_estimates_subtract_with_their_errors() -> None:
     assert (estimate(1.0, kind="exact") - estimate(0.0, kind="exact")).kind == "exact"
 
 
+def test_estimates_show_their_error() -> None:
+    shown = repr(estimate(-3.25, stderr=0.125, estimator="Laplace(kron)", kind="estimate"))
+    assert shown == "Estimate(-3.25 ± 0.12 nat, estimate, Laplace(kron), N=10)"
+
+
 @pytest.mark.parametrize(
     "change", [{"estimator": "Laplace(exact)"}, {"fingerprint": "g"}, {"loss": "normal"}, {"temperature": 0.5}]
 )

@@ -121,6 +121,12 @@ def test_bfloat16_weights_are_saved_and_widened_when_read(tmp_path: Path) -> Non
     np.testing.assert_array_equal(found, value.float().numpy())
 
 
+def test_numbers_of_another_kind_are_named(tmp_path: Path) -> None:
+    Run.write(tmp_path, RECORD_OF_A_RUN, weights={"weights/w": torch.ones(2, 3).to(torch.float8_e4m3fn)})
+    with pytest.raises(InputError, match=r"weights/w of type F8_E4M3"):
+        Run.read(tmp_path).weights()
+
+
 def _broken(folder: Path, name: str, text: str) -> Path:
     write(folder)
     (folder / name).write_text(text)

@@ -548,6 +548,11 @@ def test_small_networks_multiply_several_vectors_at_once() -> None:
     assert not matrix_free(large.problem(1)).plan.batched
 
 
+def test_products_that_are_no_numbers_end_conjugate_gradients() -> None:
+    with pytest.raises(NonFiniteError, match=r"finite products with the curvature; got NaN or infinity"):
+        conjugate_gradients(lambda v: v * math.nan, torch.ones(2, 3, dtype=torch.float64), 5, 1e-6)
+
+
 def test_conjugate_gradients_alone() -> None:
     """On a small matrix: solution, quadratic form, a zero right-hand side, and one that is an eigenvector."""
     rng = generator(5)

@@ -575,6 +575,10 @@ def test_models_that_an_estimator_does_not_fit_are_refused() -> None:
     ):
         with pytest.raises(InputError, match="a Gaussian prior and temperature 1"):
             ELBO()(model, data, model.params(), seed=0)
+    tempered = Target(target.network, Bernoulli(), target.prior, likelihood_temperature=0.5)
+    for estimator in (Laplace("kron"), NTKSubset()):
+        with pytest.raises(InputError, match=r"likelihood_temperature=1 for an evidence; got 0.5: .* no density"):
+            estimator(tempered, data, target.params(), seed=0)
     broken = {k: w * math.nan for k, w in target.params().items()}
     for estimator in (Laplace("kron"), NTKSubset(), ELBO("exact")):
         with pytest.raises(NonFiniteError):

@@ -222,6 +222,23 @@ def test_tensors_without_a_finite_best_precision_are_left_and_named() -> None:
     assert found.steps == 0
 
 
+def test_a_noise_without_residuals_is_left_and_said() -> None:
+    """Labels that the network meets exactly would have no noise at all."""
+    target, data = make(Normal(0.5))
+    params = {k: torch.zeros_like(w) if k == "2.bias" else w for k, w in target.params().items()}
+    exact = Data(data.x, target.forward(params, data.x))
+    found = tune(target, exact, params, structure="diag", seed=4)
+    assert any("the noise was left as it is: the residuals are all zero" in w for w in found.warnings)
+    before, after = target.likelihood.log_noise(2), found.target.likelihood.log_noise(2)
+    assert torch.equal(after.expand(2), before.expand(2).to(after))
+
+
+def test_a_structure_without_a_spectrum_is_refused() -> None:
+    target, data = make()
+    with pytest.raises(InputError, match=r"got 'matrix_free'|a structure with a spectrum; got matrix_free"):
+        tune(target, data, target.params(), structure="matrix_free", seed=4)
+
+
 def test_too_few_steps_are_said() -> None:
     target, data = make()
     found = tune(target, data, target.params(), steps=1, seed=4)

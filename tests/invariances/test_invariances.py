@@ -189,6 +189,9 @@ def test_custom_wraps_any_function() -> None:
         torch.testing.assert_close(custom(x, noise)[n], 0.2 * x[n].roll(1, -1) + noise[n].sum())
     assert custom.names == ("eta_0",)
     assert custom.project(tensor(0.9)).tolist() == [0.5]
+    assert custom.describe() == {"eta_0": 0.2}
+    assert Custom(gain, tensor(0.5, -2.0), names=("a", "b")).describe() == {"a": 0.5, "b": -2.0}
+    assert TimeWarp(only=("time_scale", "time_shift")).project(tensor(-3.0, 2.0)).tolist() == [-3.0, 2.0]
     scalar = Custom(gain, eta=tensor(0.2), noise_shape=())
     assert scalar.noise(6, x, rng()).shape == (6,)
 
@@ -273,6 +276,7 @@ BAD = {
         r"image \(n, C, H, W\); got shape \(2, 4, 5\)",
     ),
     "table": (lambda: Flip().noise(2, torch.zeros(2, 7), rng()), r"image \(n, C, H, W\); got shape \(2, 7\)"),
+    "no tensor": (lambda: Flip().noise(2, IMAGE.numpy(), rng()), "got a ndarray. Try: convert it with torch.as_tensor"),
     "integer image": (lambda: Deformation().noise(2, IMAGE.byte(), rng()), r"uint8.*x.float\(\).div\(255\)"),
     "no signal": (lambda: TimeWarp().noise(2, IMAGE, rng()), r"signal \(n, C, T\); got shape"),
     "noise": (lambda: Affine()(IMAGE, torch.zeros(2, 5)), r"noise of shape \(2, 6\)"),

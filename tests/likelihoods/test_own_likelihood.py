@@ -32,6 +32,12 @@ def test_density_and_fisher_information_are_the_known_ones() -> None:
         torch.testing.assert_close((log.exp() * score.square()).sum(), (root @ root.T)[0, 0])
 
 
+def test_what_only_gaussian_noise_has_is_refused() -> None:
+    for ask in (lambda: Poisson().log_noise(1), lambda: Poisson().scaled(0.5)):
+        with pytest.raises(InputError, match=r"a likelihood with Gaussian noise; got Poisson\. Try: use Normal"):
+            ask()
+
+
 def test_laplace_evidence_is_near_the_integral() -> None:
     """One weight: the integral by a sum over a grid."""
     x = torch.linspace(0.5, 1.5, 40, dtype=torch.float64).unsqueeze(1)

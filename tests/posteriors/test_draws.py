@@ -89,6 +89,15 @@ def test_good_chains_pass_and_bad_ones_are_named() -> None:
     assert "only 3 draws" in filled(values[:3]).warnings[-1]
 
 
+def test_what_was_examined_is_said() -> None:
+    values = torch.randn(200, 4, 3, generator=generator(1), dtype=torch.float64)
+    found = filled(values).diagnostics
+    assert found.examined == "parameters"
+    worst = float(torch.cat([found.ess_bulk, found.ess_tail]).min())
+    shown = f"Diagnostics(R-hat ≤ {float(found.rhat.max()):.3f}, ESS ≥ {worst:.0f}, divergences 3)"
+    assert repr(found) == shown
+
+
 def test_networks_are_compared_by_predictions_and_not_by_weights() -> None:
     """Two chains that differ by a permutation of hidden units agree in every prediction."""
     net = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2)).double()
