@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from novacula.cli.app import app
+from novacula.cli.console import never_choke, warnings_to_stderr
 from novacula.cli.folder import OutputFolder, default_folder
 from novacula.cli.options import Options
 from novacula.cli.progress import Progress, bar, line
-from novacula.core.errors import InputError
+from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.storage.run import ARRAYS, CHECKPOINT, COMMAND, HISTORY, RECORD, REPORT, WEIGHTS, Run
 from novacula.invariances import Affine, Compose
 from novacula.runs.catalogue.models import read_copies, read_invariance
@@ -598,6 +600,49 @@ def test_progress_on_a_terminal_and_elsewhere() -> None:
     assert first.endswith(" left")
     assert last == "epoch 5/5  loss 0.200  scoring and choosing a predictive"
     assert line(1, 10, {"extent/scale": 0.01}, "x") == "epoch  1/10  loss —  no extent above its jitter  x"
+
+
+def test_a_stream_without_some_characters_gets_others() -> None:
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    wide = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", narrow)
+        patch.setattr(sys, "stderr", wide)
+        never_choke()
+    assert (narrow.errors, wide.errors) == ("replace", "strict")
+    narrow.write("1 ± 2")
+    narrow.flush()
+    assert narrow.buffer.getvalue() == b"1 ? 2"  # type: ignore[attr-defined]
+
+
+def test_warnings_of_others_pass() -> None:
+    said: list[str] = []
+    with warnings.catch_warnings(record=True) as passed:
+        warnings.simplefilter("always")
+        with warnings_to_stderr(said):
+            warnings.warn("ours", NovaculaWarning, stacklevel=1)
+            warnings.warn("ours", NovaculaWarning, stacklevel=1)
+            warnings.warn("of another", DeprecationWarning, stacklevel=1)
+    assert [(w.category, str(w.message)) for w in passed] == [(DeprecationWarning, "of another")]
+    assert said == ["ours"]
+
+
+def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)  # the mode of a folder means nothing to a test that runs as root
+    with pytest.raises(InputError, match=r"a folder that can be read; got .*: Permission denied\. Try: .* --output"):
+        OutputFolder(tmp_path).check()
+
+
+def test_leftovers_of_an_interrupted_write_are_cleared(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in (f".{RECORD}.4711.tmp", RECORD, ".mine.tmp"):
+        (folder / name).write_text("")
+    OutputFolder(folder, overwrite=True).claim()
+    assert [p.name for p in folder.iterdir()] == [".mine.tmp"]
 
 
 def test_bars_have_one_length() -> None:

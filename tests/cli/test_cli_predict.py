@@ -21,7 +21,7 @@ from novacula.cli.app import app
 from novacula.cli.options import Options
 from novacula.cli.predict import delimited
 from novacula.cli.progress import Progress
-from novacula.core.storage.run import ARRAYS, CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, POSTERIOR, WEIGHTS, Run
+from novacula.core.storage.run import ARRAYS, CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, POSTERIOR, RECORD, WEIGHTS, Run
 from novacula.prediction import predict
 from novacula.runs.catalogue.methods import CHOICES, METHODS
 from novacula.runs.flags import anchored
@@ -508,6 +508,14 @@ def changed_network() -> list[str]:
     return ["kinds", bad()]
 
 
+def whole() -> list[str]:
+    # A run that set nothing aside.
+    path = Path("kinds", RECORD)
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "data": {**record["data"], "n_test": 0}}))
+    return ["kinds", bad(), "--conformal", "0.2"]
+
+
 BAD: dict[str, tuple[Callable[[], list[str]], list[str]]] = {
     "no run": (lambda: ["nowhere", bad()], ["nowhere, which does not exist"]),
     "no data": (lambda: ["kinds", "bat.csv"], ["bat.csv"]),
@@ -538,6 +546,11 @@ BAD: dict[str, tuple[Callable[[], list[str]], list[str]]] = {
     "classes beyond": (lambda: ["images", arrays(images=np.zeros((2, 8, 8), np.uint8), labels=[0, 5])], ["5", "row 1"]),
     "no suffix": (lambda: ["kinds", bad(), "--out", "out"], [".csv", ".parquet"]),
     "no such folder": (lambda: ["kinds", bad(), "--out", "no/out.csv"], ["no, which does not exist"]),
+    "several targets for one": (
+        lambda: ["prices", arrays(x=np.ones((4, 5)), y=np.ones((4, 2)))],
+        ["1 targets, as in the run", "2 in bad", "leave out the labels"],
+    ),
+    "no test examples to calibrate on": (whole, ["that the run set aside, to calibrate on", "--calibration FILE"]),
     "two results on stdout": (lambda: ["kinds", bad(), "--out", "-", "--json"], ["both"]),
     "costs of another shape": (
         lambda: ["kinds", bad(), "--decide", costs("class,call\nbig,1\nold,2\n")],

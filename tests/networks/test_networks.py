@@ -262,6 +262,7 @@ class TestFile:
                 "def net(x_shape, outputs):\n    return nn.Linear('a', outputs)",
                 "net(x_shape=(5,), outputs=3) to return a network; got TypeError in {}, line 4",
             ),
+            ("net = type", "'net' in {} as a Python function; got no signature found for builtin"),
             (
                 "from novacula.networks import cnn\nnet = lambda x_shape, outputs: cnn(x_shape, outputs)",
                 "InputError in {}, line 4: expected images",
@@ -285,6 +286,20 @@ class TestFile:
             make("no/such.py:net", (5,), 3)
         with refused("Try: model.py"):
             make(file.replace("model", "modell") + ":net", (5,), 3)
+
+
+def test_a_file_that_fails_the_second_time_leaves_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module is made anew, under its seed, at every call; a failure must not take what others hold with it."""
+    file = tmp_path / "model.py"
+    file.write_text("import os\nfrom torch import nn\nint(os.environ['NUMBER'])\nnet = nn.Linear(5, 3)\n")
+    monkeypatch.setenv("NUMBER", "1")
+    make(f"{file}:net", (5,), 3)
+    (name,) = [k for k, m in sys.modules.items() if getattr(m, "__file__", None) == str(file)]
+    before = sys.modules[name]
+    monkeypatch.setenv("NUMBER", "one")
+    with refused("got ValueError"):
+        make(f"{file}:net", (5,), 3)
+    assert sys.modules[name] is before
 
 
 def first_output(net: nn.Module) -> Tensor:
