@@ -14,10 +14,9 @@ from novacula.curvature import plan, rows
 from novacula.curvature.gradients.jacobian import unit_factor
 from novacula.curvature.structures.names import build
 from novacula.data.data import Data
-from novacula.evidence import Conditional, LinearGaussian, Prequential
+from novacula.evidence import Conditional, LinearGaussian, Prequential, training
 from novacula.evidence.filtering import log_joint
 from novacula.evidence.function_space import joint_outputs
-from novacula.evidence.training import STEPS
 from novacula.inference import MAP
 from novacula.inference.loop import run
 from novacula.invariances import Custom
@@ -39,6 +38,13 @@ def classes(n: int = 16) -> tuple[Target, Data]:
         net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
     x = torch.randn(n, 3, generator=rng, dtype=torch.float64)
     return Target(net, Categorical(), Gaussian(precision=0.7)), Data(x, (x[:, 0] > 0.1).long())
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Fewer steps than a training takes at least, for what does not depend on their number."""
+    monkeypatch.setattr(training, "STEPS", 30)
+    return 30
 
 
 # ---------------------------------------------------------------------------------------------- the joint score
@@ -211,6 +217,7 @@ def test_the_temperature_scales_the_covariance() -> None:
     assert float(pair[0]) == float(pair[1]) != float(plug_in)
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_what_a_conditional_estimate_says_of_itself() -> None:
     target, data = classes()
     found = Conditional(orders=1, epochs=1, limit=3)(target, data, target.params(), seed=0)
@@ -250,7 +257,7 @@ def test_settings_out_of_range_are_refused(settings: dict[str, object], message:
 # -------------------------------------------------------------------------------------------------- Prequential
 
 
-def test_the_prequential_score_is_the_sum_of_its_forecasts() -> None:
+def test_the_prequential_score_is_the_sum_of_its_forecasts(few_steps: int) -> None:
     """Trained and summed here, block by block."""
     target, data = classes(16)
     estimator = Prequential(blocks=2, epochs=3, batch_size=5, optimiser=MAP(lr=0.02))
@@ -260,7 +267,7 @@ def test_the_prequential_score_is_the_sum_of_its_forecasts() -> None:
     want = 0.0
     for b, (first, last) in enumerate([(4, 8), (8, 16)]):
         weights = run(
-            MAP(lr=0.02), target, data.subset(order[:first]), steps=STEPS, batch_size=5, seed=derive(stream, b)
+            MAP(lr=0.02), target, data.subset(order[:first]), steps=few_steps, batch_size=5, seed=derive(stream, b)
         ).state.params
         weights = {k: w[0] for k, w in weights.items()}
         block = data.subset(order[first:last])
@@ -271,14 +278,15 @@ def test_the_prequential_score_is_the_sum_of_its_forecasts() -> None:
     assert any("the first 4 examples are given" in a for a in found.assumptions)
 
 
-def test_training_takes_more_than_the_fewest_steps_where_epochs_say_so() -> None:
+def test_training_takes_more_than_the_fewest_steps_where_epochs_say_so(few_steps: int) -> None:
     target, data = classes(16)
     few = Prequential(blocks=1, epochs=1)(target, data, seed=0)
     same = Prequential(blocks=1, epochs=2)(target, data, seed=0)
-    more = Prequential(blocks=1, epochs=2 * STEPS)(target, data, seed=0)
+    more = Prequential(blocks=1, epochs=2 * few_steps)(target, data, seed=0)
     assert float(few) == float(same) != float(more)
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_several_orders_give_an_error() -> None:
     target, data = classes(16)
     found = Prequential(blocks=1, epochs=1, orders=2)(target, data, seed=0)

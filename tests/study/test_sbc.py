@@ -54,8 +54,8 @@ def test_a_networks_exact_posterior_passes_in_its_outputs_and_likelihood() -> No
     """The Laplace posterior of a linear network is exact."""
     x = torch.randn(12, 2, generator=generator(1), dtype=torch.float64) * torch.tensor([1.0, 3.0])
     target = Target(nn.Linear(2, 2).double(), likelihood=Normal(sigma=0.5), prior=Gaussian(2.0))
-    method = Laplace("exact", optimiser=MAP(lr=0.05), check=False)
-    found = sbc(method, target, x, runs=40, steps=400, batch_size=12, draws=19, seed=1)
+    method = Laplace("exact", optimiser=MAP(lr=0.1), check=False)
+    found = sbc(method, target, x, runs=40, steps=200, batch_size=12, draws=19, seed=1)
     assert found.ranks.shape == (40, 9)
     assert found.passed
 
