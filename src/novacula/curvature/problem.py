@@ -14,7 +14,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from novacula.core.forward import Forward
 from novacula.core.params import Params
+from novacula.core.rng import generator
 
 Leverage = Literal["whole", "part", "solved", "approximate"]
 """What variances say of single examples: they are those of the exact matrix of all weights (``"whole"``) or of some
@@ -52,6 +53,28 @@ class Problem:
     size: int
     scale: float = 1.0
     differentiable: bool = False
+
+    def sketched(self, columns: int, seed: int) -> Problem:
+        """The problem with random combinations of the columns of the Fisher factors, ``L E`` with ``E Eᵀ ≈ I``.
+
+        Args:
+            columns: How many combinations, with random signs; factors with no more columns stay as they are.
+            seed: Seed of the signs.
+
+        Returns:
+            A problem whose H has the same expectation.
+        """
+
+        def factor(f: Tensor, y: Tensor) -> Tensor:
+            whole = self.factor(f, y)
+            if whole.shape[2] <= columns:
+                return whole
+            # The same signs whenever the same batch comes.
+            rng = generator(seed, "columns", whole.shape[0])
+            signs = torch.randint(2, (*whole.shape[::2], columns), generator=rng).to(whole) * 2 - 1
+            return whole @ (signs / columns**0.5)
+
+        return replace(self, factor=factor)
 
 
 class LogDet(NamedTuple):

@@ -16,6 +16,7 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,42 +27,86 @@ TOLERANCE = 1e-8
 """The largest derivative, in nats per unit of a logarithm, at which the maximum counts as found."""
 
 
-@dataclass(frozen=True, eq=False)
-class Objective:
+class Objective(Protocol):
     """F, with everything it needs as numbers (of NumPy, as threads do not pay for a few thousand of them)."""
 
-    spectra: tuple[Floats, ...]  # eigenvalues of each group, in units of the precisions at the start
+    @property
+    def scales(self) -> Scales:
+        """What does not depend on the curvature."""
+        ...
+
+    @property
+    def learned(self) -> NDArray[np.bool_]:
+        """Which of the coordinates ``(a_1 … a_G, b)`` are free, shape ``(G + 1,)``."""
+        ...
+
+    def value(self, x: Floats) -> float:
+        """F; x ``(a_1 … a_G, b)``."""
+        ...
+
+    def derivatives(self, x: Floats) -> tuple[Floats, Floats]:
+        """Gradient and Hessian of F in the free coordinates: x ``(a_1 … a_G, b)`` to ``(k,)``."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Scales:
+    """The terms of F that do not depend on the curvature, ``−1/(2T) [Σ_g q_g e^(a_g) + R e^(−b) + N D b]``."""
+
     squares: Floats  # ``q_g``, shape ``(G,)``
     residuals: float | None  # R; None where the noise is not tuned
     outputs: int  # N·D
     temperature: float  # T
-    learned: NDArray[np.bool_]  # which of the coordinates ``(a_1 … a_G, b)`` are free, shape ``(G + 1,)``
+    learned: NDArray[np.bool_]  # which coordinates are free, shape ``(G + 1,)``
+
+    def value(self, x: Floats) -> float:
+        """The terms; x ``(a_1 … a_G, b)``."""
+        fit = float(self.squares @ np.exp(x[:-1]))
+        if self.residuals is not None:
+            fit += self.residuals * float(np.exp(-x[-1])) + self.outputs * float(x[-1])
+        return -fit / (2 * self.temperature)
+
+    def complete(self, x: Floats, gamma: Floats, slope: Floats) -> tuple[Floats, Floats]:
+        """Gradient and Hessian of F in the free coordinates, from γ ``(G,)`` and minus its slopes in (a, b)."""
+        t = self.temperature
+        penalty = self.squares * np.exp(x[:-1]) / t
+        gradient, hessian = np.zeros(len(x)), -slope / 2
+        gradient[:-1] = (gamma - penalty) / 2
+        hessian[:-1, :-1] -= np.diag(penalty / 2)
+        if self.residuals is not None:
+            misfit = self.residuals * float(np.exp(-x[-1])) / t
+            gradient[-1] = (gamma.sum() + misfit - self.outputs / t) / 2
+            hessian[-1, -1] -= misfit / 2
+        return gradient[self.learned], hessian[np.ix_(self.learned, self.learned)]
+
+
+@dataclass(frozen=True, eq=False)
+class Spectral:
+    """F of independent groups, by their eigenvalues."""
+
+    spectra: tuple[Floats, ...]  # eigenvalues of each group, in units of the precisions at the start
+    scales: Scales  # the other terms
+
+    @property
+    def learned(self) -> NDArray[np.bool_]:
+        """Which coordinates are free."""
+        return self.scales.learned
 
     def value(self, x: Floats) -> float:
         """F; x ``(a_1 … a_G, b)``."""
-        a, b, t = x[:-1], x[-1], self.temperature
-        occam = sum(float(np.log1p(h * np.exp(-a_g - b)).sum()) for h, a_g in zip(self.spectra, a, strict=True))
-        fit = float(self.squares @ np.exp(a))
-        if self.residuals is not None:
-            fit += self.residuals * float(np.exp(-b)) + self.outputs * float(b)
-        return -(occam + fit / t) / 2
+        b = x[-1]
+        occam = sum(float(np.log1p(h * np.exp(-a_g - b)).sum()) for h, a_g in zip(self.spectra, x[:-1], strict=True))
+        return -occam / 2 + self.scales.value(x)
 
     def derivatives(self, x: Floats) -> tuple[Floats, Floats]:
         """Gradient and Hessian of F in the free coordinates: x ``(a_1 … a_G, b)`` to ``(k,)``."""
-        a, b, t = x[:-1], x[-1], self.temperature
-        shares = [h / (h + np.exp(a_g + b)) for h, a_g in zip(self.spectra, a, strict=True)]
-        gamma = np.array([share.sum() for share in shares])
-        slope = np.array([(share * (1 - share)).sum() for share in shares])
-        penalty = self.squares * np.exp(a) / t
-        gradient, hessian = np.zeros(len(x)), np.zeros((len(x), len(x)))
-        gradient[:-1] = (gamma - penalty) / 2
-        hessian[:-1, :-1] = np.diag(-(slope + penalty) / 2)
-        if self.residuals is not None:
-            misfit = self.residuals * float(np.exp(-b)) / t
-            gradient[-1] = (gamma.sum() + misfit - self.outputs / t) / 2
-            hessian[-1, -1] = -(slope.sum() + misfit) / 2
-            hessian[:-1, -1] = hessian[-1, :-1] = -slope / 2
-        return gradient[self.learned], hessian[np.ix_(self.learned, self.learned)]
+        shares = [h / (h + np.exp(a_g + x[-1])) for h, a_g in zip(self.spectra, x[:-1], strict=True)]
+        each = np.array([(share * (1 - share)).sum() for share in shares])
+        slope = np.zeros((len(x), len(x)))
+        slope[:-1, :-1] = np.diag(each)
+        slope[:-1, -1] = slope[-1, :-1] = each
+        slope[-1, -1] = each.sum()
+        return self.scales.complete(x, np.array([share.sum() for share in shares]), slope)
 
 
 def maximise(objective: Objective, steps: int) -> tuple[Floats, list[float], float]:

@@ -4,8 +4,9 @@ The eigenvalues of the curvature are found once; a step then costs one pass over
 the logarithms that are tuned (see `spectral`), so that Newton's method finds *the* maximum. There, with T = 1,
 ``λ_g ‖w_g‖² = γ_g``: MacKay's number of well-determined parameters.
 
-Groups: with ``"kron"`` and ``"diag"``, one for every scale of the prior (for `Gaussian`, every tensor). With
-``"exact"`` and ``"last_layer"``, whose spectrum does not split, one for all: precisions move by a common factor.
+Groups: with ``"kron"`` and ``"diag"``, one for every scale of the prior (for `Gaussian`, every tensor). So too with
+``"exact"`` and ``"last_layer"`` up to 600 weights, where a step factorises the whole matrix (see `grouped`); beyond,
+where only eigenvalues are affordable and these do not split, precisions move by a common factor.
 
 References:
     Bayesian interpolation. D. J. C. MacKay, 1992.
@@ -17,21 +18,22 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
-from novacula.core.params import Params
-from novacula.core.rng import derive
+from novacula.core.params import Params, count, flatten
+from novacula.core.rng import derive, generator
 from novacula.curvature import Curvature, Problem
 from novacula.curvature.structures.names import build, check_structure
 from novacula.data.data import Data
 from novacula.evidence.common import check_counts, collect_warnings, log_likelihood
+from novacula.evidence.grouped import Grouped
 from novacula.evidence.laplace import Laplace, stream_of
-from novacula.evidence.spectral import Floats, Objective, maximise
+from novacula.evidence.spectral import Floats, Objective, Scales, Spectral, maximise
 from novacula.evidence.start import bound, weights_for
 from novacula.likelihoods.base import Likelihood
 from novacula.posteriors.base import Posterior
@@ -39,8 +41,9 @@ from novacula.priors.multiply import Handle, handles, multiplied
 from novacula.priors.multiply import groups as groups_of
 from novacula.target import Target
 
-Spectral = Literal["kron", "exact", "diag", "last_layer"]
-Blocks: TypeAlias = dict[tuple[str, ...], Floats]
+Tunable = Literal["kron", "exact", "diag", "last_layer"]
+
+_WHOLE = 600  # weights up to which the whole matrix is factorised in every step
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +58,8 @@ class Tuned:
         gradient: The largest derivative left, in nats per unit of a logarithm.
         factors: What each group of precisions (named by its tensors) and the noise's standard deviation were multiplied
             by.
+        slopes: The derivatives before the first step, in nats per unit of the logarithm of each factor.
+        spread: The posterior standard deviation of the logarithm of each factor, from the curvature at the maximum.
         seconds: ``curvature`` (H and its eigenvalues, once) and ``steps`` (all of them).
         warnings: Reservations.
     """
@@ -65,6 +70,8 @@ class Tuned:
     steps: int
     gradient: float
     factors: dict[str, float]
+    slopes: dict[str, float]
+    spread: dict[str, float]
     seconds: dict[str, float]
     warnings: tuple[str, ...]
 
@@ -74,17 +81,19 @@ def tune(
     data: Data,
     start: Params | Posterior,
     *,
-    structure: Spectral = "kron",
+    structure: Tunable = "kron",
     steps: int = 100,
     learn: tuple[Literal["prior", "noise"], ...] = ("prior", "noise"),
     copies: int | None = None,
+    subset: int | None = None,
+    columns: int | None = None,
     seed: int,
 ) -> Tuned:
     """Tune prior precisions and noise at fixed weights, by one eigendecomposition.
 
     Args:
         target: The model; its prior must be Gaussian. Its hyperparameters are where the search starts, and nothing else
-            depends on them (with ``"exact"`` and ``"last_layer"`` their ratios do).
+            depends on them (where all precisions move by a common factor, their ratios do).
         data: The training data.
         start: Trained weights, or a posterior whose mode is used.
         structure: The structure of the curvature.
@@ -92,7 +101,10 @@ def tune(
         learn: ``"prior"``, ``"noise"`` or both. The noise is tuned where the likelihood is `Normal`; several σ keep
             their ratios.
         copies: Transformed copies S of each input; by default the target's.
-        seed: Seed of the transformations.
+        subset: Take H from this many random examples, scaled to N; the fit is always that of all. None for all.
+        columns: Random combinations that stand for the columns of each example's Fisher factor, where it has more: the
+            cost then does not grow with the number of classes. None for all columns.
+        seed: Seed of everything random.
 
     Returns:
         The tuned target, its evidence and how it was reached.
@@ -111,20 +123,20 @@ def tune(
         True
     """
     began = time.perf_counter()
-    _check(target, structure, steps, learn, copies)
+    _check(target, structure, steps, learn, {"copies": copies, "subset": subset, "columns": columns})
     target, data = bound(target, data)
     params = weights_for(target, start)
     with torch.no_grad(), collect_warnings() as found:
         stream = stream_of(seed, 0)
         problem = target.problem(params, data, seed=stream, copies=copies or target.copies.evidence)
-        curvature = build(structure, problem, seed=derive(stream, "probes"))
+        part = _part(target, params, data, stream, copies, subset, columns)
+        curvature = build(structure, part or problem, seed=derive(stream, "probes"))
         known = handles(target.prior, target.params())
         precision = {k: v.double() for k, v in target.prior.precision(problem.params).items()}
-        blocks = _eigenvalues(curvature, precision)
-        groups = _groups(known, blocks)
-        objective, doubts = _objective(target, problem, precision, blocks, groups, learn)
+        objective, groups, doubts = _objective(target, problem, curvature, precision, known, learn)
         # What F leaves out: the log-likelihood, of which F has the residuals where the noise is tuned.
-        offset = (float(log_likelihood(target, problem)) + (objective.residuals or 0.0) / 2) / target.temperature
+        residuals = objective.scales.residuals
+        offset = (float(log_likelihood(target, problem)) + (residuals or 0.0) / 2) / target.temperature
         decomposed = time.perf_counter()
         x, history, gradient = maximise(objective, steps)
         ended = time.perf_counter()
@@ -132,9 +144,12 @@ def tune(
     if gradient > 1e-6:
         doubts.append(f"no maximum after {steps} steps: a derivative of {gradient:.1g} is left")
     warnings = tuple(dict.fromkeys([*curvature.warnings, *found, *doubts]))
-    factors = {", ".join(names): math.exp(a) for names, a in zip(groups, x[:-1], strict=True)}
-    if objective.residuals is not None:
-        factors["noise"] = math.exp(x[-1] / 2)
+    names = [*(", ".join(names) for names in groups), "noise"]
+    halves = [*np.ones(len(groups)), 0.5]  # σ is the root of the variance that x moves
+    factors = {name: math.exp(h * a) for name, h, a in zip(names, halves, x, strict=True)}
+    if residuals is None:
+        del factors["noise"]
+    slopes, spread = _uncertainty(objective, x, names, halves)
     return Tuned(
         target=tuned,
         evidence=_estimate(
@@ -144,6 +159,8 @@ def tune(
         steps=len(history) - 1,
         gradient=gradient,
         factors=factors,
+        slopes=slopes,
+        spread=spread,
         seconds={"curvature": decomposed - began, "steps": ended - decomposed},
         warnings=warnings,
     )
@@ -167,10 +184,45 @@ def _estimate(target: Target, data: Data, estimator: str, value: float, warnings
     )
 
 
-def _check(target: Target, structure: str, steps: int, learn: tuple[str, ...], copies: int | None) -> None:
+def _uncertainty(
+    objective: Objective, x: Floats, names: list[str], halves: list[float]
+) -> tuple[dict[str, float], dict[str, float]]:
+    # Derivatives at the start, and standard deviations at x, for the logarithms of the free factors.
+    free = np.flatnonzero(objective.learned)
+    if not len(free):
+        return {}, {}
+    before, _ = objective.derivatives(np.zeros_like(x))
+    _, hessian = objective.derivatives(x)
+    variance = np.diag(np.linalg.inv(-hessian))
+    slopes = {names[i]: float(g) / halves[i] for i, g in zip(free, before, strict=True)}
+    return slopes, {names[i]: halves[i] * math.sqrt(v) for i, v in zip(free, variance.tolist(), strict=True)}
+
+
+def _part(
+    target: Target,
+    params: Params,
+    data: Data,
+    stream: int,
+    copies: int | None,
+    subset: int | None,
+    columns: int | None,
+) -> Problem | None:
+    # The problem of which H is taken, where it is not the whole one.
+    few = data
+    if subset is not None and subset < data.n:
+        few = data.subset(torch.randperm(data.n, generator=generator(stream, "subset"))[:subset])
+    if few is data and columns is None:
+        return None
+    problem = target.problem(params, few, seed=stream, copies=copies or target.copies.evidence, total=data.n)
+    return problem if columns is None else problem.sketched(columns, derive(stream, "columns"))
+
+
+def _check(
+    target: Target, structure: str, steps: int, learn: tuple[str, ...], counts: Mapping[str, int | None]
+) -> None:
     """Refuse what cannot be tuned."""
-    check_structure(structure, get_args(Spectral))
-    check_counts("use tune(…, structure='kron', steps=100)", steps=steps, copies=copies)
+    check_structure(structure, get_args(Tunable))
+    check_counts("use tune(…, structure='kron', steps=100)", steps=steps, **counts)
     if not target.prior.gaussian:
         raise InputError(
             "a Gaussian or FanIn prior", type(target.prior).__name__, "learn other priors by gradient: nv.learn"
@@ -183,36 +235,57 @@ def _check(target: Target, structure: str, steps: int, learn: tuple[str, ...], c
         )
 
 
-def _groups(known: Mapping[str, Handle], blocks: Blocks) -> list[tuple[str, ...]]:
-    # The tensors whose precisions move together: all of them, where the curvature has joint eigenvalues.
-    names = [name for block in blocks for name in block]
-    return [tuple(names)] if any(len(block) > 1 for block in blocks) else groups_of(known, names)
-
-
-def _eigenvalues(curvature: Curvature, precision: Params) -> Blocks:
-    # In units of the precisions: the one eigendecomposition.
-    blocks = curvature.eigenvalues(precision)
-    if blocks is None:
-        raise InputError("a structure with a spectrum", curvature.structure, "use structure='kron'")
-    return {names: values.cpu().numpy() for names, values in blocks.items()}
-
-
 def _objective(
     target: Target,
     problem: Problem,
+    curvature: Curvature,
     precision: Params,
-    blocks: Blocks,
+    known: Mapping[str, Handle],
+    learn: tuple[str, ...],
+) -> tuple[Objective, list[tuple[str, ...]], list[str]]:
+    # F, the tensors whose precisions move together, and reservations: groups without a finite optimum stay.
+    blocks = curvature.eigenvalues(precision)
+    if blocks is None:
+        raise InputError("a structure with a spectrum", curvature.structure, "use structure='kron'")
+    covered = [name for block in blocks for name in block]
+    joint, groups = any(len(block) > 1 for block in blocks), groups_of(known, covered)
+    if joint and count({k: problem.params[k] for k in covered}) > _WHOLE:
+        groups = [tuple(covered)]
+    whole = joint and len(groups) > 1
+    scales, doubts = _scales(target, problem, curvature.diagonal(), precision, groups, learn)
+    if whole:
+        place = {name: g for g, group in enumerate(groups) for name in group}
+        own = {k: precision[k].expand(problem.params[k].shape) for k in curvature.names}
+        root = flatten(own).rsqrt()
+        matrix = (root[:, None] * curvature.dense().double() * root).cpu().numpy()
+        group = np.concatenate([np.full(problem.params[k].numel(), place[k]) for k in curvature.names])
+        return Grouped(matrix, group, scales), groups, doubts
+    spectra = {names: values.cpu().numpy() for names, values in blocks.items()}
+    return (
+        Spectral(
+            tuple(np.concatenate([h for names, h in spectra.items() if set(names) <= set(group)]) for group in groups),
+            scales,
+        ),
+        groups,
+        doubts,
+    )
+
+
+def _scales(
+    target: Target,
+    problem: Problem,
+    diagonal: Params,
+    precision: Params,
     groups: list[tuple[str, ...]],
     learn: tuple[str, ...],
-) -> tuple[Objective, list[str]]:
-    # F, and reservations: groups without a finite optimum stay as they are.
-    spectra = tuple(np.concatenate([h for names, h in blocks.items() if set(names) <= set(group)]) for group in groups)
+) -> tuple[Scales, list[str]]:
+    # The terms of F without the curvature, and reservations.
     squares = [
         sum(float((precision[k] * problem.params[k].double().square()).sum()) for k in group) for group in groups
     ]
     doubts, free = [], []
-    for group, h, q in zip(groups, spectra, squares, strict=True):
-        tunable = q > 0 and float(h.sum()) > 0
+    for group, q in zip(groups, squares, strict=True):
+        tunable = q > 0 and any(bool((diagonal[k] > 0).any()) for k in group)
         free.append("prior" in learn and tunable)
         if "prior" in learn and not tunable:
             reason = "its weights are all zero" if q == 0 else "the data say nothing about it"
@@ -223,17 +296,8 @@ def _objective(
         if residuals == 0:
             doubts.append("the noise was left as it is: the residuals are all zero")
             residuals = None
-    return (
-        Objective(
-            spectra=spectra,
-            squares=np.array(squares),
-            residuals=residuals,
-            outputs=outputs,
-            temperature=target.temperature,
-            learned=np.array([*free, residuals is not None]),
-        ),
-        doubts,
-    )
+    learned = np.array([*free, residuals is not None])
+    return Scales(np.array(squares), residuals, outputs, target.temperature, learned), doubts
 
 
 def _residuals(likelihood: Likelihood, problem: Problem) -> tuple[float, int]:
