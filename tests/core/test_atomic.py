@@ -1,4 +1,4 @@
-"""Atomic files and folders: whole or not at all, whatever fails and wherever."""
+"""Atomic files: whole or not at all, whatever fails and wherever."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from novacula.core.errors import InputError
-from novacula.core.storage.atomic import atomic_folder, write_bytes, write_json, write_text
+from novacula.core.storage.atomic import write_bytes, write_json, write_text
 
 
 def refused(text: str) -> Any:
@@ -81,69 +81,3 @@ class TestFiles:
         with refused("Not a directory"):
             write_text(tmp_path / "file" / "a", "x")
         assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
-
-
-class TestFolder:
-    def test_appears_at_the_end(self, tmp_path: Path) -> None:
-        path = tmp_path / "runs" / "a"
-        with atomic_folder(path) as folder:
-            write_text(folder / "x", "1")
-            (folder / "sub").mkdir()
-            assert not path.exists()
-            assert folder.parent == path.parent
-        assert sorted(os.listdir(path)) == ["sub", "x"]
-        assert os.listdir(path.parent) == ["a"]
-
-    @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-    def test_a_failure_leaves_nothing(self, tmp_path: Path, error: type[BaseException]) -> None:
-        with pytest.raises(error), atomic_folder(tmp_path / "a") as folder:  # noqa: PT012
-            write_text(folder / "x", "1")
-            raise error
-        assert os.listdir(tmp_path) == []
-
-    def test_overwrite(self, tmp_path: Path) -> None:
-        path = tmp_path / "a"
-        path.mkdir()
-        with atomic_folder(path) as folder:  # an empty folder may be replaced
-            write_text(folder / "old", "1")
-        with refused("a folder that is new or empty"), atomic_folder(path):
-            pytest.fail("the block must not run")
-        with pytest.raises(ValueError, match="fails"), atomic_folder(path, overwrite=True) as folder:
-            raise ValueError("fails")
-        assert os.listdir(path) == ["old"]
-        with atomic_folder(path, overwrite=True) as folder:
-            write_text(folder / "new", "1")
-        assert os.listdir(path) == ["new"]
-        assert os.listdir(tmp_path) == ["a"]
-
-    def test_somebody_else_was_faster(self, tmp_path: Path) -> None:
-        with refused("a folder that is new or empty"), atomic_folder(tmp_path / "a"):
-            (tmp_path / "a").mkdir()
-            write_text(tmp_path / "a" / "theirs", "1")
-        assert os.listdir(tmp_path / "a") == ["theirs"]
-        assert os.listdir(tmp_path) == ["a"]
-
-    def test_the_old_folder_returns_when_the_last_step_fails(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        path, replace = tmp_path / "a", os.replace
-        path.mkdir()
-        write_text(path / "old", "1")
-
-        def fail_once(source: Path, goal: Path) -> None:
-            if str(source).endswith(".partial"):
-                raise OSError(5, "Input/output error")
-            replace(source, goal)
-
-        monkeypatch.setattr(os, "replace", fail_once)
-        with pytest.raises(OSError, match="Input/output"), atomic_folder(path, overwrite=True):
-            pass
-        assert os.listdir(path) == ["old"]
-        assert os.listdir(tmp_path) == ["a"]
-
-    def test_errors(self, tmp_path: Path) -> None:
-        (tmp_path / "file").touch()
-        with refused("which is a file"), atomic_folder(tmp_path / "file"):
-            pytest.fail("the block must not run")
-        with refused("a folder that can be created"), atomic_folder(tmp_path / "file" / "a"):
-            pytest.fail("the block must not run")

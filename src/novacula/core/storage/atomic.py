@@ -1,8 +1,7 @@
-"""Files and folders that are there whole or not at all.
+"""Files that are there whole or not at all.
 
 A file is written under a temporary name in the same folder, flushed to the disk and renamed over its final name: a
-reader, or a run that resumes after ``kill -9``, sees the old contents or the new, never a half. A run folder is built
-the same way: under a temporary name that becomes the final one when everything in it has been written.
+reader, or a run that resumes after ``kill -9``, sees the old contents or the new, never a half.
 """
 
 from __future__ import annotations
@@ -10,9 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from novacula.core.errors import InputError
@@ -54,57 +51,6 @@ def write_json(path: str | Path, content: object, *, indent: int | None = 2) -> 
             "plain JSON values with finite numbers", f"{Path(path).name}: {error}", "write None for what is not known"
         ) from error
     write_text(path, text + "\n")
-
-
-@contextmanager
-def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Build a folder under a temporary name, and give it its own name at the end.
-
-    If the block raises, Ctrl-C included, the temporary folder is removed and ``path`` is as it was.
-
-    Yields:
-        The temporary folder, beside ``path``, to be filled.
-
-    Raises:
-        InputError: If ``path`` exists (as a file; or as a folder with contents, unless ``overwrite``), or its parent
-            cannot be written.
-    """
-    path = Path(path)
-    _refuse_existing(path, overwrite)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir()
-    except OSError as error:
-        raise InputError(
-            "a folder that can be created",
-            f"{path}: {error.strerror}",
-            "choose another place, or mend its permissions",
-        ) from error
-    try:
-        yield temporary
-        _refuse_existing(path, overwrite)
-        aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
-        if path.exists():
-            os.replace(path, aside)
-        try:
-            os.replace(temporary, path)
-        finally:
-            if aside.exists() and not path.exists():
-                os.replace(aside, path)
-        shutil.rmtree(aside, ignore_errors=True)
-        _sync_folder(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _refuse_existing(path: Path, overwrite: bool) -> None:
-    if path.exists() and not path.is_dir():
-        raise InputError("a folder to create", f"{path}, which is a file", "choose another name")
-    if path.is_dir() and not overwrite and any(path.iterdir()):
-        raise InputError(
-            "a folder that is new or empty", f"{path}, which has contents", "choose another name, or remove it"
-        )
 
 
 def _sync_folder(folder: Path) -> None:
