@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -19,7 +20,17 @@ gain = gain:ROW
 [novacula.likelihood]
 wrong-labels = wrong_labels:ROW
 absent = nowhere:ROW
+normal = wrong_labels:ROW
+[novacula.prior]
+quits = quits:ROW
+no-prior = gain:ROW
 """
+BROKEN = {
+    "absent": "No module named 'nowhere'",
+    "normal": "one likelihood of each name",
+    "quits": "SystemExit: no licence",
+    "no-prior": "a PriorRow named 'no-prior' at gain:ROW",
+}
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found.mkdir(parents=True)
     (found / "METADATA").write_text("Metadata-Version: 2.1\nName: example\nVersion: 1.0\n")
     (found / "entry_points.txt").write_text(ENTRIES)
+    (folder / "site" / "quits.py").write_text("raise SystemExit('no licence')\n")
     draw = np.random.default_rng(0)
     np.savez(folder / "classes.npz", x=draw.normal(size=(24, 5)), y=np.arange(24) % 3)
     return folder
@@ -83,7 +95,7 @@ def refusals(folder: Path) -> list[tuple[int, str]]:
 def run(folder: Path) -> Path:
     found = novacula(
         folder,
-        *("learn", "classes.npz", "--epochs", "1", "--output", "run"),
+        *("learn", "classes.npz", "--epochs", "2", "--output", "run"),
         *("--posterior", "jiggle:width=0.02", "--invariance", "gain", "--likelihood", "wrong-labels"),
     )
     assert found.returncode == 0, found.stderr
@@ -113,6 +125,20 @@ def test_a_row_that_cannot_be_loaded_says_so(refusals: list[tuple[int, str]]) ->
     assert "nowhere" in said
 
 
+@pytest.mark.parametrize("command", [("--version",), ("learn", "--help"), ("show", "run", "--json")])
+def test_what_cannot_be_loaded_is_a_warning_to_all_other_commands(
+    folder: Path, run: Path, command: tuple[str, ...]
+) -> None:
+    found = novacula(folder, *command)
+    assert found.returncode == 0
+    warnings = [line for line in found.stderr.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == len(BROKEN)
+    for name, said in BROKEN.items():
+        (warning,) = [line for line in warnings if f"'{name}'" in line]
+        assert said in warning
+    assert found.stdout == novacula(folder, *command, installed=False).stdout or "--help" in command
+
+
 def test_the_page_speaks_of_the_method_without_its_package(folder: Path, run: Path) -> None:
     record = json.loads((run / "run.json").read_text())
     assert record["posterior"]["settings"]["width"] == 0.02
@@ -120,7 +146,12 @@ def test_the_page_speaks_of_the_method_without_its_package(folder: Path, run: Pa
     assert novacula(folder, "report", "run", installed=False).returncode == 0
     page = (run / "report.html").read_text()
     assert "the posterior of Jiggle: noise of one width around the most probable weights" in page
-    assert "gain" in page
+    eta = record["invariance"]["eta"]["gain"]
+    assert abs(eta) > 0.001  # so that the page says what it supports
+    said = f"×{math.exp(-abs(eta)):.2f} to ×{math.exp(abs(eta)):.2f}"
+    assert f"The 19 training examples support changes of loudness by {said}." in page
+    assert f'<span class="name">gain</span>\n<span class="value">{said}</span>' in page
+    assert "Extent along training, in log factor (±): gain ends at" in page
 
 
 def test_a_run_predicts_later(folder: Path, run: Path) -> None:

@@ -6,6 +6,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from novacula.reporting.page import extent_views, render
 from novacula.reporting.pictures import predictions
 from novacula.reporting.verdict import settled, verdict
 from novacula.reporting.words import numbers
-from novacula.reporting.words.extents import everything, meaning, negligible
+from novacula.reporting.words.extents import in_words, meaning
 from novacula.reporting.words.metrics import better, rows
+from novacula.runs.catalogue.models import Extent
 from pages import check_page, check_pictures
 
 NAMES = ("rotation", "translation_x", "translation_y", "scale", "stretch", "shear")
@@ -238,17 +240,33 @@ def test_numbers_read_well(text: str, expected: str) -> None:
     ],
 )
 def test_extents_read_in_the_units_of_their_field(name: str, eta: float, text: str) -> None:
-    assert meaning(name).text(eta).replace("\u00a0", " ") == text
+    assert in_words(meaning(name), eta).replace("\u00a0", " ") == text
 
 
 def test_what_counts_as_none_and_as_everything() -> None:
-    assert negligible("rotation", 0.08)
-    assert not negligible("rotation", 0.09)
-    assert not negligible("amplitude", 0.02)  # 2 % of the width is a deformation that shows
-    assert everything("rotation", -0.93)
-    assert not everything("rotation", 0.9)
-    assert everything("flip", 0.48)
-    assert not everything("scale", 5.0)
+    assert meaning("rotation").negligible(0.08)
+    assert not meaning("rotation").negligible(0.09)
+    assert not meaning("amplitude").negligible(0.02)  # 2 % of the width is a deformation that shows
+    for name, eta, said in (
+        ("rotation", -0.93, "any rotation (±167°)"),
+        ("rotation", 0.9, "rotations of up to ±162°"),
+        ("flip", 0.48, "mirror images as often as originals (48 % of copies)"),
+        ("scale", 5.0, "changes of scale by ×0.01 to ×148.41"),
+    ):
+        learned = verdict(record(invariance={"eta": {name: eta}})).learned.replace("\u00a0", " ")
+        assert learned == f"The 1,437 training examples support {said}."
+
+
+def test_a_stranger_s_extent_reads_as_its_run_says() -> None:
+    said = asdict(
+        Extent("gain", "changes of loudness", "percent", 40.0, of="of the level", whole=0.9, everything="all")
+    )
+    content = record(invariance={"eta": {"gain": 0.5}, "stability": {"gain": 0.01}, "words": {"gain": said}})
+    learned, sure = verdict(content).learned, verdict(content).sure.replace("\u00a0", " ")
+    assert learned.replace("\u00a0", " ").endswith("support changes of loudness (±20 % of the level).")
+    assert "(gain by ±0.4 %)" in sure
+    (drawn,) = training.extents([{"epoch": e, "extent/gain": 0.1 * e} for e in (1, 2)], content)
+    assert (drawn.title, drawn.alt) == ("Gain", "Extent along training, in % of the level (±): gain ends at 8.00")
 
 
 def test_the_verdict_says_what_was_learned() -> None:
@@ -457,9 +475,10 @@ def test_precisions_of_small_and_large_networks(n: int) -> None:
 def test_glyphs_of_any_extent() -> None:
     for name in (*NAMES, "flip", "amplitude", "brightness", "time_scale", "my_own"):
         for eta in (0.0, 40.0):
-            assert glyphs.glyph(name, eta).startswith("<svg")
-    assert glyphs.glyph("rotation", 0.5) != glyphs.glyph("rotation", 0.4)
-    assert glyphs.glyph("rotation", 0.5) == glyphs.glyph("rotation", -0.5)
+            assert glyphs.glyph(name, eta, meaning(name)).startswith("<svg")
+    half, less, back = (glyphs.glyph("rotation", eta, meaning("rotation")) for eta in (0.5, 0.4, -0.5))
+    assert half != less
+    assert half == back
 
 
 def test_extent_views_leave_out_what_is_no_extent() -> None:

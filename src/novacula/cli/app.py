@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from novacula.cli.console import err, errors_to_exit, never_choke, out
+from novacula.cli.console import err, errors_to_exit, never_choke, out, warn
 from novacula.cli.flags import takes
 from novacula.cli.options import Destination, Display, Options, PredictOptions
+from novacula.runs.catalogue import broken
 from novacula.runs.flags import make, options_of
 
 app = typer.Typer(
@@ -26,6 +27,8 @@ app = typer.Typer(
 def run() -> None:
     """Run the command line on this process's arguments."""
     never_choke()
+    for text in broken():
+        warn(text)
     app()
 
 

@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from novacula.cli.console import err
-from novacula.reporting.words.extents import NOT_AN_EXTENT, base, meaning, negligible
+from novacula.reporting.words.extents import in_words, meaning
 from novacula.reporting.words.numbers import duration, number
+from novacula.runs.catalogue.models import Extent
 
 _WIDTH = 28
 
@@ -74,7 +75,7 @@ def line(done: int, total: int, record: Mapping[str, float], left: str, what: st
     width = len(str(total))
     words = [f"{what} {done:{width}}/{total}", *_scores(record)]
     extents = _extents(record)
-    shown = [f"{meaning(n).label} {meaning(n).text(v)}" for n, v in extents.items() if not negligible(n, v)]
+    shown = [f"{e.label} {in_words(e, v)}" for e, v in extents if not e.negligible(v)]
     words += shown or (["no extent above its jitter"] if extents else [])
     return "  ".join([*words, left])
 
@@ -91,12 +92,10 @@ def display(done: int, total: int, record: Mapping[str, float], left: str, what:
     extents = _extents(record)
     if extents:
         table = Table.grid(padding=(0, 2))
-        for name, value in extents.items():
-            style = "dim" if negligible(name, value) else "cyan"
-            share = abs(value) / max(meaning(name).natural, 1e-12)
-            table.add_row(
-                Text(meaning(name).label), Text(bar(share), style=style), Text(meaning(name).text(value), style=style)
-            )
+        for entry, value in extents:
+            style = "dim" if entry.negligible(value) else "cyan"
+            share = abs(value) / max(entry.natural, 1e-12)
+            table.add_row(Text(entry.label), Text(bar(share), style=style), Text(in_words(entry, value), style=style))
         rows.append(table)
     return Group(*rows)
 
@@ -123,6 +122,6 @@ def _scores(record: Mapping[str, Any]) -> list[str]:
     return [*found, f"evidence {evidence} an example"] if evidence != number(None) else found
 
 
-def _extents(record: Mapping[str, float]) -> dict[str, float]:
-    named = {k.removeprefix("extent/"): v for k, v in record.items() if k.startswith("extent/")}
-    return {k: v for k, v in named.items() if base(k) not in NOT_AN_EXTENT}
+def _extents(record: Mapping[str, float]) -> list[tuple[Extent, float]]:
+    named = [(meaning(k.removeprefix("extent/")), v) for k, v in record.items() if k.startswith("extent/")]
+    return [(entry, v) for entry, v in named if entry.shown]

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from novacula.reporting.verdict import verdict
-from novacula.reporting.words.extents import NOT_AN_EXTENT, base, meaning, negligible
+from novacula.reporting.words.extents import in_words, meaning
 from novacula.reporting.words.metrics import rows
 from novacula.reporting.words.numbers import count, duration, number, significant, with_error
 
@@ -36,10 +36,9 @@ def _facts(record: Mapping[str, Any]) -> Table:
     table.add_row("log evidence", Text(f"{value} nats, {number(evidence.get('per_example'))} an example"))
     table.add_row("", Text(f"{evidence.get('kind')}, {evidence.get('estimator')}", style="dim"))
     for name, eta in ((record.get("invariance") or {}).get("eta") or {}).items():
-        if eta is None or base(name) in NOT_AN_EXTENT:
-            continue
-        style = "dim" if negligible(name, eta) else "cyan"
-        table.add_row(meaning(name).label, Text(meaning(name).text(eta), style=style))
+        entry = meaning(name, record)
+        if eta is not None and entry.shown:
+            table.add_row(entry.label, Text(in_words(entry, eta), style="dim" if entry.negligible(eta) else "cyan"))
     sigma = (record.get("noise") or {}).get("sigma")
     if sigma is not None:
         values = sigma if isinstance(sigma, list) else [sigma]
@@ -54,8 +53,8 @@ def _facts(record: Mapping[str, Any]) -> Table:
         temperature = significant((record.get("predictive") or {}).get("temperature"))
         name = f"{str(structure).replace('_', ' ')} Laplace at temperature {temperature}"
         table.add_row("predictive", Text("point estimate" if structure == "point" else name))
-    for label, text in _posterior(record):
-        table.add_row(label, Text(text))
+    for label, said in _posterior(record):
+        table.add_row(label, Text(said))
     table.add_row("time", duration(record["seconds"].get("total")))
     return table
 

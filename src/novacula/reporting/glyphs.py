@@ -10,21 +10,26 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, Polygon, Rectangle, Wedge
 
 from novacula.reporting.figures.base import ACCENT, FAINT, INK, MUTED, RULE, canvas, style, svg
-from novacula.reporting.words.extents import base, meaning, negligible
+from novacula.reporting.words.extents import in_words
+from novacula.runs.catalogue.models import Extent, bare
 
 SIZE = 104
 _FRAME = 0.5  # half the side of the untransformed square
 
 
-def glyph(name: str, eta: float) -> str:
+def glyph(name: str, eta: float, entry: Extent) -> str:
     """Draw one extent."""
     with style():
         figure = canvas(SIZE, SIZE)
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(-1.03, 1.03), ylim=(-1.03, 1.03))
         axes.axis("off")
-        _DRAW.get(base(name), _track)(axes, name, eta, MUTED if negligible(name, eta) else ACCENT)
-        return svg(figure, f"glyph-{name.replace('_', '-')}", f"{meaning(name).label}: {meaning(name).text(eta)}")
+        colour = MUTED if entry.negligible(eta) else ACCENT
+        if draw := _DRAW.get(bare(name)):
+            draw(axes, name, eta, colour)
+        else:
+            _track(axes, entry, eta, colour)
+        return svg(figure, f"glyph-{name.replace('_', '-')}", f"{entry.label}: {in_words(entry, eta)}")
 
 
 def _fill(colour: str) -> str:
@@ -47,14 +52,14 @@ def _rotation(axes: Axes, name: str, eta: float, colour: str) -> None:
 def _shift(axes: Axes, name: str, eta: float, colour: str) -> None:
     axes.add_patch(Rectangle((-1, -1), 2, 2, facecolor="none", edgecolor=RULE, linewidth=1.2))
     reach, half = min(abs(eta), 1.0), 0.26
-    size = (reach + half, half) if base(name) == "translation_x" else (half, reach + half)
+    size = (reach + half, half) if bare(name) == "translation_x" else (half, reach + half)
     clipped = (min(size[0], 1.0), min(size[1], 1.0))
     axes.add_patch(
         Rectangle((-clipped[0], -clipped[1]), 2 * clipped[0], 2 * clipped[1], facecolor=_fill(colour), edgecolor="none")
     )
     axes.add_patch(Rectangle((-half, -half), 2 * half, 2 * half, facecolor="none", edgecolor=INK, linewidth=1.6))
     ends = np.array([[-reach, 0.0], [reach, 0.0]])
-    ends = ends if base(name) == "translation_x" else ends[:, ::-1]
+    ends = ends if bare(name) == "translation_x" else ends[:, ::-1]
     axes.plot(ends[:, 0], ends[:, 1], color=colour, linewidth=1.6, marker="o", markersize=3.5)
 
 
@@ -73,9 +78,8 @@ def _map(matrix: Callable[[float], np.ndarray]) -> Callable[[Axes, str, float, s
     return draw
 
 
-def _track(axes: Axes, name: str, eta: float, colour: str) -> None:
+def _track(axes: Axes, entry: Extent, eta: float, colour: str) -> None:
     """A range on a line, for everything that has no shape."""
-    entry = meaning(name)
     reach = min(abs(eta) / max(entry.natural, 1e-12), 1.0)
     low = -reach if entry.symmetric else -1.0
     high = reach if entry.symmetric else 2 * reach - 1

@@ -20,7 +20,7 @@ from novacula.reporting.pictures import chosen, one_answer, predictions, present
 from novacula.reporting.provenance import provenance
 from novacula.reporting.verdict import stability, verdict
 from novacula.reporting.words import metrics
-from novacula.reporting.words.extents import NOT_AN_EXTENT, base, meaning, negligible
+from novacula.reporting.words.extents import in_words, meaning, spread
 from novacula.reporting.words.methods import averaged
 from novacula.reporting.words.numbers import MISSING, count, duration, number, significant
 
@@ -72,7 +72,7 @@ def render(run: Run) -> str:
         moved=bool(stability(record)),
         extents=extent_views(record),
         montage=present(_montage(run)),
-        training=[*present(training.evidence(history), training.loss(history)), *training.extents(history)],
+        training=[*present(training.evidence(history), training.loss(history)), *training.extents(history, record)],
         precision=present(precision.precision(precisions)),
         precisions=[(name, significant(value), _deviation(value)) for name, value in precisions.items()],
         posterior=posterior.view(record, run.arrays),
@@ -97,15 +97,12 @@ def extent_views(record: Mapping[str, Any]) -> list[ExtentView]:
     moves = stability(record)
     views: list[ExtentView] = []
     for name, value in ((record.get("invariance") or {}).get("eta") or {}).items():
-        if value is None or base(name) in NOT_AN_EXTENT:
+        entry = meaning(name, record)
+        if value is None or not entry.shown:
             continue
-        entry = meaning(name)
-        spread = entry.spread(moves[name]) if name in moves else ""
-        views.append(
-            ExtentView(
-                entry.label, entry.text(value), spread, not negligible(name, value), Markup(glyphs.glyph(name, value))
-            )
-        )
+        moved = spread(entry, moves[name]) if name in moves else ""
+        drawn = Markup(glyphs.glyph(name, value, entry))
+        views.append(ExtentView(entry.label, in_words(entry, value), moved, not entry.negligible(value), drawn))
     return views
 
 

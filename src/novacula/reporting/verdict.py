@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from novacula.reporting.posterior import doubt
-from novacula.reporting.words.extents import NEGLIGIBLE, NOT_AN_EXTENT, base, everything, meaning, negligible
+from novacula.reporting.words.extents import in_words, meaning, spread
 from novacula.reporting.words.methods import averaged, is_point
 from novacula.reporting.words.metrics import METRICS, better
 from novacula.reporting.words.numbers import count, listing, number, significant, with_error
+from novacula.runs.catalogue.models import NEGLIGIBLE, Extent
 
 Record = Mapping[str, Any]
 
@@ -52,7 +53,7 @@ def verdict(
 def eta(record: Record) -> dict[str, float]:
     """The learned extents that are extents, by name."""
     values = (record.get("invariance") or {}).get("eta") or {}
-    return {k: float(v) for k, v in values.items() if v is not None and base(k) not in NOT_AN_EXTENT}
+    return {k: float(v) for k, v in values.items() if v is not None and meaning(k, record).shown}
 
 
 def _invariance(record: Record) -> list[str]:
@@ -60,17 +61,18 @@ def _invariance(record: Record) -> list[str]:
     if not values:
         return []
     n = count(record["data"].get("n_train") or 0, "training example")
-    needed = [k for k, v in values.items() if not negligible(k, v)]
+    found = {k: meaning(k, record) for k in values}
+    needed = [k for k, v in values.items() if not found[k].negligible(v)]
     absent = [k for k in values if k not in needed]
     if not needed:
         return [
-            f"The {n} support no transformation among those tried: {listing([meaning(k).plural for k in absent])} "
+            f"The {n} support no transformation among those tried: {listing([found[k].plural for k in absent])} "
             f"were all learned to be unnecessary (extents up to {number(_largest(values, absent), 2)})."
         ]
-    sentences = [f"The {n} support {listing([_phrase(k, values[k]) for k in needed])}."]
+    sentences = [f"The {n} support {listing([_phrase(found[k], values[k]) for k in needed])}."]
     if absent:
-        words = listing([meaning(k).plural for k in absent])
-        verb = "are" if len(absent) > 1 or meaning(absent[0]).plural.endswith("s") else "is"
+        words = listing([found[k].plural for k in absent])
+        verb = "are" if len(absent) > 1 or found[absent[0]].plural.endswith("s") else "is"
         sentences.append(
             f"{words[0].upper()}{words[1:]} {verb} not needed (extents up to {number(_largest(values, absent), 2)})."
         )
@@ -81,16 +83,14 @@ def _largest(values: Mapping[str, float], names: list[str]) -> float:
     return max(abs(values[k]) for k in names)
 
 
-def _phrase(name: str, value: float) -> str:
-    entry = meaning(name)
-    if everything(name, value):
-        whole = "any rotation" if base(name) == "rotation" else "mirror images as often as originals"
-        return f"{whole} ({entry.text(value)})"
+def _phrase(entry: Extent, value: float) -> str:
+    if entry.whole is not None and abs(value) >= entry.whole:
+        return f"{entry.everything} ({in_words(entry, value)})"
     if entry.unit == "factor":
-        return f"{entry.plural} by {entry.text(value)}"
+        return f"{entry.plural} by {in_words(entry, value)}"
     if entry.unit == "degrees":
-        return f"{entry.plural} of up to {entry.text(value)}"
-    return f"{entry.plural} ({entry.text(value)})"
+        return f"{entry.plural} of up to {in_words(entry, value)}"
+    return f"{entry.plural} ({in_words(entry, value)})"
 
 
 def _noise(record: Record) -> list[str]:
@@ -163,9 +163,10 @@ def _stability(record: Record, history: Sequence[Mapping[str, Any]]) -> list[str
     known = stability(record)
     if not known:
         return []
-    needed = [k for k in known if not negligible(k, values[k])] or list(known)
+    found = {k: meaning(k, record) for k in known}
+    needed = [k for k in known if not found[k].negligible(values[k])] or list(known)
     worst = max(needed, key=known.__getitem__)
-    said = listing([f"{meaning(k).label} by {meaning(k).spread(known[k])}" for k in needed[:3]])
+    said = listing([f"{found[k].label} by {spread(found[k], known[k])}" for k in needed[:3]])
     epoch = settled(history)
     if epoch is None:
         if known[worst] <= NEGLIGIBLE / 2:

@@ -22,7 +22,7 @@ from novacula.data.standardise import Standardiser
 from novacula.posteriors.base import Posterior
 from novacula.prediction import Predictive, evaluate, ood, predict
 from novacula.runs.catalogue.methods import settings_of, spoken
-from novacula.runs.catalogue.models import origins
+from novacula.runs.catalogue.models import origins, spoken_extents
 from novacula.runs.flags import anchored, flat
 from novacula.runs.learned import Learned
 from novacula.runs.packing import bounded, check_tensors, size_of, tensors_of
@@ -242,7 +242,8 @@ def _invariance(result: Learned) -> dict[str, Any] | None:
         return None
     eta = dict(zip(invariance.names, invariance.magnitude(invariance.eta.detach()).tolist(), strict=True))
     stability = _stability(result.history, invariance.names)
-    return {"name": type(invariance).__name__, **invariance.describe(), "eta": eta, "stability": stability}
+    found = {"eta": eta, "stability": stability, "words": spoken_extents(invariance.names)}
+    return {"name": type(invariance).__name__, **invariance.describe(), **found}
 
 
 def _stability(history: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, float | None]:

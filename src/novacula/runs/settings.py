@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
-from novacula.runs.catalogue.methods import CHOICES, METHODS
+from novacula.runs.catalogue.methods import METHODS
 from novacula.runs.catalogue.models import INVARIANCES, LIKELIHOODS, PRIORS
 from novacula.runs.flags import flag
 
@@ -67,12 +67,12 @@ class Setup:
     )
     invariance: str | None = flag(
         None,
-        f"{INVARIANCES.listed(['none'], last=', ')}; join with +.",
+        f"{INVARIANCES.listed(', ')}; join with +.",
         metavar="NAMES",
         shown="affine for images, else none",
         panel="Model",
     )
-    likelihood: str = flag("auto", f"{LIKELIHOODS.listed(['auto'])}.", metavar="NAME", panel="Model")
+    likelihood: str = flag("auto", f"{LIKELIHOODS.listed()}.", metavar="NAME", panel="Model")
     prior: str = flag(
         "gaussian",
         f"{PRIORS.listed()}.",
@@ -101,7 +101,7 @@ class Train:
     lr: float | None = flag(None, "Peak learning rate of the weights.", metavar="RATE", shown="0.004", panel="Training")
     posterior: str = flag(
         "auto",
-        f"What predictions average over: {METHODS.listed(CHOICES)}; NAME:SETTING=VALUE,… changes a method’s settings.",
+        f"What predictions average over: {METHODS.listed()}; NAME:SETTING=VALUE,… changes a method’s settings.",
         metavar="NAME",
         panel="Posterior",
     )

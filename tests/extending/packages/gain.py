@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from novacula.invariances import Custom
-from novacula.runs.catalogue import InvarianceRow
+from novacula.runs.catalogue import Extent, InvarianceRow
 
 
 def _louder(x: Tensor, noise: Tensor, eta: Tensor) -> Tensor:
@@ -18,4 +18,5 @@ def gain() -> Custom:
     return Custom(_louder, torch.tensor([0.1]), names=("gain",))
 
 
-ROW = InvarianceRow("gain", gain, help="louder and softer")
+LOUDNESS = Extent("gain", "changes of loudness", "factor", natural=0.5, least=0.001)
+ROW = InvarianceRow("gain", gain, help="louder and softer", extents={"gain": LOUDNESS})

@@ -22,21 +22,13 @@ from novacula.reporting.figures.base import (
     style,
     svg,
 )
-from novacula.reporting.words.extents import Meaning, base, meaning
+from novacula.reporting.words.extents import meaning
 from novacula.reporting.words.numbers import number
+from novacula.runs.catalogue.models import Extent
 
 History = Sequence[Mapping[str, Any]]
 _HEIGHT = 232
 _COLOURS = (ACCENT, SECOND, MUTED, INK)
-_GROUPS = (
-    ("rotation", ("rotation",), "degrees (±)"),
-    ("shifts", ("translation_x", "translation_y"), "% of width or height (±)"),
-    ("scale, stretch and shear", ("scale", "stretch", "shear"), "log factor (±)"),
-    ("mirror images", ("flip",), "% of copies"),
-    ("deformation", ("amplitude",), "% of the width"),
-    ("colour", ("brightness", "contrast", "saturation"), "extent (±)"),
-    ("time", ("time_shift", "time_scale"), "extent (±)"),
-)
 
 
 def series(history: History, key: str) -> np.ndarray:
@@ -67,24 +59,29 @@ def evidence(history: History) -> Picture | None:
     )
 
 
-def extents(history: History) -> list[Picture]:
-    """Learned extents, one figure for each group that shares a unit."""
+def extents(history: History, record: Mapping[str, Any] | None = None) -> list[Picture]:
+    """Learned extents, one figure for each group."""
     if len(history) < 2:
         return []
-    names = list(dict.fromkeys(k.removeprefix("extent/") for e in history for k in e if k.startswith("extent/")))
-    pictures: list[Picture] = []
-    grouped: set[str] = set()
-    for title, members, unit in _GROUPS:
-        found = [n for n in names if base(n) in members]
-        grouped |= set(found)
-        pictures += [_extents(history, title, found, unit)] if found else []
-    rest = [n for n in names if n not in grouped and base(n) != "log_smoothness"]
-    return [*pictures, *([_extents(history, "other extents", rest, "extent")] if rest else [])]
+    groups: dict[str, dict[str, Extent]] = {}
+    for name in dict.fromkeys(k.removeprefix("extent/") for e in history for k in e if k.startswith("extent/")):
+        entry = meaning(name, record)
+        if entry.shown:
+            groups.setdefault(entry.group or entry.label, {})[name] = entry
+    return [_extents(history, title, found) for title, found in groups.items()]
 
 
-def _extents(history: History, title: str, names: list[str], unit: str) -> Picture:
-    epochs = _epochs(history)
-    lines = [(n, meaning(n), _scaled(meaning(n), series(history, f"extent/{n}"))) for n in names]
+def _unit(entries: list[Extent]) -> str:
+    units = {e.unit for e in entries}
+    whole = " or ".join(dict.fromkeys(e.of for e in entries)).strip()
+    words = {"degrees": "degrees", "percent": f"% {whole}".strip(), "factor": "log factor"}
+    word = words.get(units.pop(), "extent") if len(units) == 1 else "extent"
+    return f"{word} (±)" if all(e.symmetric for e in entries) else word
+
+
+def _extents(history: History, title: str, found: Mapping[str, Extent]) -> Picture:
+    epochs, unit = _epochs(history), _unit([*found.values()])
+    lines = [(n, entry, _scaled(entry, unit, series(history, f"extent/{n}"))) for n, entry in found.items()]
     alt = f"Extent along training, in {unit}: " + "; ".join(
         f"{m.label} ends at {number(_last(v), 2)}" for _, m, v in lines
     )
@@ -95,10 +92,10 @@ def _extents(history: History, title: str, names: list[str], unit: str) -> Pictu
         _frame(axes, epochs, unit)
         for (_, _, values), colour in zip(lines, _cycle(len(lines)), strict=True):
             _draw(axes, epochs, values, colour)
-        if unit.startswith("degrees"):
+        peak = max((float(np.nanmax(v)) for _, _, v in lines if np.isfinite(v).any()), default=0.0)
+        if unit.startswith("degrees") and peak <= 180:
             axes.set(ylim=(0, 188), yticks=[0, 45, 90, 135, 180])
         else:
-            peak = max((float(np.nanmax(v)) for _, _, v in lines if np.isfinite(v).any()), default=0.0)
             axes.set_ylim(0, max(1.1 * peak, 5.0 if unit.startswith("%") else 0.12))
         if len(lines) > 1:
             ends = [(_last(v), m.label, c) for (_, m, v), c in zip(lines, _cycle(len(lines)), strict=True)]
@@ -107,8 +104,8 @@ def _extents(history: History, title: str, names: list[str], unit: str) -> Pictu
         return Picture(name, title[0].upper() + title[1:], svg(figure, name, alt), alt, "")
 
 
-def _scaled(entry: Meaning, values: np.ndarray) -> np.ndarray:
-    return values * (entry.scale if entry.unit in ("degrees", "percent") else 1.0)
+def _scaled(entry: Extent, unit: str, values: np.ndarray) -> np.ndarray:
+    return values if unit.startswith("extent") and entry.unit != "plain" else entry.scale * values
 
 
 def _curve(history: History, key: str, title: str, unit: str, caption: str) -> Picture | None:

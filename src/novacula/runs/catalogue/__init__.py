@@ -6,19 +6,29 @@ its help and the report are made from the rows. `register` adds one from outside
 
 from novacula.core.errors import InputError
 from novacula.runs.catalogue.methods import METHODS, MethodRow, Trained, Words
-from novacula.runs.catalogue.models import INVARIANCES, LIKELIHOODS, PRIORS, InvarianceRow, LikelihoodRow, PriorRow
+from novacula.runs.catalogue.models import (
+    INVARIANCES,
+    LIKELIHOODS,
+    PRIORS,
+    Extent,
+    InvarianceRow,
+    LikelihoodRow,
+    PriorRow,
+)
 from novacula.runs.catalogue.row import Table
 
 TABLES: tuple[Table, ...] = (METHODS, LIKELIHOODS, PRIORS, INVARIANCES)
 
 __all__ = [
     "TABLES",
+    "Extent",
     "InvarianceRow",
     "LikelihoodRow",
     "MethodRow",
     "PriorRow",
     "Trained",
     "Words",
+    "broken",
     "register",
 ]
 
@@ -29,9 +39,16 @@ def register(row: MethodRow | LikelihoodRow | PriorRow | InvarianceRow) -> None:
     Packages that are installed need not call it: their rows are found by entry points.
 
     Raises:
-        InputError: If it is no row, or this package has the name already.
+        InputError: If it is no row, or another module has the name already.
     """
     for table in TABLES:
         if isinstance(row, table.row):
             return table.add(row)
     raise InputError("a row of the catalogue", repr(row), "use MethodRow, LikelihoodRow, PriorRow or InvarianceRow")
+
+
+def broken() -> list[str]:
+    """What is wrong with the rows of installed packages: none of them keeps the others from being used."""
+    for table in TABLES:
+        list(table.rows())
+    return [str(error) for table in TABLES for error in table.failed.values()]

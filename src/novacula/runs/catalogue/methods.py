@@ -114,6 +114,8 @@ class MethodRow:
 
 
 _INFERENCE = "novacula.inference:"
+CHOICES = ("auto", "point", "laplace")
+"""What `learn` itself finds: the better of the two by the training data, the point estimate, a Laplace posterior."""
 METHODS = Table(
     "posterior",
     MethodRow,
@@ -205,9 +207,8 @@ METHODS = Table(
             4,
         ),
     ),
+    CHOICES,
 )
-CHOICES = ("auto", "point", "laplace")
-"""What `learn` itself finds: the better of the two by the training data, the point estimate, a Laplace posterior."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ class Wanted:
 def read_method(text: str) -> Wanted:
     """Read a method's name and settings, and find out what is wrong with them before any work."""
     name, _, rest = text.partition(":")
-    known = [*CHOICES, *METHODS]
+    known = [*METHODS.words, *METHODS]
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         raise InputError(f"a posterior among {', '.join(known)}", repr(name), close[0] if close else "auto")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from novacula.core.errors import InputError
 from novacula.runs.catalogue.row import Made, Table, loaded
@@ -46,6 +48,32 @@ class PriorRow:
         return loaded(self.make)(**self.defaults)
 
 
+NEGLIGIBLE = 0.08
+"""Extents up to this size (in ``eta``) are within the jitter of learning, and count as none."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What an extent of a transformation means to people; a run saves it in the transformation's own units ``eta``."""
+
+    label: str  # its name in words
+    plural: str  # what its presence supports, e.g. ``"rotations"``
+    unit: Literal["degrees", "percent", "factor", "plain"] = "plain"  # its unit for people
+    scale: float = 1.0  # A value in that unit is ``scale · eta`` (for factors: ``exp(± scale · eta)``)
+    natural: float = 1.0  # the largest ``eta`` that figures show by default
+    symmetric: bool = True  # whether it is a range ± around none
+    of: str = ""  # what a per cent is a per cent of
+    group: str = ""  # the title of the figure that it shares with others; by default its label
+    least: float = NEGLIGIBLE  # the largest ``eta`` that counts as none
+    whole: float | None = None  # from which ``eta`` on it covers its whole group, as far as an estimate can tell …
+    everything: str = ""  # … and what is said of that
+    shown: bool = True  # False for what shapes a transformation, and is not how far it reaches
+
+    def negligible(self, eta: float) -> bool:
+        """Whether it counts as none."""
+        return abs(eta) <= self.least
+
+
 @dataclass(frozen=True)
 class InvarianceRow:
     """A transformation by its name, or some generators of one."""
@@ -55,10 +83,40 @@ class InvarianceRow:
     only: tuple[str, ...] = ()  # its generators
     defaults: Mapping[str, Any] = field(default_factory=dict)  # its settings
     help: str | None = ""  # A phrase for the help
+    extents: Mapping[str, Extent] = field(default_factory=dict)  # what its extents mean, by name
+
+
+def _part(name: str, make: str, entry: Extent, help: str | None = None) -> InvarianceRow:
+    return InvarianceRow(name, make, (name,), help=help, extents={name: entry})
+
+
+def _factor(label: str, plural: str, group: str = "") -> Extent:
+    return Extent(label, plural, "factor", natural=math.log(2), group=group)
+
+
+def _shift(label: str, of: str) -> Extent:
+    return Extent(label, f"{label}s", "percent", 50.0, of=of, group="shifts")
 
 
 _LIKELIHOOD, _PRIOR, _INVARIANCE = "novacula.likelihoods:", "novacula.priors:", "novacula.invariances:"
 _AFFINE, _COLOUR, _TIME = f"{_INVARIANCE}Affine", f"{_INVARIANCE}Colour", f"{_INVARIANCE}TimeWarp"
+_HALF = "mirror images as often as originals"
+_SIZES = "scale, stretch and shear"
+_ROTATION = Extent("rotation", "rotations", "degrees", 180.0, whole=165 / 180, everything="any rotation")
+_FLIP = Extent(
+    "mirror image",
+    "mirror images",
+    "percent",
+    100.0,
+    0.5,
+    False,
+    "of copies",
+    "mirror images",
+    whole=0.45,
+    everything=_HALF,
+)
+_FORM = Extent("log smoothness", "log smoothness", shown=False)
+_REACH = Extent("deformation", "local deformations", "percent", 100.0, 0.1, False, "of the width", least=0.005)
 
 LIKELIHOODS = Table(
     "likelihood",
@@ -69,6 +127,7 @@ LIKELIHOODS = Table(
         LikelihoodRow("normal", f"{_LIKELIHOOD}Normal", "regression"),
         LikelihoodRow("heteroscedastic", f"{_LIKELIHOOD}HeteroscedasticNormal", "regression"),
     ),
+    ("auto",),
 )
 DEFAULTS: dict[Task, str] = {"classification": "categorical", "multilabel": "bernoulli", "regression": "normal"}
 PRIORS = Table(
@@ -87,24 +146,27 @@ INVARIANCES = Table(
     InvarianceRow,
     (
         InvarianceRow("affine", _AFFINE),
-        InvarianceRow("rotation", _AFFINE, ("rotation",)),
+        _part("rotation", _AFFINE, _ROTATION, ""),
         InvarianceRow("translation", _AFFINE, ("translation_x", "translation_y")),
-        InvarianceRow("translation_x", _AFFINE, ("translation_x",), help=None),
-        InvarianceRow("translation_y", _AFFINE, ("translation_y",), help=None),
-        InvarianceRow("scale", _AFFINE, ("scale",)),
-        InvarianceRow("stretch", _AFFINE, ("stretch",)),
-        InvarianceRow("shear", _AFFINE, ("shear",)),
-        InvarianceRow("flip", f"{_INVARIANCE}Flip"),
-        InvarianceRow("deformation", f"{_INVARIANCE}Deformation"),
+        _part("translation_x", _AFFINE, _shift("horizontal shift", "of the width")),
+        _part("translation_y", _AFFINE, _shift("vertical shift", "of the height")),
+        _part("scale", _AFFINE, _factor("scale", "changes of scale", _SIZES), ""),
+        _part("stretch", _AFFINE, _factor("stretch", "stretches along the axes", _SIZES), ""),
+        _part("shear", _AFFINE, _factor("shear", "shears", _SIZES), ""),
+        InvarianceRow("flip", f"{_INVARIANCE}Flip", extents={"flip": _FLIP}),
+        InvarianceRow(
+            "deformation", f"{_INVARIANCE}Deformation", extents={"amplitude": _REACH, "log_smoothness": _FORM}
+        ),
         InvarianceRow("colour", _COLOUR),
         InvarianceRow("color", _COLOUR, help=None),
-        InvarianceRow("brightness", _COLOUR, ("brightness",), help=None),
-        InvarianceRow("contrast", _COLOUR, ("contrast",), help=None),
-        InvarianceRow("saturation", _COLOUR, ("saturation",), help=None),
+        _part("brightness", _COLOUR, Extent("brightness", "changes of brightness", group="colour")),
+        _part("contrast", _COLOUR, _factor("contrast", "changes of contrast", "colour")),
+        _part("saturation", _COLOUR, _factor("saturation", "changes of saturation", "colour")),
         InvarianceRow("timewarp", _TIME),
-        InvarianceRow("time_shift", _TIME, ("time_shift",), help=None),
-        InvarianceRow("time_scale", _TIME, ("time_scale",), help=None),
+        _part("time_shift", _TIME, Extent("time shift", "shifts in time", "percent", 50.0, of="of the length")),
+        _part("time_scale", _TIME, _factor("tempo", "changes of tempo")),
     ),
+    ("none",),
 )
 
 
@@ -125,6 +187,25 @@ def check_origins(found: Mapping[str, Mapping[str, str]], where: str) -> None:
                     "no row of this name in the catalogue",
                     f"install its package, or import {module} if that calls register",
                 )
+
+
+def extent(name: str, rows: Iterable[InvarianceRow] | None = None) -> Extent | None:
+    """What the catalogue says of an extent, without the prefix that `Compose` adds to names which parts share."""
+    for row in INVARIANCES.rows() if rows is None else rows:
+        if found := row.extents.get(name) or row.extents.get(bare(name)):
+            return found
+    return None
+
+
+def bare(name: str) -> str:
+    """The name of an extent without such a prefix."""
+    return re.sub(r"^[a-z]+\d+_", "", name)
+
+
+def spoken_extents(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What a run says of extents that rows of other packages explain, so that the report needs not have these."""
+    others = [name for name in names if not extent(name, INVARIANCES.own)]
+    return {name: asdict(found) for name in others if (found := extent(name))}
 
 
 def _words(text: str) -> list[str]:

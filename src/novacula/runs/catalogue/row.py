@@ -2,12 +2,14 @@
 
 A row holds what is said of a thing, and where the thing itself is. Rows come from this package, from `register`, and
 from the entry points of installed packages, in one group for each kind: ``novacula.posterior``,
-``novacula.likelihood``, ``novacula.prior``, ``novacula.invariance``. An entry point's name is the row's.
+``novacula.likelihood``, ``novacula.prior``, ``novacula.invariance``, ``novacula.evidence``, ``novacula.figure``. An
+entry point's name is the row's.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -51,7 +53,9 @@ class Table(Mapping[str, R], Generic[R]):
     kind: str  # the option that takes their names, without its dashes
     row: type[R]  # their class
     own: tuple[R, ...]  # the rows of this package
+    words: tuple[str, ...] = ()  # what may be written instead of a name
     added: dict[str, R] = field(default_factory=dict, init=False)
+    failed: dict[str, InputError] = field(default_factory=dict, init=False)  # what is wrong with entry points
 
     def __getitem__(self, name: str) -> R:
         if name in self._own:
@@ -60,6 +64,15 @@ class Table(Mapping[str, R], Generic[R]):
             self.added[name] = self._loaded(self._entries[name])
         return self.added[name]
 
+    def rows(self) -> Iterator[R]:
+        """The rows, without those of other packages that cannot be loaded; `failed` then says why."""
+        for name in self:
+            try:
+                row = self[name]
+            except InputError:
+                continue
+            yield row
+
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys([*self._own, *self._entries, *self.added]))
 
@@ -67,26 +80,30 @@ class Table(Mapping[str, R], Generic[R]):
         return len(list(iter(self)))
 
     def add(self, row: R) -> None:
-        """Add a row; the same name again takes its place, but no name of this package's can be taken."""
-        if row.name in self._own:
-            raise InputError(f"a name that no --{self.kind} has", repr(row.name), "choose another name")
+        """Add a row; the same module may add it again, as a notebook does, but no name can be taken from another."""
+        if not re.fullmatch(r"[a-z][a-z0-9_-]*", row.name):
+            raise InputError(f"a name of a {self.kind} in small letters, digits, - and _", repr(row.name), "rename it")
+        made = None if row.name not in self._entries else self._entries[row.name].module
+        made = _home(self.added[row.name]) if row.name in self.added else made
+        if row.name in self._taken or made not in (None, _home(row)):
+            by = f"{row.name!r}, which {made or 'novacula'} has"
+            raise InputError(f"a name that no {self.kind} has", by, "choose another name")
         self.added[row.name] = row
 
-    def find(self, name: str, also: Iterable[str] = (), extra: str = "") -> R:
+    def find(self, name: str, extra: str = "") -> R:
         """The row of a name that someone wrote."""
-        return self[known(f"--{self.kind}", name, [*also, *self], extra)]
+        return self[known(f"--{self.kind}", name, self, extra)]
 
-    def listed(self, also: Iterable[str] = (), last: str = " or ") -> str:
+    def listed(self, last: str = " or ") -> str:
         """All names, with their phrases, for the help."""
-        words = [*also, *filter(None, (self._phrase(name) for name in self))]
+        words = [*self.words, *filter(None, (self._phrase(name) for name in self))]
         return ", ".join(words[:-1]) + last + words[-1]
 
     def origin(self, name: str) -> str | None:
         """The module of a thing that is not this package's, by which a saved run says what it needs."""
         if name in self._own or name not in self:
             return None
-        make = self[name].make
-        return make.partition(":")[0] if isinstance(make, str) else make.__module__
+        return _home(self[name])
 
     @cached_property
     def _own(self) -> dict[str, R]:
@@ -94,17 +111,33 @@ class Table(Mapping[str, R], Generic[R]):
 
     @cached_property
     def _entries(self) -> dict[str, EntryPoint]:
-        return {e.name: e for e in entry_points(group=f"novacula.{self.kind}") if e.name not in self._own}
+        found: dict[str, EntryPoint] = {}
+        for e in entry_points(group=f"novacula.{self.kind}"):
+            if e.name in self._taken or found.setdefault(e.name, e).value != e.value:
+                by = f"{e.name!r} again at {e.value}"
+                self.failed[e.value] = InputError(
+                    f"one {self.kind} of each name", by, "rename one, or remove a package"
+                )
+        return found
+
+    @cached_property
+    def _taken(self) -> frozenset[str]:
+        return frozenset([*self._own, *self.words])
 
     def _loaded(self, entry: EntryPoint) -> R:
+        if entry.name in self.failed:
+            raise self.failed[entry.name]
         wanted = f"a {self.row.__name__} named {entry.name!r} at {entry.value}"
         try:
             row = entry.load()
-        except Exception as error:
-            raise InputError(wanted, f"{type(error).__name__}: {error}", "repair its package") from error
-        if not isinstance(row, self.row) or row.name != entry.name:
-            raise InputError(wanted, repr(row), "repair its package")
-        return row
+        except (Exception, SystemExit) as error:  # a module that exits must not take the command with it
+            got, cause = f"{type(error).__name__}: {error}", error
+        else:
+            if isinstance(row, self.row) and row.name == entry.name:
+                return row
+            got, cause = repr(row), None
+        self.failed[entry.name] = InputError(wanted, got, "repair its package")
+        raise self.failed[entry.name] from cause
 
     def _phrase(self, name: str) -> str | None:
         try:
@@ -112,6 +145,10 @@ class Table(Mapping[str, R], Generic[R]):
         except InputError:  # the help is for all; what is wrong with this one is said to who asks for it
             return name
         return phrase if phrase is None else f"{name} ({phrase})" if phrase else name
+
+
+def _home(row: Row) -> str:
+    return row.make.partition(":")[0] if isinstance(row.make, str) else row.make.__module__
 
 
 def loaded(make: Made) -> Callable[..., Any]:
