@@ -21,7 +21,12 @@ gain = gain:ROW
 wrong-labels = wrong_labels:ROW
 absent = nowhere:ROW
 normal = wrong_labels:ROW
+[novacula.evidence]
+gauss-hermite = gauss_hermite:ROW
+[novacula.figure]
+sureness = sureness:ROW
 [novacula.prior]
+logistic = logistic:ROW
 quits = quits:ROW
 no-prior = gain:ROW
 """
@@ -44,6 +49,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "site" / "quits.py").write_text("raise SystemExit('no licence')\n")
     draw = np.random.default_rng(0)
     np.savez(folder / "classes.npz", x=draw.normal(size=(24, 5)), y=np.arange(24) % 3)
+    line = draw.normal(size=(24, 1))
+    np.savez(folder / "line.npz", x=line, y=2 * line[:, 0] + draw.normal(size=24))
     return folder
 
 
@@ -86,7 +93,8 @@ print(json.dumps(found))
 @pytest.fixture(scope="module")
 def refusals(folder: Path) -> list[tuple[int, str]]:
     """Exit codes and messages of commands with names that nothing has, or nothing can load."""
-    names = {"jigglex": "posterior", "gainx": "invariance", "wrong-labelsx": "likelihood", "absent": "likelihood"}
+    names = {"jigglex": "posterior", "gainx": "invariance", "wrong-labelsx": "likelihood", "logisticx": "prior"}
+    names |= {"gauss-hermitex": "evidence", "absent": "likelihood"}
     commands = [["learn", "classes.npz", f"--{option}", name] for name, option in names.items()]
     return json.loads(python(folder, REFUSED, json.dumps(commands)).stdout)
 
@@ -108,19 +116,25 @@ def test_the_help_has_their_phrases(folder: Path) -> None:
         "jiggle (noise around the point)",
         "gain (louder and softer)",
         "wrong-labels (some labels are wrong)",
+        "logistic (wide tails)",
+        "gauss-hermite (up to five weights)",
     ):
         assert phrase in text
+    assert "Figures of other packages: sureness (how sure predictions are)." in novacula(folder, "report", "-h").stdout
+    assert "Figures" not in novacula(folder, "report", "-h", installed=False).stdout
 
 
 def test_names_in_errors(refusals: list[tuple[int, str]]) -> None:
-    for (code, said), name in zip(refusals, ("jiggle", "gain", "wrong-labels"), strict=False):
+    for (code, said), name in zip(
+        refusals, ("jiggle", "gain", "wrong-labels", "logistic", "gauss-hermite"), strict=False
+    ):
         assert code == 2
         assert name in said.replace(f"{name}x", "")
 
 
 def test_a_row_that_cannot_be_loaded_says_so(refusals: list[tuple[int, str]]) -> None:
-    assert len(refusals) == 4
-    code, said = refusals[3]
+    assert len(refusals) == 6
+    code, said = refusals[5]
     assert code == 2
     assert "nowhere" in said
 
@@ -160,3 +174,32 @@ def test_a_run_predicts_later(folder: Path, run: Path) -> None:
     missing = novacula(folder, "predict", "run", "classes.npz", "--json", installed=False)
     assert missing.returncode == 2
     assert "wrong_labels" in missing.stderr
+
+
+def test_a_figure_stands_on_the_page_where_its_package_is_installed(folder: Path, run: Path) -> None:
+    for installed in (True, False):
+        assert novacula(folder, "report", "run", installed=installed).returncode == 0
+        section = (run / "report.html").read_text().split('<h2 id="predictions">')[1].split("<section")[0]
+        assert ("How many of 5 predictions are how sure: on average 0." in section) == installed
+
+
+def test_a_prior_and_an_estimator(folder: Path) -> None:
+    found = novacula(
+        folder,
+        *("learn", "line.npz", "--net", "linear", "--epochs", "1", "--output", "line"),
+        *("--prior", "logistic", "--evidence", "gauss-hermite"),
+    )
+    assert found.returncode == 0, found.stderr
+    record = json.loads((folder / "line" / "run.json").read_text())
+    assert record["catalogue"] == {"prior": {"logistic": "logistic"}}
+    assert (record["prior"]["name"], record["evidence"]["estimator"]) == ("Logistic", "GaussHermite")
+    assert "--prior logistic" in record["command"]
+    assert "--evidence gauss-hermite" in record["command"]
+    assert novacula(folder, "report", "line", installed=False).returncode == 0
+    page = (folder / "line" / "report.html").read_text()
+    assert "an example by GaussHermite: an estimate, not a bound" in page
+    found = novacula(folder, "predict", "line", "line.npz", "--json")
+    assert found.returncode == 0, found.stderr
+    missing = novacula(folder, "predict", "line", "line.npz", "--json", installed=False)
+    assert missing.returncode == 2
+    assert "the prior 'logistic' of the module logistic" in missing.stderr

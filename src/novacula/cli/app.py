@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from novacula.cli.console import err, errors_to_exit, never_choke, out, warn
+from novacula.cli.console import err, errors_to_exit, never_choke, out, warn, warnings_to_stderr
 from novacula.cli.flags import takes
 from novacula.cli.options import Destination, Display, Options, PredictOptions
-from novacula.runs.catalogue import broken
+from novacula.runs.catalogue import FIGURES, broken
 from novacula.runs.flags import make, options_of
 
 app = typer.Typer(
@@ -101,12 +101,12 @@ def predict(
         run_predict(run, data, make(PredictOptions, values))
 
 
-@app.command()
+@app.command(epilog=f"Figures of other packages: {FIGURES.listed(', ')}." if FIGURES else None)
 def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
     """Write report.html anew from a run's saved results; needs neither the data nor the network."""
     from novacula.reporting import report as write
 
-    with errors_to_exit():
+    with errors_to_exit(), warnings_to_stderr([]):
         print(write(run))
 
 

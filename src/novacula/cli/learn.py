@@ -64,10 +64,12 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
     with Progress(quiet=display.quiet) as progress:
         progress.say("loading")
         from novacula.cli.infer import asked, infer  # torch, from here on
+        from novacula.runs.catalogue.models import ESTIMATORS
         from novacula.runs.setup import assemble, load_ood
         from novacula.study import learn as learn_target
 
         _set_threads(options.threads)
+        estimator = None if options.train.evidence == "auto" else ESTIMATORS.find(options.train.evidence, "or auto")()
         assembled = assemble(options.setup)
         # Whatever can be known to be wrong is known before the folder is touched.
         assembled.target.prepare(assembled.train)
@@ -83,6 +85,7 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
                 batch_size=options.train.batch_size,
                 lr=options.train.lr,
                 seed=options.setup.seed,
+                evidence=estimator,
                 checkpoint=folder.path / CHECKPOINT,
                 resume=folder.resume,
                 progress=progress,

@@ -16,7 +16,7 @@ from novacula.core.storage.run import REPORT, Run
 from novacula.reporting import glyphs, posterior
 from novacula.reporting.figures import montage, precision, training
 from novacula.reporting.figures.base import Picture
-from novacula.reporting.pictures import chosen, one_answer, predictions, present, sampler
+from novacula.reporting.pictures import added, chosen, one_answer, predictions, present, sampler
 from novacula.reporting.provenance import provenance
 from novacula.reporting.verdict import stability, verdict
 from novacula.reporting.words import metrics
@@ -72,12 +72,16 @@ def render(run: Run) -> str:
         moved=bool(stability(record)),
         extents=extent_views(record),
         montage=present(_montage(run)),
-        training=[*present(training.evidence(history), training.loss(history)), *training.extents(history, record)],
+        training=[
+            *present(training.evidence(history), training.loss(history)),
+            *training.extents(history, record),
+            *added(run, "training"),
+        ],
         precision=present(precision.precision(precisions)),
         precisions=[(name, significant(value), _deviation(value)) for name, value in precisions.items()],
         posterior=posterior.view(record, run.arrays),
-        sampler=sampler(run),
-        predictions=predictions(run),
+        sampler=[*sampler(run), *added(run, "posterior")],
+        predictions=[*predictions(run), *added(run, "predictions")],
         metrics=metrics.rows(record.get("test"), record.get("map_test"), n=record["data"].get("n_test") or 0),
         n_test=count(record["data"].get("n_test") or 0, "test example"),
         one_column=one_answer(record),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from novacula.core.errors import NovaculaWarning
 from novacula.core.storage.run import Run
 from novacula.reporting.figures import (
     bands,
@@ -22,6 +24,7 @@ from novacula.reporting.figures import (
 )
 from novacula.reporting.figures.base import Picture
 from novacula.reporting.words.methods import is_point
+from novacula.runs.catalogue.models import FIGURES
 
 
 def one_answer(record: Mapping[str, Any]) -> bool:
@@ -72,6 +75,18 @@ def sampler(run: Run) -> list[Picture]:
         None if rhat is None else convergence.rhats(rhat),
         None if bulk is None else convergence.sizes(bulk, tail),
     )
+
+
+def added(run: Run, section: str) -> list[Picture]:
+    """The figures of other packages; one that fails is a warning, and the page goes without it."""
+    found: list[Picture] = []
+    for row in FIGURES.rows():
+        try:
+            found += present(row.make(run)) if row.section == section else []
+        except Exception as error:
+            text = f"the page has no figure {row.name!r}, of another package: {type(error).__name__}: {error}"
+            warnings.warn(text, NovaculaWarning, stacklevel=2)
+    return found
 
 
 def present(*pictures: Picture | None) -> list[Picture]:

@@ -9,7 +9,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 from novacula.runs.catalogue.methods import METHODS
-from novacula.runs.catalogue.models import INVARIANCES, LIKELIHOODS, PRIORS
+from novacula.runs.catalogue.models import ESTIMATORS, INVARIANCES, LIKELIHOODS, PRIORS
 from novacula.runs.flags import flag
 
 
@@ -99,6 +99,7 @@ class Train:
         None, "Examples a step.", metavar="N", shown="by the size of the data", panel="Training"
     )
     lr: float | None = flag(None, "Peak learning rate of the weights.", metavar="RATE", shown="0.004", panel="Training")
+    evidence: str = flag("auto", f"What scores the run: {ESTIMATORS.listed()}.", metavar="NAME", panel="Training")
     posterior: str = flag(
         "auto",
         f"What predictions average over: {METHODS.listed()}; NAME:SETTING=VALUE,… changes a method’s settings.",

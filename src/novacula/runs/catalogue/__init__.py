@@ -7,21 +7,28 @@ its help and the report are made from the rows. `register` adds one from outside
 from novacula.core.errors import InputError
 from novacula.runs.catalogue.methods import METHODS, MethodRow, Trained, Words
 from novacula.runs.catalogue.models import (
+    ESTIMATORS,
+    FIGURES,
     INVARIANCES,
     LIKELIHOODS,
     PRIORS,
+    EvidenceRow,
     Extent,
+    FigureRow,
     InvarianceRow,
     LikelihoodRow,
     PriorRow,
 )
 from novacula.runs.catalogue.row import Table
 
-TABLES: tuple[Table, ...] = (METHODS, LIKELIHOODS, PRIORS, INVARIANCES)
+TABLES: tuple[Table, ...] = (METHODS, LIKELIHOODS, PRIORS, INVARIANCES, ESTIMATORS, FIGURES)
 
 __all__ = [
+    "FIGURES",
     "TABLES",
+    "EvidenceRow",
     "Extent",
+    "FigureRow",
     "InvarianceRow",
     "LikelihoodRow",
     "MethodRow",
@@ -33,7 +40,7 @@ __all__ = [
 ]
 
 
-def register(row: MethodRow | LikelihoodRow | PriorRow | InvarianceRow) -> None:
+def register(row: MethodRow | LikelihoodRow | PriorRow | InvarianceRow | EvidenceRow | FigureRow) -> None:
     """Add a row to the table of its kind, so that its name is understood in this process.
 
     Packages that are installed need not call it: their rows are found by entry points.
@@ -44,7 +51,8 @@ def register(row: MethodRow | LikelihoodRow | PriorRow | InvarianceRow) -> None:
     for table in TABLES:
         if isinstance(row, table.row):
             return table.add(row)
-    raise InputError("a row of the catalogue", repr(row), "use MethodRow, LikelihoodRow, PriorRow or InvarianceRow")
+    names = ", ".join(table.row.__name__ for table in TABLES)
+    raise InputError("a row of the catalogue", repr(row), f"use one of {names}")
 
 
 def broken() -> list[str]:

@@ -12,6 +12,7 @@ from novacula.core.errors import InputError
 from novacula.runs.catalogue.row import Made, Table, loaded
 
 if TYPE_CHECKING:
+    from novacula.core.estimate import Estimate
     from novacula.data.labels import Task
     from novacula.invariances import Invariance
     from novacula.likelihoods import Likelihood
@@ -46,6 +47,30 @@ class PriorRow:
     def __call__(self) -> Prior:
         """The prior."""
         return loaded(self.make)(**self.defaults)
+
+
+@dataclass(frozen=True)
+class EvidenceRow:
+    """An estimator of the log evidence by its name."""
+
+    name: str  # what people write
+    make: Made  # its class
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # its settings
+    help: str | None = ""  # A phrase for the help
+
+    def __call__(self) -> Callable[..., Estimate]:
+        """The estimator."""
+        return loaded(self.make)(**self.defaults)
+
+
+@dataclass(frozen=True)
+class FigureRow:
+    """A figure of the report."""
+
+    name: str  # its name
+    make: Callable[..., Any]  # from a saved `Run` to a `Picture`, or to None where the run has not what it shows
+    section: Literal["training", "posterior", "predictions"] = "predictions"  # where on the page it stands
+    help: str | None = ""  # what it shows
 
 
 NEGLIGIBLE = 0.08
@@ -168,6 +193,21 @@ INVARIANCES = Table(
     ),
     ("none",),
 )
+
+
+_EVIDENCE = "novacula.evidence:"
+ESTIMATORS = Table(
+    "evidence",
+    EvidenceRow,
+    (
+        EvidenceRow("laplace", f"{_EVIDENCE}Laplace"),
+        EvidenceRow("linear-gaussian", f"{_EVIDENCE}LinearGaussian", help="exact, where it applies"),
+        EvidenceRow("elbo", f"{_EVIDENCE}ELBO", help="a lower bound"),
+        EvidenceRow("smc", f"{_EVIDENCE}SMC", help="small networks"),
+    ),
+    ("auto",),
+)
+FIGURES: Table[FigureRow] = Table("figure", FigureRow, ())
 
 
 def origins(likelihood: str, prior: str, invariance: str | None) -> dict[str, dict[str, str]]:

@@ -97,7 +97,7 @@ class Table(Mapping[str, R], Generic[R]):
     def listed(self, last: str = " or ") -> str:
         """All names, with their phrases, for the help."""
         words = [*self.words, *filter(None, (self._phrase(name) for name in self))]
-        return ", ".join(words[:-1]) + last + words[-1]
+        return ", ".join(words[:-1]) + last * (len(words) > 1) + words[-1]
 
     def origin(self, name: str) -> str | None:
         """The module of a thing that is not this package's, by which a saved run says what it needs."""

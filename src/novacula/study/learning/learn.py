@@ -181,7 +181,7 @@ def _chosen(
 def _settings(method: EmpiricalBayes, target: Target, estimator: Callable[..., Estimate]) -> dict[str, Any]:
     # What a run records of how it learned.
     copies = dataclasses.asdict(target.copies)
-    return {"lr": method.optimiser.lr, "method": repr(method), "copies": copies, "evidence": repr(estimator)}
+    return {"lr": method.optimiser.lr, "method": repr(method), "copies": copies, "estimator": repr(estimator)}
 
 
 def _no_skill(state: EmpiricalBayesState) -> list[str]:
