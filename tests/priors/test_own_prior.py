@@ -14,7 +14,7 @@ from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.data.data import Data
 from novacula.evidence import Laplace
-from novacula.evidence.tuning import tune
+from novacula.evidence.tuning.tune import tune
 from novacula.likelihoods import Normal
 from novacula.priors import FanIn, Prior, StudentT
 from novacula.priors.restrict import restricted

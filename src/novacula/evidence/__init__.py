@@ -20,6 +20,6 @@ from novacula.evidence.linear_gaussian import LinearGaussian
 from novacula.evidence.ntk_subset import NTKSubset
 from novacula.evidence.prequential import Prequential
 from novacula.evidence.smc import SMC
-from novacula.evidence.tuning import Tuned, tune
+from novacula.evidence.tuning.tune import Tuned, tune
 
 __all__ = ["ELBO", "SMC", "Conditional", "Laplace", "LinearGaussian", "NTKSubset", "Prequential", "Tuned", "tune"]

@@ -31,10 +31,10 @@ from novacula.curvature import Curvature, Problem
 from novacula.curvature.structures.names import build, check_structure
 from novacula.data.data import Data
 from novacula.evidence.common import check_counts, collect_warnings, log_likelihood
-from novacula.evidence.grouped import Grouped
 from novacula.evidence.laplace import Laplace, stream_of
-from novacula.evidence.spectral import Floats, Objective, Scales, Spectral, maximise
 from novacula.evidence.start import bound, weights_for
+from novacula.evidence.tuning.grouped import Grouped
+from novacula.evidence.tuning.spectral import Floats, Objective, Scales, Spectral, maximise
 from novacula.likelihoods.base import Likelihood
 from novacula.posteriors.base import Posterior
 from novacula.priors.multiply import Handle, handles, multiplied

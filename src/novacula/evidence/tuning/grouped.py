@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from novacula.evidence.spectral import Floats, Scales
+from novacula.evidence.tuning.spectral import Floats, Scales
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,8 @@ from novacula.core.rng import generator
 from novacula.curvature.structures.names import build
 from novacula.data.data import Data
 from novacula.evidence import Laplace, Tuned, tune
-from novacula.evidence.grouped import Grouped
-from novacula.evidence.spectral import Scales, Spectral, maximise
+from novacula.evidence.tuning.grouped import Grouped
+from novacula.evidence.tuning.spectral import Scales, Spectral, maximise
 from novacula.invariances import Custom
 from novacula.likelihoods import Categorical, Normal
 from novacula.likelihoods.base import Likelihood
