@@ -41,6 +41,7 @@ from .invariances import Colour as Colour
 from .invariances import Compose as Compose
 from .invariances import Custom as Custom
 from .invariances import Deformation as Deformation
+from .invariances import Erasing as Erasing
 from .invariances import Flip as Flip
 from .invariances import TimeWarp as TimeWarp
 from .likelihoods import Bernoulli as Bernoulli

@@ -497,6 +497,9 @@ def test_showing_and_reporting_what_is_no_run() -> None:
         ("Rotation + colour", ("rotation", "brightness", "contrast", "saturation")),
         ("contrast+rotation+brightness", ("contrast", "brightness", "rotation")),
         ("timewarp", ("time_shift", "time_scale")),
+        ("flip_vertical+rotation+flip", ("flip_vertical", "flip", "rotation")),
+        ("hue+contrast", ("hue", "contrast")),
+        ("erasing", ("erasing",)),
     ],
 )
 def test_invariances_are_read(text: str, names: tuple[str, ...]) -> None:

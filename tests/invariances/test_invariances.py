@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
-from novacula.invariances import Affine, Colour, Compose, Custom, Deformation, Flip, Invariance, TimeWarp
+from novacula.invariances import Affine, Colour, Compose, Custom, Deformation, Erasing, Flip, Invariance, TimeWarp
 
 F64 = torch.float64
 
@@ -42,8 +42,11 @@ CASES: dict[str, tuple[Invariance, Tensor, Tensor]] = {
         tensor(0.0, 0.0),
     ),
     "flip": (Flip(eta=tensor(0.3)), rand(4, 3, 5, 8), tensor(0.0)),
+    "both flips": (Flip(eta=tensor(0.3, 0.2), only=("flip_vertical", "flip")), rand(4, 3, 5, 8), tensor(0.0, 0.0)),
+    "erasing": (Erasing(eta=tensor(0.7), fill=0.3), rand(4, 3, 5, 8), tensor(0.0)),
     "deformation": (Deformation(eta=tensor(0.04, math.log(0.2)), grid=5), rand(4, 2, 7, 10), tensor(0.0, -2.0)),
     "colour": (Colour(eta=tensor(0.3, 0.2, 0.4)), rand(4, 3, 5, 6), torch.zeros(3, dtype=F64)),
+    "hue": (Colour(eta=tensor(0.4, 0.3), only=("hue", "contrast")), rand(4, 3, 5, 6), tensor(0.0, 0.0)),
     "time": (TimeWarp(eta=tensor(0.3, 0.2)), rand(4, 2, 11), tensor(0.0, 0.0)),
     "custom": (Custom(gain, eta=tensor(0.3), names=("gain",)), rand(4, 7), tensor(0.0)),
     "compose": (
@@ -83,7 +86,7 @@ def test_replacing_eta_keeps_everything_else_and_carries_gradients(name: str) ->
     assert invariance.learnable == ("eta",)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "flip"])
+@pytest.mark.parametrize("name", [name for name in CASES if "flip" not in name])
 def test_gradients_in_eta_match_finite_differences(name: str) -> None:
     invariance, x, _ = CASES[name]
     noise = invariance.noise(4, x, rng(3))
@@ -256,6 +259,16 @@ BAD = {
     "padding": (lambda: TimeWarp(padding="zero"), "padding to be one of 'zeros'"),  # type: ignore[arg-type]
     "list": (lambda: Affine(eta=[0.1] * 6), "got a list"),  # type: ignore[arg-type]
     "length": (lambda: Affine(eta=torch.zeros(5)), r"shape \(6,\).*got shape \(5,\)"),
+    "unknown flip": (lambda: Flip(only=("up",)), "'up' in only"),  # type: ignore[arg-type]
+    "two probabilities": (
+        lambda: Flip(eta=torch.zeros(2)),
+        r"shape \(1,\), one extent each for flip; got shape \(2,\)",
+    ),
+    "grey hue": (
+        lambda: Colour(only=("hue", "saturation"))(IMAGE, torch.zeros(2, 2)),
+        r"the hue and the saturation of; got images with 1.* Try: use Colour\(only=\('brightness', 'contr",
+    ),
+    "erased table": (lambda: Erasing().noise(2, torch.zeros(2, 7), rng()), r"image \(n, C, H, W\); got shape \(2, 7\)"),
     "integers": (lambda: Flip(eta=torch.zeros(1, dtype=torch.long)), "got dtype torch.int64"),
     "not finite": (lambda: Colour(eta=torch.tensor([0.0, math.nan, 0.0])), "all finite; got nan for contrast"),
     "init": (lambda: Affine(init=math.inf), "got inf for rotation"),

@@ -1,7 +1,8 @@
-"""Flips, deformations, colours and time warps against brute force, scipy and their definitions."""
+"""Flips, erased squares, deformations, colours and time warps against brute force, scipy and their definitions."""
 
 from __future__ import annotations
 
+import colorsys
 import dataclasses
 import math
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from novacula.core.errors import InputError
-from novacula.invariances import Colour, Deformation, Flip, TimeWarp
+from novacula.invariances import Colour, Deformation, Erasing, Flip, TimeWarp
 
 F64 = torch.float64
 
@@ -42,6 +43,15 @@ def test_flip_mirrors_at_the_learned_rate() -> None:
     assert flip.project(tensor(0.7)).item() == 0.5
     assert flip.project(tensor(-0.1)).item() == 0.0
     assert Flip(eta=tensor(0.7)).describe() == {"flip_probability": 0.5}
+
+
+def test_flips_mirror_along_their_axes() -> None:
+    x = rand(4, 2, 3, 5)
+    both = Flip(eta=tensor(0.5, 0.25), only=("flip_vertical", "flip"))
+    u = tensor(0.4, 0.9, 0.9, 0.1, 0.4, 0.1, 0.9, 0.9).view(4, 2)
+    expected = torch.stack([x[0].flip(-2), x[1].flip(-1), x[2].flip(-2, -1), x[3]])
+    assert torch.equal(both(x, u), expected)
+    assert both.describe() == {"flip_vertical_probability": 0.5, "flip_probability": 0.25}
 
 
 def flip_gradient(f: nn.Module, x: Tensor, p: float) -> Tensor:
@@ -84,6 +94,64 @@ def test_flip_gradient_has_the_right_sign_for_a_smooth_network(p: float) -> None
     bias = ((a - b).norm() / b.norm()).item()
     assert bias < (0.12 if p >= 0.05 else 0.3)
     assert bias > 1e-3  # it is an estimate, and the test can tell
+
+
+def test_two_flips_have_the_gradients_of_each() -> None:
+    """``E f = Σ P(b, c) f(b, c)`` is differentiable in both probabilities; exact for outputs linear in the input."""
+    x, weights, p = rand(1, 1, 3, 4), rand(1, 1, 3, 4, seed=1), (0.3, 0.2)
+    both = Flip(eta=tensor(*p).requires_grad_(), only=("flip", "flip_vertical"))
+    average = sum(
+        (p[0] if b else 1 - p[0]) * (p[1] if c else 1 - p[1])
+        * (both(x, tensor(0.0 if b else 0.99, 0.0 if c else 0.99).view(1, 2)) * weights).sum()
+        for b in (0, 1)
+        for c in (0, 1)
+    )  # fmt: skip
+    (gradient,) = torch.autograd.grad(average, both.eta)  # type: ignore[arg-type]
+
+    def f(*axes: int) -> float:
+        return float(((x.flip(axes) if axes else x) * weights).sum())
+
+    expected = [
+        (1 - p[1]) * (f(-1) - f()) + p[1] * (f(-1, -2) - f(-2)),
+        (1 - p[0]) * (f(-2) - f()) + p[0] * (f(-1, -2) - f(-1)),
+    ]
+    torch.testing.assert_close(gradient, tensor(*expected), rtol=1e-12, atol=1e-12)
+
+
+# ---------------------------------------------------------------- erasing
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_erasing_paints_what_the_square_covers(channels: int) -> None:
+    """Against counting 200 × 200 points in every pixel: to the 1/200 that a row of points can be off, twice."""
+    height, width, fine = 6, 9, 200
+    erasing, x = Erasing(eta=tensor(0.8), fill=-0.5), rand(5, channels, height, width)
+    u = rand(5, 3, seed=3)
+    at_y, at_x = ((torch.arange(n * fine, dtype=F64) + 0.5) / fine for n in (height, width))
+    for n in range(5):
+        side = 0.8 * math.sqrt(float(u[n, 0]) * height * width)
+        inside = []
+        for at, pixels, place in ((at_y, height, u[n, 2]), (at_x, width, u[n, 1])):
+            length = min(side, pixels)
+            start = float(place) * (pixels - length)
+            inside.append((at >= start) & (at < start + length))
+        share = (inside[0].unsqueeze(1) & inside[1]).double().unflatten(0, (height, fine)).unflatten(2, (width, fine))
+        covered = share.mean((1, 3))
+        expected = (1 - covered) * x[n] + covered * -0.5
+        torch.testing.assert_close(erasing(x, u)[n], expected, rtol=0, atol=0.02)
+
+
+def test_erasing_is_exact_on_whole_pixels_and_in_area() -> None:
+    x, whole = rand(1, 2, 4, 4), Erasing(eta=tensor(0.5), fill=7.0)
+    out = whole(x, tensor(1.0 - 1e-16, 0.5, 1.0).view(1, 3))  # a square of two pixels, in the middle at the bottom
+    expected = x.clone()
+    expected[..., 2:, 1:3] = 7.0
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+    white, u = torch.ones(200, 1, 5, 8, dtype=F64), rand(200, 3, seed=1)
+    erased = 1 - Erasing(eta=tensor(0.6))(white, u).mean((1, 2, 3))
+    torch.testing.assert_close(erased, 0.36 * u[:, 0], rtol=1e-10, atol=1e-12)
+    assert Erasing(eta=tensor(0.6)).project(tensor(1.4)).item() == 1.0
+    assert Erasing(eta=tensor(-0.2)).describe() == {"erasing": 0.0}
 
 
 # ---------------------------------------------------------------- deformation
@@ -157,6 +225,25 @@ def test_colour_of_grey_images() -> None:
             InputError, match=r"three channels .* with 1.* Try: use Colour\(only=\('brightness', 'contr"
         ):
             call()
+
+
+def test_hue_turns_as_the_standard_library_does() -> None:
+    colour, x = Colour(eta=tensor(0.7), only=("hue",)), rand(4, 3, 5, 6)
+    x[0, :, 0, 0] = 0.25  # grey, black and two equal channels have hues too
+    x[0, :, 0, 1] = 0.0
+    x[0, :, 0, 2] = tensor(0.5, 0.5, 0.1)
+    u = tensor(0.9, -0.4, 0.2, -1.0).view(4, 1)
+    out = colour(x, u)
+    for n in range(4):
+        for i in range(5):
+            for j in range(6):
+                h, s, v = colorsys.rgb_to_hsv(*x[n, :, i, j].tolist())
+                turned = colorsys.hsv_to_rgb((h + 0.5 * 0.7 * float(u[n])) % 1, s, v)
+                assert out[n, :, i, j].tolist() == pytest.approx(turned, abs=1e-12)
+    # What a hue needs no range for: a constant and a common factor.
+    torch.testing.assert_close(colour(2 * x - 5, u), 2 * out - 5, rtol=0, atol=1e-12)
+    assert colour.describe() == pytest.approx({"hue_degrees": 126.0})
+    assert Colour(only=("contrast", "hue")).project(tensor(3.0, -3.0)).tolist() == [3.0, -1.0]
 
 
 def test_time_warp_matches_interpolation() -> None:

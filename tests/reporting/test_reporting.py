@@ -235,6 +235,9 @@ def test_numbers_read_well(text: str, expected: str) -> None:
         ("affine1_translation_y", 0.06, "±3.0 % of the height"),
         ("scale", math.log(2), "×0.50 to ×2.00"),
         ("flip", 0.5, "50 % of copies"),
+        ("flip_vertical", 0.25, "25 % of copies"),
+        ("erasing", 0.4, "40 % of the side"),
+        ("hue", -0.1, "±18°"),
         ("time_shift", 0.5, "±25 % of the length"),
         ("my_own", 0.25, "±0.25"),
     ],
@@ -250,6 +253,9 @@ def test_what_counts_as_none_and_as_everything() -> None:
     for name, eta, said in (
         ("rotation", -0.93, "any rotation (±167°)"),
         ("rotation", 0.9, "rotations of up to ±162°"),
+        ("hue", -0.95, "any hue (±171°)"),
+        ("flip_vertical", 0.3, "vertical mirror images (30 % of copies)"),
+        ("erasing", 0.2, "erased squares (20 % of the side)"),
         ("flip", 0.48, "mirror images as often as originals (48 % of copies)"),
         ("scale", 5.0, "changes of scale by ×0.01 to ×148.41"),
     ):
@@ -473,7 +479,7 @@ def test_precisions_of_small_and_large_networks(n: int) -> None:
 
 
 def test_glyphs_of_any_extent() -> None:
-    for name in (*NAMES, "flip", "amplitude", "brightness", "time_scale", "my_own"):
+    for name in (*NAMES, "flip", "flip_vertical", "erasing", "hue", "amplitude", "brightness", "time_scale", "my_own"):
         for eta in (0.0, 40.0):
             assert glyphs.glyph(name, eta, meaning(name)).startswith("<svg")
     half, less, back = (glyphs.glyph("rotation", eta, meaning("rotation")) for eta in (0.5, 0.4, -0.5))

@@ -6,10 +6,10 @@ The extents ``eta`` say how far that is: 0 is the identity, and for a compact gr
 network's prior, so the evidence can choose them from the training data, by gradient.
 
 `Affine` rotates, translates, scales, stretches and shears images; `Flip` mirrors them; `Deformation` bends them
-locally; `Colour` changes brightness, contrast and saturation; `TimeWarp` shifts and slows signals; `Custom` takes any
-differentiable function; `Compose` applies several, one after another. All follow the `Invariance` protocol: a frozen
-dataclass that draws noise, transforms inputs by it, and is replaced, not changed, when its extents are:
-``dataclasses.replace(invariance, eta=new)``.
+locally; `Colour` changes brightness, contrast, saturation and hue; `Erasing` paints over a square; `TimeWarp` shifts
+and slows signals; `Custom` takes any differentiable function; `Compose` applies several, one after another. All follow
+the `Invariance` protocol: a frozen dataclass that draws noise, transforms inputs by it, and is replaced, not changed,
+when its extents are: ``dataclasses.replace(invariance, eta=new)``.
 
 The perturbation of data for experiments is apart, in `novacula.invariances.perturb`.
 """
@@ -22,7 +22,18 @@ from novacula.invariances.colour import Colour
 from novacula.invariances.compose import Compose
 from novacula.invariances.custom import Custom
 from novacula.invariances.deformation import Deformation
+from novacula.invariances.erasing import Erasing
 from novacula.invariances.flip import Flip
 from novacula.invariances.signal import TimeWarp
 
-__all__ = ["Affine", "Colour", "Compose", "Custom", "Deformation", "Flip", "Invariance", "TimeWarp"]
+__all__ = [
+    "Affine",
+    "Colour",
+    "Compose",
+    "Custom",
+    "Deformation",
+    "Erasing",
+    "Flip",
+    "Invariance",
+    "TimeWarp",
+]

@@ -58,6 +58,16 @@ def images(x: Tensor) -> None:
     )
 
 
+def rgb(x: Tensor, changes: Sequence[str], hint: str) -> None:
+    """Check that images have three channels where changes of colour need them."""
+    if changes and x.shape[1] != 3:
+        raise InputError(
+            f"three channels (red, green, blue) to change the {' and the '.join(changes)} of",
+            f"images with {x.shape[1]}, shape {tuple(x.shape)}",
+            hint,
+        )
+
+
 def signals(x: Tensor) -> None:
     """Check that ``x`` is a batch of one-dimensional signals."""
     _batch(x, 3, "signal (n, C, T)", "x.float()", "add the channel axis with x.unsqueeze(1) if it is missing")

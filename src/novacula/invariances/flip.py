@@ -1,4 +1,4 @@
-"""Horizontal flips with a learned probability.
+"""Mirror images, left to right or top to bottom, with learned probabilities.
 
 The average over a flip with probability p is ``f̄ = (1 − p) f(x) + p f(x̃)`` with x̃ the mirror image, and
 ``∂f̄/∂p = f(x̃) − f(x)``. A transformed input is one of the two, so it cannot carry this derivative. It can carry an
@@ -27,7 +27,7 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -35,20 +35,24 @@ from torch import Tensor
 from novacula.invariances import checks
 from novacula.invariances.noise import unit, working_dtype
 
+FlipName = Literal["flip", "flip_vertical"]
+FLIP_NAMES: tuple[FlipName, ...] = ("flip", "flip_vertical")
+_AXIS = {"flip": -1, "flip_vertical": -2}
 _RARE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
 class Flip:
-    """Mirror images ``(n, C, H, W)`` left to right with probability p.
+    """Mirror images ``(n, C, H, W)`` left to right, top to bottom, or both, each with a probability p of its own.
 
     Args:
-        eta: The probability p in [0, 1/2], shape ``(1,)``: 0 is the identity, 1/2 the whole group. Values outside act
-            as the nearest one inside.
-        init: Where p starts when ``eta`` is absent.
+        eta: The probabilities p in [0, 1/2], shape ``(K,)``, in the order of ``only``: 0 is the identity, 1/2 the whole
+            group. Values outside act as the nearest one inside.
+        only: ``"flip"`` exchanges left and right, ``"flip_vertical"`` top and bottom.
+        init: Where every p starts when ``eta`` is absent.
 
     Raises:
-        InputError: If ``eta`` is not a finite floating-point tensor of shape ``(1,)``.
+        InputError: If an argument is not as described.
 
     Example:
         >>> Flip(eta=torch.tensor([0.5])).describe()
@@ -56,46 +60,50 @@ class Flip:
     """
 
     eta: Tensor = None  # type: ignore[assignment]  # filled in below
+    only: tuple[FlipName, ...] = ("flip",)
     init: float = 0.25
     learnable: ClassVar[tuple[str, ...]] = ("eta",)
+    averages_predictions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "eta", checks.extents(self.eta, [self.init], self.names))
+        object.__setattr__(self, "only", checks.choose(self.only, FLIP_NAMES))
+        object.__setattr__(self, "eta", checks.extents(self.eta, [self.init] * len(self.only), self.only))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """``("flip",)``."""
-        return ("flip",)
+        """The chosen flips, one for each probability."""
+        return self.only
 
     def noise(self, n: int, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Draw the randomness of ``n`` flips: x ``(N, C, H, W)`` to ``(n, 1)``."""
+        """Draw the randomness of ``n`` flips: x ``(N, C, H, W)`` to ``(n, K)``."""
         checks.images(x)
-        return unit(n, (1,), x, rng)
+        return unit(n, (len(self.only),), x, rng)
 
     def __call__(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Mirror the images whose noise is below p; x ``(n, C, H, W)``, noise ``(n, 1)``."""
+        """Mirror the images whose noise is below p; x ``(n, C, H, W)``, noise ``(n, K)``."""
         checks.images(x)
-        checks.noise(noise, (x.shape[0], 1))
+        checks.noise(noise, (x.shape[0], len(self.only)))
         eta = self.eta.to(x.device, working_dtype(x))
         p = self.project(eta.detach())
         flipped = noise.to(x.device, p.dtype) < p
-        mirror = x.flip(-1)
-        out = torch.where(flipped[..., None, None], mirror, x)
-        if not eta.requires_grad:
-            return out
         c_flipped = 0.5 / p.clamp(min=_RARE)
         weight = torch.where(flipped, c_flipped, (1 - p * c_flipped) / (1 - p))
-        carrier = (weight * (eta - eta.detach()))[..., None, None]
-        return out + (mirror - x) * carrier.to(x.dtype)
+        carrier = (weight * (eta - eta.detach()))[..., None, None, None].to(x.dtype)
+        for k, name in enumerate(self.only):
+            mirror = x.flip(_AXIS[name])
+            out = torch.where(flipped[:, k, None, None, None], mirror, x)
+            x = out + (mirror - x) * carrier[:, k] if eta.requires_grad else out
+        return x
 
     def project(self, eta: Tensor) -> Tensor:
-        """Limit p to [0, 1/2]; eta ``(1,)``."""
+        """Limit p to [0, 1/2]; eta ``(K,)``."""
         return eta.clamp(0, 0.5)
 
     def magnitude(self, eta: Tensor) -> Tensor:
-        """Extents without the signs that carry no meaning; eta ``(1,)``."""
+        """Extents without the signs that carry no meaning; eta ``(K,)``."""
         return eta
 
     def describe(self) -> dict[str, float]:
-        """The probability of a flip."""
-        return {"flip_probability": self.project(self.eta.detach()).item()}
+        """The probability of each flip."""
+        values = self.project(self.eta.detach()).tolist()
+        return {f"{name}_probability": v for name, v in zip(self.only, values, strict=True)}

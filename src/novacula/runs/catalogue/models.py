@@ -125,21 +125,20 @@ def _shift(label: str, of: str) -> Extent:
 
 _LIKELIHOOD, _PRIOR, _INVARIANCE = "novacula.likelihoods:", "novacula.priors:", "novacula.invariances:"
 _AFFINE, _COLOUR, _TIME = f"{_INVARIANCE}Affine", f"{_INVARIANCE}Colour", f"{_INVARIANCE}TimeWarp"
+_MIRROR = f"{_INVARIANCE}Flip"
 _HALF = "mirror images as often as originals"
 _SIZES = "scale, stretch and shear"
 _ROTATION = Extent("rotation", "rotations", "degrees", 180.0, whole=165 / 180, everything="any rotation")
-_FLIP = Extent(
-    "mirror image",
-    "mirror images",
-    "percent",
-    100.0,
-    0.5,
-    False,
-    "of copies",
-    "mirror images",
-    whole=0.45,
-    everything=_HALF,
-)
+
+
+def _mirror(label: str) -> Extent:
+    return Extent(
+        label, f"{label}s", "percent", 100.0, 0.5, False, "of copies", "mirror images", whole=0.45, everything=_HALF
+    )
+
+
+_HUE = Extent("hue", "changes of hue", "degrees", 180.0, group="hue", whole=165 / 180, everything="any hue")
+_SQUARE = Extent("erased square", "erased squares", "percent", 100.0, 1.0, False, "of the side", "erased squares")
 _FORM = Extent("log smoothness", "log smoothness", shown=False)
 _REACH = Extent("deformation", "local deformations", "percent", 100.0, 0.1, False, "of the width", least=0.005)
 
@@ -178,7 +177,8 @@ INVARIANCES = Table(
         _part("scale", _AFFINE, _factor("scale", "changes of scale", _SIZES), ""),
         _part("stretch", _AFFINE, _factor("stretch", "stretches along the axes", _SIZES), ""),
         _part("shear", _AFFINE, _factor("shear", "shears", _SIZES), ""),
-        InvarianceRow("flip", f"{_INVARIANCE}Flip", extents={"flip": _FLIP}),
+        _part("flip", _MIRROR, _mirror("mirror image")),
+        _part("flip_vertical", _MIRROR, _mirror("vertical mirror image"), "top to bottom"),
         InvarianceRow(
             "deformation", f"{_INVARIANCE}Deformation", extents={"amplitude": _REACH, "log_smoothness": _FORM}
         ),
@@ -187,6 +187,8 @@ INVARIANCES = Table(
         _part("brightness", _COLOUR, Extent("brightness", "changes of brightness", group="colour")),
         _part("contrast", _COLOUR, _factor("contrast", "changes of contrast", "colour")),
         _part("saturation", _COLOUR, _factor("saturation", "changes of saturation", "colour")),
+        _part("hue", _COLOUR, _HUE),
+        InvarianceRow("erasing", f"{_INVARIANCE}Erasing", extents={"erasing": _SQUARE}, help="a square painted over"),
         InvarianceRow("timewarp", _TIME),
         _part("time_shift", _TIME, Extent("time shift", "shifts in time", "percent", 50.0, of="of the length")),
         _part("time_scale", _TIME, _factor("tempo", "changes of tempo")),
