@@ -44,6 +44,7 @@ from .invariances import Deformation as Deformation
 from .invariances import Erasing as Erasing
 from .invariances import Flip as Flip
 from .invariances import TimeWarp as TimeWarp
+from .invariances import Trivial as Trivial
 from .likelihoods import Bernoulli as Bernoulli
 from .likelihoods import Categorical as Categorical
 from .likelihoods import Gibbs as Gibbs

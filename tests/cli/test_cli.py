@@ -500,6 +500,7 @@ def test_showing_and_reporting_what_is_no_run() -> None:
         ("flip_vertical+rotation+flip", ("flip_vertical", "flip", "rotation")),
         ("hue+contrast", ("hue", "contrast")),
         ("erasing", ("erasing",)),
+        ("trivial", ()),
     ],
 )
 def test_invariances_are_read(text: str, names: tuple[str, ...]) -> None:

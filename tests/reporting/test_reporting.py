@@ -516,6 +516,7 @@ CASES: dict[str, tuple[dict[str, Any], list[dict[str, Any]], dict[str, np.ndarra
         [{"epoch": 1.0, "loss": None}],
         {},
     ),
+    "an augmentation policy": (record(invariance={"name": "Trivial", "eta": {}, "stability": {}}), history(2, ()), {}),
     "elsewhere": (record(invariance={"eta": {"flip": 0.5, "affine1_scale": 0.4}, "stability": {}}), history(2, ()), {}),
 }
 

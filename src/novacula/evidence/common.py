@@ -115,6 +115,8 @@ def invariance_assumptions(target: Target, copies: int) -> tuple[str, ...]:
     """What averaging over finitely many transformations means for a value."""
     if target.invariance is None:
         return ()
+    if target.averaged is None:
+        return ("inputs are scored as they are: the transformation augments the training data alone",)
     return (f"outputs are averaged over S={copies} sampled transformations of each input",)
 
 

@@ -104,7 +104,7 @@ class ELBO:
                 both.append(log_likelihood(target, drawn))
             fits.append(torch.stack(both).mean())
         concave = target.likelihood.concave
-        holds = target.invariance is None or concave
+        holds = target.averaged is None or concave
         return make_estimate(
             target,
             data,

@@ -107,7 +107,7 @@ class Laplace:
         params = weights_for(target, start)
         copies = self.copies or target.copies.evidence
         subset = None if self.subset is None or self.subset >= data.n else self.subset
-        blind = target.invariance is not None or subset is not None
+        blind = target.averaged is not None or subset is not None
         repeats = self.repeats if blind or self.structure == "matrix_free" else 1
         drawn, doubts = [], []
         for r in range(repeats):

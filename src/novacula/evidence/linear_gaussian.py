@@ -90,7 +90,7 @@ class LinearGaussian:
             distance = (z - scaled @ u).square().sum() + u.square().sum()
         fit = -(n * math.log(2 * math.pi) + 2 * log_noise + distance) / (2 * t)
         occam = -root.diagonal().log().sum()
-        random = target.invariance is not None
+        random = target.averaged is not None
         return make_estimate(
             target,
             data,

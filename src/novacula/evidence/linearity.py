@@ -34,7 +34,7 @@ def is_linear_gaussian(
         if names is None or k in names
     }
     with torch.no_grad():
-        xs = target.warp(data.x[chosen], 2, generator(seed, "linearity", "warp"))
+        xs = target.scored(data.x[chosen], 2, generator(seed, "linearity", "warp"))
         origin = target.forward.average(dict(params), xs)
         bend, size = 0.0, float(origin.abs().max())
         for step in (0.1, 3.0):

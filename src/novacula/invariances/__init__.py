@@ -11,6 +11,9 @@ and slows signals; `Custom` takes any differentiable function; `Compose` applies
 the `Invariance` protocol: a frozen dataclass that draws noise, transforms inputs by it, and is replaced, not changed,
 when its extents are: ``dataclasses.replace(invariance, eta=new)``.
 
+`Trivial` is no invariance but an augmentation policy: it transforms the training data, has nothing to learn, and
+predictions do not average over it.
+
 The perturbation of data for experiments is apart, in `novacula.invariances.perturb`.
 """
 
@@ -25,6 +28,7 @@ from novacula.invariances.deformation import Deformation
 from novacula.invariances.erasing import Erasing
 from novacula.invariances.flip import Flip
 from novacula.invariances.signal import TimeWarp
+from novacula.invariances.trivial import Trivial
 
 __all__ = [
     "Affine",
@@ -36,4 +40,5 @@ __all__ = [
     "Flip",
     "Invariance",
     "TimeWarp",
+    "Trivial",
 ]

@@ -20,10 +20,15 @@ class Invariance(Protocol):
     Attributes:
         eta: Extents, shape ``(K,)``.
         names: A name for each extent.
+        averages_predictions: Whether outputs are averaged over it wherever they count: in training, scores and
+            predictions. False for a policy that augments the training data alone (`Trivial`): each input of a training
+            step meets one transformation, and what is scored or predicted is taken as it is.
     """
 
     learnable: ClassVar[tuple[str, ...]]
 
+    @property
+    def averages_predictions(self) -> bool: ...  # noqa: D102
     @property
     def eta(self) -> Tensor: ...  # noqa: D102
     @property

@@ -22,7 +22,8 @@ class Compose:
     """The transformation that applies the first part, then the second, and so on.
 
     Each part interpolates for itself, so two parts that warp images blur them twice; `Affine` combines its own
-    generators in one interpolation.
+    generators in one interpolation. Where a part is a policy that augments the training data alone (`Trivial`), the
+    whole is one, and nothing of it is learned.
 
     Args:
         invariances: The parts, in the order in which they are applied.
@@ -59,6 +60,13 @@ class Compose:
         pieces = self._split(self.eta)
         bound = tuple(_replace_eta(part, piece) for part, piece in zip(every, pieces, strict=True))
         object.__setattr__(self, "parts", bound)
+        if not self.averages_predictions:
+            object.__setattr__(self, "learnable", ())
+
+    @property
+    def averages_predictions(self) -> bool:
+        """Whether no part is a policy for training alone."""
+        return all(part.averages_predictions for part in self.parts)
 
     @property
     def names(self) -> tuple[str, ...]:

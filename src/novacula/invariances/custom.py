@@ -48,6 +48,7 @@ class Custom:
     distribution: Distribution = "uniform"
     limits: tuple[float, float] = (-math.inf, math.inf)
     learnable: ClassVar[tuple[str, ...]] = ("eta",)
+    averages_predictions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not callable(self.function):

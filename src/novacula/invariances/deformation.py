@@ -59,6 +59,7 @@ class Deformation:
     grid: int = 16
     padding: Padding = "border"
     learnable: ClassVar[tuple[str, ...]] = ("eta",)
+    averages_predictions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         checks.option("padding", self.padding, PADDINGS)

@@ -47,6 +47,7 @@ class TimeWarp:
     padding: Padding = "zeros"
     init: float = 0.1
     learnable: ClassVar[tuple[str, ...]] = ("eta",)
+    averages_predictions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "only", checks.choose(self.only, TIME_NAMES))

@@ -197,7 +197,7 @@ def settled(history: Sequence[Mapping[str, Any]]) -> int | None:
 
 def _assumptions(record: Record) -> tuple[str, ...]:
     listed = [str(a) for a in (record.get("evidence") or {}).get("assumptions") or []]
-    if record.get("invariance"):
+    if eta(record):
         listed.append(
             f"extents up to {NEGLIGIBLE} (of a full range of 1) are within the jitter of learning and count as none"
         )

@@ -240,16 +240,16 @@ def _invariance(result: Learned) -> dict[str, Any] | None:
     invariance = result.target.invariance
     if invariance is None:
         return None
-    eta = dict(zip(invariance.names, invariance.magnitude(invariance.eta.detach()).tolist(), strict=True))
-    stability = _stability(result.history, invariance.names)
-    found = {"eta": eta, "stability": stability, "words": spoken_extents(invariance.names)}
+    learned = invariance.names if result.target.averaged else ()
+    eta = dict(zip(learned, invariance.magnitude(invariance.eta.detach()).tolist(), strict=bool(learned)))
+    found = {"eta": eta, "stability": _stability(result.history, learned), "words": spoken_extents(learned)}
     return {"name": type(invariance).__name__, **invariance.describe(), **found}
 
 
 def _stability(history: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, float | None]:
     # Standard deviations over the last third of the epochs in which extents moved; a schedule holds them afterwards.
     path = np.array([[record.get(f"extent/{name}", math.nan) for name in names] for record in history])
-    if not len(path) or np.isnan(path).any():
+    if not path.size or np.isnan(path).any():
         return dict.fromkeys(names)
     moving = np.abs(np.diff(path, axis=0)).max(1) > 0
     end = int(np.flatnonzero(moving)[-1]) + 2 if moving.any() else 0
@@ -259,7 +259,7 @@ def _stability(history: Sequence[Mapping[str, float]], names: Sequence[str]) -> 
 
 def _montage(result: Learned) -> dict[str, np.ndarray]:
     # A few inputs and their copies under the learned transformations; images and signals only.
-    x, invariance = result.data.x[: _MONTAGE[0]], result.target.invariance
+    x, invariance = result.data.x[: _MONTAGE[0]], result.target.averaged
     if invariance is None or x.ndim not in (3, 4):
         return {}
     with torch.no_grad():

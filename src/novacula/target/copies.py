@@ -2,7 +2,8 @@
 
 In training every input meets its own random transformations. A prediction must not depend on which other inputs it is
 computed with, so here S transformations are drawn once, from a seed, and applied to all. They form a stratified set
-(the invariance spreads the copies of one input evenly over its extents).
+(the invariance spreads the copies of one input evenly over its extents). A policy that augments the training data alone
+(`Invariance.averages_predictions`) is no part of a prediction: the inputs are taken as they are.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ AT_ONCE = 1024
 
 def fixed_copies(target: Target, x: Tensor, copies: int, seed: int) -> Tensor:
     """Copies of the inputs under S transformations that are the same for all inputs: x ``(N, …)`` to ``(N, S, …)``."""
-    if target.invariance is None or len(x) == 0:
+    if (invariance := target.averaged) is None or len(x) == 0:
         return x.unsqueeze(1)
     with torch.no_grad():
-        noise = target.invariance.noise(copies, x[:1], generator(seed, "copies"))
+        noise = invariance.noise(copies, x[:1], generator(seed, "copies"))
         repeated = x.repeat_interleave(copies, 0)
-        return target.invariance(repeated, noise.repeat(len(x), *[1] * (noise.ndim - 1))).unflatten(0, (-1, copies))
+        return invariance(repeated, noise.repeat(len(x), *[1] * (noise.ndim - 1))).unflatten(0, (-1, copies))
 
 
 def fixed_outputs(
@@ -55,4 +56,4 @@ def member_outputs(
 
 def default_chunk(target: Target, copies: int) -> int:
     """How many inputs to take at once."""
-    return max(1, AT_ONCE // (1 if target.invariance is None else copies))
+    return max(1, AT_ONCE // (1 if target.averaged is None else copies))

@@ -33,7 +33,7 @@ def flat_density(
     """The log-density of all data over flat positions."""
     if not isinstance(target, Target) or data is None:
         return FlatDensity(target, like, ((torch.zeros(0), torch.zeros(0)),), 1, None, gradients)
-    xs = target.warp(data.x, target.copies.train, rng).detach()
+    xs = target.scored(data.x, target.copies.train, rng).detach()
     size = max(1, _AT_ONCE // xs.shape[1])
     parts = tuple(zip(xs.split(size), data.y.split(size), strict=True))
     gaussian = None

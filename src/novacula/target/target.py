@@ -71,7 +71,9 @@ class Target:
             class names in ``learnable = ("name", …)`` are hyperparameters that the evidence can learn.
         likelihood: ``p(y | f)``.
         prior: ``p(w)``; bound to the network's weights.
-        invariance: A random transformation of inputs, averaged over in the outputs; None for none.
+        invariance: A random transformation of inputs, averaged over in the outputs; None for none. A policy that
+            augments the training data alone (``averages_predictions`` is false) gives one copy in a training step, and
+            scores, curvature and predictions take the inputs as they are.
         temperature: T > 0, of the whole posterior; 1 is the Bayes posterior.
         copies: How many transformed copies are averaged when training, scoring and predicting.
         likelihood_temperature: T_l > 0, of the likelihood alone; 1 is the Bayes posterior.
@@ -109,6 +111,11 @@ class Target:
     def notes(self) -> Notes:
         """What was found out about the network while many of it were evaluated."""
         return self.forward.notes
+
+    @property
+    def averaged(self) -> Invariance | None:
+        """What scores and predictions average over; None where they take the inputs as they are."""
+        return None if self.invariance is None or not self.invariance.averages_predictions else self.invariance
 
     def params(self) -> Params:
         """The network's weights as they came.
@@ -193,11 +200,11 @@ class Target:
     # ------------------------------------------------------------------ densities
 
     def warp(self, x: Tensor, copies: int, rng: torch.Generator) -> Tensor:
-        """Transformed copies of the inputs.
+        """Transformed copies of the inputs, as a training step takes them.
 
         Args:
             x: Inputs, shape ``(N, …)``.
-            copies: S; without an invariance one copy is enough and S = 1 is used.
+            copies: S; without an invariance that is averaged over, S = 1 is used.
             rng: Randomness of the transformations.
 
         Returns:
@@ -205,9 +212,22 @@ class Target:
         """
         if self.invariance is None:
             return x.unsqueeze(1)
-        n = x.shape[0]
+        n, copies = x.shape[0], 1 if self.averaged is None else copies
         repeated = x.repeat_interleave(copies, 0) if copies > 1 else x
         return self.invariance(repeated, self.invariance.noise(n * copies, x, rng)).unflatten(0, (n, copies))
+
+    def scored(self, x: Tensor, copies: int, rng: torch.Generator) -> Tensor:
+        """Copies of the inputs as evidence, curvature and samplers of a fixed density take them.
+
+        Args:
+            x: Inputs, shape ``(N, …)``.
+            copies: S.
+            rng: Randomness of the transformations.
+
+        Returns:
+            As `warp` does; the inputs as they are, ``(N, 1, …)``, where predictions average over nothing.
+        """
+        return x.unsqueeze(1) if self.averaged is None else self.warp(x, copies, rng)
 
     def outputs(self, params: Params, x: Tensor, copies: int, rng: torch.Generator) -> Tensor:
         """Network outputs averaged over the invariance.
@@ -221,7 +241,7 @@ class Target:
         Returns:
             ``f̄``, shape ``(N, C)``.
         """
-        return self.forward.average(params, self.warp(x, copies, rng))
+        return self.forward.average(params, self.scored(x, copies, rng))
 
     def log_likelihood(self, params: Params, x: Tensor, y: Tensor, copies: int, rng: torch.Generator) -> Tensor:
         """Log-likelihood of each example.
@@ -310,13 +330,13 @@ class Target:
         Returns:
             A `Problem`.
         """
-        s = 1 if self.invariance is None else copies or self.copies.evidence
+        s = 1 if self.averaged is None else copies or self.copies.evidence
         size = chunk or max(1, 1024 // s)
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
             for start in range(0, data.n, size):
                 rng = generator(seed, "warp", start)
-                yield self.warp(data.x[start : start + size], s, rng), data.y[start : start + size]
+                yield self.scored(data.x[start : start + size], s, rng), data.y[start : start + size]
 
         return Problem(
             forward=self.forward,

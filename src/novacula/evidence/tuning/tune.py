@@ -169,7 +169,7 @@ def tune(
 def _estimate(target: Target, data: Data, estimator: str, value: float, warnings: tuple[str, ...]) -> Estimate:
     return Estimate(
         value=torch.tensor(value, dtype=torch.float64),
-        stderr=math.nan if target.invariance is not None else 0.0,
+        stderr=math.nan if target.averaged is not None else 0.0,
         kind="estimate",
         estimator=estimator,
         n=data.n,

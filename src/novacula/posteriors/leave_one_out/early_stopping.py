@@ -33,7 +33,7 @@ def stopping_precision(
     distance = float(dot(moved, moved)) ** 0.5
     if distance == 0:
         return 0.0
-    draws = 1 if target.invariance is None else DRAWS
+    draws = 1 if target.averaged is None else DRAWS
     gradients = [full_gradient(target, params, data, seed=derive(seed, "gradient", i)) for i in range(draws)]
     with torch.no_grad():
         f = fixed_outputs(target, params, x, copies=copies, seed=seed)

@@ -189,6 +189,11 @@ INVARIANCES = Table(
         _part("saturation", _COLOUR, _factor("saturation", "changes of saturation", "colour")),
         _part("hue", _COLOUR, _HUE),
         InvarianceRow("erasing", f"{_INVARIANCE}Erasing", extents={"erasing": _SQUARE}, help="a square painted over"),
+        InvarianceRow(
+            "trivial",
+            f"{_INVARIANCE}Trivial",
+            help="one random transformation of each image in training",
+        ),
         InvarianceRow("timewarp", _TIME),
         _part("time_shift", _TIME, Extent("time shift", "shifts in time", "percent", 50.0, of="of the length")),
         _part("time_scale", _TIME, _factor("tempo", "changes of tempo")),
