@@ -26,9 +26,8 @@ class Invariance(Protocol):
     """
 
     learnable: ClassVar[tuple[str, ...]]
+    averages_predictions: ClassVar[bool]
 
-    @property
-    def averages_predictions(self) -> bool: ...  # noqa: D102
     @property
     def eta(self) -> Tensor: ...  # noqa: D102
     @property

@@ -49,6 +49,7 @@ class Compose:
     parts: tuple[Invariance, ...]
     eta: Tensor
     learnable: ClassVar[tuple[str, ...]] = ("eta",)
+    averages_predictions: ClassVar[bool] = True
 
     def __init__(self, *invariances: Invariance, parts: tuple[Invariance, ...] = (), eta: Tensor | None = None) -> None:
         every = (*invariances, *parts)
@@ -60,13 +61,9 @@ class Compose:
         pieces = self._split(self.eta)
         bound = tuple(_replace_eta(part, piece) for part, piece in zip(every, pieces, strict=True))
         object.__setattr__(self, "parts", bound)
-        if not self.averages_predictions:
+        if not all(part.averages_predictions for part in self.parts):
+            object.__setattr__(self, "averages_predictions", False)
             object.__setattr__(self, "learnable", ())
-
-    @property
-    def averages_predictions(self) -> bool:
-        """Whether no part is a policy for training alone."""
-        return all(part.averages_predictions for part in self.parts)
 
     @property
     def names(self) -> tuple[str, ...]:
