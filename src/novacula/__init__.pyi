@@ -54,6 +54,7 @@ from .prediction import predict as predict
 from .priors import FanIn as FanIn
 from .priors import Gaussian as Gaussian
 from .priors import StudentT as StudentT
+from .reporting import export as export
 from .reporting import report as report
 from .study import LearnResult as LearnResult
 from .study import learn as learn

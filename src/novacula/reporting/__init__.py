@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["report"]
+from novacula.reporting.recipes import export
+
+__all__ = ["export", "report"]
 
 
 def report(folder: str | Path) -> Path:
