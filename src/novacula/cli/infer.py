@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from novacula.cli.progress import Progress
 from novacula.core.errors import InputError, NonFiniteError
+from novacula.inference.loop import default_batch_size
 from novacula.runs.catalogue.methods import Trained, Wanted, read_method, settings_of_name
 from novacula.runs.refit import check
-from novacula.study.learning.learn import default_batch_size
 
 if TYPE_CHECKING:
     from novacula.runs.settings import Train

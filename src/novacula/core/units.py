@@ -28,8 +28,8 @@ class Units:
     Args:
         x_mean: Broadcasts against an input.
         x_sd: The same; positive.
-        y_mean: Shape ``(C,)``.
-        y_sd: Shape ``(C,)``; positive.
+        y_mean: Shape ``(C,)``, or ``(1,)`` for all.
+        y_sd: The same; positive.
 
     Example:
         >>> Units(y_mean=torch.tensor([1.0]), y_sd=torch.tensor([2.0])).outward(torch.tensor([[3.0]]))
@@ -55,8 +55,8 @@ class Units:
         """Cotangents of the outputs as those of the network's own: v ``(B, C, K)``."""
         return v * self.y_sd.to(v).unsqueeze(-1) if self.y_sd.numel() else v
 
-    def scaled(self, factor: float, outputs: int) -> Self:
-        """The same with outputs times a factor: logits over a temperature."""
+    def scaled(self, factor: float, outputs: int = 1) -> Self:
+        """The same with outputs times a factor: logits over a temperature; one scale may stand for all outputs."""
         sd = self.y_sd if self.y_sd.numel() else torch.ones(outputs, dtype=torch.float64)
         mean = self.y_mean if self.y_sd.numel() else torch.zeros(outputs, dtype=torch.float64)
         return replace(self, y_mean=mean * factor, y_sd=sd * factor)

@@ -13,6 +13,9 @@ where the last term was counted in both others; at least the larger of the first
 
 degrees of freedom: with three runs that differ much, two standard errors are far less than 95 %.
 
+Where each example belongs to one run alone (the folds of a cross-validation, each predicted by one network), the spread
+within folds and that between them are told apart instead, see `nested`.
+
 References:
     An approximate distribution of estimates of variance components. F. E. Satterthwaite, 1946.
     The pigeonhole bootstrap. A. B. Owen, 2007. arXiv:0712.1111 (tables whose rows and columns are both random).
@@ -23,6 +26,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from scipy.stats import norm, t
 from torch import Tensor
 
@@ -77,6 +81,40 @@ def two_way(table: Tensor) -> Mean:
     squared = max(of_runs + of_examples - both, of_runs, of_examples)
     spread = of_runs**2 / (runs - 1) + of_examples**2 / (examples - 1)
     return Mean(float(mean), math.sqrt(squared), squared**2 / spread if spread > 0 else math.inf)
+
+
+def nested(values: Tensor, folds: Tensor) -> Mean:
+    """The mean of N values, each predicted by the network of its fold.
+
+    Examples of one fold share a network, and so a part of their errors. Two estimates of the variance of the mean are
+    ``Σ_n (a_n − ā_k(n))² / (N (N − K))``, from the spread within folds, which knows nothing of that part, and
+    ``K/(K − 1) Σ_k (Σ_{n in k} (a_n − ā))² / N²``, from that of the K folds, which does but is rough. The larger one is
+    taken. That networks share most of their training data is in neither: no estimate from one cross-validation has it.
+
+    Args:
+        values: Shape ``(N,)``.
+        folds: The fold of each, shape ``(N,)``.
+
+    Returns:
+        The mean with its error.
+
+    References:
+        No unbiased estimator of the variance of K-fold cross-validation. Y. Bengio, Y. Grandvalet, 2004.
+
+    Example:
+        >>> import torch
+        >>> round(nested(torch.tensor([1.0, 3.0, 1.0, 3.0]), torch.tensor([0, 0, 1, 1])).stderr ** 2, 6)
+        0.5
+    """
+    a = values.detach().double().cpu()
+    _, which, counts = folds.cpu().unique(return_inverse=True, return_counts=True)
+    n, k, mean = len(a), len(counts), float(a.mean())
+    sums = torch.zeros(k, dtype=a.dtype).index_add(0, which, a - mean)
+    between = float(sums.square().sum()) * k / (k - 1) / n**2 if k > 1 else math.nan
+    if n == k:
+        return Mean(mean, math.sqrt(between), k - 1)
+    within = float((a - mean - (sums / counts)[which]).square().sum()) / (n * (n - k))
+    return Mean(mean, math.sqrt(within), n - k) if not between > within else Mean(mean, math.sqrt(between), k - 1)
 
 
 def _variance(means: Tensor, counts: Tensor, mean: Tensor) -> Tensor:

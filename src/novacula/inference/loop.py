@@ -89,6 +89,11 @@ def run(
     return Outcome(state, history, done)
 
 
+def default_batch_size(n: int) -> int:
+    """A batch size that leaves at least 32 steps an epoch where the data allow it."""
+    return max(8, min(50, n // 32))
+
+
 @dataclass(frozen=True, eq=False)
 class _Feed:
     """What the steps see: minibatches of an epoch, or everything each time, in rounds of a hundredth of the run."""

@@ -31,6 +31,9 @@ class Likelihood(Protocol):
         quadratic: Whether ``p(y | f) = N(y; f, σ²)`` with one noise for all inputs, so that ``log_prob`` is quadratic
             in ``f`` and its curvature the same everywhere; `log_noise` and `scaled` are then asked. `Target.prepare`
             checks it.
+        tempering: What a temperature T divides or multiplies where ``p(y | f)^(1/T)``, normalised over ``y``, is a
+            likelihood of the same kind: ``"outputs"``, for ``p(y | f/T)``; ``"noise"``, for the variance ``T σ²`` of a
+            quadratic likelihood; None where it is neither.
         rules: The rules that fit, for predictives of Gaussian outputs; the default first.
         task: What ``y`` is.
         loss: The loss's name, by default that of the class; evidences of different losses are never compared.
@@ -40,6 +43,7 @@ class Likelihood(Protocol):
     normalised: ClassVar[bool] = True
     concave: ClassVar[bool] = False
     quadratic: ClassVar[bool] = False
+    tempering: ClassVar[Literal["outputs", "noise"] | None] = None
     rules: ClassVar[tuple[Rule, ...]] = ("monte_carlo",)
     task: ClassVar[Task | Literal["other"]] = "regression"
     loss: ClassVar[str]

@@ -6,7 +6,7 @@ Everything is written in ``log σ(±f)``, which neither overflows nor rounds to 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ class Bernoulli(Likelihood):
     """
 
     concave: ClassVar[bool] = True
+    tempering: ClassVar[Literal["outputs", "noise"] | None] = "outputs"
     rules: ClassVar[tuple[Rule, ...]] = ("probit", "monte_carlo", "probit_diagonal")
     task = "multilabel"
     loss = "binary_cross_entropy"

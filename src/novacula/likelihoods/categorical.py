@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ class Categorical(Likelihood):
     classes: int | None = None
 
     concave: ClassVar[bool] = True
+    tempering: ClassVar[Literal["outputs", "noise"] | None] = "outputs"
     rules: ClassVar[tuple[Rule, ...]] = ("monte_carlo", "probit", "probit_diagonal")
     task = "classification"
     loss = "cross_entropy"

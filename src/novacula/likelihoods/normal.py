@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -41,6 +41,7 @@ class Normal(Likelihood):
     learnable: ClassVar[tuple[str, ...]] = ("log_sigma",)
     concave: ClassVar[bool] = True
     quadratic: ClassVar[bool] = True
+    tempering: ClassVar[Literal["outputs", "noise"] | None] = "noise"
     rules: ClassVar[tuple[Rule, ...]] = ("analytic", "monte_carlo")
     task = "regression"
     loss = "normal"

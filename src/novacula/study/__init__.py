@@ -1,9 +1,11 @@
-"""Whole questions, answered: learn a prior, compare models, temper the posterior."""
+"""Whole questions, answered: learn a prior, cross-fit, compare models, temper the posterior."""
 
 from novacula.runs.loading import SavedRun, load_posterior, load_run
 from novacula.runs.result import LearnResult
 from novacula.runs.saving import describe
 from novacula.study.compare import Comparison, compare
+from novacula.study.cross_fit.result import CrossFit
+from novacula.study.cross_fit.train import cross_fit
 from novacula.study.learning.empirical_bayes import EmpiricalBayes
 from novacula.study.learning.from_draws import Sampled, learn_from_draws
 from novacula.study.learning.learn import default_method, learn
@@ -15,6 +17,7 @@ from novacula.study.temperature.safe_bayes import SafeBayes, safe_bayes
 __all__ = [
     "ColdPosterior",
     "Comparison",
+    "CrossFit",
     "EmpiricalBayes",
     "LearnResult",
     "SafeBayes",
@@ -24,6 +27,7 @@ __all__ = [
     "choose_temperature",
     "cold_posterior",
     "compare",
+    "cross_fit",
     "default_method",
     "describe",
     "learn",

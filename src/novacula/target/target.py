@@ -162,6 +162,35 @@ class Target:
         forward = self.forward.over(self.forward.module, units)
         return dataclasses.replace(self, forward=forward, likelihood=likelihood)
 
+    def calibrated(self, temperature: float) -> Target:
+        """The target whose labels are as sure as ``p(y | f)^(1/T)``, normalised over ``y``, says.
+
+        Unlike ``temperature`` and ``likelihood_temperature`` this changes what is predicted at given weights.
+
+        Args:
+            temperature: T > 0: logits are divided by it, and the noise's variance is multiplied by it. Above 1 the
+                labels are less sure.
+
+        Returns:
+            The target.
+
+        Raises:
+            InputError: If T is not positive, or not 1 where the likelihood has no such temperature.
+        """
+        if not 0 < temperature < math.inf:
+            raise InputError("a temperature above zero", str(temperature), "use 1 for the labels as they were")
+        if temperature == 1:
+            return self
+        if self.likelihood.tempering == "outputs":
+            return self.in_units(self.forward.units.scaled(1 / temperature))
+        if self.likelihood.tempering == "noise":
+            return dataclasses.replace(self, likelihood=self.likelihood.scaled(math.log(temperature) / 2))
+        raise InputError(
+            "a likelihood that declares its tempering",
+            f"{type(self.likelihood).__name__} and the temperature {temperature:g}",
+            "use temperature 1, or Categorical, Bernoulli or Normal",
+        )
+
     # ------------------------------------------------------------------ what can be learned
 
     def learnable(self) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from novacula.curvature.structures.names import Structure
 from novacula.data.data import Data
 from novacula.evidence import Laplace, NTKSubset
 from novacula.inference import MAP
-from novacula.inference.loop import Progress, run
+from novacula.inference.loop import Progress, default_batch_size, run
 from novacula.prediction import Choice, choose
 from novacula.runs.result import LearnResult
 from novacula.study.learning.empirical_bayes import ETA, EmpiricalBayes, EmpiricalBayesState, learned, weights_in
@@ -124,11 +124,6 @@ def learn(
         },
         warnings=tuple(dict.fromkeys(said)),
     )
-
-
-def default_batch_size(n: int) -> int:
-    """A batch size that leaves at least 32 steps an epoch where the data allow it."""
-    return max(8, min(50, n // 32))
 
 
 def default_method(n: int, batch_size: int | None = None) -> EmpiricalBayes:

@@ -1,0 +1,176 @@
+"""`cross_fit`: train K networks, each blind to one fold of the data, and predict every example by the blind one."""
+
+from __future__ import annotations
+
+import warnings as python_warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from novacula.core import execute
+from novacula.core.errors import InputError, NovaculaWarning
+from novacula.core.execute import Backend
+from novacula.core.params import Params, detach
+from novacula.core.rng import derive
+from novacula.data.data import Data
+from novacula.data.folds import folds_of
+from novacula.inference.loop import Progress, default_batch_size, run
+from novacula.inference.method import Method
+from novacula.inference.optimising.map import MAP
+from novacula.inference.starts import fresh
+from novacula.posteriors.answers import finite
+from novacula.study.cross_fit.result import CrossFit
+from novacula.target import Target
+from novacula.target.copies import fixed_outputs
+
+_STEPS, _EPOCHS = 1_500, 20
+
+
+def cross_fit(
+    target: Target,
+    data: Data,
+    *,
+    folds: int | Tensor = 3,
+    seed: int = 0,
+    method: Method | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    starts: Sequence[Params] | None = None,
+    workers: int = 1,
+    backend: Backend = "loky",
+    progress: Progress | None = None,
+) -> CrossFit:
+    """Train K networks, each blind to one fold, and predict every example by the network that has not seen it.
+
+    All networks are trained under the target's hyperparameters as they are; nothing of them is learned here. From the
+    predictions come the loss and its error where there is no test part, the temperature of the labels, conformal sets
+    and intervals, and paired comparisons of models.
+
+    Args:
+        target: The target.
+        data: The training data.
+        folds: K; or the fold of each example, 0 to K − 1, where examples belong together (patients, say).
+        seed: Seed of everything random.
+        method: How a network is trained; by default ``MAP(lr=4e-3)``. Of a posterior, its mode is kept.
+        epochs: Passes of each network over its data; give at most one of this and ``steps``.
+        steps: Steps of each network; by default 1,500, or 20 epochs if these are more.
+        batch_size: Examples a step; by default `default_batch_size`.
+        starts: K first weights; by default fresh draws of the network's initialisation.
+        workers: Processes that share the folds among them; -1 for one on each core.
+        backend: Where the workers are, as in `novacula.infer`.
+        progress: Called after every epoch with (epochs done, epochs in all, the epoch's record); with several workers,
+            when one is done, with (networks done, networks, nothing).
+
+    Returns:
+        The networks and their out-of-fold predictions.
+
+    Raises:
+        InputError: If network, likelihood and data do not fit together, or the folds, starts or length are wrong.
+        NonFiniteError: If a loss or an output becomes NaN or infinite.
+
+    Example:
+        >>> import novacula as nv
+        >>> data = nv.load("digits").subset(range(120))
+        >>> fit = nv.cross_fit(nv.Target(nv.networks.make("linear", data.x_shape, 10)), data, steps=60)
+        >>> fit.predictive.n, sorted(fit.score())[:3]
+        (120, ['accuracy', 'accuracy_stderr', 'aurc'])
+    """
+    target, data = target.prepare(data)
+    target = target.with_learnable({k: v.detach() for k, v in target.learnable().items()})
+    with python_warnings.catch_warnings(record=True) as caught:
+        python_warnings.simplefilter("always", NovaculaWarning)
+        which = _folds(data, folds, seed)
+        first = _starts(target, starts, int(which.max()) + 1, seed)
+    for w in caught:
+        python_warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+    if epochs is None and steps is None:
+        own = batch_size or default_batch_size(data.n)
+        steps = max(_STEPS, _EPOCHS * -(-data.n // own))
+    options = (method or MAP(lr=4e-3), epochs, steps, batch_size or default_batch_size(data.n))
+    tasks = [
+        _Task(target, data, which, k, start, *options, derive(seed, "fold", k), derive(seed, "copies"))
+        for k, start in enumerate(first)
+    ]
+    if workers == 1:
+        found = [task.run(_counted(progress, k, len(tasks))) for k, task in enumerate(tasks)]
+    else:
+        report = None if progress is None else lambda done, total: progress(done, total, {})
+        found = execute.map(_run, tasks, workers=workers, backend=backend, progress=report)
+    outputs = found[0][1].new_empty(data.n, found[0][1].shape[1])
+    for k, (_, f) in enumerate(found):
+        outputs[which == k] = f
+    said = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, NovaculaWarning)))
+    return CrossFit(target, data, which, tuple(w for w, _ in found), finite(outputs), seed, said)
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """One network: all that decides what it will be."""
+
+    target: Target
+    data: Data
+    folds: Tensor
+    fold: int
+    start: Params
+    method: Method
+    epochs: int | None
+    steps: int | None
+    batch_size: int
+    seed: int
+    copies_seed: int
+
+    def run(self, progress: Progress | None = None) -> tuple[Params, Tensor]:
+        unseen = self.folds == self.fold
+        outcome = run(
+            self.method,
+            self.target,
+            self.data.subset(~unseen),
+            start={k: w.unsqueeze(0) for k, w in self.start.items()},
+            epochs=self.epochs,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            progress=progress,
+        )
+        params = detach(self.method.posterior(self.target, outcome.state).mode)
+        copies = self.target.copies.predict
+        x = self.data.x[unseen.to(self.data.x.device)]
+        return params, fixed_outputs(self.target, params, x, copies=copies, seed=self.copies_seed)
+
+
+def _run(task: _Task) -> tuple[Params, Tensor]:
+    # Evaluating a network puts other weights into its module for a moment: threads must not share it.
+    own = task.target.forward
+    return replace(task, target=replace(task.target, forward=own.over(own.module))).run()
+
+
+def _folds(data: Data, folds: int | Tensor, seed: int) -> Tensor:
+    if isinstance(folds, int):
+        return folds_of(data, folds, derive(seed, "folds"))
+    if folds.shape != (data.n,) or folds.is_floating_point() or folds.dtype == torch.bool:
+        got = f"shape {tuple(folds.shape)}, {folds.dtype}"
+        raise InputError(f"the number of folds, or whole numbers of shape ({data.n},)", got, "use folds=3")
+    counts = folds.unique(return_counts=True)[0]
+    if len(counts) < 2 or not torch.equal(counts.cpu().long(), torch.arange(len(counts))):
+        raise InputError("folds numbered 0 to K − 1, at least two", f"{counts.tolist()[:9]}", "number them anew")
+    return folds.cpu().long()
+
+
+def _starts(target: Target, starts: Sequence[Params] | None, k: int, seed: int) -> list[Params]:
+    if starts is None:
+        return fresh(target, k, derive(seed, "starts"))
+    own = target.params()
+    shapes = {name: w.shape for name, w in own.items()}
+    if len(starts) != k or any({name: w.shape for name, w in s.items()} != shapes for s in starts):
+        got = f"{len(starts)} of them" if len(starts) != k else "others"
+        raise InputError(f"first weights of {k} networks like the target's", got, "leave starts out for fresh draws")
+    return [detach({name: s[name].to(w) for name, w in own.items()}) for s in starts]
+
+
+def _counted(progress: Progress | None, k: int, networks: int) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda done, total, record: progress(k * total + done, networks * total, record)
