@@ -72,6 +72,17 @@ def test_logits_over_a_temperature():
     torch.testing.assert_close(again.forward(target.params(), x), target.forward(target.params(), x) / 8)
 
 
+@pytest.mark.parametrize("structure", ["exact", "kron", "diag", "last_layer", "matrix_free"])
+def test_one_scale_stands_for_all_outputs(structure):
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    data = nv.Data(torch.randn(20, 3, dtype=torch.float64), torch.arange(20) % 3)
+    target = nv.Target(net)
+    each = target.in_units(target.forward.units.scaled(1 / 2.5, 3))
+    a, b = (Laplace(structure)(t, data, t.params(), seed=0) for t in (target.calibrated(2.5), each))
+    assert float(a) == pytest.approx(float(b), rel=1e-12)
+    assert float(a) != pytest.approx(float(Laplace(structure)(target, data, target.params(), seed=0)))
+
+
 def test_likelihoods_without_noise_of_one_size_refuse_units():
     with pytest.raises(nv.InputError, match="Gaussian noise"):
         nv.Categorical().in_units(torch.ones(2))

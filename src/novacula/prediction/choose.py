@@ -71,6 +71,7 @@ class Score:
         stderr: The standard error of the gain, from the examples.
         examples: The training examples that it was measured on.
         margin: How many standard errors the gain must have.
+        calibration: The temperature of the labels, see `novacula.target.Target.calibrated`.
     """
 
     structure: str
@@ -80,6 +81,7 @@ class Score:
     stderr: float
     examples: int
     margin: float = 2.0
+    calibration: float = 1.0
 
     @property
     def better(self) -> bool:
@@ -90,6 +92,8 @@ class Score:
         name = (
             "the point estimate" if self.temperature == 0 else f"{self.structure} at temperature {self.temperature:g}"
         )
+        if self.calibration != 1:
+            name = f"{name} with its labels at temperature {self.calibration:.3g}"
         return f"{name} ({self.nll:.4f} nats an example)"
 
 
@@ -104,6 +108,8 @@ class Choice:
         reason: The choice in words.
         warnings: Reservations a reader must know.
         posterior: What `predict` takes.
+        calibration: The temperature of its labels, see `novacula.target.Target.calibrated`; 1 where they are as they
+            were trained.
     """
 
     structure: str
@@ -112,6 +118,7 @@ class Choice:
     reason: str
     warnings: tuple[str, ...]
     posterior: Posterior
+    calibration: float = 1.0
 
     def to_dict(self) -> dict[str, Any]:
         """The choice as plain JSON values.
@@ -122,6 +129,7 @@ class Choice:
         return {
             "structure": self.structure,
             "temperature": self.temperature,
+            "calibration": self.calibration,
             "reason": self.reason,
             "warnings": list(self.warnings),
             "scores": [dataclasses.asdict(s) for s in self.scores],
@@ -162,7 +170,7 @@ def choose(
     """
     if requested is not None:
         structures, temperatures = (requested[0],), (requested[1],)
-    _check(structures, temperatures)
+    check_candidates(structures, temperatures)
     if not target.likelihood.normalised:
         return _unscored(target, params, data, requested, seed)
     held_out = reference(target, params, data, seed=seed, examples=examples)
@@ -277,7 +285,8 @@ def _unscored(
     return Choice(name, temperature, (), reason, (doubt, *made.warnings), made)
 
 
-def _check(structures: Sequence[str] | None, temperatures: Sequence[float]) -> None:
+def check_candidates(structures: Sequence[str] | None, temperatures: Sequence[float]) -> None:
+    """Refuse unknown structures and temperatures that are not positive."""
     unknown = [s for s in structures or () if s not in STRUCTURES]
     if unknown or structures == ():
         raise InputError(

@@ -171,7 +171,8 @@ def load_run(folder: str | Path, *, target: Target | None = None, data: Data | N
         got = f"{run.folder}, which has none of {record['posterior'].get('method')}"
         raise InputError("a run with a stored posterior", got, "learn again with --posterior")
     elif (structure := (record.get("predictive") or {}).get("structure") or "point") == "point":
-        posterior = Point(weights, target)
+        calibration = float((record.get("predictive") or {}).get("calibration", 1.0))
+        posterior = Point(weights, target.calibrated(calibration))
     else:
         posterior = _laplace(run, target, weights, structure, setup, data)
     return SavedRun(run, target, posterior, scaling, setup)

@@ -120,7 +120,7 @@ def test_the_default_length_is_1500_steps_or_20_epochs() -> None:
     target = line(2, sigma=1.0, precision=1.0)
     nv.cross_fit(target, nv.Data(draw(30, 2), draw(30, 1)), method=Counting(), folds=2)
     nv.cross_fit(target, nv.Data(draw(900, 2), draw(900, 1)), method=Counting(), folds=2, batch_size=2)
-    assert seen == [1500, 1500, 9000, 9000]
+    assert seen == [1500, 1500, 4500, 4500]
 
 
 def test_data_in_standard_units_are_scored_in_their_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,11 +11,16 @@ from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.core.params import Params
+from novacula.core.rng import derive
+from novacula.curvature.structures.names import Structure
 from novacula.data.data import Data
 from novacula.diagnostics.crossed_mean import nested
-from novacula.prediction import Predictive, Reliability, evaluate, reliability_of
+from novacula.prediction import Choice, Predictive, Reliability, evaluate, reliability_of
+from novacula.prediction.choose import EXAMPLES, check_candidates
 from novacula.prediction.scores.by_example import by_example
 from novacula.runs.saving import own_units
+from novacula.study.cross_fit.choose import Unseen, choose_unseen
+from novacula.study.cross_fit.conformal import CrossConformal
 from novacula.study.cross_fit.temperature import Temperature, fit_temperature
 from novacula.target import Target
 
@@ -77,9 +83,7 @@ class CrossFit:
     @cached_property
     def losses(self) -> Tensor:
         """Each example's negative log-density at the calibrated temperature, or its loss, shape ``(N,)``, float64."""
-        predictive, y = self.predictive, self.labels
-        found = -predictive.log_prob(y) if self.target.likelihood.normalised else predictive.expected_loss(y)
-        return found.detach().double()
+        return self._losses(self.predictive)
 
     @property
     def reliability(self) -> Reliability:
@@ -132,11 +136,72 @@ class CrossFit:
         found = nested(other.losses - self.losses, self.folds)
         return found.value, found.stderr
 
+    def conformal(self, alpha: float = 0.1) -> CrossConformal:
+        """Sets or intervals that hold the truth of new inputs, from all examples and all networks (CV+).
+
+        Args:
+            alpha: The share of labels that may be missed, between 0 and 1.
+
+        Returns:
+            What takes new inputs, and gives `Sets` of classes or `Intervals` of measurements.
+
+        Raises:
+            InputError: If alpha is not between 0 and 1, there are fewer than ``1/α − 1`` examples, or the labels are
+                neither classes nor measurements.
+        """
+        copies = derive(self.seed, "copies")
+        return CrossConformal(alpha, self.target, self.params, self.plain, self.labels, self.folds, copies)
+
+    def choose(
+        self,
+        params: Params,
+        *,
+        structures: Sequence[Structure] = ("last_layer", "kron"),
+        temperatures: Sequence[float] = (0.1, 1.0),
+        examples: int = EXAMPLES,
+        seed: int = 0,
+    ) -> Choice:
+        """Choose the predictive by what networks say of examples that they have not seen.
+
+        Candidates are the point estimate, the same with its labels at the calibrated temperature, and Laplace
+        posteriors; `novacula.study.cross_fit.choose` says when one is taken.
+
+        Args:
+            params: The weights of the final network, trained on all data, around which the choice is built.
+            structures: Laplace structures to consider; none for a choice among points.
+            temperatures: Temperatures of their posteriors, above 0; the calibrated one is considered too.
+            examples: At most this many examples are predicted by Laplace posteriors.
+            seed: Seed of the final posterior.
+
+        Returns:
+            The choice, with gains over the plain point estimate and their standard errors.
+
+        Raises:
+            InputError: If a structure is unknown, or a temperature is not positive.
+        """
+        check_candidates(structures or None, temperatures)
+        unseen = Unseen(
+            target=self.target,
+            data=self.data,
+            labels=self.labels,
+            folds=self.folds,
+            params=self.params,
+            outputs=self.outputs,
+            losses=self._losses(self.plain).cpu(),
+            temperature=self.temperature,
+            seed=derive(self.seed, "copies"),
+        )
+        return choose_unseen(unseen, params, structures, temperatures, examples, seed)
+
     # ------------------------------------------------------------------ inside
 
     @cached_property
     def _fitted(self) -> Temperature:
         return fit_temperature(self.target.likelihood, self.outputs, self.data.y, self.folds)
+
+    def _losses(self, predictive: Predictive) -> Tensor:
+        density, y = self.target.likelihood.normalised, self.labels
+        return (-predictive.log_prob(y) if density else predictive.expected_loss(y)).detach().double()
 
     def _predictive(self, temperature: float) -> Predictive:
         target, f = self.target, self.outputs

@@ -47,7 +47,8 @@ def cross_fit(
 
     All networks are trained under the target's hyperparameters as they are; nothing of them is learned here. From the
     predictions come the loss and its error where there is no test part, the temperature of the labels, conformal sets
-    and intervals, and paired comparisons of models.
+    and intervals, the choice of the predictive, and paired comparisons of models. K networks that pass as often as
+    another over their ``(K − 1)/K`` of the data cost as much as ``K − 1`` of it.
 
     Args:
         target: The target.
@@ -86,13 +87,10 @@ def cross_fit(
         first = _starts(target, starts, int(which.max()) + 1, seed)
     for w in caught:
         python_warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
-    if epochs is None and steps is None:
-        own = batch_size or default_batch_size(data.n)
-        steps = max(_STEPS, _EPOCHS * -(-data.n // own))
-    options = (method or MAP(lr=4e-3), epochs, steps, batch_size or default_batch_size(data.n))
+    size = batch_size or default_batch_size(data.n)
+    copies, options = derive(seed, "copies"), (method or MAP(lr=4e-3), epochs, steps, size)
     tasks = [
-        _Task(target, data, which, k, start, *options, derive(seed, "fold", k), derive(seed, "copies"))
-        for k, start in enumerate(first)
+        _Task(target, data, which, k, start, *options, derive(seed, "fold", k), copies) for k, start in enumerate(first)
     ]
     if workers == 1:
         found = [task.run(_counted(progress, k, len(tasks))) for k, task in enumerate(tasks)]
@@ -124,13 +122,16 @@ class _Task:
 
     def run(self, progress: Progress | None = None) -> tuple[Params, Tensor]:
         unseen = self.folds == self.fold
+        seen, steps = self.data.subset(~unseen), self.steps
+        if self.epochs is None and steps is None:
+            steps = max(_STEPS, _EPOCHS * -(-seen.n // self.batch_size))
         outcome = run(
             self.method,
             self.target,
-            self.data.subset(~unseen),
+            seen,
             start={k: w.unsqueeze(0) for k, w in self.start.items()},
             epochs=self.epochs,
-            steps=self.steps,
+            steps=steps,
             batch_size=self.batch_size,
             seed=self.seed,
             progress=progress,

@@ -1,0 +1,95 @@
+"""Conformal sets and intervals from the networks of a cross-fit, without labels set aside (CV+).
+
+See `novacula.prediction.conformal.cross` for the rule, its promise and the references. The networks' predictions are
+taken as they are, without the calibrated temperature, which was fitted to the same labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from novacula.core.errors import InputError
+from novacula.core.params import Params
+from novacula.data.standardise import Standardiser
+from novacula.posteriors.base import Point
+from novacula.prediction import Intervals, Predictive, Sets, predict
+from novacula.prediction.conformal.cross import cv_plus, cv_plus_sets
+from novacula.prediction.conformal.rank import rank
+from novacula.target import Target
+
+
+@dataclass(frozen=True, eq=False)
+class CrossConformal:
+    """Sets or intervals of new inputs: call it with these.
+
+    Args:
+        alpha: The share of labels that may be missed.
+        target: The target.
+        params: The K networks' weights.
+        predictive: The out-of-fold predictions.
+        labels: Their labels, in their own units.
+        folds: The fold of each.
+        seed: Seed of the transformations, as in the out-of-fold predictions.
+
+    Raises:
+        InputError: If there are fewer than ``1/α − 1`` examples, alpha is not between 0 and 1, or the labels are
+            neither classes nor measurements.
+    """
+
+    alpha: float
+    target: Target
+    params: tuple[Params, ...]
+    predictive: Predictive
+    labels: Tensor
+    folds: Tensor
+    seed: int
+
+    def __post_init__(self) -> None:
+        rank(self.predictive.n, self.alpha)
+        if self.task == "other":
+            raise InputError("classes, labels or measurements", f"the task {self.task!r}", "use a likelihood of one")
+
+    @property
+    def task(self) -> str:
+        """What the labels are."""
+        return self.target.likelihood.task
+
+    @property
+    def scaling(self) -> Standardiser | None:
+        """How the labels were brought to standard units."""
+        return self.predictive.scaling
+
+    def __call__(self, x: Tensor) -> Sets | Intervals:
+        """Sets or intervals that hold the truth, by all K networks.
+
+        Args:
+            x: Inputs as the networks take them, shape ``(N, …)``.
+
+        Returns:
+            `Sets` for classes and multilabel, `Intervals` for regression, in the targets' units, each target by itself.
+            ``level`` is what is promised, about ``1 − 2α``; in practice they hold the truth with about ``1 − α``.
+
+        Raises:
+            InputError: If the networks cannot take the inputs.
+        """
+        new = torch.stack(
+            [predict(Point(w, self.target), x, seed=self.seed).in_units(self.scaling).mean() for w in self.params]
+        )
+        own, y, folds = self.predictive.mean(), self.labels, self.folds
+        if self.task == "regression":
+            return cv_plus(y, own, new, folds, alpha=self.alpha)
+        if self.task == "classification":
+            return cv_plus_sets(y, own, new, folds, alpha=self.alpha)
+        each = [
+            cv_plus_sets(y[:, c].long(), _both(own[:, c]), _both(new[:, :, c]), folds, alpha=self.alpha)
+            for c in range(own.shape[1])
+        ]
+        return Sets(torch.stack([s.member for s in each], 1), each[0].level)
+
+
+def _both(p: Tensor) -> Tensor:
+    # The probabilities of no and of yes.
+    return torch.stack([1 - p, p], -1)
