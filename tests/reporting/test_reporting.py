@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import numpy as np
 import pytest
 import scipy.stats
 from numpy.random import Generator
+from rich.console import Console
 
+from novacula.cli.summary import summary
 from novacula.core.errors import InputError
 from novacula.core.storage.run import Run
 from novacula.diagnostics import scores as statistics
@@ -574,6 +577,22 @@ def test_a_chosen_point_estimate_has_one_column() -> None:
     assert '<th scope="col">Chosen</th>' not in text
     assert "○ point estimate" not in text
     assert "the predictive that was chosen," in text
+
+
+def test_a_point_estimate_at_a_temperature_is_held_against_the_plain_one() -> None:
+    scores = [{"structure": "point", "temperature": 0.0, "nll": 0.2, "calibration": t} for t in (1.0, 2.5)]
+    predictive = {"structure": "point", "temperature": 0.0, "calibration": 2.5, "scores": scores}
+    text = render(Run(Path(), record(predictive=predictive), (), classification_arrays()))
+    assert '<th scope="col">Chosen</th>' in text
+    assert '<th scope="row">point, labels at temperature 2.5</th><td>—</td><td class="best">' in text
+    assert text.count('<td class="best">0.2000') == 1
+    assert "better than the plain point estimate’s (0.140)" in text
+    assert "No average over weights promised better" not in text
+    console = Console(width=100, record=True, file=StringIO())
+    console.print(summary(record(predictive=predictive)))
+    said = console.export_text()
+    assert "point estimate, labels at temperature 2.5" in said
+    assert "chosen predictive" in said
 
 
 def test_a_user_s_style_is_left_alone() -> None:

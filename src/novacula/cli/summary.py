@@ -12,6 +12,7 @@ from rich.text import Text
 
 from novacula.reporting.verdict import verdict
 from novacula.reporting.words.extents import in_words, meaning
+from novacula.reporting.words.methods import chose_point
 from novacula.reporting.words.metrics import rows
 from novacula.reporting.words.numbers import count, duration, number, significant, with_error
 
@@ -50,9 +51,12 @@ def _facts(record: Mapping[str, Any]) -> Table:
         table.add_row("prior precision", Text(text))
     structure = (record.get("predictive") or {}).get("structure")
     if structure:
-        temperature = significant((record.get("predictive") or {}).get("temperature"))
-        name = f"{str(structure).replace('_', ' ')} Laplace at temperature {temperature}"
-        table.add_row("predictive", Text("point estimate" if structure == "point" else name))
+        found = record["predictive"]
+        name = f"{str(structure).replace('_', ' ')} Laplace at temperature {significant(found.get('temperature'))}"
+        if structure == "point":
+            t = significant(found.get("calibration", 1))
+            name = "point estimate" if chose_point(record) else f"point estimate, labels at temperature {t}"
+        table.add_row("predictive", Text(name))
     for label, said in _posterior(record):
         table.add_row(label, Text(said))
     table.add_row("time", duration(record["seconds"].get("total")))
@@ -87,7 +91,7 @@ def _posterior(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _metrics(record: Mapping[str, Any]) -> Table:
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
     table.add_column("test")
-    point = (record.get("predictive") or {}).get("structure") == "point"
+    point = chose_point(record)
     chosen = "average over weights" if record.get("posterior") else "chosen predictive"
     columns = {"point": "point estimate"} if point else {"chosen": chosen, "point": "point estimate"}
     for title in columns.values():

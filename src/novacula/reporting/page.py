@@ -148,7 +148,8 @@ def _scores(record: Mapping[str, Any]) -> list[tuple[str, str, str, bool]]:
     for s in chosen.get("scores") or []:
         error = s.get("stderr")
         loss = number(s.get("nll"), 4) + (f"\u00a0±\u00a0{number(error, 4)}" if error else "")
-        picked = s.get("structure") == chosen.get("structure") and s.get("temperature") == chosen.get("temperature")
+        picked = all(s.get(k, 1) == chosen.get(k, 1) for k in ("structure", "temperature", "calibration"))
+        labels = "" if (t := s.get("calibration", 1)) == 1 else f", labels at temperature {significant(t)}"
         temperature = significant(s.get("temperature")) if s.get("temperature") else MISSING
-        found.append((str(s.get("structure")).replace("_", " "), temperature, loss, picked))
+        found.append((str(s.get("structure")).replace("_", " ") + labels, temperature, loss, picked))
     return found

@@ -23,7 +23,7 @@ from novacula.reporting.figures import (
     uncertainty,
 )
 from novacula.reporting.figures.base import Picture
-from novacula.reporting.words.methods import is_point
+from novacula.reporting.words.methods import chose_point, is_point
 from novacula.runs.catalogue.models import FIGURES
 
 
@@ -31,7 +31,7 @@ def one_answer(record: Mapping[str, Any]) -> bool:
     """Whether the predictions are those of the point estimate."""
     if found := record.get("posterior"):
         return is_point(found)
-    return (record.get("predictive") or {}).get("structure") == "point"
+    return chose_point(record)
 
 
 def chosen(record: Mapping[str, Any]) -> bool:

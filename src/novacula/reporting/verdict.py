@@ -14,7 +14,7 @@ import numpy as np
 
 from novacula.reporting.posterior import doubt
 from novacula.reporting.words.extents import in_words, meaning, spread
-from novacula.reporting.words.methods import averaged, is_point
+from novacula.reporting.words.methods import averaged, chose_point, is_point
 from novacula.reporting.words.metrics import METRICS, better
 from novacula.reporting.words.numbers import count, listing, number, significant, with_error
 from novacula.runs.catalogue.models import NEGLIGIBLE, Extent
@@ -129,7 +129,7 @@ def _result(record: Record) -> list[str]:
     asked = record.get("posterior")
     if asked and is_point(asked):
         sentences.append("These are one network’s predictions; nothing is averaged.")
-    elif not asked and (record.get("predictive") or {}).get("structure") == "point":
+    elif not asked and chose_point(record):
         sentences.append("No average over weights promised better, so these are the point estimate’s predictions.")
     elif point and test.get("nll") is not None and point.get("nll") is not None:
         which = {1: "better than", -1: "worse than", 0: "as good as"}[better("nll", test["nll"], point["nll"])]

@@ -23,7 +23,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from novacula.core.errors import InputError
-from novacula.reporting.words.extents import NOT_AN_EXTENT, base
+from novacula.reporting.words.extents import meaning
+from novacula.runs.catalogue.models import bare
 
 _AFFINE = ("rotation", "translation_x", "translation_y", "scale", "stretch", "shear")
 _ONE_SIDED = ("flip", "flip_vertical", "erasing")
@@ -76,12 +77,12 @@ def ranges(extents: Mapping[str, float]) -> Ranges:
     """
     found: dict[str, float] = {}
     for name, value in extents.items():
-        short = base(name)
+        short = bare(name)
         if not isinstance(value, (int, float)) or not math.isfinite(value):
             raise InputError(f"a finite number as the extent {name!r}", repr(value), "leave it out, or learn it again")
         if short in found:
             raise InputError(f"each transformation once, not {short!r} twice", repr(name), "export one of them")
-        found[short] = max(value, 0.0) if short in _ONE_SIDED else abs(value) if short not in NOT_AN_EXTENT else value
+        found[short] = max(value, 0.0) if short in _ONE_SIDED else abs(value) if meaning(name).shown else value
     eta = {name: found.get(name, 0.0) for name in _KNOWN}
     return Ranges(
         degrees=180 * min(eta["rotation"], 1.0),
@@ -98,7 +99,7 @@ def ranges(extents: Mapping[str, float]) -> Ranges:
         saturation=math.exp(eta["saturation"]),
         hue=min(eta["hue"], 1.0) / 2,
         erasing=min(eta["erasing"], 1.0) ** 2,
-        unknown=tuple(n for n, v in extents.items() if v and base(n) not in {*_KNOWN, *NOT_AN_EXTENT}),
+        unknown=tuple(n for n, v in extents.items() if v and meaning(n).shown and bare(n) not in _KNOWN),
     )
 
 

@@ -41,6 +41,12 @@ def kind_of(found: Mapping[str, Any]) -> Words:
     return _KINDS.get(_key(name), Words(name))
 
 
+def chose_point(record: Mapping[str, Any]) -> bool:
+    """Whether the predictive that was chosen is the point estimate as it was trained."""
+    found = record.get("predictive") or {}
+    return found.get("structure") == "point" and found.get("calibration", 1) == 1
+
+
 def is_point(found: Mapping[str, Any]) -> bool:
     """Whether a posterior is one point, over which nothing is averaged."""
     return kind_of(found).name == "MAP" and int(found.get("chains") or 1) <= 1
