@@ -345,6 +345,15 @@ def test_data_in_units_of_their_own() -> None:
     assert fit.score()["nll"] == pytest.approx(math.log(2 * math.pi * math.e * fit.score()["rmse"] ** 2) / 2)
 
 
+def test_a_rare_class_is_said_and_remembered() -> None:
+    data = nv.Data(draw(22, 2), [0] * 10 + [1] * 10 + [2] * 2)
+    target = nv.Target(net(2, 3))
+    with pytest.warns(nv.NovaculaWarning, match="fewer examples"):
+        fit = nv.cross_fit(target, data, steps=2)
+    assert "class 2 has fewer examples (2) than there are folds (3)" in fit.warnings[0]
+    assert fit.predictive.warnings == fit.warnings
+
+
 # ---------------------------------------------------------------------- refusals
 
 
