@@ -19,7 +19,7 @@ from novacula.data.folds import folds_of
 from novacula.inference.loop import Progress, default_batch_size, run
 from novacula.inference.method import Method
 from novacula.inference.optimising.map import MAP
-from novacula.inference.starts import fresh
+from novacula.inference.starts import initial_weights
 from novacula.posteriors.answers import finite
 from novacula.study.cross_fit.result import CrossFit
 from novacula.target import Target
@@ -162,7 +162,7 @@ def _folds(data: Data, folds: int | Tensor, seed: int) -> Tensor:
 
 def _starts(target: Target, starts: Sequence[Params] | None, k: int, seed: int) -> list[Params]:
     if starts is None:
-        return fresh(target, k, derive(seed, "starts"))
+        return initial_weights(target, k, derive(seed, "starts"))
     own = target.params()
     shapes = {name: w.shape for name, w in own.items()}
     if len(starts) != k or any({name: w.shape for name, w in s.items()} != shapes for s in starts):
