@@ -26,7 +26,7 @@ from novacula.reporting.figures import confusion, montage, precision, reliabilit
 from novacula.reporting.figures.base import spread
 from novacula.reporting.page import extent_views, render
 from novacula.reporting.pictures import predictions
-from novacula.reporting.verdict import settled, verdict
+from novacula.reporting.verdict import verdict
 from novacula.reporting.words import numbers
 from novacula.reporting.words.extents import in_words, meaning
 from novacula.reporting.words.metrics import better, rows
@@ -67,7 +67,7 @@ def record(**changes: Any) -> dict[str, Any]:
         },
         "prior": {"precision": {"0.weight": 3.1, "0.bias": 14.2, "2.weight": 55.0}},
         "noise": None,
-        "invariance": {"rotation_degrees": 178.2, "eta": eta, "stability": dict.fromkeys(NAMES, 0.01)},
+        "invariance": {"rotation_degrees": 178.2, "eta": eta},
         "test": {"accuracy": 0.95, "nll": 0.1214, "ece": 0.0132, "brier": 0.0561},
         "map_test": {"accuracy": 0.95, "nll": 0.1402, "ece": 0.0102, "brier": 0.0561},
         "predictive": {
@@ -270,10 +270,11 @@ def test_a_stranger_s_extent_reads_as_its_run_says() -> None:
     said = asdict(
         Extent("gain", "changes of loudness", "percent", 40.0, of="of the level", whole=0.9, everything="all")
     )
-    content = record(invariance={"eta": {"gain": 0.5}, "stability": {"gain": 0.01}, "words": {"gain": said}})
+    content = record(invariance={"eta": {"gain": 0.5}, "words": {"gain": said}})
+    content |= {"hyper": {"gain": {"interval": [0.25, 0.75]}}}
     learned, sure = verdict(content).learned, verdict(content).sure.replace("\u00a0", " ")
     assert learned.replace("\u00a0", " ").endswith("support changes of loudness (±20 % of the level).")
-    assert "(gain by ±0.4 %)" in sure
+    assert "gain ±10 % of the level to ±30 % of the level" in sure
     (drawn,) = training.extents([{"epoch": e, "extent/gain": 0.1 * e} for e in (1, 2)], content)
     assert (drawn.title, drawn.alt) == ("Gain", "Extent along training, in % of the level (±): gain ends at 8.00")
 
@@ -281,13 +282,12 @@ def test_a_stranger_s_extent_reads_as_its_run_says() -> None:
 def test_the_verdict_says_what_was_learned() -> None:
     said = verdict(record())
     assert said.learned.startswith("The 1,437 training examples support any rotation (±178°).")
-    assert "shears are not needed (extents up to 0.03)" in said.learned
+    assert "shears are not asked for (extents up to 0.03)" in said.learned
     assert "averaging outputs over 32 transformed copies" in said.result
     assert "an accuracy of 0.950" in said.result
     assert "better than the plain point estimate" in said.result
     assert "−812.5 ± 3.1 nats" in said.sure.replace("\u00a0", " ")
     assert "an estimate, not a bound" in said.sure
-    assert "varied little while they were last learned (rotation by ±1.8°)" in said.sure
     assert said.assumes[0] == "The posterior is Gaussian"
 
 
@@ -296,25 +296,44 @@ def test_the_verdict_is_not_better_than_the_numbers() -> None:
     assert "worse than the plain point estimate" in verdict(worse).result
     same = record(map_test={"nll": 0.12138})
     assert "as good as the plain point estimate" in verdict(same).result
-    moving = record(invariance={"eta": {"rotation": 0.5}, "stability": {"rotation": 0.2}})
-    assert "still moving" in verdict(moving).sure
-    assert "rotations of up to ±90°" in verdict(moving).learned
+    half = record(invariance={"eta": {"rotation": 0.5}})
+    assert "rotations of up to ±90°" in verdict(half).learned
     point = record(predictive={"structure": "point"})
     assert "No average over weights promised better" in verdict(point).result
-    none = record(invariance={"eta": dict.fromkeys(NAMES, 0.01), "stability": {}})
-    assert "support no transformation" in verdict(none).learned
+    none = record(invariance={"eta": dict.fromkeys(NAMES, 0.01)})
+    assert "asks for none of" in verdict(none).learned
 
 
-def test_extents_that_the_schedule_holds_are_not_called_steady() -> None:
-    held = record(invariance={"eta": {"rotation": 0.5}, "stability": {"rotation": 0.05}})
-    epochs = [{"epoch": float(e), "extent/rotation": min(0.1 * e, 0.5)} for e in range(1, 9)]
-    said = verdict(held, epochs).sure
-    assert "had settled by epoch 5" in said
-    assert "still moved (rotation by ±9.0°)" in said
-    assert settled(epochs[:5]) is None
-    assert settled([]) is None
-    assert extent_views(held)[0].spread == "±9.0°"
-    assert extent_views(record())[0].spread == "±1.8°"
+def test_what_was_still_moving_is_said_first() -> None:
+    hyper = {"noise": {"value": 1.0, "converged": False}, "rotation": {"value": 0.5, "converged": True}}
+    said = verdict(record(converged=False, hyper=hyper)).learned
+    assert said.startswith("The run ended before it had converged: noise would still move;")
+    assert "converged" not in verdict(record(converged=True, hyper=hyper)).learned
+
+
+def test_intervals_are_in_the_units_of_the_extents() -> None:
+    known = record(hyper={"rotation": {"value": 0.5, "interval": [0.4, 0.6], "converged": True}})
+    assert "puts 90 % on rotation ±72° to ±108°;" in verdict(known).sure
+    assert extent_views(known)[0].spread == "±72° to ±108°"
+    assert extent_views(record())[0].spread == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("needed", "Training with these transformations lowers that loss by 0.0"),
+        ("harmful", "they are harmful here"),
+        ("no effect", "does as well"),
+        ("undecided", "is undecided"),
+    ],
+)
+def test_the_folds_speak_of_unseen_examples_and_of_transformations(word: str, said: str) -> None:
+    verdicts = {"rotation": {"verdict": word, "gain": 0.04, "stderr": 0.01}, "shear": {"gain": None}}
+    content = record(out_of_fold={"nll": 0.21, "stderr": 0.02, "accuracy": 0.93}, verdicts=verdicts)
+    text = verdict(content).learned.replace("\u00a0", " ")
+    assert "predict the training examples with a log loss of 0.21" in text
+    assert "an accuracy of 0.930" in text
+    assert said in text
 
 
 @pytest.mark.parametrize(
@@ -491,7 +510,7 @@ def test_glyphs_of_any_extent() -> None:
 
 
 def test_extent_views_leave_out_what_is_no_extent() -> None:
-    content = record(invariance={"eta": {"amplitude": 0.03, "log_smoothness": -1.9, "odd": None}, "stability": {}})
+    content = record(invariance={"eta": {"amplitude": 0.03, "log_smoothness": -1.9, "odd": None}})
     (view,) = extent_views(content)
     assert (view.label, view.needed, view.spread) == ("deformation", True, "")
 
@@ -519,8 +538,8 @@ CASES: dict[str, tuple[dict[str, Any], list[dict[str, Any]], dict[str, np.ndarra
         [{"epoch": 1.0, "loss": None}],
         {},
     ),
-    "an augmentation policy": (record(invariance={"name": "Trivial", "eta": {}, "stability": {}}), history(2, ()), {}),
-    "elsewhere": (record(invariance={"eta": {"flip": 0.5, "affine1_scale": 0.4}, "stability": {}}), history(2, ()), {}),
+    "an augmentation policy": (record(invariance={"name": "Trivial", "eta": {}}), history(2, ()), {}),
+    "elsewhere": (record(invariance={"eta": {"flip": 0.5, "affine1_scale": 0.4}}), history(2, ()), {}),
 }
 
 

@@ -25,7 +25,6 @@ def test_a_run_with_a_policy_is_saved_and_predicts_as_before(tmp_path: Path) -> 
     run = Run.read(tmp_path / "run")
     # The flip's probability is no extent that was learned, and the copies of training are no claim about predictions.
     assert run.record["invariance"]["eta"] == {}
-    assert run.record["invariance"]["stability"] == {}
     assert "montage/transformed" not in run.arrays
     page = nv.report(tmp_path / "run").read_text(encoding="utf-8")
     assert "scored as they are" in page

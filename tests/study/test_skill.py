@@ -61,8 +61,8 @@ def small(n: int = 96) -> tuple[Target, Data]:
 
 def test_extents_stay_while_the_network_knows_nothing() -> None:
     target, data = small()
-    method = EmpiricalBayes(optimiser=MAP(lr=1e-9), every=1, burn_in=0.0)
-    fit = learn(target, data, epochs=2, method=method, structures=("last_layer",))
+    method = EmpiricalBayes(optimiser=MAP(lr=1e-9), burn_in=0.0)
+    fit = learn(target, data, epochs=2, method=method, folds=0, structures=("last_layer",))
     assert fit.target.invariance is not None
     assert fit.target.invariance.eta.tolist() == pytest.approx([0.1, 0.1])
     assert any("hardly better than a constant" in w for w in fit.warnings)
@@ -72,7 +72,7 @@ def test_extents_stay_while_the_network_knows_nothing() -> None:
 
 def test_extents_move_once_it_knows_something() -> None:
     target, data = small()
-    fit = learn(target, data, epochs=12, lr=2e-2, structures=("last_layer",))
+    fit = learn(target, data, epochs=12, lr=2e-2, folds=0, structures=("last_layer",))
     assert fit.target.invariance is not None
     assert fit.target.invariance.eta.tolist() != pytest.approx([0.1, 0.1])
     assert not any("constant" in w for w in fit.warnings)
@@ -83,7 +83,7 @@ def test_a_weak_prior_does_not_let_extents_run_away() -> None:
     data = nv.load("digits").subset(range(400))
     net = nv.networks.make("mlp", data.x.shape[1:], 10, seed=0)
     target = Target(net, prior=nv.Gaussian(precision=0.1), invariance=nv.Affine(), copies=nv.Copies(train=2))
-    fit = learn(target, data, epochs=14, lr=2e-2, batch_size=25, structures=("last_layer",))
+    fit = learn(target, data, epochs=14, lr=2e-2, batch_size=25, folds=0, structures=("last_layer",))
     assert fit.target.invariance is not None
     assert float(fit.target.invariance.eta[1:].abs().max()) < 1.0
     assert not any("constant" in w for w in fit.warnings)

@@ -10,6 +10,7 @@ from novacula.core.errors import InputError, NonFiniteError
 from novacula.inference.loop import default_batch_size
 from novacula.runs.catalogue.methods import Trained, Wanted, read_method, settings_of_name
 from novacula.runs.refit import check
+from novacula.study.learning.learn import ROUNDS, default_method
 
 if TYPE_CHECKING:
     from novacula.runs.settings import Train
@@ -29,7 +30,9 @@ def asked(train: Train, assembled: Assembled) -> Wanted:
         if value < 1:
             raise InputError(f"{option} of 1 or more", str(value), f"{option} 4")
     n = assembled.train.n
-    steps = -(-n // (train.batch_size or default_batch_size(n))) * train.epochs
+    batch_size = train.batch_size or default_batch_size(n, table=assembled.train.x.ndim == 2)
+    first = default_method(n, batch_size, table=assembled.train.x.ndim == 2).first
+    steps = ROUNDS[assembled.train.x.ndim == 2] * first if train.epochs is None else -(-n // batch_size) * train.epochs
     trained = Trained.of(assembled.target.params(), train.lr or Trained().lr, max(1, steps))
     check(wanted, assembled.target, assembled.train, trained, train.posterior_steps, train.chains)
     return wanted

@@ -82,6 +82,8 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
                 assembled.target,
                 assembled.train,
                 epochs=options.train.epochs,
+                seconds=options.train.time,
+                folds=options.train.folds,
                 batch_size=options.train.batch_size,
                 lr=options.train.lr,
                 seed=options.setup.seed,

@@ -15,11 +15,22 @@
 
 from novacula.evidence.conditional import Conditional
 from novacula.evidence.elbo import ELBO
-from novacula.evidence.laplace import Laplace
+from novacula.evidence.laplace import Laplace, newton_step
 from novacula.evidence.linear_gaussian import LinearGaussian
 from novacula.evidence.ntk_subset import NTKSubset
 from novacula.evidence.prequential import Prequential
 from novacula.evidence.smc import SMC
 from novacula.evidence.tuning.tune import Tuned, tune
 
-__all__ = ["ELBO", "SMC", "Conditional", "Laplace", "LinearGaussian", "NTKSubset", "Prequential", "Tuned", "tune"]
+__all__ = [
+    "ELBO",
+    "SMC",
+    "Conditional",
+    "Laplace",
+    "LinearGaussian",
+    "NTKSubset",
+    "Prequential",
+    "Tuned",
+    "newton_step",
+    "tune",
+]

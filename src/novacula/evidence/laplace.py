@@ -203,6 +203,22 @@ def _assumptions(curvature: Curvature, exactly: bool) -> list[str]:
     return found
 
 
+def newton_step(target: Target, data: Data, params: Params, *, seed: int) -> Params:
+    """The weights after one Newton step with the exact curvature: for a linear-Gaussian model, those of the peak.
+
+    Args:
+        target: The model.
+        data: The training data.
+        params: Weights.
+        seed: Seed of the transformations.
+
+    Returns:
+        New weights.
+    """
+    problem = target.problem(params, data, seed=stream_of(seed, 0))
+    return _peak(target, problem, build("exact", problem, seed=0))
+
+
 def _peak(target: Target, problem: Problem, curvature: Curvature) -> Params:
     # The mode of a log-joint that is a parabola: w + (H+Λ)⁻¹ g for its gradient g at any w. There the derivative in w
     # vanishes, so the partial derivative of the value at fixed weights, which is what autograd sees, is the whole one.

@@ -67,6 +67,8 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint atomically."""
     tensors, plain = pack(state)
+    # The file's format refuses tensors that share memory.
+    tensors = {k: t.clone() for k, t in tensors.items()}
     meta = {"version": VERSION, "step": step, "history": history, "done": done, "plain": plain, "run_key": run_key}
     write_bytes(path, save(tensors, metadata={"novacula": json.dumps(meta)}))
 

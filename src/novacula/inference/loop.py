@@ -89,9 +89,9 @@ def run(
     return Outcome(state, history, done)
 
 
-def default_batch_size(n: int) -> int:
-    """A batch size that leaves at least 32 steps an epoch where the data allow it."""
-    return max(8, min(50, n // 32))
+def default_batch_size(n: int, *, table: bool = False) -> int:
+    """A batch size that leaves at least 32 steps an epoch where the data allow it; large tables take up to 512."""
+    return max(8, min(max(50, min(512, n // 64)) if table else 50, n // 32))
 
 
 @dataclass(frozen=True, eq=False)

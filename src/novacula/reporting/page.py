@@ -18,9 +18,9 @@ from novacula.reporting.figures import montage, precision, training
 from novacula.reporting.figures.base import Picture
 from novacula.reporting.pictures import added, chosen, one_answer, predictions, present, sampler
 from novacula.reporting.provenance import provenance
-from novacula.reporting.verdict import stability, verdict
+from novacula.reporting.verdict import intervals, verdict
 from novacula.reporting.words import metrics
-from novacula.reporting.words.extents import in_words, meaning, spread
+from novacula.reporting.words.extents import in_words, meaning
 from novacula.reporting.words.methods import averaged
 from novacula.reporting.words.numbers import MISSING, count, duration, number, significant
 
@@ -69,7 +69,7 @@ def render(run: Run) -> str:
         title=_title(record),
         subtitle=_subtitle(record),
         verdict=verdict(record, history, run.arrays),
-        moved=bool(stability(record)),
+        moved=bool(intervals(record)),
         extents=extent_views(record),
         montage=present(_montage(run)),
         training=[
@@ -98,15 +98,16 @@ def render(run: Run) -> str:
 
 def extent_views(record: Mapping[str, Any]) -> list[ExtentView]:
     """The learned extents as the page shows them."""
-    moves = stability(record)
+    known = intervals(record)
     views: list[ExtentView] = []
     for name, value in ((record.get("invariance") or {}).get("eta") or {}).items():
         entry = meaning(name, record)
         if value is None or not entry.shown:
             continue
-        moved = spread(entry, moves[name]) if name in moves else ""
         drawn = Markup(glyphs.glyph(name, value, entry))
-        views.append(ExtentView(entry.label, in_words(entry, value), moved, not entry.negligible(value), drawn))
+        views.append(
+            ExtentView(entry.label, in_words(entry, value), known.get(name, ""), not entry.negligible(value), drawn)
+        )
     return views
 
 

@@ -5,7 +5,6 @@ Every sentence follows from the saved record alone, and says no more than it hol
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,16 +12,13 @@ from typing import Any
 import numpy as np
 
 from novacula.reporting.posterior import doubt
-from novacula.reporting.words.extents import in_words, meaning, spread
+from novacula.reporting.words.extents import in_words, meaning
 from novacula.reporting.words.methods import averaged, chose_point, is_point
 from novacula.reporting.words.metrics import METRICS, better
 from novacula.reporting.words.numbers import count, listing, number, significant, with_error
 from novacula.runs.catalogue.models import NEGLIGIBLE, Extent
 
 Record = Mapping[str, Any]
-
-FROZEN = 1e-3
-"""Extents that move less than this (in ``eta``) are held by the schedule, not by the data."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +35,13 @@ def verdict(
     record: Record, history: Sequence[Mapping[str, Any]] = (), arrays: Mapping[str, np.ndarray] | None = None
 ) -> Verdict:
     """Put a run's results in words."""
-    learned = [*_invariance(record), *_noise(record)]
+    learned = [*_moving(record), *_invariance(record), *_folds(record), *_noise(record)]
     if not record.get("invariance"):
         learned += _precisions(record)
     return Verdict(
         learned=" ".join(learned),
         result=" ".join(_result(record)),
-        sure=" ".join([*_evidence(record), *_stability(record, history), *_draws(record, arrays or {})]),
+        sure=" ".join([*_evidence(record), *_intervals(record), *_draws(record, arrays or {})]),
         assumes=_assumptions(record),
     )
 
@@ -66,15 +62,15 @@ def _invariance(record: Record) -> list[str]:
     absent = [k for k in values if k not in needed]
     if not needed:
         return [
-            f"The {n} support no transformation among those tried: {listing([found[k].plural for k in absent])} "
-            f"were all learned to be unnecessary (extents up to {number(_largest(values, absent), 2)})."
+            f"The evidence of the {n} asks for none of {listing([found[k].plural for k in absent])} (extents up to "
+            f"{number(_largest(values, absent), 2)}), which does not say that training with them would do harm."
         ]
     sentences = [f"The {n} support {listing([_phrase(found[k], values[k]) for k in needed])}."]
     if absent:
         words = listing([found[k].plural for k in absent])
         verb = "are" if len(absent) > 1 or found[absent[0]].plural.endswith("s") else "is"
         sentences.append(
-            f"{words[0].upper()}{words[1:]} {verb} not needed (extents up to {number(_largest(values, absent), 2)})."
+            f"{words[0].upper()}{words[1:]} {verb} not asked for (extents up to {number(_largest(values, absent), 2)})."
         )
     return sentences
 
@@ -158,41 +154,56 @@ def _evidence(record: Record) -> list[str]:
     return [f"The log evidence is {with_error(value, found.get('stderr'))} nats{each}{name}: {what}{spread}."]
 
 
-def _stability(record: Record, history: Sequence[Mapping[str, Any]]) -> list[str]:
-    values = eta(record)
-    known = stability(record)
-    if not known:
+def intervals(record: Record) -> dict[str, str]:
+    """The intervals of the learned extents, in words, where they are known."""
+    found, said = record.get("hyper") or {}, {}
+    for name in eta(record):
+        interval = (found.get(name) or {}).get("interval")
+        if interval and None not in interval:
+            entry = meaning(name, record)
+            said[name] = f"{in_words(entry, interval[0])} to {in_words(entry, interval[1])}"
+    return said
+
+
+def _moving(record: Record) -> list[str]:
+    # What a reader must know before all else.
+    if record.get("converged", True):
         return []
-    found = {k: meaning(k, record) for k in known}
-    needed = [k for k in known if not found[k].negligible(values[k])] or list(known)
-    worst = max(needed, key=known.__getitem__)
-    said = listing([f"{found[k].label} by {spread(found[k], known[k])}" for k in needed[:3]])
-    epoch = settled(history)
-    if epoch is None:
-        if known[worst] <= NEGLIGIBLE / 2:
-            return [f"The extents varied little while they were last learned ({said})."]
-        return [f"The extents were still moving at the end of training ({said}): more epochs may change them."]
-    return [
-        f"The extents had settled by epoch {epoch}, as their learning rate falls to zero; over the third of the epochs "
-        f"before, they still moved ({said}). Their error is at least that; runs with other seeds tell how large."
-    ]
+    found = record.get("hyper") or {}
+    moving = [k for k, entry in found.items() if not entry.get("converged", True)]
+    rest = f": {listing(moving[:4])} would still move" if moving else ""
+    return [f"The run ended before it had converged{rest}; more time (--time, --epochs) may change what follows."]
 
 
-def stability(record: Record) -> dict[str, float]:
-    """How much the extents moved over the last third of the epochs in which they were learned."""
-    found = (record.get("invariance") or {}).get("stability") or {}
-    values = eta(record)
-    return {k: float(v) for k, v in found.items() if v is not None and k in values and math.isfinite(v)}
+def _folds(record: Record) -> list[str]:
+    # What networks say of examples that they have not seen.
+    found = record.get("out_of_fold")
+    if not found or found.get("nll") is None:
+        return []
+    shown = [m for m in METRICS if m.headline and m.key != "nll" and found.get(m.key) is not None]
+    also = f" and {listing([f'{m.words} {m.text(found[m.key])}' for m in shown])}" if shown else ""
+    loss = with_error(found["nll"], found.get("stderr"))
+    sentences = [f"Networks that have not seen them predict the training examples with a log loss of {loss}{also}."]
+    gains = [v for v in (record.get("verdicts") or {}).values() if v.get("gain") is not None]
+    if gains:
+        gain, word = gains[0], gains[0]["verdict"]
+        size = with_error(abs(gain["gain"]), gain["stderr"])
+        sentences.append(
+            {
+                "needed": f"Training with these transformations lowers that loss by {size}.",
+                "harmful": f"Training with transformations raises that loss by {size}: they are harmful here.",
+                "no effect": f"Training without these transformations does as well (difference {size}).",
+            }.get(word, f"Whether training without these transformations does better is undecided (difference {size}).")
+        )
+    return sentences
 
 
-def settled(history: Sequence[Mapping[str, Any]]) -> int | None:
-    """The epoch after which no extent moved any more."""
-    keys = [k for k in (history[-1] if history else {}) if k.startswith("extent/")]
-    last = {k: history[-1][k] for k in keys}
-    first = len(history)
-    while first > 1 and all(abs((history[first - 2].get(k) or 0.0) - last[k]) < FROZEN for k in keys):
-        first -= 1
-    return int(history[first - 1].get("epoch") or first) if keys and first < len(history) else None
+def _intervals(record: Record) -> list[str]:
+    # How far the extents are known.
+    said = [f"{meaning(name, record).label} {text}" for name, text in intervals(record).items()]
+    if not said:
+        return []
+    return [f"At these weights the evidence puts 90 % on {listing(said[:4])}; another training may differ by more."]
 
 
 def _assumptions(record: Record) -> tuple[str, ...]:

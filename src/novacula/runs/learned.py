@@ -71,6 +71,26 @@ class Learned(Protocol):
         ...
 
     @property
+    def hyper(self) -> Mapping[str, Mapping[str, Any]]:
+        """What is known of each hyperparameter."""
+        ...
+
+    @property
+    def converged(self) -> bool:
+        """Whether the run has."""
+        ...
+
+    @property
+    def unseen(self) -> Any:
+        """The out-of-fold predictions; None without folds."""
+        ...
+
+    @property
+    def verdicts(self) -> Mapping[str, Mapping[str, Any]]:
+        """What the folds say of each transformation."""
+        ...
+
+    @property
     def inferred(self) -> Inferred | None:
         """The posterior that was asked for."""
         ...

@@ -20,6 +20,7 @@ from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.core.rng import derive
 from novacula.core.storage.run import WEIGHTS, Run
+from novacula.core.units import Units
 from novacula.data.data import Data
 from novacula.data.raw import Like
 from novacula.data.standardise import Standardiser
@@ -148,6 +149,8 @@ def load_run(folder: str | Path, *, target: Target | None = None, data: Data | N
     if target is None:
         target = _rebuilt(run, setup)
     outputs = int(record["outputs"])
+    if units := _named(saved, "units/"):
+        target = target.in_units(Units(**units))
     target = dataclasses.replace(target, likelihood=target.likelihood.bind(outputs))
     learned = _named(saved, "learned/")
     own = {k: learned[k] for k in target.learnable() if k.startswith("network.") and k in learned}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,10 @@ class LearnResult:
         seconds: ``total`` (training, scoring and choosing), ``train``, and ``hyper`` (the hyper-steps).
         warnings: Reservations a reader must know.
         inferred: The posterior that predictions average over, where another than the chosen one was asked for.
+        hyper: By name: ``value``, ``interval`` (90 %), ``gradient`` with its ``stderr``, and ``converged``.
+        converged: Whether the last round gained less than its error, and no hyperparameter would still move.
+        unseen: The `CrossFit` by whose out-of-fold predictions the predictive was chosen; None without folds.
+        verdicts: By transformation: ``verdict``, ``extent``, ``interval``, ``gain`` in out-of-fold loss and ``stderr``.
     """
 
     target: Target
@@ -50,6 +54,10 @@ class LearnResult:
     seconds: dict[str, float]
     warnings: tuple[str, ...]
     inferred: Inferred | None = None
+    hyper: dict[str, dict[str, Any]] = field(default_factory=dict)
+    converged: bool = False
+    unseen: Any = None
+    verdicts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def posterior(self) -> Any:

@@ -63,6 +63,7 @@ def save(
     weights |= check_tensors(result.target, result.params, result.data.x)
     if (scaling := result.data.scaling) is not None:
         weights |= {f"scaling/{k}": getattr(scaling, k) for k in ("x_mean", "x_sd", "y_mean", "y_sd")}
+    weights |= {f"units/{k}": v for k, v in result.target.forward.units.tensors().items() if v.numel()}
     posterior = None if result.inferred is None else tensors_of(kept)
     return Run.write(folder, record, history=result.history, weights=weights, posterior=posterior, arrays=arrays).record
 
@@ -120,6 +121,10 @@ def describe(
         "evidence": result.evidence.to_dict(),
         "prior": {"name": type(target.prior).__name__, "precision": target.prior.describe(result.params)},
         "noise": _noise(result),
+        "converged": bool(result.converged),
+        "hyper": _plain(result.hyper),
+        "verdicts": _plain(result.verdicts),
+        "out_of_fold": None if result.unseen is None else _plain(result.unseen.score()),
         "invariance": _invariance(result),
         **scores,
         "predictive": _predictive(result),
@@ -131,6 +136,17 @@ def describe(
     }
     arrays |= _montage(result)
     return record, arrays
+
+
+def _plain(value: Any) -> Any:
+    # Numbers that JSON knows: what is not finite is not known.
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def own_units(y: Tensor, scaling: Standardiser | None) -> Tensor:
@@ -242,19 +258,8 @@ def _invariance(result: Learned) -> dict[str, Any] | None:
         return None
     learned = invariance.names if result.target.averaged else ()
     eta = dict(zip(learned, invariance.magnitude(invariance.eta.detach()).tolist(), strict=bool(learned)))
-    found = {"eta": eta, "stability": _stability(result.history, learned), "words": spoken_extents(learned)}
+    found = {"eta": eta, "words": spoken_extents(learned)}
     return {"name": type(invariance).__name__, **invariance.describe(), **found}
-
-
-def _stability(history: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, float | None]:
-    # Standard deviations over the last third of the epochs in which extents moved; a schedule holds them afterwards.
-    path = np.array([[record.get(f"extent/{name}", math.nan) for name in names] for record in history])
-    if not path.size or np.isnan(path).any():
-        return dict.fromkeys(names)
-    moving = np.abs(np.diff(path, axis=0)).max(1) > 0
-    end = int(np.flatnonzero(moving)[-1]) + 2 if moving.any() else 0
-    part = path[end - max(2, end // 3) : end]
-    return {name: float(part[:, i].std()) if end else None for i, name in enumerate(names)}
 
 
 def _montage(result: Learned) -> dict[str, np.ndarray]:

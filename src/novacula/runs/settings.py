@@ -83,7 +83,7 @@ class Setup:
         None,
         "Transformed copies averaged in training, scoring and predicting.",
         metavar="T,E,P",
-        shown="8,8,32",
+        shown="1,8,32",
         panel="Model",
     )
     # Of the split, the perturbations and the first weights too.
@@ -94,11 +94,32 @@ class Setup:
 class Train:
     """How the weights are learned and what predictions average over."""
 
-    epochs: int = flag(24, "Passes over the training data.", metavar="N", panel="Training")
+    epochs: int | None = flag(
+        None,
+        "Passes over the training data at most.",
+        metavar="N",
+        shown="until nothing is gained, in a few rounds",
+        panel="Training",
+    )
+    time: float | None = flag(
+        None, "Seconds after which training ends; the folds come on top.", metavar="SECONDS", panel="Training"
+    )
+    folds: int = flag(
+        3,
+        "Networks that are blind to a fold each, by which new data are foreseen; 0 for none.",
+        metavar="K",
+        panel="Training",
+    )
     batch_size: int | None = flag(
         None, "Examples a step.", metavar="N", shown="by the size of the data", panel="Training"
     )
-    lr: float | None = flag(None, "Peak learning rate of the weights.", metavar="RATE", shown="0.004", panel="Training")
+    lr: float | None = flag(
+        None,
+        "Peak learning rate of the weights.",
+        metavar="RATE",
+        shown="0.01 for tables, else 0.004",
+        panel="Training",
+    )
     evidence: str = flag("auto", f"What scores the run: {ESTIMATORS.listed()}.", metavar="NAME", panel="Training")
     posterior: str = flag(
         "auto",

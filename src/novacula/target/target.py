@@ -52,7 +52,7 @@ class Copies:
         predict: When predicting.
     """
 
-    train: int = 8
+    train: int = 1
     evidence: int = 8
     predict: int = 32
 

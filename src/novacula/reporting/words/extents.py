@@ -32,13 +32,3 @@ def in_words(entry: Extent, eta: float) -> str:
         value = min(value, 700.0)
         return f"×{math.exp(-value):.2f} to ×{math.exp(value):.2f}"
     return f"{sign}{number(value, 2)}"
-
-
-def spread(entry: Extent, sd: float) -> str:
-    """A standard deviation of an extent, in its unit."""
-    value = entry.scale * sd
-    if entry.unit == "degrees":
-        return f"±{value:.1f}°"
-    if entry.unit == "percent":
-        return f"±{number(value, 1)}\u00a0%"
-    return f"±{number(value, 3)}"

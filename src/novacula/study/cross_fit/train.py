@@ -41,6 +41,7 @@ def cross_fit(
     starts: Sequence[Params] | None = None,
     workers: int = 1,
     backend: Backend = "loky",
+    only: int | None = None,
     progress: Progress | None = None,
 ) -> CrossFit:
     """Train K networks, each blind to one fold, and predict every example by the network that has not seen it.
@@ -62,6 +63,7 @@ def cross_fit(
         starts: K first weights; by default fresh draws of the network's initialisation.
         workers: Processes that share the folds among them; -1 for one on each core.
         backend: Where the workers are, as in `novacula.infer`.
+        only: Train so few of the K networks; the result is then that of the examples that these have not seen.
         progress: Called after every epoch with (epochs done, epochs in all, the epoch's record); with several workers,
             when one is done, with (networks done, networks, nothing).
 
@@ -87,10 +89,11 @@ def cross_fit(
         first = _starts(target, starts, int(which.max()) + 1, seed)
     for w in caught:
         python_warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
-    size = batch_size or default_batch_size(data.n)
+    size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
     copies, options = derive(seed, "copies"), (method or MAP(lr=4e-3), epochs, steps, size)
     tasks = [
-        _Task(target, data, which, k, start, *options, derive(seed, "fold", k), copies) for k, start in enumerate(first)
+        _Task(target, data, which, k, start, *options, derive(seed, "fold", k), copies)
+        for k, start in enumerate(first[:only])
     ]
     if workers == 1:
         found = [task.run(_counted(progress, k, len(tasks))) for k, task in enumerate(tasks)]
@@ -100,6 +103,9 @@ def cross_fit(
     outputs = found[0][1].new_empty(data.n, found[0][1].shape[1])
     for k, (_, f) in enumerate(found):
         outputs[which == k] = f
+    if only is not None:
+        part = which < only
+        data, which, outputs = data.subset(part.to(data.x.device)), which[part], outputs[part.to(outputs.device)]
     said = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, NovaculaWarning)))
     return CrossFit(target, data, which, tuple(w for w, _ in found), finite(outputs), seed, said)
 

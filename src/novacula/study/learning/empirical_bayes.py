@@ -1,15 +1,18 @@
-"""`EmpiricalBayes`: weights by MAP, and the prior by gradient on the evidence, in the same run.
+"""`EmpiricalBayes`: rounds of training the weights and solving for the prior, until nothing is gained.
 
-Every ``every`` weight steps, the evidence is estimated at the current weights, and its gradient moves the
-hyperparameters: prior precisions, noise, invariance extents, and what the network's class names in ``learnable``. The
-weights then go on under what was found. Extents are learned early, while the network still has to find out what to
-generalise over, and then settle: later the weights have grown used to the extents they were trained with, and the
-evidence is nearly flat in them. They move only while the network predicts better than a constant
-(`novacula.study.learning.skill`): to the evidence of one that does not, inputs transformed beyond recognition are as
-good as any, and the two would ruin each other. Signs of extents carry no meaning; admissible ranges are kept by
-projection.
+A round trains the weights by MAP, with a learning rate that rises and falls once, and ends where it is cold: there
+precisions and noise go to the maximum of the evidence (`novacula.study.learning.solve`), and that evidence is the
+round's score. The next round starts at these weights, under what was found, and takes twice as long. The run ends when
+a round gains less than its error, or the steps or the seconds are used up; the best round is kept.
+
+What cannot be solved for, the invariance's extents and hyperparameters of a network's own, moves within each round by
+gradient on the evidence, a fixed number of times a round. Extents move only while the network predicts better than a
+constant (`novacula.study.learning.skill`): to the evidence of one that does not, inputs transformed beyond recognition
+are as good as any, and the two would ruin each other. They move early in a round and then settle, so that the weights
+grow used to them. Signs of extents carry no meaning; admissible ranges are kept by projection.
 
 References:
+    Bayesian interpolation. D. J. C. MacKay, 1992.
     Scalable marginal likelihood estimation for model selection in deep learning. A. Immer, M. Bauer, V. Fortuin,
     G. Rätsch, M. E. Khan, 2021. arXiv:2104.04975.
 """
@@ -19,7 +22,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -28,14 +31,16 @@ from torch import Tensor
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.estimate import Estimate
 from novacula.core.params import Params
-from novacula.core.rng import split
+from novacula.core.rng import derive, split
 from novacula.data.data import Data
 from novacula.evidence.ntk_subset import NTKSubset
 from novacula.inference.method import Batching, Info, Start
 from novacula.inference.optimising.adam import AdamState, adam_init, adam_step
 from novacula.inference.optimising.map import MAP, MAPState
 from novacula.posteriors.base import Point
+from novacula.study.learning.rounds import Best, Rounds, better, described
 from novacula.study.learning.skill import Skill, best_constant
+from novacula.study.learning.solve import Solver, unsolved
 from novacula.target import Target
 from novacula.target.batch import Batch
 
@@ -44,15 +49,15 @@ ETA = "invariance.eta"
 
 @dataclass(frozen=True, eq=False)
 class EmpiricalBayesState:
-    """Weights, hyperparameters, the state of both optimisers, and what is known of the fit."""
+    """Weights, hyperparameters, the state of both optimisers, the rounds, and what is known of the fit."""
 
     weights: MAPState  # the weights and their optimiser's state
     hyper: dict[str, Tensor]  # the hyperparameters by name
-    adam: AdamState  # their optimiser's state
-    evidence: float  # A running mean of the estimates, nats an example
+    adam: AdamState  # the optimiser's state of those that move by gradient
+    rounds: Rounds  # where in which round the run is
+    best: Best  # the best round so far
     skill: Skill  # what the network gains over a constant
-    opened: float  # where in the run the extents began to move, a fraction; NaN before
-    hyper_seconds: float  # time spent in hyper-steps
+    hyper_seconds: float  # time spent on hyperparameters
     data: Data = field(metadata={"checkpoint": False})  # the training data
 
 
@@ -62,28 +67,30 @@ class EmpiricalBayes:
 
     Args:
         optimiser: Trains the weights.
-        estimator: Any evidence estimator whose value carries gradients.
-        every: Weight steps between two hyper-steps.
-        lr: Learning rate of Adam for the hyperparameters, at the start.
+        solver: Solves for precisions and noise.
+        estimator: An evidence estimator whose value carries gradients, for what cannot be solved for.
+        first: Steps of the first round; each further one takes twice as long.
+        seconds: When to end at the latest; None for never.
+        moves: Hyper-steps a round, for what cannot be solved for.
+        lr: Learning rate of Adam for hyperparameters that cannot be solved for.
         lr_eta: The same for the invariance's extents.
-        burn_in: The fraction of the run before the first hyper-step: an untrained network's evidence says nothing.
-        burn_in_prior: The same for the prior. Weights that are still small from their initialisation make a strong
-            prior look right, which then keeps them small: half of the run where epochs have few steps.
-        hold: The fraction of the run after which the learning rate of the extents falls, on a cosine, …
-        settle: … to zero at this fraction; from then on the extents stay, and only the other hyperparameters move. Both
-            are later where the extents begin to move later than at ``burn_in``.
+        burn_in: The fraction of a round before its first hyper-step.
+        hold: The fraction of a round after which the learning rate of the extents falls, on a cosine, …
+        settle: … to zero at this fraction.
         learn: Which of ``"prior"``, ``"likelihood"``, ``"invariance"``, ``"network"`` to learn.
     """
 
     optimiser: MAP = field(default_factory=MAP)
+    solver: Solver = field(default_factory=Solver)
     estimator: Callable[..., Estimate] = field(default_factory=NTKSubset)
-    every: int = 12
+    first: int = 1_000
+    seconds: float | None = None
+    moves: int = 40
     lr: float = 0.05
-    lr_eta: float = 0.05
+    lr_eta: float = 0.06
     burn_in: float = 0.08
-    burn_in_prior: float = 0.08
-    hold: float = 0.15
-    settle: float = 0.5
+    hold: float = 0.3
+    settle: float = 0.7
     learn: tuple[str, ...] = ("prior", "likelihood", "invariance", "network")
 
     batching: Batching = field(default="mini", init=False, repr=False)
@@ -106,13 +113,14 @@ class EmpiricalBayes:
         if start.members != 1:
             raise InputError("one chain", str(start.members), "call learn once for each seed")
         hyper = {k: v.detach().clone() for k, v in target.learnable().items() if k.split(".")[0] in self.learn}
+        weights = self.optimiser.init(target, data, rng, start)
         return EmpiricalBayesState(
-            weights=self.optimiser.init(target, data, rng, start),
+            weights=weights,
             hyper=hyper,
             adam=adam_init(hyper),
-            evidence=math.nan,
+            rounds=Rounds.planned(self.first, start.steps),
+            best=Best.none(weights_in(weights), hyper, data.n),
             skill=Skill(best_constant(target, data)),
-            opened=math.nan,
             hyper_seconds=0.0,
             data=data,
         )
@@ -120,7 +128,7 @@ class EmpiricalBayes:
     def step(
         self, target: Target, state: EmpiricalBayesState, batch: Batch, rng: torch.Generator
     ) -> tuple[EmpiricalBayesState, Info]:
-        """One weight step and, when it is due, one hyper-step.
+        """One weight step; where they are due, one hyper-step, or the end of a round.
 
         Args:
             target: The target with its first hyperparameters.
@@ -129,75 +137,93 @@ class EmpiricalBayes:
             rng: Randomness of this step.
 
         Returns:
-            The state after; loss, evidence per example and hyperparameters.
+            The state after; loss, the evidence of the last round per example, and hyperparameters.
         """
+        began = time.perf_counter()
+        rounds = state.rounds
+        inner = replace(batch, step=batch.step - rounds.began, steps=rounds.length)
         current = target.with_learnable(state.hyper)
-        weights, info = self.optimiser.step(current, state.weights, batch, rng)
-        skill = state.skill.update(current.likelihood, batch.y, info.loss)
-        hyper, adam, evidence, opened, seconds = state.hyper, state.adam, state.evidence, state.opened, 0.0
-        if hyper and (batch.step + 1) % self.every == 0 and batch.progress >= self.burn_in:
-            began = time.perf_counter()
-            if math.isnan(opened) and skill.better and ETA in hyper:
-                opened = batch.progress
-            pace = self._pace(batch.progress, opened) if skill.better else 0.0
-            hyper, adam, value = self._hyper_step(target, weights_in(weights), state, batch, rng, pace)
-            # One estimate is noisy; the history follows a running mean of it.
-            evidence = value if math.isnan(evidence) else 0.8 * evidence + 0.2 * value
-            seconds = time.perf_counter() - began
-        state = EmpiricalBayesState(
-            weights, hyper, adam, evidence, skill, opened, state.hyper_seconds + seconds, state.data
-        )
-        return state, Info(info.loss, {"evidence": evidence, **describe_hyper(target, hyper)})
+        weights, info = self.optimiser.step(current, state.weights, inner, rng)
+        state = replace(state, weights=weights, skill=state.skill.update(current.likelihood, batch.y, info.loss))
+        free = unsolved(self.solver.learning(self.learn), current, tuple(state.hyper)) if self._due(inner) else ()
+        if free:
+            state = self._hyper_step(target, state, inner, rng, free)
+        done = False
+        if inner.step + 1 == inner.steps:
+            state, done = self._end(target, state, batch)
+        spent = time.perf_counter() - began
+        rounds = state.rounds.spent(spent).hurried(self.seconds, batch.step + 1)
+        state = replace(state, rounds=rounds)
+        metrics = describe_hyper(target, state.hyper)
+        if math.isfinite(state.best.latest):  # there is none before the first round has ended
+            metrics = {"evidence": state.best.latest / state.data.n, **metrics}
+        return state, Info(info.loss, metrics, done)
+
+    def _due(self, inner: Batch) -> bool:
+        every = max(1, inner.steps // self.moves)
+        return (inner.step + 1) % every == 0 and inner.progress >= self.burn_in
+
+    def _end(self, target: Target, state: EmpiricalBayesState, batch: Batch) -> tuple[EmpiricalBayesState, bool]:
+        # The end of a round: solve, score, and decide whether to go on.
+        began = time.perf_counter()
+        current, params = target.with_learnable(state.hyper), weights_in(state.weights)
+        solved = self.solver.learning(self.learn)(current, state.data, params, seed=derive(0, "solve"))
+        hyper = {k: v.detach() for k, v in solved.target.learnable().items() if k in state.hyper}
+        best, gained = better(state.best, solved, state.hyper, hyper, state.data.n, state.rounds.index)
+        weights = MAPState({k: w.unsqueeze(0) for k, w in solved.params.items()}, state.weights.adam)
+        # The moments of the last, cold steps would throw the next round's first ones off.
+        weights = replace(weights, adam=adam_init(weights.params))
+        rounds = state.rounds.next(batch.step + 1, gained)
+        spent = state.hyper_seconds + time.perf_counter() - began
+        state = replace(state, weights=weights, hyper=hyper, best=best, rounds=rounds, hyper_seconds=spent)
+        return state, rounds.ended
 
     def _hyper_step(
         self,
         target: Target,
-        params: Params,
         state: EmpiricalBayesState,
-        batch: Batch,
+        inner: Batch,
         rng: torch.Generator,
-        pace: float,
-    ) -> tuple[dict[str, Tensor], AdamState, float]:
-        # Ascend the evidence by one step of Adam; hyperparameters, optimiser state and evidence per example.
-        # Extents that stay need no gradient: the hyper-step is then that of the prior alone, and cheap.
-        leaves = {k: v.detach().requires_grad_(k != ETA or pace > 0) for k, v in state.hyper.items()}
-        estimate = self.estimator(target.with_learnable(leaves), state.data, params, seed=split(rng))
+        free: tuple[str, ...],
+    ) -> EmpiricalBayesState:
+        # Ascend the evidence by one step of Adam, in what cannot be solved for.
+        began = time.perf_counter()
+        pace = hyper_factor(inner.progress, self.hold, self.settle) if state.skill.better else 0.0
+        # Extents that stay need no gradient.
+        leaves = {k: v.detach().requires_grad_(k in free and (k != ETA or pace > 0)) for k, v in state.hyper.items()}
         wanted = {k: v for k, v in leaves.items() if v.requires_grad}
         if not wanted:
-            return state.hyper, state.adam, estimate.per_example
-        grads = torch.autograd.grad(estimate.value, list(wanted.values()), allow_unused=True)
-        found = dict(zip(wanted, grads, strict=True))
-        scaled = {
-            k: torch.zeros_like(v) if (g := found.get(k)) is None else -g / batch.total for k, v in leaves.items()
-        }
-        for name, g in scaled.items():
+            return state
+        params = weights_in(state.weights)
+        estimate = self.estimator(target.with_learnable(leaves), state.data, params, seed=split(rng))
+        grads = torch.autograd.grad(estimate.value, list(wanted.values()), allow_unused=True, materialize_grads=True)
+        for name, g in zip(wanted, grads, strict=True):
             if not torch.isfinite(g).all():
                 raise NonFiniteError(
                     f"a finite gradient of the evidence in {name}",
-                    f"NaN or infinity at step {batch.step + 1}",
+                    f"NaN or infinity at step {inner.step + 1} of a round",
                     "lower the hyper learning rate, or start from less extreme hyperparameters",
                 )
+        found = dict(zip(wanted, grads, strict=True))
+        scaled = {k: -found[k] / inner.total if k in found else torch.zeros_like(v) for k, v in state.hyper.items()}
         # Adam's step is proportional to its rate, so one call with unit rate serves both groups.
         moved, adam = adam_step(state.hyper, scaled, state.adam, 1.0)
-        late = hyper_factor(batch.progress, self.settle, 1.0)
-        ripe = batch.progress >= self.burn_in_prior
-        rates = {k: self.lr * late * (ripe or not k.startswith("prior.")) for k in state.hyper}
-        rates |= {ETA: self.lr_eta * pace}
+        late = hyper_factor(inner.progress, self.settle, 1.0)
+        rates = {k: self.lr * late * (k in wanted) for k in state.hyper} | {ETA: self.lr_eta * pace}
         hyper = {k: v + rates[k] * (moved[k] - v) for k, v in state.hyper.items()}
         if ETA in hyper and target.invariance is not None:
             hyper[ETA] = target.invariance.project(hyper[ETA])
-        return hyper, adam, estimate.per_example
-
-    def _pace(self, progress: float, opened: float) -> float:
-        # The factor of the extents' learning rate. The schedule is meant for extents that begin to move after the
-        # burn-in; if the network takes longer to learn anything, it is fitted into what is left of the run.
-        if math.isnan(opened):
-            return 0.0
-        left = (progress - opened) / (1 - opened)
-        return hyper_factor(self.burn_in + left * (1 - self.burn_in), self.hold, self.settle)
+        opened = state.rounds.opened or pace > 0
+        return replace(
+            state,
+            hyper=hyper,
+            adam=adam,
+            rounds=replace(state.rounds, opened=opened),
+            hyper_seconds=state.hyper_seconds + time.perf_counter() - began,
+        )
 
     def posterior(self, target: Target, state: EmpiricalBayesState) -> Point:
-        """The weights found.
+        """The weights of the best round.
 
         Args:
             target: The target; the point keeps it with what was learned.
@@ -206,7 +232,7 @@ class EmpiricalBayes:
         Returns:
             A posterior of one point.
         """
-        return Point(weights_in(state.weights), learned(target, state))
+        return Point(state.best.params, learned(target, state))
 
 
 def weights_in(state: MAPState) -> Params:
@@ -231,20 +257,9 @@ def hyper_factor(progress: float, hold: float, end: float) -> float:
 
 def describe_hyper(target: Target, hyper: dict[str, Tensor]) -> dict[str, float]:
     """Hyperparameters as flat numbers for the history."""
-    found: dict[str, float] = {}
-    for key, value in hyper.items():
-        values = value.detach().flatten().tolist()
-        if key == ETA and target.invariance is not None:
-            values = target.invariance.magnitude(value.detach()).tolist()
-            found |= {f"extent/{n}": v for n, v in zip(target.invariance.names, values, strict=True)}
-        elif key == "prior.log_precision" and len(values) > 1:
-            found |= {f"log_precision/{n}": v for n, v in zip(target.forward.params(), values, strict=True)}
-        else:
-            name = key if key.startswith("network.") else key.split(".", 1)[1]
-            found |= {name if len(values) == 1 else f"{name}/{i}": v for i, v in enumerate(values)}
-    return found
+    return described(target, hyper, ETA)
 
 
 def learned(target: Target, state: Any) -> Target:
-    """The target with the hyperparameters that a run has found."""
-    return target.with_learnable(state.hyper)
+    """The target with the hyperparameters of the best round."""
+    return target.with_learnable(state.best.hyper)

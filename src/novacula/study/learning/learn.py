@@ -1,7 +1,9 @@
-"""`learn`: a network's prior and invariances from its training data alone (empirical Bayes).
+"""`learn`: a network's prior and invariances from its training data alone, and what may be claimed of it.
 
-One run trains the weights and, by gradient on the log evidence, the prior's precisions, the noise and the extents of
-the invariance. Afterwards the evidence is scored, and a predictive is chosen; no validation data are used for anything.
+Rounds of training and of solving for the prior (`novacula.study.learning.empirical_bayes`) go on until the evidence
+gains less than its error, or a budget runs out. Networks that are blind to one fold each then predict what they have
+not seen (`novacula.study.cross_fit`): from that come the reported loss, the choice and the temperature of the
+predictive, and whether the learned invariance is worth keeping. No validation data are used for anything.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import math
 import time
 import warnings as python_warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +28,30 @@ from novacula.inference import MAP
 from novacula.inference.loop import Progress, default_batch_size, run
 from novacula.prediction import Choice, choose
 from novacula.runs.result import LearnResult
-from novacula.study.learning.empirical_bayes import ETA, EmpiricalBayes, EmpiricalBayesState, learned, weights_in
+from novacula.study.cross_fit.train import cross_fit
+from novacula.study.learning.empirical_bayes import ETA, EmpiricalBayes, EmpiricalBayesState, learned
+from novacula.study.learning.hyper import hyperparameters
+from novacula.study.learning.units import between_units
+from novacula.study.learning.verdicts import judged
 from novacula.target import Target
 
 # Beyond these sizes the default score is Kronecker-factored, and its curvature that of a random subset.
 _EXACT_SIZE = 1_500
-_SUBSET = 1_000
+_SUBSET = 500
+ROUNDS = {True: 15, False: 7}
+"""A run ends by default after so many times the steps of its first round, converged or not: four rounds of tables,
+three of other data."""
+_FIRST = {True: (1_000, 2), False: (400, 6)}
+"""Steps and passes of the first round at least, for tables and for other data."""
 
 
 def learn(
     target: Target,
     data: Data,
     *,
-    epochs: int = 24,
+    epochs: int | None = None,
+    seconds: float | None = None,
+    folds: int = 3,
     batch_size: int | None = None,
     lr: float | None = None,
     seed: int = 0,
@@ -50,17 +64,24 @@ def learn(
 ) -> LearnResult:
     """Learn weights, prior, noise and invariance of a target from training data alone.
 
+    The result says whether it has converged: whether the last round of training and solving gained less than its error,
+    and which hyperparameters were still moving. Nothing depends on the units of inputs and targets.
+
     Args:
         target: The model to begin with.
         data: The training data.
-        epochs: Passes over the data.
-        batch_size: Examples a step; by default 50, or less for fewer than 1,600 examples.
-        lr: Peak learning rate of the weights; by default 4e-3.
+        epochs: Passes over the data at most; by default rounds go on until nothing is gained, four of them at most for
+            tables and three for other data, each twice as long as the one before.
+        seconds: Seconds after which the training ends at the latest; the folds come on top.
+        folds: Networks that are blind to a fold each, from whose predictions the loss on new data, the predictive and
+            the verdicts come; together they cost no more than ``folds − 1`` trainings. 0 for none, and no such claims.
+        batch_size: Examples a step; by default 50, less for fewer than 1,600 examples, and up to 512 for large tables.
+        lr: Peak learning rate of the weights; by default 0.01 for tables, else 4e-3.
         seed: Seed of everything random.
-        method: Hyper-step settings; by default `default_method`.
+        method: Settings of rounds and hyper-steps; by default `default_method`.
         evidence: The estimator of the final score; by default `Laplace`: exact for small problems, else
             Kronecker-factored.
-        structures: Curvature structures that the choice of the predictive considers.
+        structures: Curvature structures that the choice of the predictive considers, without folds.
         checkpoint: A file to keep the run resumable.
         resume: Whether to continue from it.
         progress: Called after every epoch.
@@ -75,80 +96,155 @@ def learn(
         >>> import novacula as nv
         >>> data = nv.load("digits").subset(range(200))
         >>> net = nv.networks.make("mlp", data.x.shape[1:], 10, seed=0)
-        >>> fit = nv.learn(nv.Target(net, invariance=nv.Affine(only=("rotation",))), data, epochs=1)
+        >>> fit = nv.learn(nv.Target(net, invariance=nv.Affine(only=("rotation",))), data, epochs=1, folds=0)
         >>> fit.evidence.kind
         'estimate'
     """
     began = time.perf_counter()
     target, data = target.prepare(data)
-    batch_size = batch_size or default_batch_size(data.n)
-    method = method or default_method(data.n, batch_size)
+    batch_size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
+    method = method or default_method(data.n, batch_size, table=data.x.ndim == 2)
+    method = dataclasses.replace(method, seconds=seconds)
+    target = between_units(target, data, noise="likelihood" in method.learn)
     if lr is not None:
         method = dataclasses.replace(method, optimiser=dataclasses.replace(method.optimiser, lr=lr))
+    plan = _Plan(method, epochs, batch_size, seed, checkpoint, resume, progress, evidence)
 
-    outcome = run(
-        method,
-        target,
-        data,
-        epochs=epochs,
-        batch_size=batch_size,
-        seed=seed,
-        checkpoint=checkpoint,
-        resume=resume,
-        progress=progress,
-    )
-    trained = time.perf_counter()
-    fitted, params = learned(target, outcome.state), weights_in(outcome.state.weights)
-    fitted = fitted.with_learnable({k: v.detach() for k, v in fitted.learnable().items()})
-    estimator = evidence or default_evidence(fitted, data)
-    score = estimator(fitted, data, params, seed=derive(seed, "score"))
-    scored = time.perf_counter()
-    choice, found = _chosen(fitted, params, data, structures, derive(seed, "choose"))
-    said = [*_no_skill(outcome.state), *_doubts(fitted), *choice.warnings, *found, *score.warnings]
+    trained = plan.train(target, data)
+    unseen, verdicts, said = None, {}, []
+    if folds:
+        unseen = plan.cross_fit(trained, data, folds)
+        if trained.target.averaged is not None:
+            trained, unseen, verdicts, said = judged(plan, target, trained, unseen, data)
+    folded = time.perf_counter()
+    fitted, params = trained.target, trained.params
+    if unseen is not None and unseen.target.likelihood.normalised:
+        choice, found = unseen.choose(params, seed=derive(seed, "choose")), []
+    else:
+        choice, found = _chosen(fitted, params, data, structures, derive(seed, "choose"))
     ended = time.perf_counter()
+    hyper = hyperparameters(method, trained.state, fitted, data, seed)
+    warnings = [*said, *_no_skill(trained.state), *hyper.doubts, *_doubts(fitted), *choice.warnings, *found]
+    spent = trained.seconds
     return LearnResult(
         target=fitted,
-        evidence=score,
+        evidence=trained.evidence,
         choice=choice,
         params=params,
-        history=outcome.history,
+        history=trained.history,
         data=data,
         seed=seed,
-        settings={"epochs": epochs, "batch_size": batch_size, **_settings(method, target, estimator)},
-        seconds={
-            "total": ended - began,
-            "train": trained - began,
-            "hyper": outcome.state.hyper_seconds,
-            "score": scored - trained,
-            "choose": ended - scored,
+        settings={
+            "epochs": math.ceil(trained.steps / math.ceil(data.n / min(batch_size, data.n))),
+            "steps": trained.steps,
+            "folds": folds,
+            "batch_size": batch_size,
+            **_settings(method, fitted, trained.estimator),
         },
-        warnings=tuple(dict.fromkeys(said)),
+        seconds={
+            "total": time.perf_counter() - began,
+            "train": spent["train"],
+            "hyper": trained.state.hyper_seconds,
+            "score": spent["score"],
+            "folds": folded - began - spent["train"] - spent["score"],
+            "choose": ended - folded,
+        },
+        warnings=tuple(dict.fromkeys([*warnings, *trained.evidence.warnings])),
+        hyper=hyper.found,
+        converged=hyper.converged,
+        unseen=unseen,
+        verdicts=verdicts,
     )
 
 
-def default_method(n: int, batch_size: int | None = None) -> EmpiricalBayes:
-    """The settings of a run by default: 5 to 8 hyper-steps an epoch.
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    """What the rounds left."""
+
+    target: Target
+    params: Params
+    state: EmpiricalBayesState
+    history: list[dict[str, float]]
+    steps: int
+    evidence: Estimate
+    estimator: Callable[..., Estimate]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """How a target is trained and cross-fitted, so that another one can be treated alike."""
+
+    method: EmpiricalBayes
+    epochs: int | None
+    batch_size: int
+    seed: int
+    checkpoint: Path | None
+    resume: bool
+    progress: Progress | None
+    evidence: Callable[..., Estimate] | None
+
+    def train(self, target: Target, data: Data, *, still: bool = False) -> _Trained:
+        """Run the rounds, perhaps with extents that stay, and score what they found."""
+        began = time.perf_counter()
+        method = self.method
+        if still:
+            method = dataclasses.replace(method, learn=tuple(k for k in method.learn if k != "invariance"))
+        outcome = run(
+            method,
+            target,
+            data,
+            epochs=self.epochs,
+            steps=None if self.epochs else ROUNDS[data.x.ndim == 2] * method.first,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            checkpoint=None if still else self.checkpoint,
+            resume=self.resume,
+            progress=self.progress,
+        )
+        trained = time.perf_counter()
+        fitted = learned(target, outcome.state)
+        fitted = fitted.with_learnable({k: v.detach() for k, v in fitted.learnable().items()})
+        estimator = self.evidence or default_evidence(fitted, data)
+        params = outcome.state.best.params
+        score = estimator(fitted, data, params, seed=derive(self.seed, "score"))
+        spent = {"train": trained - began, "score": time.perf_counter() - trained}
+        return _Trained(fitted, params, outcome.state, outcome.history, outcome.steps, score, estimator, spent)
+
+    def cross_fit(
+        self, trained: _Trained, data: Data, folds: Any, target: Target | None = None, only: int | None = None
+    ) -> Any:
+        """Networks blind to a fold each, trained for as many passes as the longest round, or for half of all."""
+        length = max(trained.state.rounds.length, trained.steps // 2)
+        return cross_fit(
+            target or trained.target,
+            data,
+            folds=folds,
+            seed=derive(self.seed, "folds"),
+            method=self.method.optimiser,
+            steps=max(1, length * 2 // 3),
+            batch_size=self.batch_size,
+            only=only,
+        )
+
+
+def default_method(n: int, batch_size: int | None = None, *, table: bool = False) -> EmpiricalBayes:
+    """The settings of a run by default.
 
     Args:
         n: The number of examples.
         batch_size: Examples a step; by default `default_batch_size`.
+        table: Whether inputs are rows of a table.
 
     Returns:
         The method.
     """
-    steps = -(-n // (batch_size or default_batch_size(n)))
-    # Few steps an epoch: the network learns slowly in epochs, and the extents must be found before it has grown used to
-    # too small ones. Many: it is thrown off course by extents that run ahead of it. With few copies the variance of the
-    # averaged Jacobian, which grows with the extents, passes for curvature and keeps them small: 16 are worth it.
-    # While weights are still small from their initialisation, the evidence wants a prior that keeps them so.
-    few = steps < 100
+    steps = -(-n // (batch_size or default_batch_size(n, table=table)))
+    least, passes = _FIRST[table]
     return EmpiricalBayes(
-        optimiser=MAP(lr=4e-3),
-        estimator=NTKSubset(subset=64, copies=8 if few else 16),
-        every=max(1, steps // (5 if few else 8)),
-        lr_eta=0.07 if few else 0.06,
-        burn_in=0.03 if few else 0.08,
-        burn_in_prior=0.5 if few else 0.08,
+        optimiser=MAP(lr=0.01 if table else 4e-3),
+        estimator=NTKSubset(subset=64, copies=8),
+        first=max(least, passes * steps),
     )
 
 
@@ -156,10 +252,11 @@ def default_evidence(target: Target, data: Data) -> Laplace:
     """The estimator that scores a run by default."""
     outputs = target.forward(target.params(), data.x[:1]).shape[1]
     size = min(count(target.params()), data.n * outputs)
+    many = target.averaged is not None or outputs > 1
     return Laplace(
         structure="exact" if size <= _EXACT_SIZE else "kron",
         repeats=2,
-        subset=_SUBSET if data.n > _SUBSET * 2 else None,
+        subset=_SUBSET if data.n > _SUBSET * 2 and many else 20 * _SUBSET if data.n > 40 * _SUBSET else None,
     )
 
 
@@ -187,7 +284,7 @@ def _no_skill(state: EmpiricalBayesState) -> list[str]:
             f"{state.skill.gain:.3f} nats an example): what was learned about its prior means nothing; try another "
             "learning rate, more epochs, smaller extents to begin with, or another network"
         ]
-    if ETA in state.hyper and math.isnan(state.opened):
+    if ETA in state.hyper and not state.rounds.opened:
         return [
             "the extents stayed where they began: the network predicted hardly better than a constant for as long as "
             "they are learned; try more epochs or a larger learning rate"
