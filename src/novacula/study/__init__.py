@@ -1,9 +1,11 @@
-"""Whole questions, answered: learn a prior, cross-fit, compare models, temper the posterior."""
+"""Whole questions, answered: learn a prior, cross-fit, compare with models and controls, temper the posterior."""
 
 from novacula.runs.loading import SavedRun, load_posterior, load_run
 from novacula.runs.result import LearnResult
 from novacula.runs.saving import describe
 from novacula.study.compare import Comparison, compare
+from novacula.study.controls.compute import against, controls
+from novacula.study.controls.control import Control
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.cross_fit.train import cross_fit
 from novacula.study.learning.empirical_bayes import EmpiricalBayes
@@ -17,6 +19,7 @@ from novacula.study.temperature.safe_bayes import SafeBayes, safe_bayes
 __all__ = [
     "ColdPosterior",
     "Comparison",
+    "Control",
     "CrossFit",
     "EmpiricalBayes",
     "LearnResult",
@@ -24,9 +27,11 @@ __all__ = [
     "Sampled",
     "SavedRun",
     "TemperatureChoice",
+    "against",
     "choose_temperature",
     "cold_posterior",
     "compare",
+    "controls",
     "cross_fit",
     "default_method",
     "describe",
