@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
@@ -19,6 +19,12 @@ from novacula.cli.options import Destination, Display, Options
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, Run
 from novacula.runs.flags import anchored, flat, options_of
+
+if TYPE_CHECKING:
+    from novacula.cli.progress import Progress
+    from novacula.runs.catalogue.methods import Wanted
+    from novacula.runs.result import LearnResult
+    from novacula.target import Target
 
 
 def learn(kind: type[Options], given: dict[str, Any], destination: Destination, display: Display) -> int:
@@ -63,17 +69,20 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
 
     with Progress(quiet=display.quiet) as progress:
         progress.say("loading")
-        from novacula.cli.infer import asked, infer  # torch, from here on
+        from novacula.cli.infer import asked  # torch, from here on
+        from novacula.runs.catalogue.controls import read_controls
         from novacula.runs.catalogue.models import ESTIMATORS
         from novacula.runs.setup import assemble, load_ood
         from novacula.study import learn as learn_target
+        from novacula.study.controls.compute import check
 
         _set_threads(options.threads)
         estimator = None if options.train.evidence == "auto" else ESTIMATORS.find(options.train.evidence, "or auto")()
         assembled = assemble(options.setup)
         # Whatever can be known to be wrong is known before the folder is touched.
         assembled.target.prepare(assembled.train)
-        wanted = asked(options.train, assembled)
+        wanted, names = asked(options.train, assembled), read_controls(options.train.against)
+        check(names, assembled.train, assembled.target)
         strange = None if options.ood is None else load_ood(options.ood, assembled)
         folder = folder or OutputFolder(default_folder(assembled.train.name))
         with _owned(folder, options):
@@ -92,15 +101,8 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
                 resume=folder.resume,
                 progress=progress,
             )
-            failed: NonFiniteError | None = None
-            if wanted.name != "auto":
-                checkpoint = folder.path / CHECKPOINT_POSTERIOR
-                try:
-                    result = infer(result, wanted, options.train, checkpoint, resume=folder.resume, progress=progress)
-                except NonFiniteError as error:
-                    # What was learned is not lost with it.
-                    failed, text = error, f"there is no posterior by {wanted.text}: {error}"
-                    result = dataclasses.replace(result, warnings=(*result.warnings, text))
+            result, failed = _inferred(result, wanted, options, folder, progress)
+            result, held = _against(result, names, assembled.target, progress)
             progress.say("saving")
             record = result.save(
                 folder.path,
@@ -110,6 +112,7 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
                 targets=assembled.targets,
                 command=options.command(),
                 settings=options.settings(),
+                against=held,
             )
             folder.settle()
     if not display.no_report:
@@ -119,6 +122,38 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
     if failed is not None:
         raise NonFiniteError(failed.expected, f"{failed.got}; {folder.path} holds the run without it", failed.hint)
     return record, folder
+
+
+def _inferred(
+    result: LearnResult, wanted: Wanted, options: Options, folder: OutputFolder, progress: Progress
+) -> tuple[LearnResult, NonFiniteError | None]:
+    from novacula.cli.infer import infer
+
+    if wanted.name == "auto":
+        return result, None
+    checkpoint = folder.path / CHECKPOINT_POSTERIOR
+    try:
+        return infer(result, wanted, options.train, checkpoint, resume=folder.resume, progress=progress), None
+    except NonFiniteError as error:
+        # What was learned is not lost with it.
+        text = f"there is no posterior by {wanted.text}: {error}"
+        return dataclasses.replace(result, warnings=(*result.warnings, text)), error
+
+
+def _against(
+    result: LearnResult, names: tuple[str, ...], target: Target, progress: Progress
+) -> tuple[LearnResult, dict[str, Any] | None]:
+    from novacula.study import against
+
+    if not names:
+        return result, None
+    progress.say(f"controls: {', '.join(names)}")
+    try:
+        return result, against(result, names, target)
+    except InputError as error:
+        # What was learned is not lost with it.
+        text = f"the network is held against nothing: {error}"
+        return dataclasses.replace(result, warnings=(*result.warnings, text)), None
 
 
 # Claims the folder, and on failure leaves it resumable or not at all.

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from novacula.reporting.verdict import verdict
+from novacula.reporting.words import against
 from novacula.reporting.words.extents import in_words, meaning
 from novacula.reporting.words.methods import chose_point
 from novacula.reporting.words.metrics import rows
@@ -23,6 +24,9 @@ def summary(record: Mapping[str, Any]) -> RenderableType:
     parts.append(_facts(record))
     if record.get("test") or record.get("map_test"):
         parts.append(Padding(_metrics(record), (1, 0, 0, 0)))
+    if record.get("against"):
+        parts.append(Padding(_against(record), (1, 0, 0, 0)))
+        parts.append(Padding(Text(" ".join(against.sentences(record))), (1, 0, 0, 0)))
     return Group(*parts)
 
 
@@ -105,4 +109,13 @@ def _metrics(record: Mapping[str, Any]) -> Table:
             for which in columns
         ]
         table.add_row(row.label, *cells)
+    return table
+
+
+def _against(record: Mapping[str, Any]) -> Table:
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
+    for i, title in enumerate(against.COLUMNS):
+        table.add_column(title, justify="right" if i else "left")
+    for row in against.table(record):
+        table.add_row(*map(Text, row))
     return table

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from novacula.reporting.posterior import doubt
+from novacula.reporting.words import against
 from novacula.reporting.words.extents import in_words, meaning
 from novacula.reporting.words.methods import averaged, chose_point, is_point
 from novacula.reporting.words.metrics import METRICS, better
@@ -26,7 +27,7 @@ class Verdict:
     """The report's opening."""
 
     learned: str  # what was learned, one or two sentences
-    result: str  # how well the model predicts, where a test set was given
+    result: str  # how well the model predicts, where a test set was given, and whether a control predicts better
     sure: str  # how sure that is
     assumes: tuple[str, ...]  # what it assumes, one entry each
 
@@ -40,7 +41,7 @@ def verdict(
         learned += _precisions(record)
     return Verdict(
         learned=" ".join(learned),
-        result=" ".join(_result(record)),
+        result=" ".join([*_result(record), *against.sentences(record)]),
         sure=" ".join([*_evidence(record), *_intervals(record), *_draws(record, arrays or {})]),
         assumes=_assumptions(record),
     )

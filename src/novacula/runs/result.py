@@ -74,7 +74,7 @@ class LearnResult:
 
         Args:
             folder: Where to.
-            options: ``test``, ``strange``, ``setup``, ``targets``, ``command``, ``settings``.
+            options: ``test``, ``strange``, ``setup``, ``targets``, ``command``, ``settings``, ``against``.
 
         Returns:
             What ``run.json`` holds.

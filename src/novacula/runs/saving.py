@@ -46,6 +46,7 @@ def save(
     targets: Sequence[str] = (),
     command: str = "",
     settings: dict[str, Any] | None = None,
+    against: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Write a run folder: ``run.json``, ``history.json``, weights, the posterior's draws and the report's arrays."""
     kept = bounded(result.posterior)
@@ -57,6 +58,7 @@ def save(
         "catalogue": {} if setup is None else origins(setup.likelihood, setup.prior, setup.invariance),
         "command": command,
         "settings": {**result.settings, **(settings or {})},
+        "against": None if against is None else dict(against),
     }
     weights = {f"weights/{k}": w for k, w in result.params.items()}
     weights |= {f"learned/{k}": v for k, v in result.target.learnable().items()}

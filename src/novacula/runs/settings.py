@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
+from novacula.runs.catalogue.controls import CONTROLS
 from novacula.runs.catalogue.methods import METHODS
 from novacula.runs.catalogue.models import ESTIMATORS, INVARIANCES, LIKELIHOODS, PRIORS
 from novacula.runs.flags import flag
@@ -121,6 +122,13 @@ class Train:
         panel="Training",
     )
     evidence: str = flag("auto", f"What scores the run: {ESTIMATORS.listed()}.", metavar="NAME", panel="Training")
+    against: str | None = flag(
+        None,
+        f"Hold the network against others on unseen training examples: "
+        f"{', '.join(f'{name} ({row.help})' for name, row in CONTROLS.items())}; join with commas.",
+        metavar="NAMES",
+        panel="Training",
+    )
     posterior: str = flag(
         "auto",
         f"What predictions average over: {METHODS.listed()}; NAME:SETTING=VALUE,… changes a method’s settings.",
