@@ -50,7 +50,8 @@ def _sentence(name: str, said: Mapping[str, Any]) -> str:
     if gain is None or error is None:
         return f"{subject} and the network could not be compared."
     if abs(gain) <= error * (said.get("gain_margin") or 2.0):
-        size = f"a gain of {precise(gain, error)} nats an example"
+        but = ", but few folds that differ" if abs(gain) > 2 * error else ""
+        size = f"a gain of {precise(gain, error)} nats an example{but}"
         return f"{subject} and the network cannot be told apart on unseen rows ({size})."
     size = f"by {precise(abs(gain), error)} nats an example"
     if gain > 0:

@@ -7,7 +7,8 @@ trains others, with no early stopping.
 
 Doubt is fitted as generously as the compared network's. With Gaussian noise, training is least squares, and the width
 of each target is the root mean square of the residuals that the *other* folds have, each of a network that has not seen
-it: maximum likelihood, without the fold that is scored. Otherwise it is the calibrated temperature of the cross-fit.
+it: maximum likelihood, without the residuals of the fold that is scored (on whose rows those networks were trained).
+Otherwise it is the calibrated temperature of the cross-fit.
 """
 
 from __future__ import annotations
