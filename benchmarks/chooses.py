@@ -33,7 +33,7 @@ from novacula.inference.loop import run as train
 from novacula.posteriors.base import Point
 from novacula.posteriors.laplace import laplace_posterior
 from novacula.study import EmpiricalBayes
-from novacula.study.learning.empirical_bayes import learned, weights_in
+from novacula.study.learning.empirical_bayes import learned
 
 RESULT = Path(__file__).parent / "results" / "chooses.json"
 FOLDS = 3
@@ -59,10 +59,10 @@ def load(task: str, seed: int) -> tuple[nv.Data, nv.Data]:
 
 def fit(target: nv.Target, data: nv.Data, epochs: int, seed: int) -> tuple[nv.Target, Params]:
     """Weights by MAP, with the noise (where there is one) learned by the evidence."""
-    method = EmpiricalBayes(optimiser=MAP(lr=5e-3), every=5, learn=("likelihood",))
+    method = EmpiricalBayes(optimiser=MAP(lr=5e-3), learn=("likelihood",))
     state = train(method, target, data, epochs=epochs, batch_size=50, seed=seed).state
     found = learned(target, state)
-    return found.with_learnable({k: v.detach() for k, v in found.learnable().items()}), weights_in(state.weights)
+    return found.with_learnable({k: v.detach() for k, v in found.learnable().items()}), state.best.params
 
 
 def forecast(target: nv.Target, params: Params, data: nv.Data, test: nv.Data, seed: int) -> dict[str, torch.Tensor]:

@@ -90,7 +90,7 @@ def run(arm: str, seed: int, epochs: int, train: int, test_limit: int, copies: i
     network = nv.networks.make("resnet", data.x_shape, 10, seed=seed)
     target = nv.Target(network, invariance=invariance, copies=nv.Copies(train=copies, evidence=4, predict=16))
     method = nv.study.default_method(data.n, BATCH)
-    method = dataclasses.replace(method, estimator=ESTIMATOR, every=max(1, -(-data.n // BATCH) // HYPER_STEPS))
+    method = dataclasses.replace(method, estimator=ESTIMATOR, moves=HYPER_STEPS * epochs)
     score = Laplace("kron", subset=100, copies=2, repeats=1)
     # Points predict: this compares augmentations, and other structures take long.
     fit = nv.learn(
@@ -101,6 +101,7 @@ def run(arm: str, seed: int, epochs: int, train: int, test_limit: int, copies: i
         seed=seed,
         method=method,
         evidence=score,
+        folds=0,
         structures=("last_layer",),
         progress=lambda done, _, record: print(arm, seed, done, f"{record['loss']:.3f}", flush=True),
     )

@@ -64,6 +64,7 @@ def run(arm: str, seed: int, epochs: int, copies: int, threads: int, state: bool
         batch_size=BATCH,
         seed=seed,
         method=method,
+        folds=0,
         progress=lambda *_: clock.append(time.process_time()),
     )
     record, _ = nv.study.describe(fit, test)

@@ -57,8 +57,8 @@ def memory(work: str, steps: int) -> dict[str, float]:
     """MiB above the warm-up's mark; meant for a fresh process."""
     target, data = problem(work != "plain", 10, 4, **LARGE)
     # With no hyper-step due, the method is a plain step of Adam.
-    every = 1 if work == "hyper" else 10**9
-    method = EmpiricalBayes(estimator=NTKSubset(subset=64, copies=4), every=every, burn_in=0.0)
+    moves = 10**9 if work == "hyper" else 1
+    method = EmpiricalBayes(estimator=NTKSubset(subset=64, copies=4), moves=moves, burn_in=0.0)
     with torch.no_grad():
         target.forward(target.params(), data.x[:1])
     before = peak()

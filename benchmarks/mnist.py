@@ -50,7 +50,7 @@ def run(case: str, arm: str, seed: int, epochs: int, threads: int) -> dict[str, 
     if arm == "oracle":
         method = EmpiricalBayes(**{**vars(method), "learn": ("prior", "likelihood")})
     cpu = time.process_time()
-    fit = nv.learn(target, train, epochs=epochs, seed=seed, method=method)
+    fit = nv.learn(target, train, epochs=epochs, seed=seed, method=method, folds=0)
     cpu = time.process_time() - cpu
     record, _ = nv.study.describe(fit, test)
     tail = [{k: v for k, v in r.items() if k.startswith("extent/")} for r in fit.history]

@@ -64,7 +64,13 @@ def _then_averaged(method: Any) -> dict[str, Any]:
 
 def _resolved() -> dict[str, Any]:
     method = nv.study.default_method(500)
-    return {"every": method.every, "lr": method.lr, "lr_eta": method.lr_eta, "estimator": method.estimator}
+    return {
+        "first": method.first,
+        "moves": method.moves,
+        "lr": method.lr,
+        "lr_eta": method.lr_eta,
+        "estimator": method.estimator,
+    }
 
 
 CASES: dict[str, Case] = {

@@ -118,7 +118,7 @@ class Train:
         None,
         "Peak learning rate of the weights.",
         metavar="RATE",
-        shown="0.01 for tables, else 0.004",
+        shown="0.01 for tables and small networks, else 0.004",
         panel="Training",
     )
     evidence: str = flag("auto", f"What scores the run: {ESTIMATORS.listed()}.", metavar="NAME", panel="Training")

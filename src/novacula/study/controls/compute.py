@@ -114,6 +114,8 @@ def against(result: LearnResult, names: Sequence[str], target: Target) -> dict[s
 
 def cross_fitted(result: LearnResult) -> CrossFit:
     """The network's predictions of its own training examples by networks that have not seen them."""
+    if result.unseen is not None:
+        return result.unseen
     return cross_fit(result.target, result.data, seed=derive(result.seed, "cross-fit"))
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from novacula.core.errors import NovaculaWarning
 from novacula.core.estimate import Estimate
 from novacula.core.params import Params, count
@@ -28,6 +30,7 @@ from novacula.inference import MAP
 from novacula.inference.loop import Progress, default_batch_size, run
 from novacula.prediction import Choice, choose
 from novacula.runs.result import LearnResult
+from novacula.study.cross_fit.result import CrossFit
 from novacula.study.cross_fit.train import cross_fit
 from novacula.study.learning.empirical_bayes import ETA, EmpiricalBayes, EmpiricalBayesState, learned
 from novacula.study.learning.hyper import hyperparameters
@@ -41,6 +44,8 @@ _SUBSET = 500
 ROUNDS = {True: 15, False: 7}
 """A run ends by default after so many times the steps of its first round, converged or not: four rounds of tables,
 three of other data."""
+_SMALL, _FAST = 50_000, 0.01
+"""Weights below which a network learns at that rate, whatever its data."""
 _FIRST = {True: (1_000, 2), False: (400, 6)}
 """Steps and passes of the first round at least, for tables and for other data."""
 
@@ -76,7 +81,7 @@ def learn(
         folds: Networks that are blind to a fold each, from whose predictions the loss on new data, the predictive and
             the verdicts come; together they cost no more than ``folds − 1`` trainings. 0 for none, and no such claims.
         batch_size: Examples a step; by default 50, less for fewer than 1,600 examples, and up to 512 for large tables.
-        lr: Peak learning rate of the weights; by default 0.01 for tables, else 4e-3.
+        lr: Peak learning rate of the weights; by default 0.01 for tables and below 50,000 weights, else 4e-3.
         seed: Seed of everything random.
         method: Settings of rounds and hyper-steps; by default `default_method`.
         evidence: The estimator of the final score; by default `Laplace`: exact for small problems, else
@@ -103,11 +108,11 @@ def learn(
     began = time.perf_counter()
     target, data = target.prepare(data)
     batch_size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
-    method = method or default_method(data.n, batch_size, table=data.x.ndim == 2)
+    given, method = method, method or default_method(data.n, batch_size, table=data.x.ndim == 2)
     method = dataclasses.replace(method, seconds=seconds)
     target = between_units(target, data, noise="likelihood" in method.learn)
-    if lr is not None:
-        method = dataclasses.replace(method, optimiser=dataclasses.replace(method.optimiser, lr=lr))
+    if lr is not None or (given is None and count(target.params()) < _SMALL):
+        method = dataclasses.replace(method, optimiser=dataclasses.replace(method.optimiser, lr=lr or _FAST))
     plan = _Plan(method, epochs, batch_size, seed, checkpoint, resume, progress, evidence)
 
     trained = plan.train(target, data)
@@ -119,7 +124,9 @@ def learn(
     folded = time.perf_counter()
     fitted, params = trained.target, trained.params
     if unseen is not None and unseen.target.likelihood.normalised:
-        choice, found = unseen.choose(params, seed=derive(seed, "choose")), []
+        # Averages over all weights of a network for images rarely win by the folds, and cost as much as the training.
+        cheap: Sequence[Structure] = ("last_layer", "kron") if data.x.ndim == 2 else ("last_layer",)
+        choice, found = unseen.choose(params, structures=structures or cheap, seed=derive(seed, "choose")), []
     else:
         choice, found = _chosen(fitted, params, data, structures, derive(seed, "choose"))
     ended = time.perf_counter()
@@ -164,6 +171,7 @@ class _Trained:
     target: Target
     params: Params
     state: EmpiricalBayesState
+    first: dict[str, Tensor]  # prior and noise of the beginning
     history: list[dict[str, float]]
     steps: int
     evidence: Estimate
@@ -209,23 +217,37 @@ class _Plan:
         params = outcome.state.best.params
         score = estimator(fitted, data, params, seed=derive(self.seed, "score"))
         spent = {"train": trained - began, "score": time.perf_counter() - trained}
-        return _Trained(fitted, params, outcome.state, outcome.history, outcome.steps, score, estimator, spent)
+        kept = {k: v.detach() for k, v in target.learnable().items() if k.split(".")[0] in ("prior", "likelihood")}
+        return _Trained(fitted, params, outcome.state, kept, outcome.history, outcome.steps, score, estimator, spent)
 
     def cross_fit(
         self, trained: _Trained, data: Data, folds: Any, target: Target | None = None, only: int | None = None
-    ) -> Any:
-        """Networks blind to a fold each, trained for as many passes as the longest round, or for half of all."""
-        length = max(trained.state.rounds.length, trained.steps // 2)
-        return cross_fit(
-            target or trained.target,
-            data,
-            folds=folds,
-            seed=derive(self.seed, "folds"),
-            method=self.method.optimiser,
-            steps=max(1, length * 2 // 3),
-            batch_size=self.batch_size,
-            only=only,
-        )
+    ) -> CrossFit:
+        """Networks blind to a fold each, on the way that the network itself went.
+
+        They pass as often over their data as the longest round, or half of all; two fifths of that under the first
+        prior and noise. A strong prior that suits trained weights would keep fresh ones small.
+
+        Returns:
+            The networks.
+        """
+        target = target or trained.target
+        steps = max(2, max(trained.state.rounds.length, trained.steps // 2) * 2 // 3)
+        first = target.with_learnable({k: v for k, v in trained.first.items() if k in target.learnable()})
+        options = {
+            "seed": derive(self.seed, "folds"),
+            "method": self.method.optimiser,
+            "batch_size": self.batch_size,
+            "only": only,
+        }
+        early = cross_fit(first, data, folds=folds, steps=max(1, 2 * steps // 5), **options)
+        starts = [*early.params, *early.params[:1] * (_count(folds) - len(early.params))]
+        return cross_fit(target, data, folds=folds, steps=max(1, 3 * steps // 5), starts=starts, **options)
+
+
+def _count(folds: Any) -> int:
+    # K, from the number of folds or the fold of each example.
+    return folds if isinstance(folds, int) else int(folds.max()) + 1
 
 
 def default_method(n: int, batch_size: int | None = None, *, table: bool = False) -> EmpiricalBayes:
