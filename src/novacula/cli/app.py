@@ -10,7 +10,7 @@ import typer
 
 from novacula.cli.console import err, errors_to_exit, never_choke, out, warn, warnings_to_stderr
 from novacula.cli.flags import takes
-from novacula.cli.options import Destination, Display, Options, PredictOptions
+from novacula.cli.options import AugmentOptions, Destination, Display, Options, PredictOptions
 from novacula.runs.catalogue import FIGURES, broken
 from novacula.runs.flags import make, options_of
 
@@ -73,6 +73,26 @@ app.command(
     epilog="Examples: novacula learn digits --perturb rotate=180; novacula learn concrete.csv --target strength; "
     "novacula learn data.npz --net my_model.py:make_net"
 )(learn_command())
+
+
+@app.command(
+    epilog="Examples: novacula augment photos/ --time 480; novacula augment digits --only rotation --only flip; "
+    "novacula augment images.npz --export torchvision > augment.py"
+)
+@takes(AugmentOptions, Destination, Display)
+def augment(context: typer.Context, values: dict[str, Any]) -> None:
+    """Find out which augmentations of training images help: needed, harmful, no effect, or undecided.
+
+    Trains small networks with and without each transformation, and compares them on images that they have not seen.
+    Leaves a folder with the verdicts, pictures and one self-contained report.
+    """  # noqa: DOC501  (this text is the command's help)
+    from novacula.cli.augment import augment as run_augment
+
+    written = {k: values[k] for k in options_of(AugmentOptions) if _is_written(context, k)}
+    with errors_to_exit():
+        code = run_augment(written, make(Destination, values), make(Display, values))
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command(

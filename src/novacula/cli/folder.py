@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from novacula.core.errors import InputError
-from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, FILES, RECORD
+from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, FILES, NETWORKS, RECORD
 
 
 @dataclass(eq=False)
@@ -23,6 +24,8 @@ class OutputFolder:
     overwrite: bool = False  # whether an older run in it may be replaced
     resume: bool = False  # whether an interrupted run in it may be continued
     made: list[Path] = field(default_factory=list)
+    record: str = RECORD  # the file that marks a whole run
+    checkpoint: str = CHECKPOINT  # the file from which one goes on
 
     def check(self) -> None:
         """Refuse a folder that holds something else, without touching it."""
@@ -57,17 +60,18 @@ class OutputFolder:
     @property
     def interrupted(self) -> bool:
         """Whether a run in the folder can be resumed."""
-        return (self.path / CHECKPOINT).is_file() and (self.path / COMMAND).is_file()
+        return (self.path / self.checkpoint).is_file() and (self.path / COMMAND).is_file()
 
     @property
     def finished(self) -> bool:
         """Whether the folder holds a finished run."""
-        return (self.path / RECORD).is_file()
+        return (self.path / self.record).is_file()
 
     def settle(self) -> None:
         """Remove what only an unfinished run needs, once the results are on disk."""
         for name in (CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND):
             (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path / NETWORKS, ignore_errors=True)
 
     def abandon(self, *, keep_resumable: bool) -> None:
         """Leave nothing half-written behind after a failure."""
@@ -83,6 +87,7 @@ class OutputFolder:
             (self.path / name).unlink(missing_ok=True)
             for leftover in self.path.glob(f".{name}.*.tmp"):
                 leftover.unlink(missing_ok=True)
+        shutil.rmtree(self.path / NETWORKS, ignore_errors=True)
 
 
 def default_folder(name: str) -> Path:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from novacula.core.errors import InputError
 from novacula.core.storage.atomic import write_json
 from novacula.runs.flags import anchored, flag, flat, make, options_of
-from novacula.runs.settings import Setup, Train, anchored_data
+from novacula.runs.settings import Setup, Train, anchored_data, anchored_net
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,38 @@ class Display:
     json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
     quiet: bool = flag(False, "Show no progress.", panel="Output")
     no_report: bool = flag(False, "Write no report.html.", panel="Output")
+
+
+@dataclass(frozen=True)
+class AugmentOptions:
+    """What is compared, and for how long."""
+
+    data: str = flag(
+        MISSING,
+        "Labelled images: a folder of them, a .npz or IDX file, or 'digits'.",
+        anchor=anchored_data,
+    )
+    only: tuple[str, ...] = flag((), "Transformation to try; may repeat.", metavar="NAME", shown="all", panel="Data")
+    net: str = flag(
+        "auto",
+        "cnn, mlp, resnet, linear, auto, or FILE.py:FUNCTION of (x_shape, outputs).",
+        metavar="NET",
+        panel="Model",
+        anchor=anchored_net,
+    )
+    time: float = flag(480.0, "Seconds that it may take.", metavar="SECONDS", panel="Training")
+    steps: int | None = flag(
+        None, "Steps of each network; then the time is no limit.", metavar="N", shown="by the time", panel="Training"
+    )
+    seed: int = flag(0, "Seed of everything random.", metavar="N", panel="Training")
+    workers: int | None = flag(None, "Processes.", metavar="N", shown="one on each core", panel="Training", fixed=False)
+    export: str | None = flag(
+        None,
+        "Print the recommended mixture for torchvision, albumentations, kornia or ultralytics.",
+        metavar="LIBRARY",
+        panel="Output",
+        fixed=False,
+    )
 
 
 @dataclass(frozen=True)

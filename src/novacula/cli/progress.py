@@ -88,7 +88,7 @@ def display(done: int, total: int, record: Mapping[str, float], left: str, what:
         ProgressBar(total, done, width=_WIDTH, complete_style="cyan", finished_style="cyan"),
         Text(left, style="dim"),
     )
-    rows: list[RenderableType] = [head, Text("  ".join(_scores(record)))]
+    rows: list[RenderableType] = [head, *([Text("  ".join(_scores(record)))] if record else [])]
     extents = _extents(record)
     if extents:
         table = Table.grid(padding=(0, 2))
@@ -117,7 +117,7 @@ def bar(share: float, width: int = 24) -> str:
 def _scores(record: Mapping[str, Any]) -> list[str]:
     # A sampler's loss is minus its log-density, which has more digits than one wants.
     loss = record.get("loss")
-    found = [f"loss {number(loss) if loss is None or abs(loss) < 1_000 else number(loss, 0)}"]
+    found = [] if not record else [f"loss {number(loss) if loss is None or abs(loss) < 1_000 else number(loss, 0)}"]
     evidence = number(record.get("evidence"))
     return [*found, f"evidence {evidence} an example"] if evidence != number(None) else found
 

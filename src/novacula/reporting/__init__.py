@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from novacula.core.storage.run import ADVICE
 from novacula.reporting.recipes import export
 
 __all__ = ["export", "report"]
@@ -13,11 +14,16 @@ def report(folder: str | Path) -> Path:
     """Write ``report.html`` into a run folder (see `novacula.reporting.page.report`).
 
     Args:
-        folder: A run folder.
+        folder: A run folder, or one of `novacula augment`.
 
     Returns:
         The page's path.
     """
-    from novacula.reporting.page import report as write  # matplotlib and jinja2 only when a report is wanted
+    # Matplotlib and jinja2 only when a report is wanted.
+    if (Path(folder) / ADVICE).is_file():
+        from novacula.reporting.advice.page import report as write_advice
+
+        return write_advice(folder)
+    from novacula.reporting.page import report as write
 
     return write(folder)

@@ -57,15 +57,8 @@ def render(run: Run) -> str:
     """The page of a run."""
     record, history = run.record, run.history
     precisions = (record.get("prior") or {}).get("precision") or {}
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("novacula.reporting"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("report.html.j2").render(
-        css=Markup(resources.files("novacula.reporting").joinpath("templates/report.css").read_text(encoding="utf-8")),
+    return filled(
+        "report.html.j2",
         title=_title(record),
         subtitle=_subtitle(record),
         verdict=verdict(record, history, run.arrays),
@@ -94,6 +87,19 @@ def render(run: Run) -> str:
         parts=[(k.replace("_", " "), number(v, 1)) for k, v in (record["evidence"].get("parts") or {}).items()],
         provenance=provenance(record),
     )
+
+
+def filled(template: str, **values: Any) -> str:
+    """A page from its template, in the house's style."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("novacula.reporting"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    css = resources.files("novacula.reporting").joinpath("templates/report.css").read_text(encoding="utf-8")
+    return environment.get_template(template).render(css=Markup(css), **values)
 
 
 def extent_views(record: Mapping[str, Any]) -> list[ExtentView]:

@@ -1,8 +1,10 @@
-"""Whole questions, answered: learn a prior, cross-fit, compare with models and controls, temper the posterior."""
+"""Whole questions, answered: learn a prior, cross-fit, find augmentations, compare models and controls."""
 
 from novacula.runs.loading import SavedRun, load_posterior, load_run
 from novacula.runs.result import LearnResult
 from novacula.runs.saving import describe
+from novacula.study.augmentation.advice import Advice
+from novacula.study.augmentation.advise import augment
 from novacula.study.compare import Comparison, compare
 from novacula.study.controls.compute import against, controls
 from novacula.study.controls.control import Control
@@ -17,6 +19,7 @@ from novacula.study.temperature.cold_posterior import ColdPosterior, cold_poster
 from novacula.study.temperature.safe_bayes import SafeBayes, safe_bayes
 
 __all__ = [
+    "Advice",
     "ColdPosterior",
     "Comparison",
     "Control",
@@ -28,6 +31,7 @@ __all__ = [
     "SavedRun",
     "TemperatureChoice",
     "against",
+    "augment",
     "choose_temperature",
     "cold_posterior",
     "compare",

@@ -12,6 +12,10 @@
 | ``checkpoint-posterior.safetensors`` | the same, while the posterior is inferred |
 | ``command.json`` | during a run: the options it was started with |
 
+`novacula augment` leaves a folder of its own kind: ``advice.json``, which marks it as whole, ``pictures.npz`` and
+``report.html``; while it runs, ``command.json`` and the folder ``networks``, with the plan and what each network
+predicts.
+
 The schema is versioned. A reader accepts its own version and refuses others, naming both.
 """
 
@@ -38,7 +42,20 @@ SCHEMA = 1
 RECORD, HISTORY, WEIGHTS, ARRAYS = "run.json", "history.json", "weights.safetensors", "arrays.safetensors"
 REPORT, CHECKPOINT, COMMAND = "report.html", "checkpoint.safetensors", "command.json"
 POSTERIOR, CHECKPOINT_POSTERIOR = "posterior.safetensors", "checkpoint-posterior.safetensors"
-FILES = (RECORD, HISTORY, WEIGHTS, POSTERIOR, ARRAYS, REPORT, CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND)
+ADVICE, PICTURES, NETWORKS, PLAN = "advice.json", "pictures.npz", "networks", "plan.json"
+FILES = (
+    ADVICE,
+    PICTURES,
+    RECORD,
+    HISTORY,
+    WEIGHTS,
+    POSTERIOR,
+    ARRAYS,
+    REPORT,
+    CHECKPOINT,
+    CHECKPOINT_POSTERIOR,
+    COMMAND,
+)
 """Every file that a run may write into its folder."""
 
 _DTYPES = {

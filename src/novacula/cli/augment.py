@@ -1,0 +1,171 @@
+"""``novacula augment``, behind its options: claim the folder, compare, save, report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from novacula.cli.console import INTERRUPTED, err, out, warnings_to_stderr
+from novacula.cli.folder import OutputFolder, default_folder
+from novacula.cli.options import AugmentOptions, Destination, Display
+from novacula.cli.progress import Progress
+from novacula.core.errors import InputError
+from novacula.core.storage.atomic import write_json
+from novacula.core.storage.run import ADVICE, COMMAND, NETWORKS, PLAN
+from novacula.reporting.advice import words
+from novacula.reporting.recipes import export
+from novacula.reporting.recipes.export import FORMATS
+from novacula.runs.flags import anchored, flat, make, options_of
+
+_STYLES = {"needed": "bold green", "harmful": "bold red", "undecided": "yellow", "no effect": "dim"}
+
+
+def augment(given: dict[str, Any], destination: Destination, display: Display) -> int:
+    """Run ``novacula augment`` with the options that were given."""
+    if destination.overwrite and destination.resume:
+        raise InputError("either --overwrite or --resume", "both", "use one of them")
+    if (to := given.get("export")) is not None and to not in FORMATS:
+        raise InputError(f"--export as one of {', '.join(FORMATS)}", repr(to), f"--export {FORMATS[0]}")
+    folder = _folder(destination)
+    if destination.resume:
+        given = _resumed(folder, given)
+    elif "data" not in given:
+        raise InputError("images to compare augmentations on", "none", "novacula augment digits")
+    options: AugmentOptions = make(AugmentOptions, given)
+    if folder is None or not folder.finished or destination.overwrite:
+        with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr([]):
+            try:
+                folder = _run(options, folder, display)
+            except KeyboardInterrupt as interrupt:
+                err().print(Text(f"interrupted{interrupt}"))
+                return INTERRUPTED
+    _print(folder.path, options.export, display)
+    return 0
+
+
+def _run(options: AugmentOptions, folder: OutputFolder | None, display: Display) -> OutputFolder:
+    with Progress(quiet=display.quiet) as progress:
+        progress.say("loading")
+        from novacula.data.load import load  # torch, from here on
+        from novacula.study.augmentation.advise import augment as compare
+
+        data = load(options.data)
+        folder = folder or _at(default_folder(f"{data.name}-augment"))
+        try:
+            folder.claim()
+            store = folder.path / NETWORKS
+            store.mkdir(exist_ok=True)
+            if not (folder.path / COMMAND).is_file():
+                write_json(folder.path / COMMAND, {"options": flat(anchored(options))})
+            progress.say("measuring")
+            progress.begin("network", "writing")
+            advice = compare(
+                data,
+                only=options.only,
+                network=options.net,
+                seconds=options.time,
+                steps=options.steps,
+                seed=options.seed,
+                workers=-1 if options.workers is None else options.workers,
+                store=store,
+                progress=progress,
+            )
+        except KeyboardInterrupt:
+            folder.abandon(keep_resumable=True)
+            where = shlex.quote(str(folder.path))
+            how = f"; resume with: novacula augment --resume --output {where}" if folder.interrupted else ""
+            raise KeyboardInterrupt(how) from None
+        except BaseException as error:
+            # What was refused would be refused again.
+            folder.abandon(keep_resumable=folder.resume or not isinstance(error, InputError))
+            raise
+        progress.say("saving")
+        advice.save(folder.path)
+        folder.settle()
+    if not display.no_report:
+        from novacula.reporting import report
+
+        report(folder.path)
+    return folder
+
+
+def _at(path: Path, *, overwrite: bool = False, resume: bool = False) -> OutputFolder:
+    return OutputFolder(path, overwrite, resume, record=ADVICE, checkpoint=f"{NETWORKS}/{PLAN}")
+
+
+def _folder(destination: Destination) -> OutputFolder | None:
+    if destination.output is None:
+        if destination.resume:
+            hint = "novacula augment --resume --output runs/NAME"
+            raise InputError("the folder of the comparison to resume", "no --output", hint)
+        return None
+    folder = _at(destination.output, overwrite=destination.overwrite, resume=destination.resume)
+    folder.check()
+    return folder
+
+
+def _resumed(folder: OutputFolder | None, given: dict[str, Any]) -> dict[str, Any]:
+    # The options that the comparison began with; others than these are refused.
+    options = options_of(AugmentOptions)
+    path = None if folder is None else folder.path / COMMAND
+    if folder is not None and folder.finished:
+        return {"data": "", **given}
+    if path is None or not path.is_file():
+        raise InputError("an interrupted comparison to resume", f"none in {path}", "novacula augment DATA")
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))["options"]
+        before = flat(make(AugmentOptions, saved))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError("the options of a comparison", f"{path}: {error}", "start again with --overwrite") from error
+    asked = flat(anchored(make(AugmentOptions, before | given)))
+    for name in given:
+        if options[name].flag.fixed and asked[name] != before[name]:
+            option = "the data" if options[name].is_argument else f"--{name}"
+            got = str(asked[name])
+            hint = "leave it out, or start another comparison"
+            raise InputError(f"{option} as when it began ({before[name]})", got, hint)
+    return {k: v for k, v in asked.items() if v is not None}
+
+
+def _print(folder: Path, to: str | None, display: Display) -> None:
+    from novacula.reporting.advice.page import read, size_of  # matplotlib, which the help can do without
+
+    record = read(folder)
+    written = None if to is None else export(record, to, size=size_of(record))  # type: ignore[arg-type]  # checked
+    if display.json:
+        print(json.dumps({**record, "output_dir": str(folder), **({} if written is None else {"export": written})}))
+        return
+    # Code for another library is all that stands on stdout where it was asked for.
+    console = out() if written is None else err()
+    console.print(summary(record))
+    page = folder / "report.html"
+    console.print(Text(f"\n{page if page.is_file() else folder}", style="cyan"), soft_wrap=True)
+    if written is not None:
+        print(written)
+
+
+def summary(record: dict[str, Any]) -> RenderableType:
+    """The verdicts as tables for the terminal."""
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
+    for title in ("transformation", "verdict", "gain", "interval"):
+        table.add_column(title)
+    for row in words.rows(record):
+        label = row.sentence.partition(":")[0]
+        table.add_row(label, Text(row.verdict, style=_STYLES[row.verdict]), row.gain, row.interval)
+    ways = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
+    for title in ("training with", "loss", "accuracy", "recommended gains"):
+        ways.add_column(title)
+    for line in words.comparison(record):
+        ways.add_row(*line)
+    said = [Padding(Text(text, style="dim"), (1, 0, 0, 0)) for text in words.caveats(record)]
+    head = Padding(Text(words.headline(record), style="bold"), (1, 0))
+    return Group(head, table, Padding(ways, (1, 0, 0, 0)), *said)

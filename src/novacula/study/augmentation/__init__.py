@@ -1,0 +1,1 @@
+"""Which augmentations of training images lower the loss on images that were not trained on."""
