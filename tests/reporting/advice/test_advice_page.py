@@ -69,7 +69,7 @@ def test_lines_say_what_training_does() -> None:
     assert "raises the loss on unseen images from 0.310 to 0.410" in rows["flip"].sentence
     assert rows["deformation"].sentence.endswith("no effect; training with it changes the loss by less than 0.031")
     assert rows["scale"].sentence.endswith("undecided; training with it gains between −0.030 and 0.070")
-    assert "longer training does not confirm" in rows["hue"].sentence
+    assert "longer training has not confirmed" in rows["hue"].sentence
 
 
 def test_the_first_sentence_says_what_to_do() -> None:

@@ -153,6 +153,21 @@ def test_a_comparison_goes_on_where_it_stopped(tmp_path: Path) -> None:
         augment(data, only=("flip",), network=module, steps=16, workers=1, store=tmp_path)
 
 
+def test_what_the_time_cuts_short_says_so(tmp_path: Path) -> None:
+    data, module = sides(60), net(1, 2)
+    asked = [data.fingerprint, 0, 500.0, None, "flip", "own"]
+
+    def run(step_seconds: float, store: Path) -> nv.Advice:
+        store.mkdir()
+        keep(Plan(60, 15, 8, step_seconds, 1, 500.0), store, asked)
+        return augment(data, only=("flip",), network=module, seconds=500.0, workers=1, store=store)
+
+    # Three passes over the data are few, and there was no time for more.
+    assert not run(1e-3, tmp_path / "short").converged
+    with pytest.raises(nv.InputError, match="time for one network"):
+        run(100.0, tmp_path / "nothing")
+
+
 # ---------------------------------------------------------------------- arms and the plan
 
 

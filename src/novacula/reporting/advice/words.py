@@ -104,7 +104,7 @@ def _row(name: str, line: Mapping[str, Any], record: Mapping[str, Any]) -> Row:
         "undecided": f"undecided; training with it gains between {number(low)} and {number(high)}",
     }[verdict]
     if any(s["unsettled"] for s in line["strengths"] if s["extent"] == line["extent"]):
-        sentence = "undecided; it harms with so few steps, which longer training does not confirm"
+        sentence = "undecided; it harms with so few steps, which longer training has not confirmed"
     label = spoken(name, line["extent"])
     others = [
         f"{in_words(meaning('amplitude' if name == 'deformation' else name), s['extent'])}: {s['verdict']} "
