@@ -37,7 +37,15 @@ def gain(value: float) -> dict[str, float]:
 
 RECORD: dict[str, Any] = {
     "kind": "augment",
-    "data": {"name": "a <b>", "fingerprint": "f", "n": 800, "given": 900, "input_shape": [1, 4, 6], "classes": 10},
+    "data": {
+        "name": "a <b>",
+        "fingerprint": "f",
+        "n": 800,
+        "given": 900,
+        "input_shape": [1, 4, 6],
+        "classes": 10,
+        "chance": 2.3,
+    },
     "verdicts": {
         "flip": line(strength(0.5, "harmful", -0.1)),
         "rotation": line(strength(1 / 12, "needed", 0.09), strength(1 / 3, "undecided", 0.01)),

@@ -115,6 +115,16 @@ def test_losses_are_those_of_networks_that_have_not_seen_the_images() -> None:
     assert not torch.equal(f, train(Network(module, data, folds, NONE, 1, 1, 80, 10, seed=5)))
 
 
+def test_without_skill_nothing_is_without_effect() -> None:
+    # Labels that do not depend on the images.
+    x = torch.randn(90, 1, 8, 8, generator=rng(5))
+    data = nv.Data(x, (torch.randperm(90, generator=rng(6)) < 60).long())
+    found = nv.augment(data, only=("flip",), network=net(1, 2), steps=20, workers=1)
+    assert found.chance == pytest.approx(math.log(3) - 2 / 3 * math.log(2))
+    assert found.scores["none"]["nll"] > 0.9 * found.chance
+    assert found.verdicts["flip"].verdict != "no effect"
+
+
 def test_the_record_has_what_is_promised_and_is_saved(tmp_path: Path) -> None:
     found = advised("sides", "flip", "flip_vertical")
     record = json.loads((found.save(tmp_path) / ADVICE).read_text())

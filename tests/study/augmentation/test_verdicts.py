@@ -99,6 +99,7 @@ def test_no_effect_is_two_tests_and_decisions_stay() -> None:
     quiet, wide = Gain(0.004, 0.01, 200.0, 9, 800), Gain(0.004, 0.03, 200.0, 9, 800)
     judged = judge({"quiet": quiet, "wide": wide}, {}, 0.4, 0, 2)
     assert (judged["quiet"].verdict, judged["wide"].verdict) == ("no effect", "undecided")
+    assert judge({"quiet": quiet}, {}, 0.4, 0, 2, skilled=False)["quiet"].verdict == "undecided"
     low, high = judged["quiet"].interval
     assert -slight(0.4) < low < high < slight(0.4)
     assert high - low == pytest.approx(2 * 1.6525 * 0.01, rel=1e-3)  # the 95 % quantile of t with 200 degrees

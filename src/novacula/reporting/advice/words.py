@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -85,8 +84,7 @@ def caveats(record: Mapping[str, Any]) -> list[str]:
         found.append(
             f"Networks passed over their data {passes} times, which is little: strong transformations need more."
         )
-    ceiling = -math.log(1 / data["classes"])
-    if record["comparison"]["none"]["nll"] > 0.9 * ceiling:
+    if record["comparison"]["none"]["nll"] > 0.9 * data["chance"]:
         found.append("Without augmentation the network predicts hardly better than chance: the verdicts say little.")
     return found
 

@@ -54,6 +54,7 @@ class Advice:
         data: The images that were compared.
         given: How many images there were.
         classes: How many classes.
+        chance: The loss of the best constant prediction.
         networks: How many networks were trained.
         seconds: The time that it took.
         seed: The seed.
@@ -69,6 +70,7 @@ class Advice:
     data: Data
     given: int
     classes: int
+    chance: float
     networks: int
     seconds: float
     seed: int
@@ -114,6 +116,7 @@ class Advice:
                 "given": self.given,
                 "input_shape": list(self.data.x_shape),
                 "classes": self.classes,
+                "chance": self.chance,
             },
             "verdicts": {line.name: _plain(line) for line in self.lines},
             "out_of_fold": dict(score),
@@ -165,6 +168,7 @@ def advice(
         data=study.data,
         given=given.n,
         classes=len(study.data.classes) or int(study.data.y.max()) + 1,
+        chance=study.chance,
         networks=study.trained,
         seconds=took,
         seed=study.seed,

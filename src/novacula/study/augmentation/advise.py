@@ -34,6 +34,7 @@ from novacula.study.augmentation.verdicts import LEVELS, Judged, judge
 
 _BASELINES = 3
 _SPARE = 5
+_SKILLED = 0.9
 _STEADY = 2.0
 _FAR = 3.0
 
@@ -143,7 +144,9 @@ def _compare(study: Comparison, arms: list[Arm]) -> tuple[dict[str, Judged], lis
         tried += [turns] if whole else []
     judged: dict[str, Judged] = {}
     for look in range(len(LEVELS)):
-        judged = judge(study.gains(tried), judged, study.score(NONE)["nll"], look, len(tried))
+        nll = study.score(NONE)["nll"]
+        skilled = nll < _SKILLED * study.chance
+        judged = judge(study.gains(tried), judged, nll, look, len(tried), skilled=skilled)
         again = [arm for arm in tried if arm in [*left, *tried[len(arms) :]] and _open(arm, tried, judged)]
         if look + 1 == len(LEVELS) or not again or not whole:
             break

@@ -78,6 +78,11 @@ class Comparison:
             self._losses[arm.key] = table
         return self._losses[arm.key]
 
+    @property
+    def chance(self) -> float:
+        """The loss of the best constant prediction: the entropy of the labels."""
+        return float(torch.special.entr(self.data.y.cpu().bincount().double() / self.data.n).sum())
+
     def gains(self, arms: Sequence[Arm]) -> dict[str, Gain]:
         """Gains over none, by the arms' keys."""
         return gains({a.key: self.losses(a) for a in (NONE, *arms) if a.key in self.tables}, self.folds)

@@ -158,7 +158,7 @@ def training_noise(losses: Mapping[str, Tensor], folds: Tensor, none: str = "non
 
 
 def judge(
-    found: Mapping[str, Gain], before: Mapping[str, Judged], nll: float, look: int, arms: int
+    found: Mapping[str, Gain], before: Mapping[str, Judged], nll: float, look: int, arms: int, *, skilled: bool = True
 ) -> dict[str, Judged]:
     """The verdicts after a look; what was decided before stays.
 
@@ -168,6 +168,7 @@ def judge(
         nll: The loss without augmentation.
         look: Which look this is, from 0.
         arms: How many arms are compared in all.
+        skilled: Whether a network has learned something without augmentation; else nothing is without effect.
 
     Returns:
         A verdict for every gain.
@@ -185,7 +186,7 @@ def judge(
         verdict: Verdict = "undecided"
         if name in claimed:
             verdict = "needed" if g.value > 0 else "harmful"
-        elif g.within(slight(nll)):
+        elif skilled and g.within(slight(nll)):
             verdict, reach = "no effect", g.reach(2 * _SAME)
         result[name] = Judged(g, (g.value - reach, g.value + reach), verdict)
     return result
