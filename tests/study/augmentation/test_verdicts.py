@@ -107,6 +107,11 @@ def test_no_effect_is_two_tests_and_decisions_stay() -> None:
     assert later["quiet"] is judged["quiet"]
 
 
+def test_what_counts_is_a_share_of_the_loss_within_bounds() -> None:
+    assert [worth(v) for v in (0.01, 0.5, 3.0)] == pytest.approx([0.005, 0.01, 0.02])
+    assert [slight(v) for v in (0.01, 0.3, 3.0)] == pytest.approx([0.01, 0.03, 0.05])
+
+
 def test_false_claims_are_rare_through_all_looks() -> None:
     # True gains exactly at the worth, the least favourable case: 100 reports, at most 5 % of which may claim anything.
     # More than 12 of 100 happen with probability .0015 at the full 5 %.

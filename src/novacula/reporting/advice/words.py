@@ -44,20 +44,18 @@ def rows(record: Mapping[str, Any]) -> list[Row]:
 def headline(record: Mapping[str, Any]) -> str:
     """What to do next, in a sentence."""
     chosen, none = record["recommended"], record["comparison"]["none"]
+    policy, more = record["against"].get("trivial"), ""
+    if policy and policy["stderr"] is not None and policy["value"] < -_SURE * policy["stderr"]:
+        more = f" The policy {POLICY} does better{' still' if chosen else ''}, by {number(-policy['value'])}: try it."
     if not chosen:
-        found = [line["verdict"] for line in record["verdicts"].values()]
-        if "undecided" not in found:
-            return "Train on the images as they are: no transformation that was tried is needed."
+        if "undecided" not in [line["verdict"] for line in record["verdicts"].values()]:
+            return f"Train on the images as they are: no transformation that was tried is needed.{more}"
         why = "more time or more images would tell" if not record["converged"] else "more images would tell"
-        return f"Train on the images as they are: nothing is shown to be needed, and {why} what is undecided."
+        return f"Train on the images as they are: nothing is shown to be needed, and {why} what is undecided.{more}"
     gain = record["against"]["none"]
     listed = listing([spoken(name, extent) for name, extent in chosen.items()])
     loss = f"from {number(none['nll'])} to {number(none['nll'] - gain['value'])} (± {number(gain['stderr'])})"
-    text = f"Train with {listed}: it lowers the loss on unseen images {loss}."
-    policy = record["against"].get("trivial")
-    if policy and policy["stderr"] is not None and policy["value"] < -_SURE * policy["stderr"]:
-        text += f" The policy {POLICY} does better still, by {number(-policy['value'])}: try it."
-    return text
+    return f"Train with {listed}: it lowers the loss on unseen images {loss}.{more}"
 
 
 def comparison(record: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:

@@ -153,11 +153,7 @@ def advice(
     alone = [study.arms[k] for k, j in judged.items() if j.verdict == "needed"]
     if len(chosen.parts) > 1 and alone:
         others["alone"] = max(alone, key=lambda a: judged[a.key].gain.value)
-    against = (
-        {}
-        if chosen == NONE
-        else {name: study.between(chosen, arm) for name, arm in others.items() if arm.key in study.tables}
-    )
+    against = {k: study.between(chosen, a) for k, a in others.items() if a != chosen and a.key in study.tables}
     return Advice(
         lines=lines,
         recommended=chosen,

@@ -13,13 +13,15 @@ with U and U₀ networks behind the two means. ``τ²`` is pooled over all arms:
 alone, and from the table of arms by folds, less its means of rows and columns and less what its examples explain. An
 arm whose own spread between folds is larger than that, beyond what chance allows at 5 %, takes its own.
 
-**Verdicts.** ``needed``: training with it gains more than a small worth, ``max(.005, 2 % of the loss of none)`` nats.
-``harmful``: it loses more than that. ``no effect``: the 90 % interval is within ±max(.01, 10 % of that loss) (two
-one-sided tests at 5 %). ``undecided``: nothing of this. After each of at most three looks, needed and harmful are
-claimed by the Benjamini–Hochberg rule over all arms and both directions, at levels that add up to 5 %: of the claims of
-a report at most 5 % are false in expectation (the shared baseline makes the tests positively dependent, for which the
-rule holds). Intervals have the level that belongs to the number of claims (Benjamini and Yekutieli's), so that a claim
-and its interval say the same.
+**Verdicts.** ``needed``: training with it gains more than a small worth, 2 % of the loss of none, between .005
+and .02 nats.
+``harmful``: it loses more than that. ``no effect``: the 90 % interval is within ±10 % of that loss, between .01
+and .05 nats (two one-sided tests at 5 %). ``undecided``: nothing of this.
+
+After each of at most three looks, needed and harmful are claimed by the Benjamini–Hochberg rule over all arms and both
+directions, at levels that add up to 5 %: of the claims of a report at most 5 % are false in expectation (the shared
+baseline makes the tests positively dependent, for which the rule holds). Intervals have the level that belongs to the
+number of claims (Benjamini and Yekutieli's), so that a claim and its interval say the same.
 
 References:
     Controlling the false discovery rate. Y. Benjamini, Y. Hochberg, 1995.
@@ -82,12 +84,12 @@ class Judged:
 
 def worth(nll: float) -> float:
     """The gain that counts."""
-    return max(0.005, 0.02 * nll)
+    return min(max(0.005, 0.02 * nll), 0.02)
 
 
 def slight(nll: float) -> float:
     """What counts as no effect."""
-    return max(0.01, 0.1 * nll)
+    return min(max(0.01, 0.1 * nll), 0.05)
 
 
 def gains(losses: Mapping[str, Tensor], folds: Tensor, none: str = "none") -> dict[str, Gain]:
