@@ -86,7 +86,7 @@ def test_a_run_in_units_of_its_own_is_saved_and_read(tmp_path: object) -> None:
     with nv.networks.seeded(0):
         net = nn.Linear(3, 1).double()
     target = nv.Target(net, likelihood=nv.Normal())
-    fit = nv.learn(target, data, epochs=2)
+    fit = nv.learn(target, data, epochs=200)
     record = fit.save(str(tmp_path))
     assert record["out_of_fold"]["rmse"] < 1e-3
     assert record["hyper"]["noise"]["value"] == pytest.approx(float(fit.target.likelihood.sigma))  # type: ignore[attr-defined]

@@ -108,11 +108,8 @@ def learn(
     began = time.perf_counter()
     target, data = target.prepare(data)
     batch_size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
-    given, method = method, method or default_method(data.n, batch_size, table=data.x.ndim == 2)
-    method = dataclasses.replace(method, seconds=seconds)
+    method = _timed(method or _default(target, data, batch_size), lr, seconds)
     target = between_units(target, data, noise="likelihood" in method.learn)
-    if lr is not None or (given is None and count(target.params()) < _SMALL):
-        method = dataclasses.replace(method, optimiser=dataclasses.replace(method.optimiser, lr=lr or _FAST))
     plan = _Plan(method, epochs, batch_size, seed, checkpoint, resume, progress, evidence)
 
     trained = plan.train(target, data)
@@ -122,38 +119,26 @@ def learn(
         if trained.target.averaged is not None:
             trained, unseen, verdicts, said = judged(plan, target, trained, unseen, data)
     folded = time.perf_counter()
-    fitted, params = trained.target, trained.params
-    if unseen is not None and unseen.target.likelihood.normalised:
-        # Averages over all weights of a network for images rarely win by the folds, and cost as much as the training.
-        cheap: Sequence[Structure] = ("last_layer", "kron") if data.x.ndim == 2 else ("last_layer",)
-        choice, found = unseen.choose(params, structures=structures or cheap, seed=derive(seed, "choose")), []
-    else:
-        choice, found = _chosen(fitted, params, data, structures, derive(seed, "choose"))
+    choice, found = _choose(trained, unseen, data, structures, derive(seed, "choose"))
     ended = time.perf_counter()
-    hyper = hyperparameters(method, trained.state, fitted, data, seed)
-    warnings = [*said, *_no_skill(trained.state), *hyper.doubts, *_doubts(fitted), *choice.warnings, *found]
-    spent = trained.seconds
+    hyper = hyperparameters(method, trained.state, trained.target, data, seed)
+    warnings = [*said, *_no_skill(trained.state), *hyper.doubts, *_doubts(trained.target), *choice.warnings, *found]
+    trained_for, scored_for = trained.seconds["train"], trained.seconds["score"]
     return LearnResult(
-        target=fitted,
+        target=trained.target,
         evidence=trained.evidence,
         choice=choice,
-        params=params,
+        params=trained.params,
         history=trained.history,
         data=data,
         seed=seed,
-        settings={
-            "epochs": math.ceil(trained.steps / math.ceil(data.n / min(batch_size, data.n))),
-            "steps": trained.steps,
-            "folds": folds,
-            "batch_size": batch_size,
-            **_settings(method, fitted, trained.estimator),
-        },
+        settings={**_length(trained, data, batch_size), "folds": folds, **_settings(method, trained)},
         seconds={
             "total": time.perf_counter() - began,
-            "train": spent["train"],
+            "train": trained_for,
             "hyper": trained.state.hyper_seconds,
-            "score": spent["score"],
-            "folds": folded - began - spent["train"] - spent["score"],
+            "score": scored_for,
+            "folds": folded - began - trained_for - scored_for,
             "choose": ended - folded,
         },
         warnings=tuple(dict.fromkeys([*warnings, *trained.evidence.warnings])),
@@ -270,6 +255,20 @@ def default_method(n: int, batch_size: int | None = None, *, table: bool = False
     )
 
 
+def _default(target: Target, data: Data, batch_size: int) -> EmpiricalBayes:
+    # The default settings, at the faster rate for few weights.
+    method = default_method(data.n, batch_size, table=data.x.ndim == 2)
+    if count(target.params()) >= _SMALL:
+        return method
+    return dataclasses.replace(method, optimiser=dataclasses.replace(method.optimiser, lr=_FAST))
+
+
+def _timed(method: EmpiricalBayes, lr: float | None, seconds: float | None) -> EmpiricalBayes:
+    # With a rate and a budget of the user's.
+    optimiser = method.optimiser if lr is None else dataclasses.replace(method.optimiser, lr=lr)
+    return dataclasses.replace(method, optimiser=optimiser, seconds=seconds or method.seconds)
+
+
 def default_evidence(target: Target, data: Data) -> Laplace:
     """The estimator that scores a run by default."""
     outputs = target.forward(target.params(), data.x[:1]).shape[1]
@@ -282,20 +281,30 @@ def default_evidence(target: Target, data: Data) -> Laplace:
     )
 
 
-def _chosen(
-    target: Target, params: Params, data: Data, structures: Sequence[Structure] | None, seed: int
+def _choose(
+    trained: _Trained, unseen: CrossFit | None, data: Data, structures: Sequence[Structure] | None, seed: int
 ) -> tuple[Choice, list[str]]:
     # The predictive, and the warnings that were raised on the way.
+    if unseen is not None and unseen.target.likelihood.normalised:
+        # Averages over all weights of a network for images rarely win by the folds, and cost as much as the training.
+        cheap: Sequence[Structure] = ("last_layer", "kron") if data.x.ndim == 2 else ("last_layer",)
+        return unseen.choose(trained.params, structures=structures or cheap, seed=seed), []
     with python_warnings.catch_warnings(record=True) as caught:
         python_warnings.simplefilter("always", NovaculaWarning)
-        choice = choose(target, params, data, structures=structures, seed=seed)
+        choice = choose(trained.target, trained.params, data, structures=structures, seed=seed)
     return choice, [str(w.message) for w in caught if issubclass(w.category, NovaculaWarning)]
 
 
-def _settings(method: EmpiricalBayes, target: Target, estimator: Callable[..., Estimate]) -> dict[str, Any]:
+def _length(trained: _Trained, data: Data, batch_size: int) -> dict[str, Any]:
+    # How long the training was.
+    epochs = math.ceil(trained.steps / math.ceil(data.n / min(batch_size, data.n)))
+    return {"epochs": epochs, "steps": trained.steps, "batch_size": batch_size}
+
+
+def _settings(method: EmpiricalBayes, trained: _Trained) -> dict[str, Any]:
     # What a run records of how it learned.
-    copies = dataclasses.asdict(target.copies)
-    return {"lr": method.optimiser.lr, "method": repr(method), "copies": copies, "estimator": repr(estimator)}
+    copies, estimator = dataclasses.asdict(trained.target.copies), repr(trained.estimator)
+    return {"lr": method.optimiser.lr, "method": repr(method), "copies": copies, "estimator": estimator}
 
 
 def _no_skill(state: EmpiricalBayesState) -> list[str]:
