@@ -45,7 +45,7 @@ def test_every_verb_has_a_section():
 def test_defaults_are_those_of_the_code():
     rows = dict(re.findall(r"^\| `(--[a-z-]+)[^`]*` \|.*\| ([^|]*) \|$", PAGE, flags=re.MULTILINE))
     defaults = {p.opts[0]: p.default for p in verbs()["learn"].params if p.opts[0].startswith("--")}
-    for name in ("--epochs", "--seed", "--net", "--prior", "--likelihood"):
+    for name in ("--seed", "--net", "--prior", "--likelihood"):
         assert rows[name].strip("` ").split("`")[0] == str(defaults[name]), name
     copies = Copies()
     assert rows["--copies"].strip("`") == f"{copies.train},{copies.evidence},{copies.predict}"

@@ -97,19 +97,17 @@ def test_log_prob_is_scipys_with_one_scale(prior: Prior, density: scipy.stats.rv
 def test_log_partition_is_the_integral_of_a_power_of_the_density(prior: Prior, temperature: float) -> None:
     w = {k: torch.zeros(s, dtype=torch.float64) for k, s in {"fc.weight": (2, 3), "fc.bias": (2,)}.items()}
     bound = prior.bind(w)
-    # Weights are independent: the power's integral over all is a product of integrals over one, from differences of
-    # the log-density along one weight.
+    # Weights are independent: the power's integral over all is a product of integrals over each, from differences of
+    # the log-density along it.
     want, centre = 0.0, float(bound.log_prob(w))
-    for k, at in w.items():
+    for k, i in ((k, i) for k, at in w.items() for i in range(at.numel())):
 
-        def power(x: float, k: str = k, at: Tensor = at) -> float:
-            moved = at.clone()
-            moved.view(-1)[0] = x
+        def power(x: float, k: str = k, i: int = i) -> float:
+            moved = w[k].clone()
+            moved.view(-1)[i] = x
             return math.exp((float(bound.log_prob({**w, k: moved})) - centre) / temperature)
 
-        want += at.numel() * math.log(
-            2 * scipy.integrate.quad(power, 0, math.inf, epsabs=0, epsrel=1e-10, limit=200)[0]
-        )
+        want += math.log(2 * scipy.integrate.quad(power, 0, math.inf, epsabs=0, epsrel=1e-10, limit=200)[0])
     want += centre / temperature
     assert float(bound.log_partition(w, temperature)) == pytest.approx(want, rel=1e-8, abs=1e-8)
 

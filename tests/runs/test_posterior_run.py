@@ -112,7 +112,7 @@ def test_stored_draws_are_averaged_over(fit: LearnResult, tmp_path: Path) -> Non
     found.save(tmp_path, test=classes(7))
     draws = {k.removeprefix("0/draws/"): v for k, v in Run.read(tmp_path).posterior().items() if "draws" in k}
     assert draws["0.weight"].shape == (7, 3, 4, 5)
-    x = classes(7).x.double()
+    x = fit.target.forward.units.inward(classes(7).x.double())
     each = []
     for k in range(7):
         for m in range(3):

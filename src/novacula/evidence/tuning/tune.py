@@ -193,9 +193,13 @@ def _uncertainty(
         return {}, {}
     before, _ = objective.derivatives(np.zeros_like(x))
     _, hessian = objective.derivatives(x)
-    variance = np.diag(np.linalg.inv(-hessian))
+    # Of a flat maximum nothing is known; rounding may even turn it over.
+    variance = np.diag(np.linalg.pinv(-hessian))
     slopes = {names[i]: float(g) / halves[i] for i, g in zip(free, before, strict=True)}
-    return slopes, {names[i]: halves[i] * math.sqrt(v) for i, v in zip(free, variance.tolist(), strict=True)}
+    return slopes, {
+        names[i]: halves[i] * (math.sqrt(v) if v > 0 else math.inf)
+        for i, v in zip(free, variance.tolist(), strict=True)
+    }
 
 
 def _part(

@@ -90,7 +90,7 @@ def _solved(
                 "interval": [value * math.exp(-half), value * math.exp(half)],
                 "gradient": slope,
                 "stderr": stderr,
-                "converged": abs(slope) * spread <= 1 + 2 * stderr * spread,
+                "converged": not math.isfinite(spread) or abs(slope) * spread <= 1 + 2 * stderr * spread,
             }
     return found
 

@@ -285,13 +285,14 @@ def _choose(
     trained: _Trained, unseen: CrossFit | None, data: Data, structures: Sequence[Structure] | None, seed: int
 ) -> tuple[Choice, list[str]]:
     # The predictive, and the warnings that were raised on the way.
-    if unseen is not None and unseen.target.likelihood.normalised:
-        # Averages over all weights of a network for images rarely win by the folds, and cost as much as the training.
-        cheap: Sequence[Structure] = ("last_layer", "kron") if data.x.ndim == 2 else ("last_layer",)
-        return unseen.choose(trained.params, structures=structures or cheap, seed=seed), []
+    # Averages over all weights of a network for images rarely win by the folds, and cost as much as the training.
+    cheap: Sequence[Structure] = ("last_layer", "kron") if data.x.ndim == 2 else ("last_layer",)
     with python_warnings.catch_warnings(record=True) as caught:
         python_warnings.simplefilter("always", NovaculaWarning)
-        choice = choose(trained.target, trained.params, data, structures=structures, seed=seed)
+        if unseen is not None and unseen.target.likelihood.normalised:
+            choice = unseen.choose(trained.params, structures=structures or cheap, seed=seed)
+        else:
+            choice = choose(trained.target, trained.params, data, structures=structures, seed=seed)
     return choice, [str(w.message) for w in caught if issubclass(w.category, NovaculaWarning)]
 
 

@@ -28,6 +28,7 @@ class Rounds:
     length: int  # its steps
     steps: int  # steps of the whole run at most
     seconds: float = 0.0  # seconds spent
+    cut: bool = False  # whether time cut a round short
     opened: bool = False  # whether extents have begun to move
     settled: bool = False  # whether the run ended because a round gained less than its error
     ended: bool = False  # whether it ended
@@ -47,13 +48,16 @@ class Rounds:
             return self
         left = int((budget - self.seconds) / (self.seconds / step))
         end = self.began + self.length
-        return self if step + left >= end else replace(self, length=max(step - self.began + max(left, 1), 2))
+        if step + left >= end:
+            return self
+        return replace(self, length=max(step - self.began + max(left, 1), 2), cut=True)
 
     def next(self, step: int, gained: bool) -> Rounds:
         """What follows a round that ended with this step."""
         left = self.steps - step
-        if not gained or left <= 0:
-            return replace(self, ended=True, settled=not gained)
+        if not gained or left <= 0 or self.cut:
+            # A round that was cut short tells nothing of what a whole one would gain.
+            return replace(self, ended=True, settled=not gained and not self.cut)
         length = min(round(GROWTH * self.length), left)
         # A rest too short for a round of its own is added to this one.
         length = left if left - length < length / 2 else length
