@@ -20,9 +20,9 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trees, "ROUNDS", (5, 10, 20, 40))
     draw = np.random.default_rng(0)
-    x = draw.uniform(-2, 2, size=(120, 2))
+    x = draw.uniform(-2, 2, size=(300, 2))
     # A box, which trees see at once and a line never does.
-    y = 100 + 10 * (np.abs(x).max(1) < 1.2) + draw.normal(size=120)
+    y = 100 + 10 * (np.abs(x).max(1) < 1.2) + draw.normal(size=300)
     with Path("box.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["a", "b", "y"], *np.column_stack([x, y]).tolist()])
     np.savez("classes.npz", x=x[:24], y=np.arange(24) % 3)
