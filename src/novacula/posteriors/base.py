@@ -43,7 +43,7 @@ class BasePosterior(Protocol):
         ...     def sample(self, n: int, rng: torch.Generator) -> Params:
         ...         return {k: w + torch.randn(n, *w.shape, generator=rng) for k, w in self.mode.items()}
         >>> import novacula as nv
-        >>> nv.predict(Wide(nv.Target(nn.Linear(3, 2))), torch.zeros(4, 3)).samples.shape
+        >>> nv.predict(Wide(nv.Target(torch.nn.Linear(3, 2))), torch.zeros(4, 3)).samples.shape
         torch.Size([128, 4, 2])
     """
 
