@@ -74,7 +74,7 @@ def _pattern(name: str) -> dict[str, Any]:
     kron, exact = nv.curvature.kron(problem), nv.curvature.exact(problem)
     pattern = {k: torch.tensor(2.0, dtype=torch.float64) for k in params}
     return {
-        "kron": kron.spectrum(),
+        "kron": kron.eigenvalues(pattern),
         "exact": exact.spectrum(pattern).values,
         "log_det": exact.spectrum(pattern).log_det(3.0),
     }

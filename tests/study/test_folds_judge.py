@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_what_makes_no_difference_says_so() -> None:
     assert trained.target.invariance is not None
 
 
-def test_a_mirror_that_changes_the_answer_is_not_kept() -> None:
+def test_a_mirror_that_changes_the_answer_is_not_kept(tmp_path: Path) -> None:
     """The class is whether the bright side is left: half of all mirrored copies would be wrong."""
     rng = torch.Generator().manual_seed(1)
     y = torch.arange(120) % 2
@@ -92,3 +93,7 @@ def test_a_mirror_that_changes_the_answer_is_not_kept() -> None:
     assert fit.verdicts["flip"]["verdict"] == "harmful"
     assert fit.target.invariance is None
     assert any("dropped" in w for w in fit.warnings)
+    fit.save(tmp_path)
+    again = nv.study.load_run(tmp_path, target=target)
+    assert again.target.invariance is None
+    torch.testing.assert_close(again.predict(x[:5]).mean(), nv.predict(fit.posterior, x[:5]).mean())

@@ -148,6 +148,8 @@ def load_run(folder: str | Path, *, target: Target | None = None, data: Data | N
         raise InputError("a run with its weights", f"{run.folder}, of an earlier version", "learn it again")
     if target is None:
         target = _rebuilt(run, setup)
+    if record.get("invariance") is None and record.get("verdicts"):
+        target = dataclasses.replace(target, invariance=None)  # the folds were against it
     outputs = int(record["outputs"])
     if units := _named(saved, "units/"):
         target = target.in_units(Units(**units))
