@@ -122,7 +122,7 @@ def learn(
     choice, found = _choose(trained, unseen, data, structures, derive(seed, "choose"))
     ended = time.perf_counter()
     hyper = hyperparameters(method, trained.state, trained.target, data, seed)
-    warnings = [*said, *_no_skill(trained.state), *hyper.doubts, *_doubts(trained.target), *choice.warnings, *found]
+    warnings = [*hyper.doubts, *said, *_no_skill(trained.state), *_doubts(trained.target), *choice.warnings, *found]
     trained_for, scored_for = trained.seconds["train"], trained.seconds["score"]
     return LearnResult(
         target=trained.target,
