@@ -15,7 +15,7 @@ from typing import Any, Self
 from novacula.core.errors import InputError
 from novacula.core.storage.atomic import write_json
 from novacula.runs.flags import anchored, flag, flat, make, options_of
-from novacula.runs.settings import Setup, Train, anchored_data, anchored_net
+from novacula.runs.settings import Setup, Train, anchored_data, net_flag
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,7 @@ class AugmentOptions:
         anchor=anchored_data,
     )
     only: tuple[str, ...] = flag((), "Transformation to try; may repeat.", metavar="NAME", shown="all", panel="Data")
-    net: str = flag(
-        "auto",
-        "cnn, mlp, resnet, linear, auto, or FILE.py:FUNCTION of (x_shape, outputs).",
-        metavar="NET",
-        panel="Model",
-        anchor=anchored_net,
-    )
+    net: str = net_flag()
     time: float = flag(480.0, "Seconds that it may take.", metavar="SECONDS", panel="Training")
     steps: int | None = flag(
         None, "Steps of each network; then the time is no limit.", metavar="N", shown="by the time", panel="Training"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import MISSING, dataclass
 from pathlib import Path
+from typing import Any
 
 from novacula.runs.catalogue.controls import CONTROLS
 from novacula.runs.catalogue.methods import METHODS
@@ -24,6 +25,17 @@ def anchored_net(net: str) -> str:
     """A network's name as seen from any folder."""
     file, colon, name = net.rpartition(":")
     return f"{Path(file).expanduser().resolve()}:{name}" if colon and file.endswith(".py") else net
+
+
+def net_flag() -> Any:
+    """The option of a network, of every command that makes one."""
+    return flag(
+        "auto",
+        "cnn, mlp, resnet, linear, auto, or FILE.py:FUNCTION of (x_shape, outputs).",
+        metavar="NET",
+        panel="Model",
+        anchor=anchored_net,
+    )
 
 
 @dataclass(frozen=True)
@@ -59,13 +71,7 @@ class Setup:
         metavar="KIND=VALUE",
         panel="Data",
     )
-    net: str = flag(
-        "auto",
-        "cnn, mlp, resnet, linear, auto, or FILE.py:FUNCTION of (x_shape, outputs).",
-        metavar="NET",
-        panel="Model",
-        anchor=anchored_net,
-    )
+    net: str = net_flag()
     invariance: str | None = flag(
         None,
         f"{INVARIANCES.listed(', ')}; join with +.",

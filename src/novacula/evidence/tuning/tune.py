@@ -43,7 +43,8 @@ from novacula.target import Target
 
 Tunable = Literal["kron", "exact", "diag", "last_layer"]
 
-_WHOLE = 600  # weights up to which the whole matrix is factorised in every step
+WHOLE = 600
+"""Weights up to which the whole matrix is factorised in every step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,7 +254,7 @@ def _objective(
         raise InputError("a structure with a spectrum", curvature.structure, "use structure='kron'")
     covered = [name for block in blocks for name in block]
     joint, groups = any(len(block) > 1 for block in blocks), groups_of(known, covered)
-    if joint and count({k: problem.params[k] for k in covered}) > _WHOLE:
+    if joint and count({k: problem.params[k] for k in covered}) > WHOLE:
         groups = [tuple(covered)]
     whole = joint and len(groups) > 1
     scales, doubts = _scales(target, problem, curvature.diagonal(), precision, groups, learn)

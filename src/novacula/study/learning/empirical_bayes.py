@@ -154,7 +154,7 @@ class EmpiricalBayes:
         spent = time.perf_counter() - began
         rounds = state.rounds.spent(spent).hurried(self.seconds, batch.step + 1)
         state = replace(state, rounds=rounds)
-        metrics = describe_hyper(target, state.hyper)
+        metrics = described(target, state.hyper, ETA)
         if math.isfinite(state.best.latest):  # there is none before the first round has ended
             metrics = {"evidence": state.best.latest / state.data.n, **metrics}
         return state, Info(info.loss, metrics, done)
@@ -253,11 +253,6 @@ def hyper_factor(progress: float, hold: float, end: float) -> float:
     if progress <= hold:
         return 1.0
     return 0.0 if progress >= end else (1 + math.cos(math.pi * (progress - hold) / (end - hold))) / 2
-
-
-def describe_hyper(target: Target, hyper: dict[str, Tensor]) -> dict[str, float]:
-    """Hyperparameters as flat numbers for the history."""
-    return described(target, hyper, ETA)
 
 
 def learned(target: Target, state: Any) -> Target:

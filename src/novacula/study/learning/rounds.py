@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.params import Params
-from novacula.study.learning.solve import Solved, chance
+from novacula.study.learning.solve import FIT, Solved, chance
 from novacula.target import Target
 
 GROWTH = 2.0
@@ -82,7 +82,7 @@ class Best:
     @classmethod
     def none(cls, params: Params, hyper: dict[str, Tensor], n: int) -> Best:
         """Before the first round has ended."""
-        fit = torch.zeros(min(n, 2_000), dtype=torch.float64)
+        fit = torch.zeros(min(n, FIT), dtype=torch.float64)
         return cls(params, hyper, hyper, -math.inf, fit, math.nan, math.inf, 0.0, 0)
 
 

@@ -23,15 +23,16 @@ from novacula.core.rng import derive, generator
 from novacula.data.data import Data
 from novacula.evidence import Laplace, Tuned, newton_step, tune
 from novacula.evidence.linearity import is_linear_gaussian
+from novacula.evidence.tuning.tune import WHOLE
 from novacula.priors.multiply import handles
 from novacula.target import Target
 
-_WHOLE = 600  # weights up to which the whole matrix is taken
 _ROWS = 16_000  # rows of Jacobians that a solve may cost, copies included …
 _LEAST = 500  # … though never fewer examples than these
 _COLUMNS = 8
-_FIT = 2_000  # examples whose fit tells how much a gain may be owed to chance
 _TOGETHER = 100  # solves in turn with the peak of a linear model
+FIT = 2_000
+"""Examples whose fit tells how much a gain may be owed to chance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,7 @@ class Solver:
             score = Laplace("kron", repeats=1, subset=self._subset(target, data))(target, data, params, seed=seed)
             fit = example_fit(target, params, data, seed)
             return Solved(target, params, float(score), fit, None, score.warnings)
-        whole = count(params) <= _WHOLE
+        whole = count(params) <= WHOLE
         linear = whole and target.averaged is None and is_linear_gaussian(target, params, data, seed=seed)
         structure = self.structure or ("exact" if whole else "kron")
         options = {
@@ -94,17 +95,15 @@ class Solver:
             "columns": None if linear else self.columns,
             "seed": seed,
         }
-        first = None
-        for _ in range(_TOGETHER if linear else 1):
-            if linear:
-                params = newton_step(target, data, params, seed=seed)
-            tuned = tune(target, data, params, **options)
-            target, first = tuned.target, tuned
+        params = newton_step(target, data, params, seed=seed) if linear else params
+        tuned = tune(target, data, params, **options)
+        for _ in range(_TOGETHER - 1 if linear else 0):
             if max((abs(s) * tuned.spread[k] for k, s in tuned.slopes.items()), default=0.0) < 1e-3:
                 break
-        assert first is not None
-        fit = example_fit(target, params, data, seed)
-        return Solved(target, params, float(first.evidence), fit, first, first.warnings)
+            params = newton_step(tuned.target, data, params, seed=seed)
+            tuned = tune(tuned.target, data, params, **options)
+        fit = example_fit(tuned.target, params, data, seed)
+        return Solved(tuned.target, params, float(tuned.evidence), fit, tuned, tuned.warnings)
 
     def _subset(self, target: Target, data: Data) -> int | None:
         if self.subset is not None:
@@ -118,7 +117,7 @@ class Solver:
 
 def example_fit(target: Target, params: Params, data: Data, seed: int) -> Tensor:
     """The log-likelihood of a fixed random choice of examples, with transformations that only the seed decides."""
-    few = data.subset(torch.randperm(data.n, generator=generator(seed, "fit"))[:_FIT]) if data.n > _FIT else data
+    few = data.subset(torch.randperm(data.n, generator=generator(seed, "fit"))[:FIT]) if data.n > FIT else data
     problem = target.problem(params, few, seed=derive(seed, "fit"), copies=target.copies.evidence)
     with torch.no_grad():
         parts = [
