@@ -6,9 +6,15 @@ Novacula itself never uses that state; tests that build modules of torch do.
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 import torch
+
+# A shell that starts tests in the background has them ignore Ctrl-C, and the commands that they start inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores; more threads than cores wait for each other.
