@@ -49,11 +49,12 @@ def test_changes_are_drawn_uniformly_and_strengths_too(channels: int) -> None:
     names, noise = policy.choices(x), policy.noise(8000, x, rng(1))
     assert scipy.stats.kstest(noise[:, 1].numpy(), scipy.stats.uniform.cdf).pvalue > 1e-6
     out, u = policy(x, noise), 2 * noise[:, 1] - 1
-    like = torch.stack([(out == changed(name, x, u)).flatten(1).all(1) for name in names])
-    # A saturation of 1 + 0.99 u and a turn of hue differ from all others, so that each image has one origin.
-    assert torch.equal(like.sum(0), torch.ones(8000, dtype=torch.long))
-    assert scipy.stats.chisquare(like.sum(1).numpy()).pvalue > 1e-6
-    still = like[0]
+    # Rounding may depend on how many images are changed at once, so that the nearest is an image's origin.
+    apart = torch.stack([(out - changed(name, x, u)).abs().flatten(1).amax(1) for name in names])
+    origin = apart.argmin(0)
+    assert float(apart.amin(0).max()) < 1e-5
+    assert scipy.stats.chisquare(origin.bincount(minlength=len(names)).numpy()).pvalue > 1e-6
+    still = origin == 0
     assert torch.equal(out[still], x[still])
     # Strength does not depend on the choice.
     assert abs(float(torch.corrcoef(noise.T)[0, 1])) < 5 / math.sqrt(8000)
