@@ -53,18 +53,21 @@ def _facts(record: Mapping[str, Any]) -> Table:
         ends = sorted({significant(min(precisions)), significant(max(precisions))}, key=len)
         text = ends[0] if len(ends) == 1 else f"{significant(min(precisions))} to {significant(max(precisions))}"
         table.add_row("prior precision", Text(text))
-    structure = (record.get("predictive") or {}).get("structure")
-    if structure:
-        found = record["predictive"]
-        name = f"{str(structure).replace('_', ' ')} Laplace at temperature {significant(found.get('temperature'))}"
-        if structure == "point":
-            t = significant(found.get("calibration", 1))
-            name = "point estimate" if chose_point(record) else f"point estimate, labels at temperature {t}"
-        table.add_row("predictive", Text(name))
+    if (record.get("predictive") or {}).get("structure"):
+        table.add_row("predictive", Text(_predictive(record["predictive"])))
     for label, said in _posterior(record):
         table.add_row(label, Text(said))
     table.add_row("time", duration(record["seconds"].get("total")))
     return table
+
+
+def _predictive(found: Mapping[str, Any]) -> str:
+    # The predictive that was chosen.
+    structure, calibration = str(found["structure"]), found.get("calibration", 1)
+    labels = "" if calibration == 1 else f", labels at temperature {significant(calibration)}"
+    points = {"point": "point estimate", "ensemble": f"ensemble of {found.get('members')} networks"}
+    laplace = f"{structure.replace('_', ' ')} Laplace at temperature {significant(found.get('temperature'))}"
+    return points.get(structure, laplace) + labels
 
 
 def _posterior(record: Mapping[str, Any]) -> list[tuple[str, str]]:

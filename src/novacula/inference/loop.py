@@ -90,8 +90,8 @@ def run(
 
 
 def default_batch_size(n: int, *, table: bool = False) -> int:
-    """A batch size that leaves at least 32 steps an epoch where the data allow it; large tables take up to 512."""
-    return max(8, min(max(50, min(512, n // 64)) if table else 50, n // 32))
+    """A batch size that leaves 32 steps an epoch where the data allow it; 8 of tables, of which large ones take 512."""
+    return max(8, min(max(128, min(512, n // 64)), n // 8) if table else min(50, n // 32))
 
 
 @dataclass(frozen=True, eq=False)

@@ -64,8 +64,8 @@ class Score:
     """What leave-one-out says about one candidate.
 
     Args:
-        structure: The curvature's structure, or ``"point"``.
-        temperature: T; 0 for the point estimate.
+        structure: The curvature's structure, ``"point"`` or ``"ensemble"``.
+        temperature: T; 0 for points.
         nll: Negative log predictive density, nats an example.
         gain: How much better than the point estimate.
         stderr: The standard error of the gain, from the examples.
@@ -89,9 +89,8 @@ class Score:
         return self.gain > max(self.margin * self.stderr, WORTH)
 
     def __str__(self) -> str:
-        name = (
-            "the point estimate" if self.temperature == 0 else f"{self.structure} at temperature {self.temperature:g}"
-        )
+        points = {"point": "the point estimate", "ensemble": "the mixture of several networks"}
+        name = points.get(self.structure, f"{self.structure} at temperature {self.temperature:g}")
         if self.calibration != 1:
             name = f"{name} with its labels at temperature {self.calibration:.3g}"
         return f"{name} ({self.nll:.4f} nats an example)"
@@ -102,8 +101,8 @@ class Choice:
     """A predictive that was chosen, and why.
 
     Args:
-        structure: The curvature's structure, or ``"point"``.
-        temperature: T; 0 for the point estimate.
+        structure: The curvature's structure, ``"point"``, or ``"ensemble"``: the mixture of several points.
+        temperature: T; 0 for points.
         scores: All candidates, the point estimate first.
         reason: The choice in words.
         warnings: Reservations a reader must know.
@@ -128,6 +127,7 @@ class Choice:
         """
         return {
             "structure": self.structure,
+            "members": len(self.posterior.parts),
             "temperature": self.temperature,
             "calibration": self.calibration,
             "reason": self.reason,

@@ -169,14 +169,16 @@ def load_run(folder: str | Path, *, target: Target | None = None, data: Data | N
         x_mean, x_sd, y_mean, y_sd = (saved[f"scaling/{k}"] for k in _SCALING)
         scaling = Standardiser(x_mean, x_sd, y_mean, y_sd)
     stored = _tensors(run.posterior())
+    calibration = float((record.get("predictive") or {}).get("calibration", 1.0))
     if stored:
-        known = tuple(map(str, record["posterior"].get("warnings") or ()))
-        posterior = unpack(stored, Origin(target, saved["check/inputs"], known))
+        asked = record.get("posterior")
+        at = target if asked else target.calibrated(calibration)
+        known = tuple(map(str, (asked or {}).get("warnings") or ()))
+        posterior = unpack(stored, Origin(at, saved["check/inputs"], known))
     elif record.get("posterior"):
         got = f"{run.folder}, which has none of {record['posterior'].get('method')}"
         raise InputError("a run with a stored posterior", got, "learn again with --posterior")
     elif (structure := (record.get("predictive") or {}).get("structure") or "point") == "point":
-        calibration = float((record.get("predictive") or {}).get("calibration", 1.0))
         posterior = Point(weights, target.calibrated(calibration))
     else:
         posterior = _laplace(run, target, weights, structure, setup, data)

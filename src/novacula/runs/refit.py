@@ -10,6 +10,7 @@ from typing import Any
 from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.core.rng import generator
+from novacula.curvature.structures.names import STRUCTURES
 from novacula.data.data import Data
 from novacula.inference.infer import infer
 from novacula.inference.method import Method, Start
@@ -87,7 +88,7 @@ def check(wanted: Wanted, target: Target, data: Data, trained: Trained, steps: i
 
 def restricted(choice: Choice, kind: str, target: Target, params: Params, data: Data, seed: int) -> Choice:
     """What the choice of a predictive would have been among points, or among Laplace posteriors, alone."""
-    if kind == "auto" or (kind == "point") == (choice.structure == "point"):
+    if kind == "auto" or kind == ("laplace" if choice.structure in STRUCTURES else choice.structure):
         return choice
     if kind == "point":
         return Choice("point", 0.0, choice.scores, "the point estimate, as requested", (), Point(params, target))

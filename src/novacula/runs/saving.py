@@ -66,7 +66,8 @@ def save(
     if (scaling := result.data.scaling) is not None:
         weights |= {f"scaling/{k}": getattr(scaling, k) for k in ("x_mean", "x_sd", "y_mean", "y_sd")}
     weights |= {f"units/{k}": v for k, v in result.target.forward.units.tensors().items() if v.numel()}
-    posterior = None if result.inferred is None else tensors_of(kept)
+    own = result.inferred is not None or len(kept.parts) > 1  # what the trained weights alone do not say
+    posterior = tensors_of(kept) if own else None
     return Run.write(folder, record, history=result.history, weights=weights, posterior=posterior, arrays=arrays).record
 
 

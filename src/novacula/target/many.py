@@ -15,8 +15,9 @@ from novacula.core.recording.record import Function, record
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
 
-_LONG = 2_000
-"""Steps, times chunks of members, from which on a run is worth a recording (which takes about half a second)."""
+_LONG = {False: 2_000, True: 500}
+"""Steps, times chunks of members, from which on a run is worth a recording (which takes about half a second), of one
+member and of several, of which vmap costs more."""
 
 
 def outputs(target: Target, params: Params, x: Tensor) -> Tensor:
@@ -87,7 +88,8 @@ def loss_and_gradient(target: Density, params: Params, batch: Batch, rng: torch.
     xs = target.warp(batch.x, target.copies.train, rng)
     rows = xs.shape[0] * xs.shape[1]
     size = chunk_of(params, rows)
-    if batch.steps * math.ceil(members_of(params) / size) >= _LONG:
+    members = members_of(params)
+    if batch.steps * math.ceil(members / size) >= _LONG[members > 1]:
         replayed = _replayed(target, params, xs.detach(), batch, size)
         if replayed is not None:
             return replayed

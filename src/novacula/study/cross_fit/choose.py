@@ -1,13 +1,14 @@
 """Choosing the predictive by examples that no network has seen.
 
-The candidates stand on three rungs, in the order of what a prediction costs: the point estimate; the point estimate
-with its labels at the calibrated temperature; a Laplace posterior. Each is built on each fold's network and scored on
-the examples which that network has not seen. A higher rung is taken only where it beats the best one below by more than
-one standard error of the paired difference, and by a thousandth of a nat. One standard error rather than two: the
-examples are unseen, so that a gain is as likely too small as too large, and a predictive that is taken by chance costs
-about nothing, since it was about as good. The fitted temperature is scored on each fold as the other folds have it, so
-that no label judges a number that was fitted to it. Of the Laplace posteriors the best one stands for all; the gain of
-the best of several, alike as they are, is a little too large, which the margin covers.
+The candidates stand on rungs, in the order of what a prediction costs: the point estimate; the point estimate with its
+labels at the calibrated temperature; the mixture of several networks, where there are several; a Laplace posterior.
+Each is built on each fold's network and scored on the examples which that network has not seen. A higher rung is taken
+only where it beats the best one below by more than one standard error of the paired difference, and by a thousandth of
+a nat. One standard error rather than two: the examples are unseen, so that a gain is as likely too small as too large,
+and a predictive that is taken by chance costs about nothing, since it was about as good. The fitted temperature is
+scored on each fold as the other folds have it, so that no label judges a number that was fitted to it. Of the Laplace
+posteriors the best one stands for all; the gain of the best of several, alike as they are, is a little too large, which
+the margin covers.
 
 References:
     Classification and regression trees. L. Breiman, J. Friedman, R. Olshen, C. Stone, 1984 (the rule of one standard
@@ -24,16 +25,17 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
-from novacula.core.params import Params, detach
+from novacula.core.params import Params, detach, unstack
 from novacula.core.rng import derive, generator
 from novacula.curvature.structures.names import Structure
 from novacula.data.data import Data
 from novacula.diagnostics.crossed_mean import nested
 from novacula.posteriors.base import Point
 from novacula.posteriors.laplace import laplace_posterior
+from novacula.posteriors.mixture import mixture
 from novacula.prediction import Choice, Score, predict
 from novacula.prediction.choose import WORTH
-from novacula.study.cross_fit.temperature import fit_temperature
+from novacula.study.cross_fit.temperature import fit_temperature, log_prob_at
 from novacula.target import Target
 
 MARGIN = 1.0
@@ -47,10 +49,11 @@ class Unseen:
     data: Data  # all examples
     labels: Tensor  # their labels, in their own units
     folds: Tensor  # which network has not seen an example
-    params: tuple[Params, ...]  # the networks' weights
-    outputs: Tensor  # out-of-fold outputs, (N, C)
+    params: tuple[Params, ...]  # the weights of each fold's first network
+    members: Tensor  # out-of-fold outputs of all networks, (M, N, C); the first ones are the point estimates
     losses: Tensor  # out-of-fold losses of the point estimates, (N,)
-    temperature: float  # the calibrated temperature of the labels
+    temperature: float  # the calibrated temperature of their labels
+    mixed: float  # that of the mixture's
     seed: int  # seed of the transformations
 
 
@@ -61,6 +64,7 @@ def choose_unseen(
     temperatures: Sequence[float],
     examples: int,
     seed: int,
+    members: Params | None = None,
 ) -> Choice:
     """Choose the predictive, and build it on the final network.
 
@@ -71,6 +75,7 @@ def choose_unseen(
         temperatures: Temperatures of their posteriors, all above 0.
         examples: At most this many examples are predicted by Laplace posteriors.
         seed: Seed of the final posterior.
+        members: The final networks, ``(M, *shape)``, whose mixture is considered.
 
     Returns:
         The choice.
@@ -82,7 +87,9 @@ def choose_unseen(
     everyone = torch.arange(unseen.data.n)
     candidates = [_Candidate("point", 0.0, 1.0, everyone, unseen.losses)]
     if target.likelihood.tempering is not None:
-        candidates.append(_Candidate("point", 0.0, unseen.temperature, everyone, _tempered(unseen)))
+        candidates.append(_Candidate("point", 0.0, unseen.temperature, everyone, _tempered(unseen, 1)))
+    if members is not None and len(unseen.members) > 1:
+        candidates.append(_Candidate("ensemble", 0.0, unseen.mixed, everyone, _tempered(unseen, None)))
     averages, problems = _averages(unseen, structures, temperatures, examples)
     best = candidates[0]
     for rival in (*candidates[1:], *([min(averages, key=lambda c: c.mean)] if averages else [])):
@@ -105,6 +112,10 @@ def choose_unseen(
     if best.structure == "point":
         point = Point(final, target.calibrated(best.calibration))
         return Choice("point", 0.0, scores, reason, problems, point, best.calibration)
+    if best.structure == "ensemble":
+        at = target.calibrated(best.calibration)
+        mixed = mixture([Point(w, at) for w in unstack(detach(members or {}))])
+        return Choice("ensemble", 0.0, scores, reason, problems, mixed, best.calibration)
     structure: Structure = best.structure  # type: ignore[assignment]
     made = laplace_posterior(
         target, final, unseen.data, structure=structure, seed=seed, temperature=best.temperature, check=False
@@ -140,17 +151,15 @@ def _score(candidate: _Candidate, point: _Candidate, unseen: Unseen) -> Score:
     return Score(c.structure, c.temperature, point.mean - gain, gain, stderr, n, MARGIN, c.calibration)
 
 
-def _tempered(unseen: Unseen) -> Tensor:
-    # The losses of a fold at the temperature that the other folds have.
-    likelihood, y, found = unseen.target.likelihood, unseen.data.y, unseen.losses.clone()
+def _tempered(unseen: Unseen, members: int | None) -> Tensor:
+    # The losses of a fold at the temperature that the other folds have; by so many members, or all.
+    likelihood, y, f, found = unseen.target.likelihood, unseen.data.y, unseen.members[:members], unseen.losses.clone()
     for k in range(len(unseen.params)):
         out = unseen.folds == k
-        t = fit_temperature(likelihood, unseen.outputs[~out], y[~out], unseen.folds[~out]).value
-        target, f = unseen.target.calibrated(t), unseen.outputs[out].double()
-        f = f / t if likelihood.tempering == "outputs" else f
+        t = fit_temperature(likelihood, f[:, ~out], y[~out], unseen.folds[~out]).value
         # Standard units shift all losses of an example alike.
-        moved = likelihood.log_prob(unseen.outputs[out], y[out]) - target.likelihood.log_prob(f, y[out])
-        found[out] += moved.double().cpu()
+        point = log_prob_at(likelihood, unseen.members[:1, out], y[out], 1.0)
+        found[out] += (point - log_prob_at(likelihood, f[:, out], y[out], t)).cpu()
     return found
 
 

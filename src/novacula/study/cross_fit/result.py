@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -37,8 +37,8 @@ class CrossFit:
         target: The target, with the hyperparameters under which all networks were trained.
         data: The examples.
         folds: The fold of each, shape ``(N,)``: which network has not seen it.
-        params: The K networks' weights.
-        outputs: Each example's outputs by the network that has not seen it, shape ``(N, C)``.
+        networks: The weights of each fold's M networks, ``(M, *shape)``.
+        members: Each example's outputs by the networks that have not seen it, shape ``(M, N, C)``.
         seed: Seed of everything random.
         warnings: Reservations a reader must know.
     """
@@ -46,10 +46,33 @@ class CrossFit:
     target: Target
     data: Data
     folds: Tensor
-    params: tuple[Params, ...]
-    outputs: Tensor
+    networks: tuple[Params, ...]
+    members: Tensor
     seed: int = 0
     warnings: tuple[str, ...] = ()
+
+    @property
+    def params(self) -> tuple[Params, ...]:
+        """The weights of each fold's first network."""
+        return tuple({k: w[0] for k, w in each.items()} for each in self.networks)
+
+    @property
+    def outputs(self) -> Tensor:
+        """Each example's outputs by the first network that has not seen it, shape ``(N, C)``."""
+        return self.members[0]
+
+    def first(self, folds: int) -> CrossFit:
+        """The examples and networks of the first folds alone.
+
+        Args:
+            folds: How many.
+
+        Returns:
+            What `cross_fit` gives with ``only``.
+        """
+        rows = self.folds < folds
+        data, members = self.data.subset(rows.to(self.data.x.device)), self.members[:, rows.to(self.members.device)]
+        return replace(self, data=data, folds=self.folds[rows], networks=self.networks[:folds], members=members)
 
     @property
     def temperature(self) -> float:
@@ -160,11 +183,12 @@ class CrossFit:
         temperatures: Sequence[float] = (0.1, 1.0),
         examples: int = EXAMPLES,
         seed: int = 0,
+        members: Params | None = None,
     ) -> Choice:
         """Choose the predictive by what networks say of examples that they have not seen.
 
-        Candidates are the point estimate, the same with its labels at the calibrated temperature, and Laplace
-        posteriors; `novacula.study.cross_fit.choose` says when one is taken.
+        Candidates are the point estimate, the same with its labels at the calibrated temperature, an ensemble, and
+        Laplace posteriors; `novacula.study.cross_fit.choose` says when one is taken.
 
         Args:
             params: The weights of the final network, trained on all data, around which the choice is built.
@@ -172,6 +196,8 @@ class CrossFit:
             temperatures: Temperatures of their posteriors, above 0; the calibrated one is considered too.
             examples: At most this many examples are predicted by Laplace posteriors.
             seed: Seed of the final posterior.
+            members: M final networks, ``(M, *shape)``, the first of which has the weights ``params``: their mixture is
+                considered, where each fold has several networks too.
 
         Returns:
             The choice, with gains over the plain point estimate and their standard errors.
@@ -186,27 +212,28 @@ class CrossFit:
             labels=self.labels,
             folds=self.folds,
             params=self.params,
-            outputs=self.outputs,
-            losses=self._losses(self.plain).cpu(),
-            temperature=self.temperature,
+            members=self.members,
+            losses=self._losses(self._predictive(1.0, 1)).cpu(),
+            temperature=fit_temperature(self.target.likelihood, self.members[:1], self.data.y, self.folds).value,
+            mixed=self.temperature,
             seed=derive(self.seed, "copies"),
         )
-        return choose_unseen(unseen, params, structures, temperatures, examples, seed)
+        return choose_unseen(unseen, params, structures, temperatures, examples, seed, members)
 
     # ------------------------------------------------------------------ inside
 
     @cached_property
     def _fitted(self) -> Temperature:
-        return fit_temperature(self.target.likelihood, self.outputs, self.data.y, self.folds)
+        return fit_temperature(self.target.likelihood, self.members, self.data.y, self.folds)
 
     def _losses(self, predictive: Predictive) -> Tensor:
         density, y = self.target.likelihood.normalised, self.labels
         return (-predictive.log_prob(y) if density else predictive.expected_loss(y)).detach().double()
 
-    def _predictive(self, temperature: float) -> Predictive:
-        target, f = self.target, self.outputs
+    def _predictive(self, temperature: float, members: int | None = None) -> Predictive:
+        target, f = self.target, self.members[:members]
         if temperature != 1:
             target = target.calibrated(temperature)
             f = f / temperature if target.likelihood.tempering == "outputs" else f
-        plain = Predictive(target.likelihood, f.unsqueeze(0), "plug-in", warnings=self.warnings)
-        return plain.in_units(self.data.scaling)
+        way = "plug-in" if len(f) == 1 else "mixture"
+        return Predictive(target.likelihood, f, way, warnings=self.warnings).in_units(self.data.scaling)

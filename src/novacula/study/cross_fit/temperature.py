@@ -20,7 +20,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 from torch import Tensor
 
 from novacula.diagnostics.crossed_mean import nested
@@ -28,6 +28,7 @@ from novacula.likelihoods import Likelihood
 
 LEAST, MOST = 0.05, 20.0
 """Between these temperatures one is sought."""
+_NEAR = 1e-3  # of the finite differences in log T
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def fit_temperature(likelihood: Likelihood, f: Tensor, y: Tensor, folds: Tensor)
 
     Args:
         likelihood: Says by its ``tempering`` what a temperature changes.
-        f: Outputs of networks that have not seen the labels, shape ``(N, C)``.
+        f: Outputs of networks that have not seen the labels, shape ``(N, C)``, or ``(M, N, C)`` of M networks.
         y: The labels.
         folds: The fold of each example, for the standard error, shape ``(N,)``.
 
@@ -53,6 +54,9 @@ def fit_temperature(likelihood: Likelihood, f: Tensor, y: Tensor, folds: Tensor)
     if likelihood.tempering is None or not likelihood.normalised:
         return Temperature(1.0, math.nan)
     f = f.detach().double()
+    if f.ndim == 3 and len(f) > 1:
+        return _of_mixture(likelihood, f, y, folds)
+    f = f.reshape(f.shape[-2:])
     if likelihood.tempering == "noise":
         sd = likelihood.log_noise(f.shape[1]).detach().double().exp()
         squares, targets = ((y.double() - f) / sd).square().sum(1), f.shape[1]
@@ -64,6 +68,43 @@ def fit_temperature(likelihood: Likelihood, f: Tensor, y: Tensor, folds: Tensor)
     if not LEAST < t < MOST:
         return Temperature(min(max(t, LEAST), MOST), math.nan)
     return Temperature(t, t**2 * nested(g, folds).stderr / float(h.mean()))
+
+
+def log_prob_at(likelihood: Likelihood, f: Tensor, y: Tensor, temperature: float) -> Tensor:
+    """Each example's log-density under the mixture of M networks at a temperature of the labels.
+
+    Args:
+        likelihood: The likelihood.
+        f: Outputs, shape ``(M, N, C)``.
+        y: Labels.
+        temperature: T.
+
+    Returns:
+        Shape ``(N,)``, float64.
+    """
+    f = f.detach().double()
+    if temperature != 1 and likelihood.tempering == "noise":
+        likelihood = likelihood.scaled(math.log(temperature) / 2)
+    elif temperature != 1:
+        f = f / temperature
+    each = torch.stack([likelihood.log_prob(member, y).double() for member in f])
+    return each.logsumexp(0) - math.log(len(f))
+
+
+def _of_mixture(likelihood: Likelihood, f: Tensor, y: Tensor, folds: Tensor) -> Temperature:
+    def losses(log_t: float) -> Tensor:
+        return -log_prob_at(likelihood, f, y, math.exp(log_t))
+
+    low, high = math.log(LEAST), math.log(MOST)
+    found = minimize_scalar(
+        lambda s: float(losses(s).mean()), bounds=(low, high), method="bounded", options={"xatol": 1e-8}
+    )
+    at = float(found.x)  # type: ignore[attr-defined]
+    if not low + 1e-6 < at < high - 1e-6:
+        return Temperature(math.exp(at), math.nan)
+    behind, here, ahead = (losses(at + h) for h in (-_NEAR, 0.0, _NEAR))
+    slope, bend = (ahead - behind) / (2 * _NEAR), float((ahead - 2 * here + behind).mean()) / _NEAR**2
+    return Temperature(math.exp(at), math.exp(at) * nested(slope, folds).stderr / bend if bend > 0 else math.nan)
 
 
 def _root(likelihood: Likelihood, f: Tensor, y: Tensor) -> float:

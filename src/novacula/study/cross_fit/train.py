@@ -12,7 +12,8 @@ from torch import Tensor
 from novacula.core import execute
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.execute import Backend
-from novacula.core.params import Params, detach
+from novacula.core.many import members_of
+from novacula.core.params import Params, detach, stack, unstack
 from novacula.core.rng import derive
 from novacula.data.data import Data
 from novacula.data.folds import folds_of
@@ -38,7 +39,10 @@ def cross_fit(
     epochs: int | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
+    members: int = 1,
     starts: Sequence[Params] | None = None,
+    under: Target | None = None,
+    trained: Sequence[Params] = (),
     workers: int = 1,
     backend: Backend = "loky",
     only: int | None = None,
@@ -60,7 +64,12 @@ def cross_fit(
         epochs: Passes of each network over its data; give at most one of this and ``steps``.
         steps: Steps of each network; by default 1,500, or 20 epochs if these are more.
         batch_size: Examples a step; by default `default_batch_size`.
-        starts: K first weights; by default fresh draws of the network's initialisation.
+        members: M networks for each fold, trained side by side on the same minibatches; the mixture of theirs is the
+            out-of-fold prediction.
+        starts: K first weights, of several members stacked; by default fresh draws of the network's initialisation.
+        under: The target that the weights are trained under, where it is not the one that predicts: another
+            temperature or prior of the same network.
+        trained: Weights of the first folds' networks, like ``starts``, where they were trained before.
         workers: Processes that share the folds among them; -1 for one on each core.
         backend: Where the workers are, as in `novacula.infer`.
         only: Train so few of the K networks; the result is then that of the examples that these have not seen.
@@ -86,26 +95,28 @@ def cross_fit(
     with python_warnings.catch_warnings(record=True) as caught:
         python_warnings.simplefilter("always", NovaculaWarning)
         which = _folds(data, folds, seed)
-        first = _starts(target, starts, int(which.max()) + 1, seed)
+        first = _starts(target, starts, int(which.max()) + 1, members, seed)
     for w in caught:
         python_warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
     size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
     copies, options = derive(seed, "copies"), (method or MAP(lr=4e-3), epochs, steps, size)
     tasks = [
-        _Task(target, data, which, k, start, *options, derive(seed, "fold", k), copies)
+        _Task(target, under or target, data, which, k, start, *options, derive(seed, "fold", k), copies)
         for k, start in enumerate(first[:only])
     ]
+    for k, w in enumerate(trained[: len(tasks)]):
+        tasks[k] = replace(tasks[k], start=_checked(target, w, members), steps=0, epochs=None)
     if workers == 1:
         found = [task.run(_counted(progress, k, len(tasks))) for k, task in enumerate(tasks)]
     else:
         report = None if progress is None else lambda done, total: progress(done, total, {})
         found = execute.map(_run, tasks, workers=workers, backend=backend, progress=report)
-    outputs = found[0][1].new_empty(data.n, found[0][1].shape[1])
+    outputs = found[0][1].new_empty(members, data.n, found[0][1].shape[2])
     for k, (_, f) in enumerate(found):
-        outputs[which == k] = f
+        outputs[:, which == k] = f
     if only is not None:
         part = which < only
-        data, which, outputs = data.subset(part.to(data.x.device)), which[part], outputs[part.to(outputs.device)]
+        data, which, outputs = data.subset(part.to(data.x.device)), which[part], outputs[:, part.to(outputs.device)]
     said = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, NovaculaWarning)))
     return CrossFit(target, data, which, tuple(w for w, _ in found), finite(outputs), seed, said)
 
@@ -115,43 +126,52 @@ class _Task:
     """One network: all that decides what it will be."""
 
     target: Target
+    under: Target  # what the weights are trained under
     data: Data
     folds: Tensor
     fold: int
     start: Params
     method: Method
     epochs: int | None
-    steps: int | None
+    steps: int | None  # 0 for weights that are trained already
     batch_size: int
     seed: int
     copies_seed: int
 
     def run(self, progress: Progress | None = None) -> tuple[Params, Tensor]:
         unseen = self.folds == self.fold
-        seen, steps = self.data.subset(~unseen), self.steps
+        params = self.start if self.steps == 0 else self._trained(self.data.subset(~unseen), progress)
+        x, copies = self.data.x[unseen.to(self.data.x.device)], self.target.copies.predict
+        each = [fixed_outputs(self.target, w, x, copies=copies, seed=self.copies_seed) for w in unstack(params)]
+        return params, torch.stack(each)
+
+    def _trained(self, seen: Data, progress: Progress | None) -> Params:
+        steps = self.steps
         if self.epochs is None and steps is None:
             steps = max(_STEPS, _EPOCHS * -(-seen.n // self.batch_size))
         outcome = run(
             self.method,
-            self.target,
+            self.under,
             seen,
-            start={k: w.unsqueeze(0) for k, w in self.start.items()},
+            start=self.start,
             epochs=self.epochs,
             steps=steps,
             batch_size=self.batch_size,
             seed=self.seed,
             progress=progress,
         )
-        params = detach(self.method.posterior(self.target, outcome.state).mode)
-        copies = self.target.copies.predict
-        x = self.data.x[unseen.to(self.data.x.device)]
-        return params, fixed_outputs(self.target, params, x, copies=copies, seed=self.copies_seed)
+        modes = [part.mode for part in self.method.posterior(self.under, outcome.state).parts]
+        if len(modes) != (members := members_of(self.start)):
+            got = f"{type(self.method).__name__}, which leaves {len(modes)} for {members}"
+            raise InputError("a method that leaves a posterior for each member", got, "use members=1")
+        return detach(stack(modes))
 
 
 def _run(task: _Task) -> tuple[Params, Tensor]:
     # Evaluating a network puts other weights into its module for a moment: threads must not share it.
     own = task.target.forward
-    return replace(task, target=replace(task.target, forward=own.over(own.module))).run()
+    forward = own.over(own.module)
+    return replace(task, target=replace(task.target, forward=forward), under=replace(task.under, forward=forward)).run()
 
 
 def _folds(data: Data, folds: int | Tensor, seed: int) -> Tensor:
@@ -166,15 +186,30 @@ def _folds(data: Data, folds: int | Tensor, seed: int) -> Tensor:
     return folds.cpu().long()
 
 
-def _starts(target: Target, starts: Sequence[Params] | None, k: int, seed: int) -> list[Params]:
+def _starts(target: Target, starts: Sequence[Params] | None, k: int, members: int, seed: int) -> list[Params]:
+    if members < 1:
+        raise InputError("one or more members", str(members), "use members=1")
     if starts is None:
-        return initial_weights(target, k, derive(seed, "starts"))
+        drawn = initial_weights(target, k * members, derive(seed, "starts"))
+        return [stack(drawn[i::k]) for i in range(k)]
+    if len(starts) != k:
+        raise _other_weights(f"{k} networks", f"{len(starts)} of them")
+    return [_checked(target, w, members) for w in starts]
+
+
+def _checked(target: Target, weights: Params, members: int) -> Params:
+    # Weights as tensors (M, *shape); those of a single network may come without the first axis.
     own = target.params()
-    shapes = {name: w.shape for name, w in own.items()}
-    if len(starts) != k or any({name: w.shape for name, w in s.items()} != shapes for s in starts):
-        got = f"{len(starts)} of them" if len(starts) != k else "others"
-        raise InputError(f"first weights of {k} networks like the target's", got, "leave starts out for fresh draws")
-    return [detach({name: s[name].to(w) for name, w in own.items()}) for s in starts]
+    single = {name: w.shape for name, w in own.items()}
+    if members == 1 and {name: w.shape for name, w in weights.items()} == single:
+        weights = stack([weights])
+    if {name: w.shape for name, w in weights.items()} != {name: (members, *shape) for name, shape in single.items()}:
+        raise _other_weights(f"{members} member(s)", "others")
+    return detach({name: weights[name].to(w) for name, w in own.items()})
+
+
+def _other_weights(of: str, got: str) -> InputError:
+    return InputError(f"first weights of {of} like the target's", got, "leave starts out for fresh draws")
 
 
 def _counted(progress: Progress | None, k: int, networks: int) -> Progress | None:

@@ -55,7 +55,7 @@ def hyperparameters(method: EmpiricalBayes, state: EmpiricalBayesState, fitted: 
     doubts = []
     if not state.rounds.settled:
         if math.isfinite(best.gain) and best.rounds > 1:
-            said = f"the last round gained {best.gain:.1f} nats of evidence, with an error of {best.error:.1f}"
+            said = f"the last round gained {best.gain:.3g} {best.measure}, with an error of {best.error:.2g}"
         else:
             said = "it was too short for a second round of training, by which to tell"
         doubts.append(f"not converged: {said}; give it more time or more epochs")

@@ -34,6 +34,7 @@ from novacula.study.cross_fit.result import CrossFit
 from novacula.study.cross_fit.train import cross_fit
 from novacula.study.learning.empirical_bayes import ETA, EmpiricalBayes, EmpiricalBayesState, learned
 from novacula.study.learning.hyper import hyperparameters
+from novacula.study.learning.tempered import disposed
 from novacula.study.learning.units import between_units
 from novacula.study.learning.verdicts import judged
 from novacula.target import Target
@@ -114,10 +115,10 @@ def learn(
 
     trained = plan.train(target, data)
     unseen, verdicts, said = None, {}, []
-    if folds:
-        unseen = plan.cross_fit(trained, data, folds)
-        if trained.target.averaged is not None:
-            trained, unseen, verdicts, said = judged(plan, target, trained, unseen, data)
+    if folds and trained.target.averaged is not None:
+        trained, unseen, verdicts, said = judged(plan, target, trained, plan.cross_fit(trained, data, folds), data)
+    elif folds:
+        trained, unseen, said = disposed(plan, target, trained, data, folds)
     folded = time.perf_counter()
     choice, found = _choose(trained, unseen, data, structures, derive(seed, "choose"))
     ended = time.perf_counter()
@@ -162,6 +163,8 @@ class _Trained:
     evidence: Estimate
     estimator: Callable[..., Estimate]
     seconds: dict[str, float]
+    temperature: float = 1.0  # of the likelihood while the weights were trained
+    members: Params | None = None  # networks that were trained side by side, the first one's weights first
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +191,7 @@ class _Plan:
             target,
             data,
             epochs=self.epochs,
-            steps=None if self.epochs else ROUNDS[data.x.ndim == 2] * method.first,
+            steps=None if self.epochs else self.most_steps(data),
             batch_size=self.batch_size,
             seed=self.seed,
             checkpoint=None if still else self.checkpoint,
@@ -205,8 +208,20 @@ class _Plan:
         kept = {k: v.detach() for k, v in target.learnable().items() if k.split(".")[0] in ("prior", "likelihood")}
         return _Trained(fitted, params, outcome.state, kept, outcome.history, outcome.steps, score, estimator, spent)
 
+    def most_steps(self, data: Data) -> int:
+        """Steps of a run at most."""
+        if self.epochs is None:
+            return ROUNDS[data.x.ndim == 2] * self.method.first
+        return self.epochs * math.ceil(data.n / min(self.batch_size, data.n))
+
     def cross_fit(
-        self, trained: _Trained, data: Data, folds: Any, target: Target | None = None, only: int | None = None
+        self,
+        trained: _Trained,
+        data: Data,
+        folds: Any,
+        target: Target | None = None,
+        only: int | None = None,
+        done: Sequence[Params] = (),
     ) -> CrossFit:
         """Networks blind to a fold each, on the way that the network itself went.
 
@@ -224,6 +239,7 @@ class _Plan:
             "method": self.method.optimiser,
             "batch_size": self.batch_size,
             "only": only,
+            "trained": done,
         }
         early = cross_fit(first, data, folds=folds, steps=max(1, 2 * steps // 5), **options)
         starts = [*early.params, *early.params[:1] * (_count(folds) - len(early.params))]
@@ -290,7 +306,7 @@ def _choose(
     with python_warnings.catch_warnings(record=True) as caught:
         python_warnings.simplefilter("always", NovaculaWarning)
         if unseen is not None and unseen.target.likelihood.normalised:
-            choice = unseen.choose(trained.params, structures=structures or cheap, seed=seed)
+            choice = unseen.choose(trained.params, structures=structures or cheap, seed=seed, members=trained.members)
         else:
             choice = choose(trained.target, trained.params, data, structures=structures, seed=seed)
     return choice, [str(w.message) for w in caught if issubclass(w.category, NovaculaWarning)]
@@ -305,7 +321,8 @@ def _length(trained: _Trained, data: Data, batch_size: int) -> dict[str, Any]:
 def _settings(method: EmpiricalBayes, trained: _Trained) -> dict[str, Any]:
     # What a run records of how it learned.
     copies, estimator = dataclasses.asdict(trained.target.copies), repr(trained.estimator)
-    return {"lr": method.optimiser.lr, "method": repr(method), "copies": copies, "estimator": estimator}
+    found = {"lr": method.optimiser.lr, "method": repr(method), "copies": copies, "estimator": estimator}
+    return found if trained.temperature == 1 else {**found, "likelihood_temperature": trained.temperature}
 
 
 def _no_skill(state: EmpiricalBayesState) -> list[str]:

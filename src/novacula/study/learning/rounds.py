@@ -78,6 +78,7 @@ class Best:
     error: float  # the error of that gain
     rounds: int  # rounds that ended
     warnings: tuple[str, ...] = field(default=(), metadata={"checkpoint": False})
+    measure: str = field(default="nats of evidence", metadata={"checkpoint": False})  # what gains are counted in
 
     @classmethod
     def none(cls, params: Params, hyper: dict[str, Tensor], n: int) -> Best:

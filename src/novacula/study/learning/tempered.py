@@ -1,0 +1,224 @@
+"""What the folds may prefer to the evidence's prior: weights that are trained at a low temperature of the likelihood.
+
+Laplace's evidence charges a network for all that it had to learn, at one set of weights; where networks are flexible it
+asks for more prior and more noise than what predicts best. So the evidence proposes and the folds dispose here too.
+Networks that are blind to a fold are trained under the first prior at the temperature T of the likelihood, which for
+Gaussian noise is a noise of √T of the first one,
+
+    log p_T(w | D) = 1/T Σ_n log p(y_n | w, x_n) + log p(w) + const,
+
+in rounds that each take twice as long as the one before, until a round raises the loss on unseen examples by more than
+its error; small ones side by side from several starts, whose mixture predicts. Where they predict better than networks
+trained under what the evidence found, the final networks are trained like them. Precisions and noise are then solved
+for at the weights that this gives, and the labels' temperature is that of the unseen examples.
+
+References:
+    How good is the Bayes posterior in deep neural networks really? F. Wenzel, K. Roth, B. Veeling, J. Świątkowski,
+    L. Tran, S. Mandt, J. Snoek, T. Salimans, R. Jenatton, S. Nowozin, 2020. arXiv:2002.02405 (cold posteriors).
+    Bayesian model selection, the marginal likelihood, and generalization. S. Lotfi, P. Izmailov, G. Benton,
+    M. Goldblum, A. G. Wilson, 2022. arXiv:2202.11678 (that the evidence need not order models as their predictions do).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from novacula.core.params import Params, count
+from novacula.core.rng import derive
+from novacula.data.data import Data
+from novacula.evidence.linearity import is_linear_gaussian
+from novacula.inference.loop import run
+from novacula.inference.starts import starts
+from novacula.study.cross_fit.result import CrossFit
+from novacula.study.cross_fit.train import cross_fit
+from novacula.study.learning.rounds import GROWTH, Best, Rounds
+from novacula.target import Target
+
+COLD = 0.005
+"""The temperature of the likelihood: with noise of the size of the targets to begin with, one of 7 % of it."""
+MEMBERS = 4
+"""Networks that are trained side by side, each from a start of its own, and averaged in predictions …"""
+_SMALL = 50_000  # … where they have so few weights that this costs little
+FEW = 3_000
+"""Examples up to which proposals are compared on all folds, and not on one."""
+
+
+class Plan(Protocol):
+    """How a target is trained and cross-fitted."""
+
+    @property
+    def method(self) -> Any:
+        """Settings of rounds and hyper-steps."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Examples a step."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Seed of everything random."""
+        ...
+
+    def most_steps(self, data: Data) -> int:
+        """Steps of a run at most."""
+        ...
+
+    def cross_fit(
+        self,
+        trained: Any,
+        data: Data,
+        folds: Any,
+        target: Target | None = None,
+        only: int | None = None,
+        done: Sequence[Params] = (),
+    ) -> CrossFit:
+        """Networks blind to a fold each."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class _Cold:
+    """Rounds of training at a low temperature, by networks that are blind to a fold."""
+
+    unseen: CrossFit  # after the best round
+    lengths: tuple[int, ...]  # the steps of the rounds up to that
+    gain: float  # what the last round gained, nats an example
+    error: float  # the error of that
+    settled: bool  # whether that was less than its error
+
+
+def disposed(plan: Plan, target: Target, trained: Any, data: Data, folds: int) -> tuple[Any, CrossFit, list[str]]:
+    """The training that predicts unseen examples better, its folds, and what must be said.
+
+    Args:
+        plan: How a target is trained and cross-fitted.
+        target: The target with its first prior and noise.
+        trained: What the rounds by the evidence left.
+        data: The training data.
+        folds: K.
+
+    Returns:
+        The training of the evidence, or the cold one in its place.
+    """
+    if not _contested(target, trained, data):
+        return trained, plan.cross_fit(trained, data, folds), []
+    only = None if data.n <= FEW else 1
+    proposed = plan.cross_fit(trained, data, folds, only=only)
+    cold = dataclasses.replace(target, likelihood_temperature=COLD * target.likelihood_temperature)
+    found = _rounds(plan, cold, trained.target, data, folds)
+    gain, error = found.unseen.first(only or folds).compare(proposed)
+    # Networks that see more data bear less prior, so that what is gained on part of them is, if anything, too little.
+    if gain <= 0:
+        return trained, proposed if only is None else plan.cross_fit(trained, data, folds, done=proposed.networks), []
+    kept = _whole(plan, cold, trained, data, found)
+    said = (
+        "weights were trained with less prior and less noise than the evidence asks for (at a temperature of the "
+        f"likelihood of {COLD:g}): networks trained so predict unseen examples better, by {gain:.3f} ± {error:.3f} "
+        "nats an example; the evidence orders these networks wrongly"
+    )
+    return kept, dataclasses.replace(found.unseen, target=kept.target), [said]
+
+
+def _contested(target: Target, trained: Any, data: Data) -> bool:
+    # The evidence of a linear model is exact; without noise of one size there is no temperature to trade for it.
+    return target.likelihood.tempering == "noise" and not is_linear_gaussian(
+        trained.target, trained.params, data, seed=0
+    )
+
+
+def _rounds(plan: Plan, cold: Target, target: Target, data: Data, folds: int) -> _Cold:
+    # Trained until a round gains less than its error.
+    rounds = Rounds.planned(plan.method.first, plan.most_steps(data))
+    members = _members(target)
+    best, latest, lengths, gain, error = None, None, list[int](), math.inf, 0.0
+    while not rounds.ended:
+        began = time.perf_counter()
+        latest = cross_fit(
+            target,
+            data,
+            folds=folds,
+            under=cold,
+            seed=derive(plan.seed, "folds"),
+            method=plan.method.optimiser,
+            batch_size=plan.batch_size,
+            # As many passes over its data as a network of all makes.
+            steps=max(1, round(rounds.length * (folds - 1) / folds)),
+            starts=None if latest is None else latest.networks,
+            members=members,
+        )
+        if best is not None:
+            gain, error = latest.compare(best)
+        # Networks that see more data overfit later: a round that cannot be told from the best is kept.
+        if gain > -error:
+            best = latest
+            lengths.append(rounds.length)
+        spent = time.perf_counter() - began
+        rounds = rounds.spent(spent)
+        left = math.inf if plan.method.seconds is None else plan.method.seconds - rounds.seconds
+        rounds = dataclasses.replace(rounds, cut=left < GROWTH * spent)
+        rounds = rounds.next(rounds.began + rounds.length, gain > -error)
+    assert best is not None
+    return _Cold(best, tuple(lengths), gain, error, settled=gain <= error and not rounds.cut)
+
+
+def _members(target: Target) -> int:
+    return MEMBERS if count(target.params()) <= _SMALL else 1
+
+
+def _whole(plan: Plan, cold: Target, trained: Any, data: Data, found: _Cold) -> Any:
+    # The final network, its prior and noise solved for at its weights, and its evidence.
+    began = time.perf_counter()
+    history, steps = list[dict[str, float]](), 0
+    start = starts(cold, _members(cold), derive(plan.seed, "members"))
+    for i, length in enumerate(found.lengths):
+        seed = derive(plan.seed, "cold", i)
+        outcome = run(
+            plan.method.optimiser, cold, data, start=start, steps=length, batch_size=plan.batch_size, seed=seed
+        )
+        start = outcome.state.params
+        history += [{**r, "epoch": r["epoch"] + len(history), "step": r["step"] + steps} for r in outcome.history]
+        steps += length
+    params = {k: w[0] for k, w in start.items()}
+    method = plan.method
+    first = dataclasses.replace(cold, likelihood_temperature=trained.target.likelihood_temperature)
+    solved = method.solver.learning(method.learn)(first, data, params, seed=derive(0, "solve"))
+    fitted = solved.target.with_learnable({k: v.detach() for k, v in solved.target.learnable().items()})
+    hyper = {k: v for k, v in fitted.learnable().items() if k in trained.state.hyper}
+    ended = time.perf_counter()
+    evidence = trained.estimator(fitted, data, params, seed=derive(plan.seed, "score"))
+    best = Best(
+        params=params,
+        trained=hyper,
+        hyper=hyper,
+        score=solved.score,
+        fit=solved.fit,
+        latest=solved.score,
+        gain=found.gain,
+        error=found.error,
+        rounds=len(found.lengths) + 1,
+        warnings=solved.warnings,
+        measure="nats an example on unseen examples",
+    )
+    rounds = dataclasses.replace(trained.state.rounds, settled=found.settled)
+    return dataclasses.replace(
+        trained,
+        target=fitted,
+        params=params,
+        members=start,
+        state=dataclasses.replace(trained.state, hyper=hyper, best=best, rounds=rounds),
+        history=history,
+        steps=steps,
+        evidence=evidence,
+        temperature=COLD,
+        seconds={
+            "train": trained.seconds["train"] + ended - began,
+            "score": trained.seconds["score"] + time.perf_counter() - ended,
+        },
+    )
