@@ -34,7 +34,7 @@ from novacula.study.cross_fit.result import CrossFit
 from novacula.study.cross_fit.train import cross_fit
 from novacula.study.learning.empirical_bayes import ETA, EmpiricalBayes, EmpiricalBayesState, learned
 from novacula.study.learning.hyper import hyperparameters
-from novacula.study.learning.tempered import disposed
+from novacula.study.learning.tempered import contested, disposed
 from novacula.study.learning.units import between_units
 from novacula.study.learning.verdicts import judged
 from novacula.target import Target
@@ -44,7 +44,8 @@ _EXACT_SIZE = 1_500
 _SUBSET = 500
 ROUNDS = {True: 15, False: 7}
 """A run ends by default after so many times the steps of its first round, converged or not: four rounds of tables,
-three of other data."""
+three of other data …"""
+_PROPOSED = 7  # … and three where the folds have four of their own to set against them
 _SMALL, _FAST = 50_000, 0.01
 """Weights below which a network learns at that rate, whatever its data."""
 _FIRST = {True: (1_000, 2), False: (400, 6)}
@@ -111,7 +112,7 @@ def learn(
     batch_size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
     method = _timed(method or _default(target, data, batch_size), lr, seconds)
     target = between_units(target, data, noise="likelihood" in method.learn)
-    plan = _Plan(method, epochs, batch_size, seed, checkpoint, resume, progress, evidence)
+    plan = _Plan(method, epochs, folds, batch_size, seed, checkpoint, resume, progress, evidence)
 
     trained = plan.train(target, data)
     unseen, verdicts, said = None, {}, []
@@ -173,6 +174,7 @@ class _Plan:
 
     method: EmpiricalBayes
     epochs: int | None
+    folds: int
     batch_size: int
     seed: int
     checkpoint: Path | None
@@ -186,12 +188,17 @@ class _Plan:
         method = self.method
         if still:
             method = dataclasses.replace(method, learn=tuple(k for k in method.learn if k != "invariance"))
+        most = (
+            min(self.most_steps(data), _PROPOSED * method.first)
+            if self.folds and contested(target)
+            else self.most_steps(data)
+        )
         outcome = run(
             method,
             target,
             data,
             epochs=self.epochs,
-            steps=None if self.epochs else self.most_steps(data),
+            steps=None if self.epochs else most,
             batch_size=self.batch_size,
             seed=self.seed,
             checkpoint=None if still else self.checkpoint,

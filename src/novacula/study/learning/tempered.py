@@ -107,7 +107,7 @@ def disposed(plan: Plan, target: Target, trained: Any, data: Data, folds: int) -
     Returns:
         The training of the evidence, or the cold one in its place.
     """
-    if not _contested(target, trained, data):
+    if not contested(target) or is_linear_gaussian(trained.target, trained.params, data, seed=0):
         return trained, plan.cross_fit(trained, data, folds), []
     only = None if data.n <= FEW else 1
     proposed = plan.cross_fit(trained, data, folds, only=only)
@@ -126,11 +126,15 @@ def disposed(plan: Plan, target: Target, trained: Any, data: Data, folds: int) -
     return kept, dataclasses.replace(found.unseen, target=kept.target), [said]
 
 
-def _contested(target: Target, trained: Any, data: Data) -> bool:
-    # The evidence of a linear model is exact; without noise of one size there is no temperature to trade for it.
-    return target.likelihood.tempering == "noise" and not is_linear_gaussian(
-        trained.target, trained.params, data, seed=0
-    )
+def contested(target: Target) -> bool:
+    """Whether another temperature than 1 is tried: of Gaussian noise, at inputs as they are.
+
+    That of classes gave networks whose logits were too large far from the data, which no temperature mends.
+
+    Returns:
+        True if so. The evidence of a linear model is exact, and is not contested either.
+    """
+    return target.likelihood.tempering == "noise" and target.averaged is None
 
 
 def _rounds(plan: Plan, cold: Target, target: Target, data: Data, folds: int) -> _Cold:
