@@ -3,8 +3,8 @@
 ``OMP_NUM_THREADS=1 python -m benchmarks.against --splits 5`` trains all three on the training part of each set's first
 published splits, and writes ``results/against.json``: log-likelihood and root mean square error on the test part, in
 the target's units, with their standard errors over test rows, the share of test rows in intervals of 90 %, what the
-folds of ``learn`` had said of the loss, the published numbers of MC dropout on the same split, and CPU seconds. Splits that
-are in the file already are kept. ``--summary`` prints the means. Test rows serve for nothing else.
+folds of ``learn`` had said of the loss, the published numbers of MC dropout on the same split, and CPU seconds. Splits
+that are in the file already are kept. ``--summary`` prints the means. Test rows serve for nothing else.
 """
 
 from __future__ import annotations
