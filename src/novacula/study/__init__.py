@@ -5,7 +5,8 @@ from novacula.runs.result import LearnResult
 from novacula.runs.saving import describe
 from novacula.study.augmentation.advice import Advice
 from novacula.study.augmentation.advise import augment
-from novacula.study.compare import Comparison, compare
+from novacula.study.comparing.compare import compare
+from novacula.study.comparing.result import Comparison
 from novacula.study.controls.compute import against, controls
 from novacula.study.controls.control import Control
 from novacula.study.cross_fit.result import CrossFit
