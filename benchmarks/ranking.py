@@ -3,15 +3,16 @@
     python -m benchmarks.ranking            # all tasks; goes on from what is there
     python -m benchmarks.ranking --task energy
 
-Six tasks of 240 training examples, twelve models each: multilayer perceptrons of varied width, depth and activation, some
-of them meant to be bad (a network of width 1, a deep one with sigmoids that hardly learns); for images convolutional
-networks too. Scores, higher is better, in nats an example: minus the out-of-fold loss that `compare` leads with; plain
-cross-validation (networks under the learned hyperparameters, from fresh weights, on the same folds, not calibrated); the
-Laplace evidence; the prequential score. The test loss is that of the weights of all training examples, at the calibrated
-temperature of the folds (``test``) and without it (``test_plain``). Nothing was tuned on the test losses.
+Six tasks of 240 training examples, twelve models each: multilayer perceptrons of varied width, depth and activation,
+some of them meant to be bad (a network of width 1, a deep one with sigmoids that hardly learns); for images
+convolutional networks too. Scores, higher is better, in nats an example: minus the out-of-fold loss that `compare`
+leads with; plain cross-validation (networks under the learned hyperparameters, from fresh weights, on the same folds,
+not calibrated); the Laplace evidence; the prequential score. The test loss is that of the weights of all training
+examples, at the calibrated temperature of the folds (``test``) and without it (``test_plain``). Nothing was tuned on
+the test losses.
 
-Every model's record is written when it is there, to ``results/ranking/``; those that exist are not made again. Spearman's
-correlations of tasks whose models are all there are in ``results/ranking/summary.json``.
+Every model's record is written when it is there, to ``results/ranking/``; those that exist are not made again.
+Spearman's correlations of tasks whose models are all there are in ``results/ranking/summary.json``.
 """
 
 from __future__ import annotations
