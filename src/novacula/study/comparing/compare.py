@@ -212,12 +212,14 @@ def _claim(store: Path, told: dict[str, Any]) -> None:
 
 
 def _told(target: Target) -> str:
-    # A model's parts and first weights.
+    # A model's parts, first weights and buffers.
     parts = (target.network, target.likelihood, target.prior, target.invariance, target.copies)
     numbers = (target.temperature, target.likelihood_temperature)
     digest = hashlib.sha256(repr([_plain(p) for p in (*parts, *numbers)]).encode())
-    for name, tensor in sorted({**target.params(), **target.learnable()}.items()):
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    buffers = dict(target.forward.module.named_buffers())
+    for name, tensor in sorted({**buffers, **target.params(), **target.learnable()}.items()):
+        flat = tensor.detach().cpu().reshape(-1).contiguous()
+        digest.update(name.encode() + flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
