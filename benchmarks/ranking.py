@@ -51,10 +51,15 @@ def load(task: str, seed: int) -> tuple[nv.Data, nv.Data]:
     else:
         name = "mnist10k" if task == "mnist" else f"uci-{task}"
         with np.load(Path(os.environ["NOVACULA_DATA"]) / f"{name}.npz") as stored:
-            x, y = stored["x"], stored["y"]
+            x, y = (stored[k] for k in (("images", "labels") if task == "mnist" else ("x", "y")))
         if task == "mnist":
-            x = x.reshape(-1, 1, 28, 28).astype("float32") / (255 if x.max() > 1 else 1)
-        whole = nv.Data(x, y, name=task, task="classification" if task == "mnist" else "regression")
+            x = x.reshape(-1, 1, 28, 28).astype("float32") / 255
+        whole = nv.Data(
+            x,
+            y.astype("int64") if task == "mnist" else y,
+            name=task,
+            task="classification" if task == "mnist" else "regression",
+        )
     rows, rest = whole.split(min(ROWS, whole.n // 2), seed=seed)
     return rows, rest.subset(range(min(TEST, rest.n)))
 
