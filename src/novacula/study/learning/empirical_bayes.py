@@ -78,6 +78,8 @@ class EmpiricalBayes:
         hold: The fraction of a round after which the learning rate of the extents falls, on a cosine, …
         settle: … to zero at this fraction.
         learn: Which of ``"prior"``, ``"likelihood"``, ``"invariance"``, ``"network"`` to learn.
+        feedback: Whether weights are trained under the precisions that were solved for. If not, they and the extents
+            keep to the first prior, and `learn` solves for the precisions once, at the last weights.
     """
 
     optimiser: MAP = field(default_factory=MAP)
@@ -92,6 +94,7 @@ class EmpiricalBayes:
     hold: float = 0.3
     settle: float = 0.7
     learn: tuple[str, ...] = ("prior", "likelihood", "invariance", "network")
+    feedback: bool = True
 
     batching: Batching = field(default="mini", init=False, repr=False)
 
@@ -112,7 +115,8 @@ class EmpiricalBayes:
         """
         if start.members != 1:
             raise InputError("one chain", str(start.members), "call learn once for each seed")
-        hyper = {k: v.detach().clone() for k, v in target.learnable().items() if k.split(".")[0] in self.learn}
+        parts = self.moving(target)
+        hyper = {k: v.detach().clone() for k, v in target.learnable().items() if k.split(".")[0] in parts}
         weights = self.optimiser.init(target, data, rng, start)
         return EmpiricalBayesState(
             weights=weights,
@@ -145,7 +149,7 @@ class EmpiricalBayes:
         current = target.with_learnable(state.hyper)
         weights, info = self.optimiser.step(current, state.weights, inner, rng)
         state = replace(state, weights=weights, skill=state.skill.update(current.likelihood, batch.y, info.loss))
-        free = unsolved(self.solver.learning(self.learn), current, tuple(state.hyper)) if self._due(inner) else ()
+        free = self._free(current, state) if self._due(inner) else ()
         if free:
             state = self._hyper_step(target, state, inner, rng, free)
         done = False
@@ -159,6 +163,21 @@ class EmpiricalBayes:
             metrics = {"evidence": state.best.latest / state.data.n, **metrics}
         return state, Info(info.loss, metrics, done)
 
+    def moving(self, target: Target) -> tuple[str, ...]:
+        """The parts of a target that change while the weights train.
+
+        Args:
+            target: The target.
+
+        Returns:
+            Those to learn, less a prior that is solved for at the end alone.
+        """
+        last = not self.feedback and "prior" in self.solver.learning(self.learn).wanted(target)
+        return tuple(k for k in self.learn if not (last and k == "prior"))
+
+    def _free(self, target: Target, state: EmpiricalBayesState) -> tuple[str, ...]:
+        return unsolved(self.solver.learning(self.moving(target)), target, tuple(state.hyper))
+
     def _due(self, inner: Batch) -> bool:
         every = max(1, inner.steps // self.moves)
         return (inner.step + 1) % every == 0 and inner.progress >= self.burn_in
@@ -167,7 +186,8 @@ class EmpiricalBayes:
         # The end of a round: solve, score, and decide whether to go on.
         began = time.perf_counter()
         current, params = target.with_learnable(state.hyper), weights_in(state.weights)
-        solved = self.solver.learning(self.learn)(current, state.data, params, seed=derive(0, "solve"))
+        solver = self.solver.learning(self.moving(target))
+        solved = solver(current, state.data, params, seed=derive(0, "solve"))
         hyper = {k: v.detach() for k, v in solved.target.learnable().items() if k in state.hyper}
         best, gained = better(state.best, solved, state.hyper, hyper, state.data.n, state.rounds.index)
         weights = MAPState({k: w.unsqueeze(0) for k, w in solved.params.items()}, state.weights.adam)
@@ -258,3 +278,22 @@ def hyper_factor(progress: float, hold: float, end: float) -> float:
 def learned(target: Target, state: Any) -> Target:
     """The target with the hyperparameters of the best round."""
     return target.with_learnable(state.best.hyper)
+
+
+def fixed(target: Target) -> Target:
+    """The target with hyperparameters that need no gradient."""
+    return target.with_learnable({k: v.detach() for k, v in target.learnable().items()})
+
+
+def solved_at(
+    method: EmpiricalBayes, under: Target, params: Params, data: Data, best: Best
+) -> tuple[Target, Target, Best]:
+    """Solve for prior and noise once, at weights that were trained under another prior.
+
+    Returns:
+        The target that they were trained under, the one with what was solved for, and the round with that.
+    """
+    solved = method.solver.learning(method.learn)(under, data, params, seed=derive(0, "solve"))
+    fitted = fixed(solved.target)
+    hyper = {k: v for k, v in fitted.learnable().items() if k.split(".")[0] in method.learn}
+    return under, fitted, replace(best, trained=hyper, hyper=hyper, score=solved.score, warnings=solved.warnings)

@@ -43,14 +43,34 @@ class Hyper:
     doubts: tuple[str, ...]
 
 
-def hyperparameters(method: EmpiricalBayes, state: EmpiricalBayesState, fitted: Target, data: Data, seed: int) -> Hyper:
-    """Examine what a run has learned."""
+def hyperparameters(
+    method: EmpiricalBayes,
+    state: EmpiricalBayesState,
+    fitted: Target,
+    data: Data,
+    seed: int,
+    *,
+    under: Target | None = None,
+) -> Hyper:
+    """Examine what a run has learned.
+
+    Args:
+        method: How it learned.
+        state: The last state.
+        fitted: The target with what was learned.
+        data: The training data.
+        seed: Seed of everything random.
+        under: The target that the weights were trained under, if not ``fitted``: what moves by gradient moves there.
+
+    Returns:
+        A value for each hyperparameter, and how sure it is.
+    """
     best = state.best
     found = _solved(method, state, fitted, data)
     solver = method.solver.learning(method.learn)
     free = unsolved(solver, fitted, tuple(best.hyper))
     if free and sum(best.hyper[k].numel() for k in free) <= _MOST:
-        found |= _moved(method, best.params, fitted, data, free, derive(seed, "hyper"))
+        found |= _moved(method, best.params, under or fitted, data, free, derive(seed, "hyper"))
     moving = [name for name, entry in found.items() if not entry["converged"]]
     doubts = []
     if not state.rounds.settled:

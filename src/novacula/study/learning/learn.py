@@ -32,7 +32,14 @@ from novacula.prediction import Choice, choose
 from novacula.runs.result import LearnResult
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.cross_fit.train import cross_fit
-from novacula.study.learning.empirical_bayes import ETA, EmpiricalBayes, EmpiricalBayesState, learned
+from novacula.study.learning.empirical_bayes import (
+    ETA,
+    EmpiricalBayes,
+    EmpiricalBayesState,
+    fixed,
+    learned,
+    solved_at,
+)
 from novacula.study.learning.hyper import hyperparameters
 from novacula.study.learning.tempered import contested, disposed
 from novacula.study.learning.units import between_units
@@ -123,7 +130,7 @@ def learn(
     folded = time.perf_counter()
     choice, found = _choose(trained, unseen, data, structures, derive(seed, "choose"))
     ended = time.perf_counter()
-    hyper = hyperparameters(method, trained.state, trained.target, data, seed)
+    hyper = hyperparameters(method, trained.state, trained.target, data, seed, under=trained.under)
     warnings = [*hyper.doubts, *said, *_no_skill(trained.state), *_doubts(trained.target), *choice.warnings, *found]
     trained_for, scored_for = trained.seconds["train"], trained.seconds["score"]
     return LearnResult(
@@ -164,6 +171,7 @@ class _Trained:
     evidence: Estimate
     estimator: Callable[..., Estimate]
     seconds: dict[str, float]
+    under: Target | None = None  # what the weights were trained under, if not what was solved for
     temperature: float = 1.0  # of the likelihood while the weights were trained
     members: Params | None = None  # networks that were trained side by side, the first one's weights first
 
@@ -206,14 +214,16 @@ class _Plan:
             progress=self.progress,
         )
         trained = time.perf_counter()
-        fitted = learned(target, outcome.state)
-        fitted = fitted.with_learnable({k: v.detach() for k, v in fitted.learnable().items()})
+        state, params, under = outcome.state, outcome.state.best.params, None
+        fitted = fixed(learned(target, state))
+        if method.moving(target) != method.learn:
+            under, fitted, best = solved_at(method, fitted, params, data, state.best)
+            state = dataclasses.replace(state, best=best)
         estimator = self.evidence or default_evidence(fitted, data)
-        params = outcome.state.best.params
         score = estimator(fitted, data, params, seed=derive(self.seed, "score"))
         spent = {"train": trained - began, "score": time.perf_counter() - trained}
         kept = {k: v.detach() for k, v in target.learnable().items() if k.split(".")[0] in ("prior", "likelihood")}
-        return _Trained(fitted, params, outcome.state, kept, outcome.history, outcome.steps, score, estimator, spent)
+        return _Trained(fitted, params, state, kept, outcome.history, outcome.steps, score, estimator, spent, under)
 
     def most_steps(self, data: Data) -> int:
         """Steps of a run at most."""
@@ -248,6 +258,8 @@ class _Plan:
             "only": only,
             "trained": done,
         }
+        if trained.under is not None:
+            return cross_fit(target, data, folds=folds, steps=steps, under=first, **options)
         early = cross_fit(first, data, folds=folds, steps=max(1, 2 * steps // 5), **options)
         starts = [*early.params, *early.params[:1] * (_count(folds) - len(early.params))]
         return cross_fit(target, data, folds=folds, steps=max(1, 3 * steps // 5), starts=starts, **options)
@@ -273,8 +285,9 @@ def default_method(n: int, batch_size: int | None = None, *, table: bool = False
     least, passes = _FIRST[table]
     return EmpiricalBayes(
         optimiser=MAP(lr=0.01 if table else 4e-3),
-        estimator=NTKSubset(subset=64, copies=8),
+        estimator=NTKSubset(subset=32, copies=8),
         first=max(least, passes * steps),
+        feedback=table,
     )
 
 

@@ -36,11 +36,14 @@ from novacula.inference.loop import run
 from novacula.inference.starts import starts
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.cross_fit.train import cross_fit
+from novacula.study.learning.empirical_bayes import solved_at
 from novacula.study.learning.rounds import GROWTH, Best, Rounds
 from novacula.target import Target
 
 COLD = 0.005
 """The temperature of the likelihood: with noise of the size of the targets to begin with, one of 7 % of it."""
+MEASURE = "nats an example on unseen examples"
+"""What a round gains, in words."""
 MEMBERS = 4
 """Networks that are trained side by side, each from a start of its own, and averaged in predictions …"""
 _SMALL = 50_000  # … where they have so few weights that this costs little
@@ -192,31 +195,18 @@ def _whole(plan: Plan, cold: Target, trained: Any, data: Data, found: _Cold) -> 
     params = {k: w[0] for k, w in start.items()}
     method = plan.method
     first = dataclasses.replace(cold, likelihood_temperature=trained.target.likelihood_temperature)
-    solved = method.solver.learning(method.learn)(first, data, params, seed=derive(0, "solve"))
-    fitted = solved.target.with_learnable({k: v.detach() for k, v in solved.target.learnable().items()})
-    hyper = {k: v for k, v in fitted.learnable().items() if k in trained.state.hyper}
+    best = Best.none(params, {}, data.n)
+    said = {"gain": found.gain, "error": found.error, "rounds": len(found.lengths) + 1, "measure": MEASURE}
+    _, fitted, best = solved_at(method, first, params, data, dataclasses.replace(best, **said))
     ended = time.perf_counter()
     evidence = trained.estimator(fitted, data, params, seed=derive(plan.seed, "score"))
-    best = Best(
-        params=params,
-        trained=hyper,
-        hyper=hyper,
-        score=solved.score,
-        fit=solved.fit,
-        latest=solved.score,
-        gain=found.gain,
-        error=found.error,
-        rounds=len(found.lengths) + 1,
-        warnings=solved.warnings,
-        measure="nats an example on unseen examples",
-    )
     rounds = dataclasses.replace(trained.state.rounds, settled=found.settled)
     return dataclasses.replace(
         trained,
         target=fitted,
         params=params,
         members=start,
-        state=dataclasses.replace(trained.state, hyper=hyper, best=best, rounds=rounds),
+        state=dataclasses.replace(trained.state, hyper=best.hyper, best=best, rounds=rounds),
         history=history,
         steps=steps,
         evidence=evidence,
