@@ -89,8 +89,8 @@ class BasePosterior(Protocol):
         return None
 
     def bounded(self, room: int) -> Posterior | None:
-        """What a run keeps, of at most ``room`` draws; None where it shall keep as many draws."""
-        return None
+        """What a run keeps, of at most ``room`` draws: itself, if it packs itself; None where draws are kept."""
+        return None if self.pack() is None else self  # type: ignore[return-value]
 
     def pack(self) -> Packed | None:
         """What a file holds of a bounded posterior; None where it can hold nothing."""

@@ -20,10 +20,25 @@ _KINDS: Mapping[str, Callable[[Packed, Origin], Posterior]] = {
 }
 
 
-def unpack(tensors: Mapping[str, Tensor], origin: Origin) -> Posterior:
-    """The posterior whose packed parts a file holds."""
+def unpack(
+    tensors: Mapping[str, Tensor], origin: Origin, other: Callable[[Packed, Origin], Posterior] | None = None
+) -> Posterior:
+    """The posterior whose packed parts a file holds.
+
+    Args:
+        tensors: What the file holds.
+        origin: What the run knows beside it.
+        other: What makes parts of kinds that are not of this package.
+
+    Returns:
+        The posterior.
+
+    Raises:
+        InputError: If there is nothing that makes a part.
+    """
     parts = packed_in(tensors)
-    if unknown := {p.kind for p in parts} - set(_KINDS):
+    if other is None and (unknown := {p.kind for p in parts} - set(_KINDS)):
         known = f"stored posteriors among {', '.join(_KINDS)}"
-        raise InputError(known, ", ".join(sorted(unknown)), "read the run with the version that wrote it")
-    return mixture([_KINDS[p.kind](p, origin) for p in parts])
+        hint = "read the run with the version that wrote it, and with the package of its method"
+        raise InputError(known, ", ".join(sorted(unknown)), hint)
+    return mixture([_KINDS.get(p.kind, other or _KINDS["point"])(p, origin) for p in parts])

@@ -30,6 +30,7 @@ from novacula.posteriors.packed import Origin, ordered
 from novacula.posteriors.unpack import unpack
 from novacula.prediction.predict import predict
 from novacula.prediction.predictive import Predictive
+from novacula.runs.catalogue.methods import maker_of
 from novacula.runs.catalogue.models import check_origins
 from novacula.runs.flags import make
 from novacula.runs.settings import Setup
@@ -174,7 +175,7 @@ def load_run(folder: str | Path, *, target: Target | None = None, data: Data | N
         asked = record.get("posterior")
         at = target if asked else target.calibrated(calibration)
         known = tuple(map(str, (asked or {}).get("warnings") or ()))
-        posterior = unpack(stored, Origin(at, saved["check/inputs"], known))
+        posterior = unpack(stored, Origin(at, saved["check/inputs"], known), maker_of(asked))
     elif record.get("posterior"):
         got = f"{run.folder}, which has none of {record['posterior'].get('method')}"
         raise InputError("a run with a stored posterior", got, "learn again with --posterior")

@@ -106,6 +106,7 @@ class MethodRow:
     batch: int = 1  # the fewest examples a step
     members: int = 0  # how many of it make an ensemble; 0 for it alone
     help: str | None = ""  # A phrase for the help; None for a method that has no name on the command line
+    unpack: Made | None = None  # makes a posterior that packs itself as a kind of its own, of `Packed` and `Origin`
 
     def method(self, trained: Trained, chains: int) -> Method:
         """The method."""
@@ -331,3 +332,10 @@ def _alike(before: Any, value: Any) -> bool:
 
 def _cast(before: Any, value: Any) -> Any:
     return float(value) if isinstance(before, float) else value
+
+
+def maker_of(found: Mapping[str, Any] | None) -> Callable[..., Any] | None:
+    """What makes a posterior of a kind of its own again, by the record of a run."""
+    name = str((found or {}).get("name") or "").partition(":")[0]
+    row = METHODS.get(name)
+    return None if row is None or row.unpack is None else loaded(row.unpack)
