@@ -185,18 +185,21 @@ def _folds(record: Record) -> list[str]:
     also = f" and {listing([f'{m.words} {m.text(found[m.key])}' for m in shown])}" if shown else ""
     loss = with_error(found["nll"], found.get("stderr"))
     sentences = [f"Networks that have not seen them predict the training examples with a log loss of {loss}{also}."]
-    gains = [v for v in (record.get("verdicts") or {}).values() if v.get("gain") is not None]
-    if gains:
-        gain, word = gains[0], gains[0]["verdict"]
-        size = with_error(abs(gain["gain"]), gain["stderr"])
-        sentences.append(
-            {
-                "needed": f"Training with these transformations lowers that loss by {size}.",
-                "harmful": f"Training with transformations raises that loss by {size}: they are harmful here.",
-                "no effect": f"Training without these transformations does as well (difference {size}).",
-            }.get(word, f"Whether training without these transformations does better is undecided (difference {size}).")
-        )
+    for word, sentence in _SPOKEN.items():
+        named = {k: v for k, v in (record.get("verdicts") or {}).items() if v.get("verdict") == word}
+        known = [k for k, v in named.items() if v.get("gain") is not None]
+        if known:
+            sizes = [f"{meaning(k, record).label} ({with_error(named[k]['gain'], named[k]['stderr'])})" for k in known]
+            sentences.append(sentence.format(listing(sizes)))
     return sentences
+
+
+_SPOKEN = {
+    "needed": "Needed, by what training with it lowers the loss of unseen examples: {}.",
+    "harmful": "Harmful: {}.",
+    "no effect": "Without effect: {}.",
+    "undecided": "Undecided: {}.",
+}
 
 
 def _intervals(record: Record) -> list[str]:

@@ -32,6 +32,7 @@ from novacula.prediction import Choice, choose
 from novacula.runs.result import LearnResult
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.cross_fit.train import cross_fit
+from novacula.study.learning.each import starts_of
 from novacula.study.learning.empirical_bayes import (
     ETA,
     EmpiricalBayes,
@@ -154,7 +155,7 @@ def learn(
         hyper=hyper.found,
         converged=hyper.converged,
         unseen=unseen,
-        verdicts=verdicts,
+        verdicts={k: {**v, "interval": hyper.found.get(k, {}).get("interval")} for k, v in verdicts.items()},
     )
 
 
@@ -263,6 +264,23 @@ class _Plan:
         early = cross_fit(first, data, folds=folds, steps=max(1, 2 * steps // 5), **options)
         starts = [*early.params, *early.params[:1] * (_count(folds) - len(early.params))]
         return cross_fit(target, data, folds=folds, steps=max(1, 3 * steps // 5), starts=starts, **options)
+
+    def go_on(self, trained: _Trained, data: Data, best: CrossFit, target: Target, only: int | None) -> CrossFit:
+        """Networks of folds after a quarter more of their steps, under a target."""
+        steps = max(2, max(trained.state.rounds.length, trained.steps // 2) * 2 // 3)
+        first = {k: v for k, v in trained.first.items() if trained.under is not None and k in target.learnable()}
+        return cross_fit(
+            target,
+            data,
+            folds=best.folds,
+            steps=max(1, steps // 4),
+            starts=starts_of(best, _count(best.folds)),
+            under=target.with_learnable(first),
+            seed=derive(self.seed, "each"),
+            method=self.method.optimiser,
+            batch_size=self.batch_size,
+            only=only,
+        )
 
 
 def _count(folds: Any) -> int:

@@ -3,42 +3,29 @@
 The evidence proposes extents, the folds dispose. Networks that are trained alike, with the learned extents, with mild
 ones, and with none, predict the examples that they have not seen; the proposal with the least loss is kept, and the
 others are said. An invariance whose loss is above that of none by more than a standard error is dropped, so that the
-result is never knowingly worse than without.
+result is never knowingly worse than without. Each transformation by itself has its verdict from
+`novacula.study.learning.each`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import torch
 
 from novacula.data.data import Data
 from novacula.invariances.base import Invariance
 from novacula.study.cross_fit.result import CrossFit
+from novacula.study.learning import each
 from novacula.target import Target
 
-MILD = {
-    "rotation": 0.06,
-    "translation_x": 0.1,
-    "translation_y": 0.1,
-    "scale": 0.1,
-    "shear": 0.1,
-    "amplitude": 0.03,
-    "brightness": 0.1,
-    "contrast": 0.1,
-    "saturation": 0.1,
-}
-"""Extents that people use without thinking: ±11°, ±5 % of the width, ±10 % in size, and so on."""
-WORTH = 0.005
-"""Nats an example that are worth a word."""
-_Z = 1.645
+MILD = {k: v for k, v in each.STRENGTH.items() if k not in {"stretch", "flip", "flip_vertical", "hue", "erasing"}}
+"""Extents of the mild proposal; no flips, which may change classes, and nothing that is left to be found out."""
 _FEW = 600  # examples up to which every proposal is tried on all folds, and not on one
 
-Verdict: TypeAlias = dict[str, Any]
 
-
-class Plan(Protocol):
+class Plan(each.Plan, Protocol):
     """How a target is trained and cross-fitted."""
 
     def train(self, target: Target, data: Data, *, still: bool = False) -> Any:
@@ -54,7 +41,7 @@ class Plan(Protocol):
 
 def judged(
     plan: Plan, target: Target, trained: Any, unseen: CrossFit, data: Data
-) -> tuple[Any, CrossFit, dict[str, Verdict], list[str]]:
+) -> tuple[Any, CrossFit, dict[str, each.Verdict], list[str]]:
     """The training to keep, its folds, a verdict for each extent, and what must be said."""
     invariance = trained.target.averaged
     only = None if data.n <= _FEW else 1
@@ -70,9 +57,10 @@ def judged(
                 f"predict unseen examples better, by {more:.4f} ± {error:.4f} nats an example"
             )
     gain, stderr = _gain(best, without, only)
-    verdicts = _verdicts(invariance, gain, stderr, float(without.losses.mean()))
+    tried = invariance
     if gain < -stderr:
         invariance = None
+        tried = dataclasses.replace(tried, eta=torch.zeros_like(tried.eta))  # type: ignore[type-var]
         said = [
             "the transformations were dropped: networks trained without them predict unseen examples better, by "
             f"{-gain:.4f} ± {stderr:.4f} nats an example"
@@ -80,6 +68,13 @@ def judged(
     if invariance is not trained.target.averaged:
         trained = plan.train(dataclasses.replace(target, invariance=invariance), data, still=True)
         best = plan.cross_fit(trained, data, unseen.folds)
+    verdicts = each.each(plan, trained, best, tried, data, only, (gain, stderr))
+    said += [
+        f"training with {name} as well (at an extent of {each.STRENGTH[name]:g}) would lower the loss on unseen "
+        f"examples, by {v['gain']:.4f} ± {v['stderr']:.4f} nats an example: start from there"
+        for name, v in verdicts.items()
+        if v["verdict"] == "needed" and v["extent"] < each.SMALL
+    ]
     return trained, best, verdicts, said
 
 
@@ -91,29 +86,6 @@ def _gain(one: CrossFit, other: CrossFit, only: int | None) -> tuple[float, floa
     losses = [fit.losses if fit.data.n == few else fit.losses[fit.folds < only] for fit in (one, other)]
     difference = losses[1] - losses[0]
     return float(difference.mean()), float(difference.std()) / few**0.5
-
-
-def _verdicts(invariance: Invariance, gain: float, stderr: float, loss: float) -> dict[str, Verdict]:
-    worth = max(WORTH, 0.02 * abs(loss))
-    low, high = gain - _Z * stderr, gain + _Z * stderr
-    if low > 0:
-        word = "needed"
-    elif high < 0:
-        word = "harmful"
-    else:
-        word = "no effect" if -worth < low and high < worth else "undecided"
-    found = {}
-    extents = invariance.magnitude(invariance.eta.detach()).tolist()
-    for name, extent in zip(invariance.names, extents, strict=True):
-        small = extent < 0.02
-        found[name] = {
-            "verdict": "undecided" if small else word,
-            "extent": extent,
-            "interval": None,
-            "gain": None if small else gain,
-            "stderr": None if small else stderr,
-        }
-    return found
 
 
 def _mild(invariance: Invariance) -> Invariance | None:
