@@ -228,8 +228,9 @@ def assemble(
     side: str = "auto",
     structure: str = "exact",
     warnings: tuple[str, ...] = (),
+    gram: Callable[[], Tensor] | None = None,
 ) -> Exact:
-    """Build the matrix from its rows; rows_ ``(xs, y)``, jacobian_ ``(B, C, P)``."""
+    """Build the matrix from its rows; rows_ ``(xs, y)``, jacobian_ ``(B, C, P)``; or from a faster ``Gᵀ G``."""
     p, r = made.weights, made.problem.size * made.columns
     if side not in {"auto", "primal", "dual"}:
         raise InputError("side 'auto', 'primal' or 'dual'", repr(side), "leave it at 'auto'")
@@ -249,7 +250,10 @@ def assemble(
         g = g.double()  # products in single precision would make small eigenvalues negative
         return (g.T @ g,)
 
-    (matrix,) = made.reduce(chunk, "sum" if chosen == "primal" else "cat")
+    if gram is not None and chosen == "primal":
+        matrix = gram()
+    else:
+        (matrix,) = made.reduce(chunk, "sum" if chosen == "primal" else "cat")
     scale = made.problem.scale
     matrix = matrix if scale == 1 else matrix * (scale if chosen == "primal" else scale**0.5)
     params = {name: made.problem.params[name] for name in made.names}

@@ -20,7 +20,7 @@ from novacula.study.cross_fit.result import CrossFit
 from novacula.study.learning import each
 from novacula.target import Target
 
-MILD = {k: v for k, v in each.STRENGTH.items() if k not in {"stretch", "flip", "flip_vertical", "hue", "erasing"}}
+MILD = {k: v for k, v in each.STRENGTH.items() if k not in {"flip", "flip_vertical", "hue", "erasing"}}
 """Extents of the mild proposal; no flips, which may change classes, and nothing that is left to be found out."""
 _FEW = 600  # examples up to which every proposal is tried on all folds, and not on one
 
