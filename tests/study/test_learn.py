@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import novacula as nv
 from novacula.core.errors import InputError
 from novacula.core.storage.run import Run
 from novacula.data.data import Data
@@ -151,3 +152,9 @@ def test_hyperparameters_that_are_not_to_be_learned_stay() -> None:
     target = Target(nn.Linear(3, 1), likelihood=Normal(sigma=0.5))
     fit = learn(target, linear_data(40), epochs=2, method=method)
     assert float(fit.target.learnable()["likelihood.log_sigma"].exp()) == pytest.approx(0.5)
+
+
+def test_many_classes_that_look_like_measurements_are_classes_to_a_likelihood_of_classes() -> None:
+    data = nv.Data(torch.randn(400, 3, generator=torch.Generator().manual_seed(0)), torch.arange(400) % 200)
+    fit = nv.learn(nv.Target(torch.nn.Linear(3, 200)), data, epochs=1, folds=0)
+    assert nv.predict(fit.posterior, data.x[:2]).mean().shape == (2, 200)

@@ -102,7 +102,8 @@ class Standardiser:
         if data.scaling is not None:
             raise InputError("data in their original units", "standardised data", "fit on the data before apply()")
         x_mean, x_sd, x_constant = _measure(data.x if data.x.ndim == 2 and data.x.is_floating_point() else None)
-        y_mean, y_sd, y_constant = _measure(data.y if data.task == "regression" else None)
+        # Many classes are guessed to be measurements until a likelihood settles it: one number a row, and no column.
+        y_mean, y_sd, y_constant = _measure(data.y if data.task == "regression" and data.y.ndim == 2 else None)
         x_names = [repr(data.columns[i]) if data.columns else str(i) for i in x_constant]
         constant = [f"x column {name}" for name in x_names] + [f"y column {i}" for i in y_constant]
         return cls(x_mean, x_sd, y_mean, y_sd, tuple(constant))
