@@ -3,83 +3,147 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import novacula as nv
+from novacula.core.params import stack
+from novacula.inference.method import Start
+from novacula.study.cross_fit.result import CrossFit
 from novacula.study.learning import verdicts
+from novacula.study.learning.each import STRENGTH
+from novacula.study.learning.empirical_bayes import EmpiricalBayes
+from novacula.study.learning.plan import Proposal, Trained
+from novacula.study.learning.verdicts import Judged
 
 
-class Fold:
-    """Losses of networks that are made up, which depend on the rotation they were trained with."""
+class Made(CrossFit):
+    """Losses of networks that are made up, by a function of the extents that they were trained with."""
 
-    def __init__(self, data: nv.Data, by: dict[str, float], target: nv.Target) -> None:
-        rng = torch.Generator().manual_seed(0)
-        invariance = target.invariance
-        angle = 0.0 if invariance is None else float(invariance.eta[0])
-        name = "none" if angle < 0.01 else "mild" if angle < 0.1 else "learned"
-        self.losses = by[name] + 0.1 * torch.randn(data.n, generator=rng).double()
-        self.losses = (
-            self.losses + 0.02 * torch.randn(data.n, generator=torch.Generator().manual_seed(len(name))).double()
-        )
-        self.folds, self.data, self.target = torch.arange(data.n) % 3, data, target
+    by: Callable[[dict[str, float]], float]
 
-    def compare(self, other: Any) -> tuple[float, float]:
-        difference = other.losses - self.losses
-        return float(difference.mean()), float(difference.std()) / len(difference) ** 0.5
+    @property
+    def losses(self) -> Tensor:
+        invariance = self.target.invariance
+        sizes = {} if invariance is None else dict(zip(invariance.names, invariance.eta.tolist(), strict=True))
+        own = torch.Generator().manual_seed(round(1000 * sum(sizes.values())))
+        shared = torch.randn(300, generator=torch.Generator().manual_seed(0)).double()
+        return (self.by(sizes) + 0.1 * shared + 0.02 * torch.randn(300, generator=own).double())[: self.data.n]
 
 
-def judged(**by: float) -> tuple[Any, Any, dict[str, Any], list[str]]:
-    data = nv.Data(torch.rand(90, 1, 4, 4), torch.arange(90) % 2)
+@dataclass(frozen=True)
+class Planned:
+    """A plan whose networks cost nothing."""
+
+    target: nv.Target
+    data: nv.Data
+    by: Callable[[dict[str, float]], float]
+    method: EmpiricalBayes = field(default_factory=EmpiricalBayes)
+    seed: int = 0
+    moves: int = 5
+
+    def fold(self, target: nv.Target) -> Made:
+        networks = tuple({k: w.unsqueeze(0) for k, w in target.params().items()} for _ in range(3))
+        made = Made(target, self.data, torch.arange(self.data.n) % 3, networks, torch.zeros(1, self.data.n, 2))
+        object.__setattr__(made, "by", self.by)
+        return made
+
+    def propose(self, target: nv.Target, data: nv.Data) -> Proposal:
+        record = {"epoch": 2.0, "step": 80.0, "loss": 0.4, "extent/rotation": 0.5}
+        return Proposal(self.fold(target), [record], 80, self.moves, short=False)
+
+    def blind(self, target: nv.Target, *_: Any, **__: Any) -> Made:
+        return self.fold(target)
+
+    def go_on(self, target: nv.Target, *_: Any, **__: Any) -> Made:
+        return self.fold(target)
+
+    def train(self, target: nv.Target, data: nv.Data, *, still: bool = False) -> Trained:
+        assert still
+        state = self.method.init(target, data, torch.Generator(), Start(stack([target.params()]), 80))
+        history = [{"epoch": 1.0, "step": 10.0, "loss": 0.3}]
+        score = nv.evidence.LinearGaussian
+        return Trained(target, target.params(), state, {}, history, 80, score, score, {})  # type: ignore[arg-type]
+
+
+def judged(by: Callable[[dict[str, float]], float], rotation: float = 0.4, shear: float = 0.0, **more: Any) -> Judged:
+    data = nv.Data(torch.rand(300, 1, 4, 4), torch.arange(300) % 2)
     net = nv.networks.make("mlp", (1, 4, 4), 2, seed=0)
-    target = nv.Target(net, invariance=nv.Affine(eta=torch.tensor([0.5]), only=("rotation",)))
+    invariance = nv.Affine(eta=torch.tensor([rotation, shear]), only=("rotation", "shear"))
+    target, data = nv.Target(net, invariance=invariance).prepare(data)
+    plan: Any = Planned(target, data, by, **more)
+    return verdicts.judged(plan, target, data)
 
-    class Plan:
-        def train(self, target: nv.Target, data: nv.Data, *, still: bool = False) -> Any:
-            assert still
-            return SimpleNamespace(target=target)
 
-        def cross_fit(self, trained: Any, data: Any, folds: Any, target: Any = None, only: Any = None) -> Any:
-            return Fold(data, by, target or trained.target)
-
-        def go_on(self, trained: Any, data: Any, best: Any, target: nv.Target, only: Any) -> Any:
-            return Fold(data, by, target)
-
-    return verdicts.judged(Plan(), target, SimpleNamespace(target=target), Fold(data, by, target), data)
+def parabola(best: float, worth: float) -> Callable[[dict[str, float]], float]:
+    # A loss that falls by ``worth`` towards this rotation, and rises by as much at twice it.
+    return lambda sizes: 0.5 - worth + worth * (sizes.get("rotation", 0.0) / best - 1) ** 2 + sizes.get("shear", 0.0)
 
 
 def test_what_helps_is_needed_and_kept() -> None:
-    trained, _, found, said = judged(none=0.5, learned=0.3, mild=0.4)
-    assert found["rotation"]["verdict"] == "needed"
-    assert found["rotation"]["gain"] == pytest.approx(0.2, abs=0.02)
-    assert found["rotation"]["extent"] == pytest.approx(0.5)
-    assert float(trained.target.invariance.eta[0]) == 0.5
-    assert said == []
+    found = judged(parabola(0.4, 0.2))
+    rotation = found.verdicts["rotation"]
+    assert rotation["verdict"] == "needed"
+    assert rotation["gain"] == pytest.approx(0.2, abs=0.01)
+    assert rotation["extent"] == pytest.approx(0.4)
+    assert found.trained.target.invariance is not None
+    assert found.verdicts["shear"]["verdict"] == "harmful"
+    assert found.said == []
+    assert found.hyper["rotation"]["value"] == pytest.approx(0.4)
+    assert found.hyper["rotation"]["converged"]
 
 
-def test_a_mild_extent_that_is_better_takes_its_place() -> None:
-    trained, _, found, said = judged(none=0.5, learned=0.6, mild=0.4)
-    assert found["rotation"]["verdict"] == "needed"
-    assert float(trained.target.invariance.eta[0]) == pytest.approx(verdicts.MILD["rotation"])
-    assert "mild transformations were kept" in said[0]
+def test_an_extent_that_is_too_small_is_doubled_until_nothing_is_gained() -> None:
+    found = judged(parabola(0.4, 0.2), rotation=0.1)
+    assert found.verdicts["rotation"]["extent"] == pytest.approx(0.4)
+    assert found.verdicts["rotation"]["verdict"] == "needed"
+    assert found.unseen is not None
+    assert float(found.unseen.target.invariance.eta[0]) == pytest.approx(0.4)  # type: ignore[union-attr]
+    assert [r["extent/rotation"] for r in found.trained.history] == pytest.approx([0.5, 0.4])
+    assert [r["step"] for r in found.trained.history] == [80, 90]
+
+
+def test_an_extent_that_is_still_doubled_at_the_last_look_has_not_converged() -> None:
+    found = judged(parabola(0.9, 0.2), rotation=0.1)
+    assert found.verdicts["rotation"]["extent"] == pytest.approx(0.4)
+    assert not found.hyper["rotation"]["converged"]
+    assert found.hyper["shear"]["converged"]
 
 
 def test_what_harms_is_dropped_and_said() -> None:
-    trained, best, found, said = judged(none=0.3, learned=0.5, mild=0.5)
-    assert found["rotation"]["verdict"] == "harmful"
-    assert trained.target.invariance is None
-    assert best.target.invariance is None
-    assert "dropped" in said[0]
+    found = judged(lambda sizes: 0.3 + sizes.get("rotation", 0.0))
+    assert found.verdicts["rotation"]["verdict"] == "harmful"
+    assert found.trained.target.invariance is None
+    assert found.unseen is not None
+    assert found.unseen.target.invariance is None
+    assert found.hyper == {}
+    assert "dropped" in found.said[0]
+    assert found.trained.history[-1]["extent/rotation"] == 0
+
+
+def test_what_was_dropped_may_come_back_at_an_extent_that_people_use() -> None:
+    """Mild rotations help, those that were proposed harm."""
+    found = judged(lambda sizes: 0.5 - (0.2 if 0.03 < sizes.get("rotation", 0.0) < 0.09 else 0), rotation=0.4)
+    assert found.verdicts["rotation"]["extent"] == pytest.approx(STRENGTH["rotation"])
+    assert found.verdicts["rotation"]["verdict"] == "needed"
 
 
 def test_what_makes_no_difference_says_so() -> None:
-    trained, _, found, _ = judged(none=0.5, learned=0.5, mild=0.5)
-    assert found["rotation"]["verdict"] in {"no effect", "undecided"}
-    assert trained.target.invariance is not None
+    found = judged(lambda sizes: 0.5 if sizes else 0.503)  # so that it is not dropped by chance
+    assert {v["verdict"] for v in found.verdicts.values()} <= {"no effect", "undecided"}
+    assert found.trained.target.invariance is not None
+
+
+def test_extents_that_never_moved_are_said() -> None:
+    found = judged(parabola(0.4, 0.2), moves=0)
+    assert "stayed where they began" in found.said[0]
+    assert not found.hyper["rotation"]["converged"]
 
 
 def test_a_mirror_that_changes_the_answer_is_not_kept(tmp_path: Path) -> None:

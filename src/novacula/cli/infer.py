@@ -10,7 +10,8 @@ from novacula.core.errors import InputError, NonFiniteError
 from novacula.inference.loop import default_batch_size
 from novacula.runs.catalogue.methods import Trained, Wanted, read_method, settings_of_name
 from novacula.runs.refit import check
-from novacula.study.learning.learn import ROUNDS, default_method
+from novacula.study.learning.learn import default_method
+from novacula.study.learning.plan import ROUNDS
 
 if TYPE_CHECKING:
     from novacula.runs.settings import Train

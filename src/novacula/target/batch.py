@@ -17,6 +17,7 @@ class Batch:
         total: N, the size of the data set the batch stands for.
         step: Steps taken before this one.
         steps: Steps of the whole run.
+        alike: Runs with batches of this shape, this one and those to come: what pays for a recording of the step.
     """
 
     x: Tensor
@@ -24,6 +25,7 @@ class Batch:
     total: int
     step: int
     steps: int
+    alike: int = 1
 
     @property
     def progress(self) -> float:

@@ -89,8 +89,9 @@ def loss_and_gradient(target: Density, params: Params, batch: Batch, rng: torch.
     rows = xs.shape[0] * xs.shape[1]
     size = chunk_of(params, rows)
     members = members_of(params)
-    if batch.steps * math.ceil(members / size) >= _LONG[members > 1]:
-        replayed = _replayed(target, params, xs.detach(), batch, size)
+    long = batch.steps * batch.alike * math.ceil(members / size) >= _LONG[members > 1]
+    if long or target.notes.recordings:  # one that was made for a run that went before is as good
+        replayed = _replayed(target, params, xs.detach(), batch, size, new=long)
         if replayed is not None:
             return replayed
 
@@ -129,7 +130,9 @@ def _in_chunks(
     return losses, dict(zip(params, grads, strict=True))
 
 
-def _replayed(target: Target, params: Params, xs: Tensor, batch: Batch, size: int) -> tuple[Tensor, Params] | None:
+def _replayed(
+    target: Target, params: Params, xs: Tensor, batch: Batch, size: int, *, new: bool
+) -> tuple[Tensor, Params] | None:
     # The same from recordings of the likelihood's gradient, to which the prior's is added; None where there is none.
     data = (xs, batch.y, *_learnable(target))
     grads = {k: torch.empty_like(w) for k, w in params.items()}
@@ -138,7 +141,7 @@ def _replayed(target: Target, params: Params, xs: Tensor, batch: Batch, size: in
 
     def of_chunk(start: int, stop: int) -> Tensor | None:
         chunk = part_of(params, start, stop)
-        function = _recording(target, chunk, xs, batch.y)
+        function = _recording(target, chunk, xs, batch.y, new=new)
         if function is None:
             return None
         loss, *found = function(*data, *chunk.values())
@@ -157,7 +160,7 @@ def _replayed(target: Target, params: Params, xs: Tensor, batch: Batch, size: in
     return (_joined(known), grads) if len(known) == len(losses) else None
 
 
-def _recording(target: Target, params: Params, xs: Tensor, y: Tensor) -> Function | None:
+def _recording(target: Target, params: Params, xs: Tensor, y: Tensor, *, new: bool) -> Function | None:
     likelihood = target.likelihood
     fixed = tuple(
         getattr(likelihood, f.name)
@@ -171,8 +174,8 @@ def _recording(target: Target, params: Params, xs: Tensor, y: Tensor) -> Functio
     numbers = (target.temperature, target.likelihood_temperature)
     key = (type(likelihood), fixed, numbers, tuple(params), shapes)
     known = target.notes.recordings
-    if key in known:
-        return known[key]
+    if key in known or not new:
+        return known.get(key)
     forward, likelihood_temperature, temperature = target.forward, target.likelihood_temperature, target.temperature
     names, learnable = tuple(params), likelihood.learnable
 

@@ -1,33 +1,39 @@
 """A verdict for every transformation: what training with it at a sensible strength does.
 
-The networks that are blind to a fold go on for a quarter of their steps, once as they were trained, and once for each
-transformation with a change: one that was kept is left out; one that was not is put in, at an extent that people use.
-All go on from the same weights, with the same minibatches, so that the paired difference of their losses on unseen
-examples is owed to the transformation (and to what a network can still unlearn: the gain of one that was kept is, if
-anything, too small). With the 90 % interval of that gain,
+The networks that are blind to a fold go on for an eighth of their steps, once as they were trained, and once for each
+change of one transformation: one that is there is left out, or doubled; one that is not, or hardly, is put in, at an
+extent that people use. All go on from the same weights, with the same minibatches, so that the paired difference of
+their losses on unseen examples is owed to the transformation (and to what a network can still unlearn: the gain of one
+that was there is, if anything, too small). With the 90 % interval of what it gains to have it,
 
     needed       it lies above w,
     harmful      it lies below −w,
     no effect    it lies between,
     undecided    otherwise,
 
-where w is 2 % of the loss, at least .005 nats. Of a single transformation that was kept, the gain of the whole says
-more, and is taken.
+where w is 2 % of the loss, at least .005 nats. Of a single transformation that is there, the gain of the whole says
+more, and is taken. A change that gains more than half a
+standard error is proposed.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from novacula.core.params import Params
 from novacula.data.data import Data
 from novacula.invariances.base import Invariance
 from novacula.study.cross_fit.result import CrossFit
-from novacula.target import Target
+from novacula.study.learning.plan import Plan
 
+SHARE = 8
+"""By what part of their steps networks go on."""
+COPIES = 8
+"""Transformed copies of an unseen example that these comparisons take: so many suffice for differences."""
 SMALL = 0.02
 """An extent below which a transformation is not there."""
 STRENGTH = {
@@ -54,64 +60,90 @@ _Z = 1.645
 Verdict: TypeAlias = dict[str, Any]
 
 
-class Plan(Protocol):
-    """How networks of folds go on."""
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What a look at each transformation found."""
 
-    def go_on(self, trained: Any, data: Data, best: CrossFit, target: Target, only: int | None) -> CrossFit:
-        """The networks of folds after some more steps under a target."""
-        ...
+    control: CrossFit  # the networks after going on as they were
+    more: tuple[float, float]  # what they gained by that, and its standard error
+    verdicts: dict[str, Verdict]
+    changes: dict[str, float]  # other extents that unseen examples seem to prefer
 
 
 def each(
     plan: Plan,
-    trained: Any,
     best: CrossFit,
     invariance: Invariance,
     data: Data,
+    steps: int,
     only: int | None,
     whole: tuple[float, float],
-) -> dict[str, Verdict]:
+    names: Sequence[str],
+) -> Look:
     """A verdict for each transformation.
 
     Args:
         plan: How networks go on.
-        trained: The training that was kept.
-        best: Its networks blind to a fold each.
-        invariance: The transformations that were tried, with the extents that were kept; zeros for those dropped.
+        best: The networks blind to a fold each, as they were trained.
+        invariance: The transformations with the extents that were kept; zeros for those dropped.
         data: The training data.
+        steps: How many steps networks go on.
         only: So few folds; None for all.
-        whole: What all that was kept gains over none, and the standard error.
+        whole: What all that is there gains over none, and the standard error.
+        names: The transformations to look at.
 
     Returns:
-        By name: the verdict, the extent that was kept, its interval (not known here), gain and standard error.
+        By name: the verdict, the extent, its interval (not known here), gain and standard error; and better extents.
     """
     extents = invariance.magnitude(invariance.eta.detach()).tolist()
-    control = plan.go_on(trained, data, best, trained.target, only)
-    alone = sum(extent >= SMALL for extent in extents) == 1
-    found = {}
+    copies = dataclasses.replace(best.target.copies, predict=min(COPIES, best.target.copies.predict))
+    quick = dataclasses.replace(best.target, copies=copies)
+    before = plan.blind(quick, data, best.folds, best.networks, only)
+    control = plan.go_on(quick, data, best, steps, only)
+    loss = float(control.losses.mean())
+
+    def gain(i: int, value: float) -> tuple[float, float]:
+        # Of another i-th extent.
+        other = dataclasses.replace(invariance, eta=changed(invariance, i, value))  # type: ignore[type-var]
+        return plan.go_on(dataclasses.replace(quick, invariance=other), data, best, steps, only).compare(control)
+
+    there = [
+        extent >= STRENGTH.get(name, 2 * SMALL) / 2 for name, extent in zip(invariance.names, extents, strict=True)
+    ]
+    found, changes = dict[str, Verdict](), dict[str, float]()
     for i, (name, extent) in enumerate(zip(invariance.names, extents, strict=True)):
+        if name not in names:
+            continue
         entry: Verdict = {"verdict": "undecided", "extent": extent, "interval": None, "gain": None, "stderr": None}
         found[name] = entry
-        there = extent >= SMALL
-        if not there and name not in STRENGTH:
-            continue  # what a sensible strength is, nobody knows
-        if there and alone:
-            gain, stderr = whole
+        tried = dict[float, tuple[float, float]]()
+        if there[i]:
+            tried[0.0] = less, stderr = gain(i, 0.0)
+            worth = whole if sum(there) == 1 else (-less, stderr)
+            if not same(invariance, i, 2 * extent):
+                tried[2 * extent] = gain(i, 2 * extent)
+        elif name in STRENGTH:
+            tried[STRENGTH[name]] = worth = gain(i, STRENGTH[name])
         else:
-            eta = changed(invariance.eta.detach(), i, 0.0 if there else STRENGTH[name])
-            other = dataclasses.replace(invariance, eta=eta)  # type: ignore[type-var]
-            arm = plan.go_on(trained, data, best, dataclasses.replace(trained.target, invariance=other), only)
-            gain, stderr = control.compare(arm) if there else arm.compare(control)
-        loss = float(control.losses.mean())
-        entry |= {"verdict": word(gain, stderr, loss), "gain": gain, "stderr": stderr}
-    return found
+            continue  # what a sensible strength is, nobody knows
+        entry |= {"verdict": word(*worth, loss), "gain": worth[0], "stderr": worth[1]}
+        value, (more, error) = max(tried.items(), key=lambda item: item[1][0])
+        if more > error / 2:
+            changes[name] = value
+    return Look(control, control.compare(before), found, changes)
 
 
-def changed(eta: Tensor, i: int, value: float) -> Tensor:
-    """Extents with another i-th."""
-    other = eta.clone()
-    other[i] = value
-    return other
+def changed(invariance: Invariance, i: int, value: float) -> Tensor:
+    """Extents with another i-th, as far as it is admissible."""
+    eta = invariance.eta.detach().clone()
+    eta[i] = value
+    return invariance.project(eta)
+
+
+def same(invariance: Invariance, i: int, value: float) -> bool:
+    """Whether an i-th extent of this size is, as far as it is admissible, the present one."""
+    now, then = (invariance.magnitude(e)[i] for e in (invariance.eta.detach(), changed(invariance, i, value)))
+    return float((now - then).abs()) < SMALL
 
 
 def word(gain: float, stderr: float, loss: float) -> str:
@@ -123,8 +155,3 @@ def word(gain: float, stderr: float, loss: float) -> str:
     if low > worth:
         return "needed"
     return "harmful" if high < -worth else "undecided"
-
-
-def starts_of(best: CrossFit, folds: int) -> list[Params]:
-    """First weights for every fold; those of folds that are left out are not looked at."""
-    return [*best.networks, *best.networks[:1] * (folds - len(best.networks))]

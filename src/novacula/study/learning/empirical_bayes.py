@@ -80,6 +80,7 @@ class EmpiricalBayes:
         learn: Which of ``"prior"``, ``"likelihood"``, ``"invariance"``, ``"network"`` to learn.
         feedback: Whether weights are trained under the precisions that were solved for. If not, they and the extents
             keep to the first prior, and `learn` solves for the precisions once, at the last weights.
+        single: Whether a run is one round alone, to its last step.
     """
 
     optimiser: MAP = field(default_factory=MAP)
@@ -95,6 +96,7 @@ class EmpiricalBayes:
     settle: float = 0.7
     learn: tuple[str, ...] = ("prior", "likelihood", "invariance", "network")
     feedback: bool = True
+    single: bool = False
 
     batching: Batching = field(default="mini", init=False, repr=False)
 
@@ -122,7 +124,7 @@ class EmpiricalBayes:
             weights=weights,
             hyper=hyper,
             adam=adam_init(hyper),
-            rounds=Rounds.planned(self.first, start.steps),
+            rounds=Rounds.planned(self.first, start.steps, single=self.single),
             best=Best.none(weights_in(weights), hyper, data.n),
             skill=Skill(best_constant(target, data)),
             hyper_seconds=0.0,

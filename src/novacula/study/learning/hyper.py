@@ -51,6 +51,7 @@ def hyperparameters(
     seed: int,
     *,
     under: Target | None = None,
+    found: dict[str, dict[str, Any]] | None = None,
 ) -> Hyper:
     """Examine what a run has learned.
 
@@ -61,16 +62,17 @@ def hyperparameters(
         data: The training data.
         seed: Seed of everything random.
         under: The target that the weights were trained under, if not ``fitted``: what moves by gradient moves there.
+        found: What is known of others already.
 
     Returns:
         A value for each hyperparameter, and how sure it is.
     """
     best = state.best
-    found = _solved(method, state, fitted, data)
+    found = {**_solved(method, state, fitted, data), **(found or {})}
     solver = method.solver.learning(method.learn)
     free = unsolved(solver, fitted, tuple(best.hyper))
     if free and sum(best.hyper[k].numel() for k in free) <= _MOST:
-        found |= _moved(method, best.params, under or fitted, data, free, derive(seed, "hyper"))
+        found |= moved(method, best.params, under or fitted, data, free, derive(seed, "hyper"))
     moving = [name for name, entry in found.items() if not entry["converged"]]
     doubts = []
     if not state.rounds.settled:
@@ -131,10 +133,22 @@ def _values(target: Target, data: Data) -> dict[str, dict[str, float]]:
     return found
 
 
-def _moved(
+def moved(
     method: EmpiricalBayes, params: Params, fitted: Target, data: Data, free: tuple[str, ...], seed: int
 ) -> dict[str, dict[str, Any]]:
-    # Averaged gradients and their finite differences, of what moves by gradient.
+    """What averaged gradients and their finite differences say of what moves by gradient.
+
+    Args:
+        method: Whose estimator's value carries the gradients.
+        params: The weights.
+        fitted: The target with what was learned.
+        data: The training data.
+        free: Names of tensors that `Target.learnable` gives.
+        seed: Seed of everything random.
+
+    Returns:
+        By name: value, interval, gradient, standard error, and whether it has converged.
+    """
     hyper = {k: v.detach() for k, v in fitted.learnable().items()}
 
     def gradient(values: dict[str, Tensor], draw: int) -> Tensor:

@@ -13,47 +13,33 @@ import math
 import time
 import warnings as python_warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from novacula.core.errors import NovaculaWarning
 from novacula.core.estimate import Estimate
-from novacula.core.params import Params, count
+from novacula.core.params import count
 from novacula.core.rng import derive
 from novacula.curvature.structures.names import Structure
 from novacula.data.data import Data
-from novacula.evidence import Laplace, NTKSubset
+from novacula.evidence import NTKSubset
 from novacula.inference import MAP
-from novacula.inference.loop import Progress, default_batch_size, run
+from novacula.inference.loop import Progress, default_batch_size
 from novacula.prediction import Choice, choose
 from novacula.runs.result import LearnResult
 from novacula.study.cross_fit.result import CrossFit
-from novacula.study.cross_fit.train import cross_fit
-from novacula.study.learning.each import starts_of
 from novacula.study.learning.empirical_bayes import (
     ETA,
     EmpiricalBayes,
     EmpiricalBayesState,
-    fixed,
-    learned,
-    solved_at,
 )
 from novacula.study.learning.hyper import hyperparameters
-from novacula.study.learning.tempered import contested, disposed
+from novacula.study.learning.plan import Plan, Trained
+from novacula.study.learning.tempered import disposed
 from novacula.study.learning.units import between_units
-from novacula.study.learning.verdicts import judged
+from novacula.study.learning.verdicts import Judged, judged
 from novacula.target import Target
 
-# Beyond these sizes the default score is Kronecker-factored, and its curvature that of a random subset.
-_EXACT_SIZE = 1_500
-_SUBSET = 500
-ROUNDS = {True: 15, False: 7}
-"""A run ends by default after so many times the steps of its first round, converged or not: four rounds of tables,
-three of other data …"""
-_PROPOSED = 7  # … and three where the folds have four of their own to set against them
 _SMALL, _FAST = 50_000, 0.01
 """Weights below which a network learns at that rate, whatever its data."""
 _FIRST = {True: (1_000, 2), False: (400, 6)}
@@ -120,20 +106,22 @@ def learn(
     batch_size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
     method = _timed(method or _default(target, data, batch_size), lr, seconds)
     target = between_units(target, data, noise="likelihood" in method.learn)
-    plan = _Plan(method, epochs, folds, batch_size, seed, checkpoint, resume, progress, evidence)
+    plan = Plan(method, epochs, folds, batch_size, seed, checkpoint, resume, progress, evidence)
 
-    trained = plan.train(target, data)
-    unseen, verdicts, said = None, {}, []
-    if folds and trained.target.averaged is not None:
-        trained, unseen, verdicts, said = judged(plan, target, trained, plan.cross_fit(trained, data, folds), data)
-    elif folds:
-        trained, unseen, said = disposed(plan, target, trained, data, folds)
+    found = _by_folds(plan, target, data, folds)
+    trained, unseen = found.trained, found.unseen
     folded = time.perf_counter()
-    choice, found = _choose(trained, unseen, data, structures, derive(seed, "choose"))
+    choice, noted = _choose(trained, unseen, data, structures, derive(seed, "choose"))
     ended = time.perf_counter()
-    hyper = hyperparameters(method, trained.state, trained.target, data, seed, under=trained.under)
-    warnings = [*hyper.doubts, *said, *_no_skill(trained.state), *_doubts(trained.target), *choice.warnings, *found]
-    trained_for, scored_for = trained.seconds["train"], trained.seconds["score"]
+    hyper = hyperparameters(method, trained.state, trained.target, data, seed, under=trained.under, found=found.hyper)
+    warnings = [
+        *hyper.doubts,
+        *found.said,
+        *_no_skill(trained.state),
+        *_doubts(trained.target),
+        *choice.warnings,
+        *noted,
+    ]
     return LearnResult(
         target=trained.target,
         evidence=trained.evidence,
@@ -143,149 +131,23 @@ def learn(
         data=data,
         seed=seed,
         settings={**_length(trained, data, batch_size), "folds": folds, **_settings(method, trained)},
-        seconds={
-            "total": time.perf_counter() - began,
-            "train": trained_for,
-            "hyper": trained.state.hyper_seconds,
-            "score": scored_for,
-            "folds": folded - began - trained_for - scored_for,
-            "choose": ended - folded,
-        },
+        seconds=_seconds(trained, began, folded, ended),
         warnings=tuple(dict.fromkeys([*warnings, *trained.evidence.warnings])),
         hyper=hyper.found,
         converged=hyper.converged,
         unseen=unseen,
-        verdicts={k: {**v, "interval": hyper.found.get(k, {}).get("interval")} for k, v in verdicts.items()},
+        verdicts={k: {**v, "interval": hyper.found.get(k, {}).get("interval")} for k, v in found.verdicts.items()},
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Trained:
-    """What the rounds left."""
-
-    target: Target
-    params: Params
-    state: EmpiricalBayesState
-    first: dict[str, Tensor]  # prior and noise of the beginning
-    history: list[dict[str, float]]
-    steps: int
-    evidence: Estimate
-    estimator: Callable[..., Estimate]
-    seconds: dict[str, float]
-    under: Target | None = None  # what the weights were trained under, if not what was solved for
-    temperature: float = 1.0  # of the likelihood while the weights were trained
-    members: Params | None = None  # networks that were trained side by side, the first one's weights first
-
-
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """How a target is trained and cross-fitted, so that another one can be treated alike."""
-
-    method: EmpiricalBayes
-    epochs: int | None
-    folds: int
-    batch_size: int
-    seed: int
-    checkpoint: Path | None
-    resume: bool
-    progress: Progress | None
-    evidence: Callable[..., Estimate] | None
-
-    def train(self, target: Target, data: Data, *, still: bool = False) -> _Trained:
-        """Run the rounds, perhaps with extents that stay, and score what they found."""
-        began = time.perf_counter()
-        method = self.method
-        if still:
-            method = dataclasses.replace(method, learn=tuple(k for k in method.learn if k != "invariance"))
-        most = (
-            min(self.most_steps(data), _PROPOSED * method.first)
-            if self.folds and contested(target)
-            else self.most_steps(data)
-        )
-        outcome = run(
-            method,
-            target,
-            data,
-            epochs=self.epochs,
-            steps=None if self.epochs else most,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            checkpoint=None if still else self.checkpoint,
-            resume=self.resume,
-            progress=self.progress,
-        )
-        trained = time.perf_counter()
-        state, params, under = outcome.state, outcome.state.best.params, None
-        fitted = fixed(learned(target, state))
-        if method.moving(target) != method.learn:
-            under, fitted, best = solved_at(method, fitted, params, data, state.best)
-            state = dataclasses.replace(state, best=best)
-        estimator = self.evidence or default_evidence(fitted, data)
-        score = estimator(fitted, data, params, seed=derive(self.seed, "score"))
-        spent = {"train": trained - began, "score": time.perf_counter() - trained}
-        kept = {k: v.detach() for k, v in target.learnable().items() if k.split(".")[0] in ("prior", "likelihood")}
-        return _Trained(fitted, params, state, kept, outcome.history, outcome.steps, score, estimator, spent, under)
-
-    def most_steps(self, data: Data) -> int:
-        """Steps of a run at most."""
-        if self.epochs is None:
-            return ROUNDS[data.x.ndim == 2] * self.method.first
-        return self.epochs * math.ceil(data.n / min(self.batch_size, data.n))
-
-    def cross_fit(
-        self,
-        trained: _Trained,
-        data: Data,
-        folds: Any,
-        target: Target | None = None,
-        only: int | None = None,
-        done: Sequence[Params] = (),
-    ) -> CrossFit:
-        """Networks blind to a fold each, on the way that the network itself went.
-
-        They pass as often over their data as the longest round, or half of all; two fifths of that under the first
-        prior and noise. A strong prior that suits trained weights would keep fresh ones small.
-
-        Returns:
-            The networks.
-        """
-        target = target or trained.target
-        steps = max(2, max(trained.state.rounds.length, trained.steps // 2) * 2 // 3)
-        first = target.with_learnable({k: v for k, v in trained.first.items() if k in target.learnable()})
-        options = {
-            "seed": derive(self.seed, "folds"),
-            "method": self.method.optimiser,
-            "batch_size": self.batch_size,
-            "only": only,
-            "trained": done,
-        }
-        if trained.under is not None:
-            return cross_fit(target, data, folds=folds, steps=steps, under=first, **options)
-        early = cross_fit(first, data, folds=folds, steps=max(1, 2 * steps // 5), **options)
-        starts = [*early.params, *early.params[:1] * (_count(folds) - len(early.params))]
-        return cross_fit(target, data, folds=folds, steps=max(1, 3 * steps // 5), starts=starts, **options)
-
-    def go_on(self, trained: _Trained, data: Data, best: CrossFit, target: Target, only: int | None) -> CrossFit:
-        """Networks of folds after a quarter more of their steps, under a target."""
-        steps = max(2, max(trained.state.rounds.length, trained.steps // 2) * 2 // 3)
-        first = {k: v for k, v in trained.first.items() if trained.under is not None and k in target.learnable()}
-        return cross_fit(
-            target,
-            data,
-            folds=best.folds,
-            steps=max(1, steps // 4),
-            starts=starts_of(best, _count(best.folds)),
-            under=target.with_learnable(first),
-            seed=derive(self.seed, "each"),
-            method=self.method.optimiser,
-            batch_size=self.batch_size,
-            only=only,
-        )
-
-
-def _count(folds: Any) -> int:
-    # K, from the number of folds or the fold of each example.
-    return folds if isinstance(folds, int) else int(folds.max()) + 1
+def _by_folds(plan: Plan, target: Target, data: Data, folds: int) -> Judged:
+    # The training, and what the folds say of it.
+    if folds and target.averaged is not None:
+        return judged(plan, target, data)
+    trained, unseen, said = plan.train(target, data), None, list[str]()
+    if folds:
+        trained, unseen, said = disposed(plan, target, trained, data, folds)
+    return Judged(trained, unseen, {}, {}, said)
 
 
 def default_method(n: int, batch_size: int | None = None, *, table: bool = False) -> EmpiricalBayes:
@@ -323,20 +185,8 @@ def _timed(method: EmpiricalBayes, lr: float | None, seconds: float | None) -> E
     return dataclasses.replace(method, optimiser=optimiser, seconds=seconds or method.seconds)
 
 
-def default_evidence(target: Target, data: Data) -> Laplace:
-    """The estimator that scores a run by default."""
-    outputs = target.forward(target.params(), data.x[:1]).shape[1]
-    size = min(count(target.params()), data.n * outputs)
-    many = target.averaged is not None or outputs > 1
-    return Laplace(
-        structure="exact" if size <= _EXACT_SIZE else "kron",
-        repeats=2,
-        subset=_SUBSET if data.n > _SUBSET * 2 and many else 20 * _SUBSET if data.n > 40 * _SUBSET else None,
-    )
-
-
 def _choose(
-    trained: _Trained, unseen: CrossFit | None, data: Data, structures: Sequence[Structure] | None, seed: int
+    trained: Trained, unseen: CrossFit | None, data: Data, structures: Sequence[Structure] | None, seed: int
 ) -> tuple[Choice, list[str]]:
     # The predictive, and the warnings that were raised on the way.
     # Averages over all weights of a network for images rarely win by the folds, and cost as much as the training.
@@ -350,13 +200,26 @@ def _choose(
     return choice, [str(w.message) for w in caught if issubclass(w.category, NovaculaWarning)]
 
 
-def _length(trained: _Trained, data: Data, batch_size: int) -> dict[str, Any]:
+def _length(trained: Trained, data: Data, batch_size: int) -> dict[str, Any]:
     # How long the training was.
     epochs = math.ceil(trained.steps / math.ceil(data.n / min(batch_size, data.n)))
     return {"epochs": epochs, "steps": trained.steps, "batch_size": batch_size}
 
 
-def _settings(method: EmpiricalBayes, trained: _Trained) -> dict[str, Any]:
+def _seconds(trained: Trained, began: float, folded: float, ended: float) -> dict[str, float]:
+    # Where the time went; the clock at the beginning, after the folds and after the choice.
+    spent = trained.seconds["train"] + trained.seconds["score"]
+    return {
+        "total": time.perf_counter() - began,
+        "train": trained.seconds["train"],
+        "hyper": trained.state.hyper_seconds,
+        "score": trained.seconds["score"],
+        "folds": folded - began - spent,
+        "choose": ended - folded,
+    }
+
+
+def _settings(method: EmpiricalBayes, trained: Trained) -> dict[str, Any]:
     # What a run records of how it learned.
     copies, estimator = dataclasses.asdict(trained.target.copies), repr(trained.estimator)
     found = {"lr": method.optimiser.lr, "method": repr(method), "copies": copies, "estimator": estimator}

@@ -34,9 +34,10 @@ class Rounds:
     ended: bool = False  # whether it ended
 
     @classmethod
-    def planned(cls, first: int, steps: int) -> Rounds:
+    def planned(cls, first: int, steps: int, *, single: bool = False) -> Rounds:
         """The first round; a short run has two, the first of two fifths of it, or one."""
-        return cls(0, 0, steps if steps < _SHORT else min(first, max(1, round(0.4 * steps))), steps)
+        single = single or steps < _SHORT
+        return cls(0, 0, steps if single else min(first, max(1, round(0.4 * steps))), steps)
 
     def spent(self, seconds: float) -> Rounds:
         """With more time spent."""

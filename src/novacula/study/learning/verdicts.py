@@ -1,85 +1,136 @@
-"""What the folds say of an invariance: whether it is needed, and whether it is kept.
+"""What the folds say of an invariance: its extents, whether it is needed, and whether it is kept.
 
-The evidence proposes extents, the folds dispose. Networks that are trained alike, with the learned extents, with mild
-ones, and with none, predict the examples that they have not seen; the proposal with the least loss is kept, and the
-others are said. An invariance whose loss is above that of none by more than a standard error is dropped, so that the
-result is never knowingly worse than without. Each transformation by itself has its verdict from
-`novacula.study.learning.each`.
+Networks that are blind to a fold each propose extents (`novacula.study.learning.blind`). Networks that are trained
+alike, without any transformation, predict the same examples: an invariance whose loss is above that of none by more
+than a standard error is dropped, so that the result is never knowingly worse than without. Then each transformation is
+tried by itself (`novacula.study.learning.each`): none of it, twice its extent, or an extent that people use where there
+was none. What unseen examples prefer beyond doubt is taken up, the networks go on with it, and are asked again, until
+nothing more is gained. The final network is trained on everything at the extents that are left.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from novacula.core.rng import derive
 from novacula.data.data import Data
 from novacula.invariances.base import Invariance
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.learning import each
+from novacula.study.learning.blind import BlindScore
+from novacula.study.learning.empirical_bayes import ETA
+from novacula.study.learning.hyper import moved
+from novacula.study.learning.plan import Plan, Proposal, Trained
+from novacula.study.learning.tempered import MEASURE
 from novacula.target import Target
 
-MILD = {k: v for k, v in each.STRENGTH.items() if k not in {"flip", "flip_vertical", "hue", "erasing"}}
-"""Extents of the mild proposal; no flips, which may change classes, and nothing that is left to be found out."""
 _FEW = 600  # examples up to which every proposal is tried on all folds, and not on one
+_LOOKS = 2  # how often the extents may change by what the folds say
 
 
-class Plan(each.Plan, Protocol):
-    """How a target is trained and cross-fitted."""
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """The training to keep, its folds, and what they say."""
 
-    def train(self, target: Target, data: Data, *, still: bool = False) -> Any:
-        """Train on everything, perhaps with extents that stay."""
-        ...
-
-    def cross_fit(
-        self, trained: Any, data: Data, folds: Any, target: Target | None = None, only: int | None = None
-    ) -> CrossFit:
-        """Networks blind to a fold each."""
-        ...
+    trained: Trained
+    unseen: CrossFit | None  # None without folds
+    verdicts: dict[str, each.Verdict]  # of each transformation
+    hyper: dict[str, dict[str, Any]]  # the extents as hyperparameters: value, interval, gradient …
+    said: list[str]  # what must be said
 
 
-def judged(
-    plan: Plan, target: Target, trained: Any, unseen: CrossFit, data: Data
-) -> tuple[Any, CrossFit, dict[str, each.Verdict], list[str]]:
-    """The training to keep, its folds, a verdict for each extent, and what must be said."""
-    invariance = trained.target.averaged
-    only = None if data.n <= _FEW else 1
-    without = plan.cross_fit(trained, data, unseen.folds, dataclasses.replace(trained.target, invariance=None), only)
-    best, mild, said = unseen, _mild(invariance), list[str]()
-    if mild is not None:
-        gentle = plan.cross_fit(trained, data, unseen.folds, dataclasses.replace(trained.target, invariance=mild), only)
-        more, error = _gain(gentle, unseen, only)
-        if more > error:
-            best, invariance = gentle, mild
-            said.append(
-                "mild transformations were kept in the place of the learned extents: networks trained with them "
-                f"predict unseen examples better, by {more:.4f} ± {error:.4f} nats an example"
-            )
-    gain, stderr = _gain(best, without, only)
-    tried = invariance
+def judged(plan: Plan, target: Target, data: Data) -> Judged:
+    """Learn extents by the folds, and judge every transformation.
+
+    Args:
+        plan: How a target is trained and cross-fitted.
+        target: The target with its first prior and extents.
+        data: The training data.
+
+    Returns:
+        The network trained on everything, and what the folds say.
+    """
+    proposal = plan.propose(target, data)
+    best, only = proposal.unseen, None if data.n <= _FEW else 1
+    none = dataclasses.replace(target, invariance=None)
+    without = plan.blind(none, data, best.folds, only=only, steps=proposal.steps)
+    gain, stderr = gain_of(best, without, only)
+    tried, said = invariance_of(best), _stayed(proposal)
     if gain < -stderr:
-        invariance = None
-        tried = dataclasses.replace(tried, eta=torch.zeros_like(tried.eta))  # type: ignore[type-var]
-        said = [
+        said.append(
             "the transformations were dropped: networks trained without them predict unseen examples better, by "
             f"{-gain:.4f} ± {stderr:.4f} nats an example"
-        ]
-    if invariance is not trained.target.averaged:
-        trained = plan.train(dataclasses.replace(target, invariance=invariance), data, still=True)
-        best = plan.cross_fit(trained, data, unseen.folds)
-    verdicts = each.each(plan, trained, best, tried, data, only, (gain, stderr))
-    said += [
-        f"training with {name} as well (at an extent of {each.STRENGTH[name]:g}) would lower the loss on unseen "
-        f"examples, by {v['gain']:.4f} ± {v['stderr']:.4f} nats an example: start from there"
-        for name, v in verdicts.items()
-        if v["verdict"] == "needed" and v["extent"] < each.SMALL
-    ]
-    return trained, best, verdicts, said
+        )
+        tried = dataclasses.replace(tried, eta=torch.zeros_like(tried.eta))  # type: ignore[type-var]
+        best = plan.blind(none, data, best.folds, without.networks, steps=proposal.steps)
+    found = _refined(plan, proposal, best, tried, data, only, (gain, stderr))
+    kept = found.best.target.invariance
+    trained = _with(plan.train(dataclasses.replace(target, invariance=kept), data, still=True), proposal, found)
+    unseen = dataclasses.replace(found.best, target=trained.target)
+    moving = invariance_of(proposal.unseen).names if proposal.short or not proposal.moves else found.moving
+    hyper = {} if kept is None else _hyper(plan, found.best, moving, data)
+    return Judged(trained, unseen, found.verdicts, hyper, said)
 
 
-def _gain(one: CrossFit, other: CrossFit, only: int | None) -> tuple[float, float]:
-    # The paired gain of one over the other, on the examples that both have predicted.
+@dataclass(frozen=True, eq=False)
+class _Refined:
+    """What came of trying each transformation by itself."""
+
+    best: CrossFit
+    verdicts: dict[str, each.Verdict]
+    moving: tuple[str, ...]  # extents that did not come to rest
+    more: tuple[float, float]  # what networks gained by going on as they were, and its standard error
+
+
+def _refined(
+    plan: Plan,
+    proposal: Proposal,
+    best: CrossFit,
+    tried: Invariance,
+    data: Data,
+    only: int | None,
+    whole: tuple[float, float],
+) -> _Refined:
+    # Extents that change as long as unseen examples gain.
+    steps = max(1, proposal.steps // each.SHARE)
+    verdicts, names, more = dict[str, each.Verdict](), tuple(tried.names), (0.0, 0.0)
+    for _ in range(_LOOKS):
+        look = each.each(plan, best, tried, data, steps, only, whole, names)
+        verdicts |= {k: v for k, v in look.verdicts.items() if verdicts.get(k, {}).get("verdict") != "needed"}
+        more = look.more
+        if not look.changes:
+            return _Refined(best, _at(verdicts, tried), (), more)
+        eta = tried.eta.detach().clone()
+        for i, name in enumerate(tried.names):
+            eta[i] = look.changes.get(name, float(eta[i]))
+        other = dataclasses.replace(tried, eta=tried.project(eta))  # type: ignore[type-var]
+        changed = plan.go_on(dataclasses.replace(best.target, invariance=other), data, best, steps)
+        control = plan.go_on(best.target, data, best, steps, done=look.control.networks)
+        if _gain_elsewhere(changed, control, only) <= 0:
+            return _Refined(best, _at(verdicts, tried), (), more)
+        best, tried, names = changed, other, tuple(look.changes)
+    return _Refined(best, _at(verdicts, tried), names, more)
+
+
+def _gain_elsewhere(changed: CrossFit, control: CrossFit, only: int | None) -> float:
+    # On the folds by which the change was not chosen, where there are some: what helps in one, or one at a time, need
+    # not help in others, or together.
+    others = changed.folds >= (only or 0)
+    return float((control.losses - changed.losses)[others].mean())
+
+
+def _at(verdicts: dict[str, each.Verdict], invariance: Invariance) -> dict[str, each.Verdict]:
+    # The verdicts with the extents that are kept in the end.
+    extents = invariance.magnitude(invariance.eta.detach()).tolist()
+    return {k: {**verdicts[k], "extent": e} for k, e in zip(invariance.names, extents, strict=True)}
+
+
+def gain_of(one: CrossFit, other: CrossFit, only: int | None) -> tuple[float, float]:
+    """The paired gain of one over the other, and its standard error, on the examples that both have predicted."""
     if only is None:
         return one.compare(other)
     few = min(one.data.n, other.data.n)
@@ -88,10 +139,48 @@ def _gain(one: CrossFit, other: CrossFit, only: int | None) -> tuple[float, floa
     return float(difference.mean()), float(difference.std()) / few**0.5
 
 
-def _mild(invariance: Invariance) -> Invariance | None:
-    # The same with mild extents; None where nothing would change.
-    now = invariance.magnitude(invariance.eta.detach())
-    wanted = torch.tensor([MILD.get(n, float(v)) for n, v in zip(invariance.names, now, strict=True)]).to(now)
-    if torch.allclose(wanted, now, atol=0.02):
-        return None
-    return dataclasses.replace(invariance, eta=wanted)  # type: ignore[type-var]
+def invariance_of(fit: CrossFit) -> Invariance:
+    """The invariance of a cross-fit that has one."""
+    assert fit.target.invariance is not None
+    return fit.target.invariance
+
+
+def _hyper(plan: Plan, best: CrossFit, moving: tuple[str, ...], data: Data) -> dict[str, dict[str, Any]]:
+    # Extents that were tried at nought and at twice their value have converged, whatever their gradient.
+    method = dataclasses.replace(plan.method, estimator=BlindScore(best))
+    found = moved(method, best.params[0], best.target, data, (ETA,), derive(plan.seed, "hyper"))
+    return {k: {**v, "converged": k not in moving} for k, v in found.items()}
+
+
+def _with(trained: Trained, proposal: Proposal, found: _Refined) -> Trained:
+    # The final network, with the records of those that proposed, and whether unseen examples gained by longer training.
+    gain, error = found.more
+    best = dataclasses.replace(trained.state.best, gain=gain, error=error, rounds=2, measure=MEASURE)
+    rounds = dataclasses.replace(trained.state.rounds, settled=gain <= error and not proposal.short)
+    state = dataclasses.replace(trained.state, best=best, rounds=rounds)
+    history = _joined(proposal.history, trained.history, found.best.target.invariance)
+    return dataclasses.replace(trained, state=state, history=history)
+
+
+def _stayed(proposal: Proposal) -> list[str]:
+    if proposal.moves:
+        return []
+    return [
+        "the extents stayed where they began: networks predicted hardly better than a constant for as long as they are "
+        "learned; try more epochs or a larger learning rate"
+    ]
+
+
+def _joined(
+    before: list[dict[str, float]], after: list[dict[str, float]], kept: Invariance | None
+) -> list[dict[str, float]]:
+    # Records of the networks that proposed the extents, and then of the one that was trained with what was kept.
+    if not before:
+        return after
+    last = before[-1]
+    extents = {k: 0.0 for k in last if k.startswith("extent/")}
+    if kept is not None:
+        sizes = kept.magnitude(kept.eta.detach()).tolist()
+        extents = {f"extent/{n}": v for n, v in zip(kept.names, sizes, strict=True)}
+    later = [{**r, "epoch": r["epoch"] + last["epoch"], "step": r["step"] + last["step"], **extents} for r in after]
+    return [*before, *later]
