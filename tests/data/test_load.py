@@ -191,7 +191,7 @@ class TestNpy:
         np.save(tmp_path / "s.npy", rows)
         data = load(tmp_path / "s.npy")
         assert (data.columns, data.x.tolist()) == (("a", "k=u", "k=v"), [[1.5, 1, 0], [2.5, 0, 1], [3.5, 1, 0]])
-        assert data.y.tolist() == [2, 3, 5]
+        assert data.y.tolist() == [[2], [3], [5]]
 
     def test_errors(self, tmp_path: Path) -> None:
         np.save(tmp_path / "x.npy", X)

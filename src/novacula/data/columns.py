@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from novacula.core.errors import InputError
+from novacula.core.errors import InputError, NovaculaWarning
 from novacula.data.raw import Choice, Like, New, Source, Table
 
 MAX_CATEGORIES = 20
+_UNNAMED = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
+_MANY = 20  # rows from which on whole numbers without gaps are no accident
+_IDENTIFIER = re.compile(r"(^|[_ .-])(id|index|idx|nr|no|row|key|uuid)$", re.IGNORECASE)
 TARGET_NAMES = ("y", "target", "targets", "label", "labels", "class", "output", "outcome", "response")
 
 
@@ -27,8 +32,8 @@ class RawColumns:
     missing: Callable[[str], int]  # how many of a column's entries are missing
 
     def training(self, target: Choice, split: int | None) -> Source:
-        """All columns, of which one or more are the target."""
-        return _chosen({name: self.read(name) for name in self.names}, target, self.where)
+        """All columns, of which one or more are the target, without the row numbers that an export leaves."""
+        return _chosen(without_row_numbers({name: self.read(name) for name in self.names}, target), target, self.where)
 
     def new(self, like: Like, *, labels: bool, groups: str | None) -> New:
         """The run's columns, in its order; its targets where they are there and whole."""
@@ -56,6 +61,43 @@ def listed(names: Any, most: int = 12) -> str:
 
 
 # ---------------------------------------------------------------------- training data
+
+
+def without_row_numbers(columns: Mapping[str, np.ndarray], target: Choice) -> Mapping[str, np.ndarray]:
+    """Leave out unnamed columns that count the rows, and warn of named ones that look like it.
+
+    A frame's index ends up in its export (as a column without a name, ``Unnamed: 0`` or ``__index_level_0__``). Where
+    rows were sorted it gives the answer away, and new rows have other numbers.
+
+    Args:
+        columns: Values ``(N,)`` by name.
+        target: The target, which is left alone.
+
+    Returns:
+        The columns that are left.
+
+    Warns:
+        NovaculaWarning: If a column was left out, or one of at least 20 rows looks like an identifier.
+    """
+    kept = dict(columns)
+    for name, values in columns.items():
+        if values.dtype.kind not in "iuf" or len(values) < 3 or name == target or len(kept) == 1:
+            continue
+        ordered = np.sort(values)
+        if not np.array_equal(ordered, ordered[0] + np.arange(len(values))):
+            continue
+        counts = np.array_equal(ordered, values) and ordered[0] in {0, 1}
+        if _UNNAMED.fullmatch(name) and counts:
+            kept.pop(name)
+            warnings.warn(
+                f"the column {name!r} counts the rows, as an exported index does: it is left out", NovaculaWarning, 3
+            )
+        elif len(values) >= _MANY and (counts or _IDENTIFIER.search(name)):
+            said = (
+                f"the column {name!r} numbers the rows: drop it if it is an identifier, which tells nothing of new rows"
+            )
+            warnings.warn(said, NovaculaWarning, 3)
+    return kept
 
 
 def _chosen(columns: Mapping[str, np.ndarray], target: Choice, where: str) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.data.arrays import WRAP
+from novacula.data.loaders import every_row_once
 
 INPUT_KEYS = ("x", "input", "inputs", "image", "images", "img", "pixel_values", "input_ids", "features", "data")
 LABEL_KEYS = ("y", "label", "labels", "target", "targets")
@@ -40,7 +42,7 @@ def read_dataset(dataset: Any, limit: int | None = None) -> tuple[Any, Any]:
         raise InputError("a dataset or a loader", f"a dictionary with keys {_keys(dataset)}", hint)
     with _global_generators_kept(dataset):
         if isinstance(dataset, DataLoader):
-            return _read_loader(dataset, limit)
+            return _read_loader(every_row_once(dataset), limit)
         if isinstance(dataset, IterableDataset):
             items = enumerate(islice(iter(dataset), limit))
         elif isinstance(dataset, MapStyle):
@@ -133,14 +135,20 @@ def _warn_if_random(dataset: MapStyle) -> None:
 
 @contextmanager
 def _global_generators_kept(dataset: Any) -> Iterator[None]:
-    """Read under a fixed seed, and leave the global generator and the loader's own as they were."""
+    """Read under fixed seeds, and leave the generators of torch, NumPy and Python and the loader's own as they were."""
     own = dataset.generator if isinstance(dataset, DataLoader) else None
     state = own.get_state() if own is not None else None
+    # Datasets of others draw from NumPy's old global generator, whatever its successor may do.
+    kept = np.random.get_state(), random.getstate()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        random.seed(0)
         try:
             yield
         finally:
+            np.random.set_state(kept[0])  # noqa: NPY002
+            random.setstate(kept[1])
             if own is not None and state is not None:
                 own.set_state(state)
 

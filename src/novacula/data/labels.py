@@ -15,7 +15,7 @@ from novacula.core.errors import InputError, NovaculaWarning
 from novacula.data.arrays import check_finite, check_rounding, check_rows, frame_columns, place, to_tensor
 
 Task: TypeAlias = Literal["classification", "multilabel", "regression"]
-MANY_CLASSES = 100
+FEW_CLASSES, MANY_CLASSES = 20, 100
 
 
 class Labels(NamedTuple):
@@ -27,13 +27,25 @@ class Labels(NamedTuple):
 
 
 def as_labels(
-    y: Any, *, x: Tensor, task: Task | None = None, classes: Sequence[str] | None = None, least: int = 2
+    y: Any,
+    *,
+    x: Tensor,
+    task: Task | None = None,
+    classes: Sequence[str] | None = None,
+    least: int = 2,
+    numbered: bool = False,
 ) -> Labels:
     """Labels as a tensor, with the task they pose.
 
     The guess: strings, booleans and whole numbers ``(N,)`` or ``(N, 1)`` are classes, as is all that comes with class
-    names; whole numbers 0 and 1 in several columns are multilabel; everything else is regression. Whole numbers with
-    more than 100 distinct values that belong to a table ``(N, D)`` are measurements, and so regression.
+    names; whole numbers 0 and 1 in several columns are multilabel; floats are measurements, and so regression, unless
+    they are all 0.0 or 1.0. Whole numbers that belong to a table ``(N, D)`` are classes only where they are few and
+    repeated: numbered from 0 or 1 with hardly a gap, at most 20, or at most 100 with twice as many rows; otherwise at
+    most 20 with five times as many rows.
+
+    Classes that are not numbered from 0 are renumbered in their order, and their numbers are kept as names, so that no
+    network has outputs for classes that do not exist. With names, numbers that are names and no indices count as such.
+    Labels that are ``numbered`` as those of other data are stay as they are.
 
     Returns:
         Labels: int64 ``(N,)`` for classification, otherwise floats ``(N, D)``.
@@ -58,7 +70,10 @@ def as_labels(
     check_finite(t, "labels", columns)
     task = task or _guess(t, x, names)
     if task == "classification":
-        return Labels(_whole(t, names).to(x.device), task, names)
+        whole = _whole(t)
+        if not numbered or names:
+            whole, names = _numbered(whole, names)
+        return Labels(whole.to(x.device), task, names)
     if task == "multilabel":
         _check_binary(t, names)
     out = t.to(x.dtype if x.is_floating_point() else torch.get_default_dtype())
@@ -100,7 +115,7 @@ def _guess(t: Tensor, x: Tensor, names: tuple[str, ...]) -> Task:
     if names and (t.ndim == 1 or t.shape[1] == 1):
         return "classification"
     if t.is_floating_point():
-        return "regression"
+        return _guess_of_floats(t)
     if t.ndim == 2 and t.shape[1] > 1:
         if not bool(((t == 0) | (t == 1)).all()):
             return "regression"
@@ -113,10 +128,39 @@ def _guess(t: Tensor, x: Tensor, names: tuple[str, ...]) -> Task:
             )
         return "multilabel"
     table = x.ndim == 2 and x.is_floating_point()
-    return "regression" if table and len(torch.unique(t)) > MANY_CLASSES else "classification"
+    return "regression" if table and not _few_and_repeated(torch.unique(t), len(t)) else "classification"
 
 
-def _whole(t: Tensor, names: tuple[str, ...]) -> Tensor:
+def _few_and_repeated(values: Tensor, n: int) -> bool:
+    # Whether n whole numbers with these distinct values are classes rather than counts, ages or prices.
+    k, first, last = len(values), int(values[0]), int(values[-1])
+    if first in {0, 1} and last - first + 1 - k <= k / 3:  # hardly a gap
+        return k <= FEW_CLASSES or (k <= MANY_CLASSES and n >= 2 * k)
+    return (k == 2 and n >= 4) or (k <= FEW_CLASSES and n >= 5 * k)
+
+
+def _guess_of_floats(t: Tensor) -> Task:
+    # A column of 0 and 1 that once had missing values comes as floats.
+    values = torch.unique(t) if t.ndim == 1 or t.shape[1] == 1 else t[:0]
+    n = len(t)
+    if len(values) == 2 and n >= 4 and values.tolist() == [0.0, 1.0]:
+        warnings.warn(
+            "the labels are 0.0 and 1.0: taken as classes; for measurements pass task='regression' (--task regression)",
+            NovaculaWarning,
+            stacklevel=5,
+        )
+        return "classification"
+    if 2 <= len(values) <= FEW_CLASSES and n >= 5 * len(values) and bool((values == values.round()).all()):
+        warnings.warn(
+            f"the labels are {len(values)} whole numbers, written as floats: taken as measurements; for classes pass "
+            "task='classification' (--task classification)",
+            NovaculaWarning,
+            stacklevel=5,
+        )
+    return "regression"
+
+
+def _whole(t: Tensor) -> Tensor:
     if t.ndim == 2 and t.shape[1] > 1:
         raise InputError("class labels of shape (N,)", f"shape {tuple(t.shape)}", "pass y.argmax(1) for one-hot labels")
     t = t.reshape(-1)
@@ -124,14 +168,44 @@ def _whole(t: Tensor, names: tuple[str, ...]) -> Tensor:
     if len(bad):
         row = int(bad[0])
         raise InputError("whole numbers as class labels", f"{t[row].item():g} in row {row}", "use task='regression'")
-    t = t.long()
-    bad = ((t < 0) | (t >= len(names))).nonzero() if names else []
-    if len(bad):
-        row = int(bad[0])
-        raise InputError(
-            f"labels in 0..{len(names) - 1}", f"label {int(t[row])} in row {row}", "fix the row or classes="
+    return t.long().contiguous()
+
+
+def _numbered(t: Tensor, names: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:
+    # Classes as 0, 1, …, and their names, where they have some or were renumbered.
+    values, index = torch.unique(t, return_inverse=True)
+    found = [str(v) for v in values.tolist()]
+    if names:
+        known = {name: i for i, name in enumerate(names)}
+        if any(int(v) >= len(names) or int(v) < 0 for v in (values[0], values[-1])) and set(found) <= set(names):
+            return torch.tensor([known[v] for v in found])[index], names
+        bad = ((t < 0) | (t >= len(names))).nonzero()
+        if len(bad):
+            row = int(bad[0])
+            wanted = f"labels in 0..{len(names) - 1}"
+            raise InputError(wanted, f"label {int(t[row])} in row {row}", "fix the row or classes=")
+        return t, names
+    k, first, last = len(values), int(values[0]), int(values[-1])
+    if first == 0 and last == k - 1:
+        return t, ()
+    shown = ", ".join(found[:5]) + (", …" if k > 5 else "")
+    if first == 0 and 2 * k > last:
+        absent = sorted(set(range(last + 1)) - set(values.tolist()))
+        some = ", ".join(map(str, absent[:5])) + (", …" if len(absent) > 5 else "")
+        warnings.warn(
+            f"there are no examples of the classes {some} among 0..{last}: the network still has an output for each; "
+            "number the classes from 0 without gaps if they do not exist",
+            NovaculaWarning,
+            stacklevel=4,
         )
-    return t.contiguous()
+        return t, ()
+    warnings.warn(
+        f"the labels {shown} are classes, numbered 0..{k - 1} in their order, with their numbers as names; "
+        "data with only some of them must be given all: classes=train.classes",
+        NovaculaWarning,
+        stacklevel=4,
+    )
+    return index.contiguous(), tuple(found)
 
 
 def _check_binary(t: Tensor, names: tuple[str, ...]) -> None:

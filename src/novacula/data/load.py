@@ -108,14 +108,21 @@ def load_splits(
     if source.test is None:
         return Splits(train, None, source.targets)
     options["task"] = train.task
-    test = _make(
-        source.test, f"{path} (test part)", classes=train.classes or None, columns=source.columns, options=options
-    )
+    where = f"{path} (test part)"
+    test = _make(source.test, where, classes=_all_classes(train), columns=source.columns, options=options)
+    test = test._set(classes=train.classes)
     if test.x_shape != train.x_shape:
         raise InputError(
             "training and test inputs of one shape", f"{train.x_shape} and {test.x_shape} in {path}", "write them anew"
         )
     return Splits(train, test, source.targets)
+
+
+def _all_classes(train: Data) -> tuple[str, ...] | None:
+    # Names for all classes, so that a test part in which some are missing is not numbered by itself.
+    if train.task != "classification":
+        return train.classes or None
+    return train.classes or tuple(map(str, range(int(train.y.max()) + 1)))
 
 
 def _make(table: Table, path: object, *, classes: Any, columns: Any, options: dict[str, Any]) -> Data:

@@ -107,7 +107,7 @@ def _labels(found: New, x: Tensor, like: Like, where: str) -> Tensor:
         first = np.asarray(found.y).reshape(-1)[0]
         raise InputError("labels as numbers, as in the run", f"{str(first)!r} in row 0 of {where}", "number them")
     try:
-        y = as_labels(found.y, x=x, task=like.task, classes=like.classes or None, least=1).y
+        y = as_labels(found.y, x=x, task=like.task, classes=like.classes or None, least=1, numbered=True).y
     except InputError as error:
         raise InputError(error.expected, f"{error.got}, in {where}", error.hint) from error
     if len(y) != len(x):

@@ -194,12 +194,13 @@ def _image_table(folder: Path, classes: tuple[str, ...]) -> Table:
 def _stack(files: Sequence[Path], mode: str | None) -> np.ndarray:
     # Bytes (N, channels, H, W); grey if all are, where no mode is asked for.
     pillow: Any = _pillow(files[0] if files else Path())
+    upright = importlib.import_module("PIL.ImageOps").exif_transpose  # as people see it, however the camera was held
     images: list[Any] = []
     for file in files:
         try:
             with pillow.open(file) as image:
                 image.load()
-                images.append(image.copy())
+                images.append(upright(image))
         except (OSError, ValueError, SyntaxError) as error:  # Pillow reports some damaged files by SyntaxError
             raise InputError("an image that can be read", f"{file}: {error}", "replace or remove it") from error
         if images[-1].size != images[0].size:

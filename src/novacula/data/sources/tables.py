@@ -16,6 +16,7 @@ import numpy as np
 
 from novacula.core.errors import InputError
 from novacula.data.columns import RawColumns
+from novacula.data.sources.cells import Numbers, as_dates
 
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "<na>", "-nan", "#n/a"})
 _BOOLEANS = {"true": 1, "false": 0}
@@ -25,16 +26,16 @@ def open_delimited(path: Path) -> RawColumns:
     """Open comma-, semicolon- or tab-separated text."""
     # The delimiter is the one that the first line has most of. If every entry of the first line is a number, or any has
     # a decimal point, there is no header, and columns are called "0", "1", …. A column of whole numbers stays whole, so
-    # that it may hold classes.
+    # that it may hold classes. Where commas do not delimit, they may be decimal.
     try:
         with _open(path) as file:
-            header, rows, lines = _parse(file, path)
+            header, rows, lines, numbers = _parse(file, path)
     except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile) as error:
         raise InputError("UTF-8 text with one row a line", f"{path}: {error}", "save it as CSV in UTF-8") from error
     place = {name: i for i, name in enumerate(header)}
 
     def read(name: str) -> np.ndarray:
-        return _column([row[place[name]] for row in rows], name, lines, path)
+        return _column([row[place[name]] for row in rows], name, lines, path, numbers)
 
     def missing(name: str) -> int:
         return sum(row[place[name]].lower() in _MISSING for row in rows)
@@ -73,7 +74,7 @@ def _open(path: Path) -> TextIO:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _parse(file: TextIO, path: Path) -> tuple[list[str], list[list[str]], list[int]]:
+def _parse(file: TextIO, path: Path) -> tuple[list[str], list[list[str]], list[int], Numbers]:
     first = file.readline()
     while first and not first.strip():
         first = file.readline()
@@ -87,8 +88,9 @@ def _parse(file: TextIO, path: Path) -> tuple[list[str], list[list[str]], list[i
         if any(cell.strip() for cell in row):
             rows.append([cell.strip() for cell in row])
             lines.append(reader.line_num)
-    header = rows[0]
-    if all(_number(cell) is not None for cell in header) or any(isinstance(_number(cell), float) for cell in header):
+    header, numbers = rows[0], Numbers(comma=delimiter != ",")
+    found = [numbers(cell) for cell in header]
+    if all(value is not None for value in found) or any(isinstance(value, float) for value in found):
         header = [str(i) for i in range(len(header))]
     else:
         rows, lines = rows[1:], lines[1:]
@@ -103,38 +105,28 @@ def _parse(file: TextIO, path: Path) -> tuple[list[str], list[list[str]], list[i
             )
     if not rows:
         raise InputError("at least two rows", f"a header and no rows in {path}", "check the file")
-    return header, rows, lines
+    return header, rows, lines, numbers
 
 
-def _column(cells: list[str], name: str, lines: list[int], path: Path) -> np.ndarray:
-    where = [f"row {row} (line {line}), column {name!r} of {path}" for row, line in enumerate(lines)]
+def _column(cells: list[str], name: str, lines: list[int], path: Path, number: Numbers) -> np.ndarray:
+    def where(row: int) -> str:
+        return f"row {row} (line {lines[row]}), column {name!r} of {path}"
+
     for row, cell in enumerate(cells):
         if cell.lower() in _MISSING:
-            _refuse_missing(repr(cell), where[row])
+            _refuse_missing(repr(cell), where(row))
     if all(cell.lower() in _BOOLEANS for cell in cells):
         return np.array([_BOOLEANS[cell.lower()] for cell in cells])
-    numbers = [_number(cell) for cell in cells]
-    words = [row for row, number in enumerate(numbers) if number is None]
+    numbers = number.column(cells)
+    words = [row for row, value in enumerate(numbers) if value is None]
     if not words:
         return np.array(numbers)
+    if (days := as_dates(cells)) is not None:
+        return days
     if len(words) < len(cells):
-        raise InputError(
-            "a number, as in other rows of the column", f"{cells[words[0]]!r} in {where[words[0]]}", "correct it"
-        )
+        got = f"{cells[words[0]]!r} in {where(words[0])}"
+        raise InputError("a number, as in other rows of the column", got, "correct it")
     return np.array(cells)
-
-
-def _number(cell: str) -> int | float | None:
-    if "_" in cell:  # Python's own digit separators are not numbers in a file
-        return None
-    try:
-        whole = int(cell)
-    except ValueError:
-        try:
-            return float(cell)
-        except ValueError:
-            return None
-    return whole if abs(whole) < 2**63 else float(whole)
 
 
 def _parquet_columns(path: Path) -> dict[str, Any]:
