@@ -6,8 +6,8 @@
 
 Each data set is 600 digits of MNIST at 14 × 14 pixels, changed so that a transformation is *needed* (images were
 changed by it at random, and the label does not tell), *harmful* (the label is what it changes, by less than a usual
-strength), or has exactly *no effect* (images do not change under it). ``nv.learn`` is called with its defaults and the
-small built-in ``cnn``. A verdict is right if it is the planted one, wrong if it claims another (``needed``, ``harmful``,
+strength), or has exactly *no effect* (images do not change under it). ``nv.learn`` is called with its defaults and
+small ``cnn``. A verdict is right if it is the planted one, wrong if it claims another (``needed``, ``harmful``,
 ``no effect``), and otherwise undecided. Results lie in ``results/verdicts/<seed>.json``.
 """
 

@@ -112,6 +112,19 @@ class TestTables:
             data = nv.load(self.write(tmp_path, f"{header},a,y\n{rows}"))
         assert data.columns == ("a",)
 
+    @pytest.mark.parametrize("target", [1, "a", ["a"]])
+    def test_columns_are_counted_before_any_is_left_out(self, tmp_path: Path, target: Any) -> None:
+        rows = "".join(f"{i},{v:.3f},{i},{v + 1:.3f}\n" for i, v in enumerate(G.normal(size=30)))
+        with pytest.warns(nv.NovaculaWarning) as said:
+            splits = load_splits(self.write(tmp_path, f",a,b,c\n{rows}"), target)
+        assert splits.targets == ("a",)
+        assert splits.train.columns == ("b", "c")
+        assert len(said) == 2  # the index, and b
+
+    def test_a_target_that_counts_is_left_alone(self, tmp_path: Path) -> None:
+        rows = "".join(f"{v:.3f},{i}\n" for i, v in enumerate(G.normal(size=30)))
+        assert nv.load(self.write(tmp_path, f"a,y\n{rows}")).task == "regression"
+
     def test_an_identifier_is_said_and_measurements_are_not(self, tmp_path: Path) -> None:
         order = G.permutation(30)
         rows = "".join(f"{i},{v:.3f},{v * 2:.3f}\n" for i, v in zip(order, G.normal(size=30), strict=True))

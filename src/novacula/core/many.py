@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 from torch.func import vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from novacula.core.errors import NovaculaWarning
 from novacula.core.memory import is_out_of_memory, with_halving
@@ -81,7 +82,8 @@ def over_members(function: Callable[[Params], Any], params: Params, notes: Notes
     if members_of(params) == 1 or notes.looped:
         return _one_by_one(function, params)
     try:
-        return vmap(function, randomness="different")(params)
+        with sdpa_kernel(SDPBackend.MATH):  # vmap has no rule for the other attention kernels
+            return vmap(function, randomness="different")(params)
     except (RuntimeError, NotImplementedError, ValueError) as error:
         if is_out_of_memory(error):
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,10 @@ class RawColumns:
 
     def training(self, target: Choice, split: int | None) -> Source:
         """All columns, of which one or more are the target, without the row numbers that an export leaves."""
-        return _chosen(without_row_numbers({name: self.read(name) for name in self.names}, target), target, self.where)
+        targets = _choose_target(list(self.names), target, self.where)
+        return _chosen(
+            without_row_numbers({name: self.read(name) for name in self.names}, targets), targets, self.where
+        )
 
     def new(self, like: Like, *, labels: bool, groups: str | None) -> New:
         """The run's columns, in its order; its targets where they are there and whole."""
@@ -63,7 +66,7 @@ def listed(names: Any, most: int = 12) -> str:
 # ---------------------------------------------------------------------- training data
 
 
-def without_row_numbers(columns: Mapping[str, np.ndarray], target: Choice) -> Mapping[str, np.ndarray]:
+def without_row_numbers(columns: Mapping[str, np.ndarray], targets: Sequence[str]) -> Mapping[str, np.ndarray]:
     """Leave out unnamed columns that count the rows, and warn of named ones that look like it.
 
     A frame's index ends up in its export (as a column without a name, ``Unnamed: 0`` or ``__index_level_0__``). Where
@@ -71,7 +74,7 @@ def without_row_numbers(columns: Mapping[str, np.ndarray], target: Choice) -> Ma
 
     Args:
         columns: Values ``(N,)`` by name.
-        target: The target, which is left alone.
+        targets: Names of the targets, which are left alone.
 
     Returns:
         The columns that are left.
@@ -81,7 +84,7 @@ def without_row_numbers(columns: Mapping[str, np.ndarray], target: Choice) -> Ma
     """
     kept = dict(columns)
     for name, values in columns.items():
-        if values.dtype.kind not in "iuf" or len(values) < 3 or name == target or len(kept) == 1:
+        if values.dtype.kind not in "iuf" or len(values) < 3 or name in targets or len(kept) <= len(targets) + 1:
             continue
         ordered = np.sort(values)
         if not np.array_equal(ordered, ordered[0] + np.arange(len(values))):
@@ -100,9 +103,8 @@ def without_row_numbers(columns: Mapping[str, np.ndarray], target: Choice) -> Ma
     return kept
 
 
-def _chosen(columns: Mapping[str, np.ndarray], target: Choice, where: str) -> Source:
+def _chosen(columns: Mapping[str, np.ndarray], chosen: Sequence[str], where: str) -> Source:
     # A text column with values a < b < … becomes one 0/1 column for each value, named column=a, column=b, ….
-    chosen = _choose_target(list(columns), target, where)
     blocks, names = [], []
     for name, values in columns.items():
         if values.dtype.kind not in "biufUS":

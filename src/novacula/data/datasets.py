@@ -115,8 +115,14 @@ def _join(parts: list[Any]) -> Any:
 def _array(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.detach()
-    if isinstance(value, (list, tuple)) and value and isinstance(value[0], Tensor):
-        return torch.stack(list(value)).detach()
+    if isinstance(value, Mapping):
+        raise InputError("inputs as one array", f"a dictionary with keys {_keys(value)}", WRAP)
+    if isinstance(value, (list, tuple)) and value and not np.isscalar(value[0]):
+        shapes = [tuple(np.shape(v)) for v in value]
+        if len(set(shapes)) > 1:
+            raise InputError("inputs as one array", f"{len(value)} parts of shapes {shapes[:4]}", WRAP)
+        if isinstance(value[0], Tensor):
+            return torch.stack(list(value)).detach()
     return np.asarray(value)
 
 

@@ -38,6 +38,7 @@ from novacula.target import Target
 from novacula.target.copies import default_chunk, fixed_copies, fixed_outputs
 
 _CHECKED = 500
+_LOWER = 0.02  # nats an example that a log-density may lie below its mode
 _SOLVED = 64  # where every example's variance takes solves of its own
 
 
@@ -52,6 +53,7 @@ class LaplacePosterior(BasePosterior):
         covariance: Σ, at temperature 1, of the parameters that the curvature covers.
         temperature: T.
         held_out: What the training examples say about predictions without themselves; None where it was not asked.
+        doubts: What was found to be wrong with the weights.
     """
 
     mode: Params
@@ -60,6 +62,7 @@ class LaplacePosterior(BasePosterior):
     covariance: Covariance
     temperature: float = 1.0
     held_out: LeaveOneOut | None = None
+    doubts: tuple[str, ...] = ()
 
     @property
     def structure(self) -> str:
@@ -69,7 +72,7 @@ class LaplacePosterior(BasePosterior):
     @property
     def warnings(self) -> tuple[str, ...]:
         """Reservations: the curvature's, what it covers otherwise, and a predictive worse than its point estimate."""
-        found = list(self.curvature.warnings)
+        found = [*self.curvature.warnings, *self.doubts]
         if self.curvature.fallback:
             blocks = ", ".join(f"{name} ({what})" for name, what in self.curvature.fallback.items())
             found.append(f"not covered by the {self.structure} structure itself: {blocks}")
@@ -169,7 +172,8 @@ def laplace_posterior(
         seed: Seed of the transformations and probes.
         temperature: T; by default the target's.
         check: Whether to hold the predictive against the point estimate on training examples predicted without
-            themselves (see `leave_one_out`), and to warn where it is worse.
+            themselves (see `leave_one_out`), and the weights against the mode (see `offset`), and to warn where the
+            one is worse or the other far.
 
     Returns:
         The posterior.
@@ -180,12 +184,62 @@ def laplace_posterior(
     with torch.no_grad():
         curvature = build(structure, target.problem(mode, data, seed=derive(seed, "laplace")))
         covariance = covariance_of(target, mode, curvature)
-    held_out = None
+    held_out, doubts = None, ()
+    if check:
+        doubts = _far(structure, offset(target, mode, data, covariance, curvature.names, seed=seed), data.n)
     if check and target.likelihood.normalised:
         known = curvature if curvature.leverage == "whole" else None
         examples = _SOLVED if curvature.leverage == "solved" else _CHECKED
         held_out = reference(target, mode, data, seed=seed, examples=examples, curvature=known).of(curvature)
-    return LaplacePosterior(mode, target, curvature, covariance, temperature, held_out)
+    return LaplacePosterior(mode, target, curvature, covariance, temperature, held_out, doubts)
+
+
+def offset(
+    target: Target, params: Params, data: Data, covariance: Covariance, names: tuple[str, ...], *, seed: int
+) -> float:
+    """How far weights are from the mode that their own gradient points to, in posterior standard deviations.
+
+    ``√(gᵀ Σ g)`` with g the gradient of the log-posterior in the covered weights: for a quadratic log-density the
+    Mahalanobis distance from the mode, where the log-density is half its square higher.
+
+    Args:
+        target: The target.
+        params: The weights.
+        data: The training data.
+        covariance: Σ, at temperature 1.
+        names: The weights that it covers.
+        seed: Seed of the transformations.
+
+    Returns:
+        The distance.
+    """
+    leaves = {k: params[k].detach().requires_grad_() for k in names}
+    point, total = {**params, **leaves}, {k: torch.zeros_like(w) for k, w in leaves.items()}
+    problem = target.problem(params, data, seed=derive(seed, "laplace"))
+    with torch.enable_grad():
+        for xs, y in problem.batches():
+            fit = target.likelihood.log_prob(target.forward.average(point, xs), y).sum()
+            _add(total, fit / target.likelihood_temperature, leaves)
+        _add(total, target.prior.log_prob(point), leaves)
+    step = covariance.solve(total)
+    square = sum(float((total[k].double() * step[k].double()).sum()) for k in names)
+    return max(0.0, square) ** 0.5
+
+
+def _add(total: Params, value: Tensor, leaves: Params) -> None:
+    found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    for w, g in zip(total.values(), found, strict=True):
+        w += g
+
+
+def _far(structure: str, distance: float, n: int) -> tuple[str, ...]:
+    lower = distance**2 / 2
+    if lower <= max(1.0, _LOWER * n):
+        return ()
+    return (
+        f"{structure}: the weights are no mode: they lie {distance:.1f} posterior standard deviations from where the "
+        f"gradient points, about {lower:.0f} nats below; train for longer, or with a smaller learning rate in the end",
+    )
 
 
 def checked_temperature(temperature: float) -> float:

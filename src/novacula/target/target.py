@@ -47,9 +47,10 @@ class Copies:
     """How many transformed copies S of an input are averaged.
 
     Args:
-        train: In a training step.
-        evidence: When the evidence or a curvature is computed.
-        predict: When predicting.
+        train: In a training step, and in the fixed density that samplers and what is built on them take.
+        evidence: When the evidence or a curvature is computed; half of it where precisions and noise are solved for.
+            Steps of extents take as many as their estimator says.
+        predict: When predicting; in prequential scores, which are predictions, too.
     """
 
     train: int = 1
@@ -362,17 +363,30 @@ class Target:
         s = 1 if self.averaged is None else copies or self.copies.evidence
         size = chunk or max(1, 1024 // s)
 
-        def batches() -> Iterator[tuple[Tensor, Tensor]]:
-            for start in range(0, data.n, size):
-                rng = generator(seed, "warp", start)
-                yield self.scored(data.x[start : start + size], s, rng), data.y[start : start + size]
-
         return Problem(
             forward=self.forward,
             params={k: w.detach() for k, w in params.items()},
-            batches=batches,
+            batches=_Batches(self, data, seed, size, s),
             factor=self.likelihood.factor,
             size=data.n,
             scale=(total or data.n) / data.n / self.likelihood_temperature,
             differentiable=differentiable,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Batches:
+    """Passes over the data with the same transformed copies every time; a class, so that it can be pickled."""
+
+    target: Target
+    data: Data
+    seed: int
+    size: int
+    copies: int
+
+    def __call__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        x, y = self.data.x, self.data.y
+        for start in range(0, self.data.n, self.size):
+            rng = generator(self.seed, "warp", start)
+            rows = slice(start, start + self.size)
+            yield self.target.scored(x[rows], self.copies, rng), y[rows]

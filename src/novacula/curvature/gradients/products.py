@@ -62,15 +62,21 @@ class Linearised:
         return torch.cat(found) if batched else torch.stack(found)
 
     def _pull(self, q: Tensor, create_graph: bool, batched: bool) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(
+        leaves = list(self.plan.leaves.values())
+        found = torch.autograd.grad(
             self.outputs,
-            list(self.plan.leaves.values()),
+            leaves,
             q,
             retain_graph=True,
             create_graph=create_graph,
             allow_unused=True,
             materialize_grads=True,
             is_grads_batched=batched,
+        )
+        # Weights that the outputs do not depend on have zeros, which know nothing of a batch of cotangents.
+        return tuple(
+            g.expand(len(q), *w.shape) if batched and g.ndim == w.ndim else g
+            for g, w in zip(found, leaves, strict=True)
         )
 
 

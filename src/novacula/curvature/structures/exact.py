@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -217,7 +218,7 @@ def exact(problem: Problem, *, side: Literal["auto", "primal", "dual"] = "auto")
         InputError: If ``side`` is none of these, or the matrix would not fit.
     """
     made = plan(problem)
-    return assemble(made, lambda xs, y: rows(made, xs, y), lambda xs: jacobian(made, xs), side=side)
+    return assemble(made, partial(rows, made), partial(jacobian, made), side=side)
 
 
 def assemble(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -209,12 +210,17 @@ def last_layer(problem: Problem, name: str | None = None) -> LastLayer:
     head = Head(made, layer, own.get("weight"), own.get("bias"))
     if isinstance(modules[layer], nn.Linear) and _plain(head, xs, y):
         return LastLayer(
-            assemble(made, head.rows, lambda x: head.rows(x, y, unit_factor), structure="last_layer", gram=head.gram),
+            assemble(made, head.rows, partial(_jacobian, head, y), structure="last_layer", gram=head.gram),
             head,
         )
-    found = assemble(made, lambda x, t: rows(made, x, t), lambda x: jacobian(made, x), structure="last_layer")
+    found = assemble(made, partial(rows, made), partial(jacobian, made), structure="last_layer")
     why = f"{layer!r} is not a plain last layer: exact block from per-example gradients"
     return LastLayer(replace(found, fallback=dict.fromkeys(made.names, why)), None)
+
+
+def _jacobian(head: Head, y: Tensor, xs: Tensor) -> Tensor:
+    # The layer's rows with the unit matrix for a factor, which looks at no labels.
+    return head.rows(xs, y, unit_factor)
 
 
 def _plain(head: Head, xs: Tensor, y: Tensor) -> bool:

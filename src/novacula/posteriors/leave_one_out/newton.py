@@ -86,7 +86,7 @@ class LeaveOneOut:
     def reservation(self, temperature: float) -> str | None:
         """A warning where the predictive is worse than the point estimate."""
         mine, point, stderr = self.compare(temperature)
-        if not point - mine > stderr:
+        if not point - mine > 2 * stderr:
             return None
         return (
             f"the predictive at temperature {temperature:g} is worse than its own point estimate: {-mine:.4f} against "

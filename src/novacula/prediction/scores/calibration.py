@@ -28,8 +28,8 @@ class Reliability:
     """A reliability table.
 
     Args:
-        edges: Bounds of the bins, shape ``(B + 1,)``; a bin holds its upper bound and not its lower one (the first,
-            both).
+        edges: Bounds of the bins, shape ``(B + 1,)``; a bin of equal width holds its upper bound and not its
+            lower one (the first, both); bins of equal mass hold as many predictions each, in their order.
         count: Predictions in each bin, shape ``(B,)``, int64.
         confidence: Their mean confidence; NaN in empty bins.
         accuracy: The share of them that came true; NaN in empty bins.

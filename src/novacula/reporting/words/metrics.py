@@ -31,7 +31,13 @@ METRICS = (
     Metric("accuracy", "Accuracy", "an accuracy of", True, "share of right answers"),
     Metric("rmse", "RMSE", "a root mean square error of", False, "root mean square error, in the target’s unit", True),
     Metric("nll", "Log loss", "a log loss of", False, "negative log-likelihood per example, in nats"),
-    Metric("ece", "Calibration error", "a calibration error of", False, "mean gap between confidence and accuracy"),
+    Metric(
+        "ece",
+        "Calibration error",
+        "a calibration error of",
+        False,
+        "mean gap between confidence and accuracy, in 15 bins",
+    ),
     Metric(
         "ece_adaptive",
         "Calibration error, equal counts",

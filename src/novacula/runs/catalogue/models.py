@@ -300,5 +300,5 @@ def read_copies(text: str | None) -> Copies:
     try:
         train, evidence, predict = (int(word) for word in text.split(","))
     except ValueError:
-        raise InputError("three whole numbers in --copies", repr(text), "--copies 8,8,32") from None
+        raise InputError("three whole numbers in --copies", repr(text), "--copies 1,8,32") from None
     return Copies(train=train, evidence=evidence, predict=predict)

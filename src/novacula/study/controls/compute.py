@@ -16,6 +16,7 @@ from torch import Tensor
 from novacula.core.errors import InputError
 from novacula.core.rng import derive
 from novacula.data.data import Data
+from novacula.inference.optimising.map import MAP
 from novacula.prediction import Predictive
 from novacula.runs.catalogue.controls import CONTROLS
 from novacula.runs.catalogue.row import known, loaded
@@ -108,7 +109,9 @@ def against(result: LearnResult, names: Sequence[str], target: Target) -> dict[s
         ``rmse``, ``seconds``; and ``gain_margin``, how many standard errors are worth two of a normal distribution.
     """
     fit = cross_fitted(result)
-    found = controls(result.data, names, folds=fit.folds, seed=derive(result.seed, "against"), target=target)
+    training = {"method": MAP(lr=result.settings["lr"]), "batch_size": result.settings["batch_size"]}
+    seed = derive(result.seed, "against")
+    found = controls(result.data, names, folds=fit.folds, seed=seed, target=target, **training)
     return {name: control.to_dict(fit) for name, control in found.items()}
 
 

@@ -77,7 +77,7 @@ def learn(
         folds: Networks that are blind to a fold each, from whose predictions the loss on new data, the predictive and
             the verdicts come; together they cost no more than ``folds − 1`` trainings. 0 for none, and no such claims.
         batch_size: Examples a step; by default 50, less for fewer than 1,600 examples, and up to 512 for large tables.
-        lr: Peak learning rate of the weights; by default 0.01 for tables and below 50,000 weights, else 4e-3.
+        lr: Peak learning rate of the weights; by default 0.01 for tables and for fewer than 50,000 weights, else 4e-3.
         seed: Seed of everything random.
         method: Settings of rounds and hyper-steps; by default `default_method`.
         evidence: The estimator of the final score; by default `Laplace`: exact for small problems, else
