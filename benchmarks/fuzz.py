@@ -33,6 +33,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,7 @@ def readers(folder: Path) -> list[Subject]:
 def runs(folder: Path) -> list[Subject]:
     """Run folders, file by file: of measurements, and of classes with a stored posterior."""
     from novacula.cli.summary import summary
-    from novacula.core.storage.run import Run
+    from novacula.core.storage.run import MANIFEST, RECORD, Run
     from novacula.data.standardise import Standardiser
     from novacula.runs.loading import load_run
 
@@ -270,9 +271,39 @@ def runs(folder: Path) -> list[Subject]:
             history = json.dumps(run.history).encode()
             return shown + history + arrays + p.mean().numpy().tobytes() + spread
 
-        for file in sorted(path.iterdir()):
-            made.append(Subject(f"run/{name}/{file.name}", file, read, True))
+        made += [Subject(f"run/{name}/{file.name}", file, read, True) for file in sorted(path.iterdir())]
+        # As a version without checksums wrote it.
+        old = folder / f"{name} of schema 1"
+        shutil.copytree(path, old, ignore=shutil.ignore_patterns(MANIFEST))
+        record = json.loads((old / RECORD).read_text())
+        (old / RECORD).write_text(json.dumps({**record, "schema": 1}))
+        made += [
+            Subject(f"run of schema 1/{name}/{file.name}", file, partial(read, old), True)
+            for file in sorted(old.iterdir())
+        ]
+        if name == "draws":
+            made.append(_checkpoint(folder / "checkpoint.safetensors", fit.params))
+            made.append(_options(folder / "command.json"))
     return made
+
+
+def _checkpoint(path: Path, state: Any) -> Subject:
+    from novacula.inference.checkpoint import load_checkpoint, save_checkpoint
+
+    save_checkpoint(path, state, step=3, history=[{"epoch": 1.0, "loss": 0.5}], done=False, run_key="key")
+
+    def read() -> bytes:
+        found, *rest = load_checkpoint(path, state, run_key="key")
+        return b"".join(k.encode() + w.numpy().tobytes() for k, w in sorted(found.items())) + repr(rest).encode()
+
+    return Subject("checkpoint.safetensors", path, read, True)
+
+
+def _options(path: Path) -> Subject:
+    from novacula.cli.options import Options
+
+    Options.of(data="digits", epochs=30, perturb=("rotate=180",)).save(path)
+    return Subject("command.json", path, lambda: repr(Options.load(path)).encode(), True)
 
 
 def _tensors(*arrays: np.ndarray) -> list[Any]:
