@@ -26,6 +26,8 @@ def check_weights(run: Run, saved: Mapping[str, np.ndarray]) -> None:
     _check_values(run, WEIGHTS, {k: a for k, a in saved.items() if k.partition("/")[0] != "units"})
     if strange := sorted(name for name in saved if name.partition("/")[0] not in _KINDS):
         raise run.damaged(WEIGHTS, f"a tensor {strange[0]!r}, which no run has")
+    if "check/outputs" in saved and "check/inputs" not in saved:
+        raise run.damaged(WEIGHTS, "no check/inputs")
     own = {name: a for name, a in saved.items() if name.startswith("weights/")}
     wanted, found = run.record["weights"], sum(a.size for a in own.values())
     if own and wanted != found:

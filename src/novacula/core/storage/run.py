@@ -37,7 +37,7 @@ from safetensors.numpy import save as save_numpy
 
 from novacula.core.errors import DamagedRun, InputError
 from novacula.core.storage.atomic import write_bytes, write_json
-from novacula.core.storage.schema import Entry, Manifest, Record, check, manifest_of
+from novacula.core.storage.schema import Entry, Epochs, Manifest, Record, Scores, check, manifest_of
 from novacula.core.storage.seal import digest, parse, read_sealed, write_sealed
 from novacula.core.storage.stage import settle, staged
 
@@ -105,6 +105,8 @@ class Run:
         record = _check(_json(folder, RECORD, manifest), folder / RECORD)
         if manifest is None and record["schema"] > _UNSEALED:
             raise DamagedRun(*_damage(folder, MANIFEST, "missing", None))
+        if manifest is None and (wrong := check(record, Scores)) is not None:
+            raise DamagedRun(*_damage(folder, RECORD, wrong, None))
         run = cls(folder, record, (), {}, manifest)
         history = run._history() if HISTORY in parts else ()
         return dataclasses.replace(run, history=history, arrays=run._arrays(ARRAYS) if ARRAYS in parts else {})
@@ -187,9 +189,12 @@ class Run:
     def _history(self) -> tuple[dict[str, Any], ...]:
         if not _is_there(self.folder, HISTORY, self.manifest):
             return ()
-        epochs = _json(self.folder, HISTORY, self.manifest).get("epochs")
+        content = _json(self.folder, HISTORY, self.manifest)
+        epochs = content.get("epochs")
         if not isinstance(epochs, list) or not all(isinstance(e, dict) for e in epochs):
             raise self.damaged(HISTORY, "no list of epochs")
+        if self.manifest is None and (wrong := check(content, Epochs)) is not None:
+            raise self.damaged(HISTORY, wrong)
         return tuple(epochs)
 
     def _arrays(self, name: str) -> dict[str, np.ndarray]:

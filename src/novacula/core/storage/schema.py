@@ -87,6 +87,20 @@ class Stored(msgspec.Struct):
     examined: Any = None
 
 
+class Blind(msgspec.Struct):
+    """Scores of the training examples by networks that have not seen them."""
+
+    nll: Number
+
+
+class Strange(msgspec.Struct):
+    """How well doubt tells foreign inputs."""
+
+    name: str
+    auroc: Number
+    fpr95: Number
+
+
 class Record(msgspec.Struct):
     """The content of ``run.json``; what has no default, every run has."""
 
@@ -104,11 +118,11 @@ class Record(msgspec.Struct):
     noise: Noise | None = None
     hyper: dict[str, dict[str, Any]] | None = None
     verdicts: dict[str, dict[str, Any]] | None = None
-    out_of_fold: dict[str, Any] | None = None
+    out_of_fold: Blind | None = None
     invariance: Invariance | None = None
     test: dict[str, Any] | None = None
     map_test: dict[str, Any] | None = None
-    ood: dict[str, Any] | None = None
+    ood: Strange | None = None
     predictive: Predictive | None = None
     posterior: Stored | None = None
     setup: dict[str, Any] | None = None
@@ -116,6 +130,20 @@ class Record(msgspec.Struct):
     settings: dict[str, Any] | None = None
     against: dict[str, Any] | None = None
     warnings: list[str] | None = None
+
+
+class Scores(msgspec.Struct):
+    """Scores, as numbers; a sealed run may have others."""
+
+    test: dict[str, Number] | None = None
+    map_test: dict[str, Number] | None = None
+    out_of_fold: dict[str, Number] | None = None
+
+
+class Epochs(msgspec.Struct):
+    """The content of ``history.json``, which a sealed run may have more of."""
+
+    epochs: list[dict[str, Number]]
 
 
 class Entry(msgspec.Struct):
