@@ -1,7 +1,8 @@
-"""Small arrays and tables to write into files and read back, and what a refusal says."""
+"""Small arrays and tables to write into files and read back, run folders to change, and what a refusal says."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 from novacula.core.errors import InputError
+from novacula.core.storage.run import MANIFEST, RECORD
+from novacula.core.storage.seal import digest, write_sealed
 from novacula.data.data import Data
 
 _RNG = np.random.default_rng(0)
@@ -28,6 +31,29 @@ def save(path: Path, **arrays: Any) -> Path:
     """Write arrays as an npz file."""
     np.savez(path, **arrays)
     return path
+
+
+def edited(folder: Path, **entries: Any) -> Path:
+    """Change entries of a run's record, with checksums that fit, as if it had been written so."""
+    path = folder / RECORD
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+    return resealed(folder)
+
+
+def resealed(folder: Path) -> Path:
+    """Write the manifest anew, as if the files had been written as they are."""
+    names = [name for name in json.loads((folder / MANIFEST).read_text())["files"] if (folder / name).is_file()]
+    contents = {name: (folder / name).read_bytes() for name in names}
+    write_sealed(folder / MANIFEST, {"files": {k: {"sha256": digest(v), "bytes": len(v)} for k, v in contents.items()}})
+    return folder
+
+
+def unsealed(folder: Path) -> Path:
+    """Make a run one of the first schema, which had no checksums."""
+    (folder / MANIFEST).unlink()
+    path = folder / RECORD
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 1}))
+    return folder
 
 
 def same(a: Data, b: Data) -> bool:

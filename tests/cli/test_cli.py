@@ -27,7 +27,7 @@ from novacula.cli.folder import OutputFolder, default_folder
 from novacula.cli.options import Options
 from novacula.cli.progress import Progress, bar, line
 from novacula.core.errors import InputError, NovaculaWarning
-from novacula.core.storage.run import ARRAYS, CHECKPOINT, COMMAND, HISTORY, RECORD, REPORT, WEIGHTS, Run
+from novacula.core.storage.run import ARRAYS, CHECKPOINT, COMMAND, HISTORY, MANIFEST, RECORD, REPORT, WEIGHTS, Run
 from novacula.invariances import Affine, Compose
 from novacula.runs.catalogue.models import read_copies, read_invariance
 from novacula.runs.flags import anchored, options_of
@@ -111,7 +111,7 @@ def test_a_run_prints_one_json_object_and_leaves_its_folder() -> None:
     assert printed == record()
     assert "epoch 1/1" in result.stderr
     assert "made a network" in result.stderr
-    assert {p.name for p in Path("run").iterdir()} == {RECORD, HISTORY, WEIGHTS, ARRAYS, REPORT}
+    assert {p.name for p in Path("run").iterdir()} == {RECORD, MANIFEST, HISTORY, WEIGHTS, ARRAYS, REPORT}
     assert (printed["data"]["n_train"], printed["data"]["n_test"]) == (19, 5)
     assert printed["weights"] == 5 * 4 + 4 + 4 * 3 + 3
     assert {"value", "stderr", "kind", "estimator", "per_example"} <= printed["evidence"].keys()
@@ -646,8 +646,38 @@ def test_leftovers_of_an_interrupted_write_are_cleared(tmp_path: Path) -> None:
     folder.mkdir()
     for name in (f".{RECORD}.4711.tmp", RECORD, ".mine.tmp"):
         (folder / name).write_text("")
-    OutputFolder(folder, overwrite=True).claim()
-    assert [p.name for p in folder.iterdir()] == [".mine.tmp"]
+    claimed = OutputFolder(folder, overwrite=True)
+    claimed.claim()
+    claimed.release()
+    assert {p.name for p in folder.iterdir()} == {".mine.tmp", RECORD}  # the older run goes when the new one is there
+
+
+def test_two_processes_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    first, second = (OutputFolder(tmp_path / "run", overwrite=True) for _ in range(2))
+    first.claim()
+    with pytest.raises(InputError, match=r"no other process writes to; got .*run, in use"):
+        second.claim()
+    second.abandon(keep_resumable=False)  # which must not touch what is the first one's
+    assert (tmp_path / "run").is_dir()
+    first.release()
+    second.claim()
+    second.abandon(keep_resumable=False)
+    first.abandon(keep_resumable=False)
+    assert list((tmp_path).glob("run/*")) == []
+
+
+DIE = (
+    "import os, sys; from pathlib import Path; from novacula.cli.folder import OutputFolder; "
+    "OutputFolder(Path(sys.argv[1])).claim(); os.kill(os.getpid(), 9)"
+)
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", DIE, str(tmp_path / "run")], check=False, timeout=100)
+    folder = OutputFolder(tmp_path / "run")
+    folder.check()  # nothing but the file of the lock, which is no content
+    folder.claim()
+    folder.release()
 
 
 def test_bars_have_one_length() -> None:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from novacula.cli.app import app
 from novacula.core.storage.run import ADVICE, COMMAND, NETWORKS, PICTURES, REPORT
+from novacula.core.storage.seal import write_sealed
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +63,7 @@ def test_a_finished_comparison_is_shown_and_exported() -> None:
     record = json.loads(before)
     record["invariance"], record["recommended"] = {"eta": {"rotation": 0.25}}, {"rotation": 0.25}
     record["against"] = {"none": {"value": 0.1, "stderr": 0.01}}
-    Path("run", ADVICE).write_text(json.dumps(record))
+    write_sealed(Path("run", ADVICE), record)
     for library, text in (("torchvision", "degrees=45"), ("albumentations", "45"), ("kornia", "45")):
         code = done(augment("--resume", "--export", library)).stdout
         ast.parse(code)

@@ -17,11 +17,12 @@ from scipy.special import erfc
 from typer.testing import CliRunner, Result
 
 import novacula as nv
+from files import edited
 from novacula.cli.app import app
 from novacula.cli.options import Options
 from novacula.cli.predict import delimited
 from novacula.cli.progress import Progress
-from novacula.core.storage.run import ARRAYS, CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, POSTERIOR, RECORD, WEIGHTS, Run
+from novacula.core.storage.run import ARRAYS, CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, POSTERIOR, WEIGHTS, Run
 from novacula.prediction import predict
 from novacula.runs.catalogue.methods import CHOICES, METHODS
 from novacula.runs.flags import anchored
@@ -510,9 +511,8 @@ def changed_network() -> list[str]:
 
 def whole() -> list[str]:
     # A run that set nothing aside.
-    path = Path("kinds", RECORD)
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps({**record, "data": {**record["data"], "n_test": 0}}))
+    record = Run.read("kinds").record
+    edited(Path("kinds"), data={**record["data"], "n_test": 0})
     return ["kinds", bad(), "--conformal", "0.2"]
 
 

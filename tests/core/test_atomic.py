@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from novacula.core.errors import InputError
+from novacula.core.errors import FullDisk, InputError
 from novacula.core.storage.atomic import write_bytes, write_json, write_text
 
 
@@ -50,7 +50,7 @@ class TestFiles:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(os, step, full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(FullDisk, match="No space left"):
             write_text(path, "new")
         assert path.read_text() == "old"
         assert os.listdir(tmp_path) == ["a"]

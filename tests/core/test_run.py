@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +14,21 @@ import numpy as np
 import pytest
 import torch
 
-from novacula.core.errors import InputError
-from novacula.core.storage.run import ARRAYS, CHECKPOINT, FILES, HISTORY, RECORD, SCHEMA, WEIGHTS, Run, plain
+from files import unsealed
+from novacula.core.errors import DamagedRun, InputError
+from novacula.core.storage.run import (
+    ARRAYS,
+    CHECKPOINT,
+    FILES,
+    HISTORY,
+    MANIFEST,
+    RECORD,
+    REPORT,
+    SCHEMA,
+    WEIGHTS,
+    Run,
+    plain,
+)
 
 RECORD_OF_A_RUN = {
     "kind": "learn",
@@ -63,13 +78,13 @@ def test_the_written_run_is_the_one_that_is_read(tmp_path: Path) -> None:
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     write(tmp_path / "a")
     write(tmp_path / "b")
-    for name in (RECORD, HISTORY, WEIGHTS, ARRAYS):
+    for name in (RECORD, MANIFEST, HISTORY, WEIGHTS, ARRAYS):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_nothing_but_the_named_files_is_left(tmp_path: Path) -> None:
     write(tmp_path)
-    assert {p.name for p in tmp_path.iterdir()} == {RECORD, HISTORY, WEIGHTS, ARRAYS}
+    assert {p.name for p in tmp_path.iterdir()} == {RECORD, MANIFEST, HISTORY, WEIGHTS, ARRAYS}
     assert {RECORD, HISTORY, WEIGHTS, ARRAYS} <= set(FILES)
 
 
@@ -90,17 +105,40 @@ def test_plain_knows_what_results_hold() -> None:
     assert plain(values) == {"a": [0, 1], "1": [True, False], "p": "x", "n": None, "deep": [{"v": None}]}
 
 
-def test_an_unfinished_rewrite_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unfinished_rewrite_leaves_the_older_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
 
     def fail(*args: object, **more: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("novacula.core.storage.run.write_json", fail)
     with pytest.raises(KeyboardInterrupt):
-        write(tmp_path)
-    with pytest.raises(InputError, match="no run"):
-        Run.read(tmp_path)
+        Run.write(tmp_path, {**RECORD_OF_A_RUN, "weights": 8})
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("moved", range(7))
+def test_a_run_that_was_written_whole_is_moved_to_its_place_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: int
+) -> None:
+    write(tmp_path)
+    (tmp_path / REPORT).write_text("of the older run")
+    replace, count = os.replace, iter(range(100))
+
+    def stop(source: Path, target: Path) -> None:
+        if Path(source).parent.name == ".whole" and next(count) == moved:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stop)
+        with contextlib.suppress(KeyboardInterrupt):
+            Run.write(tmp_path, {**RECORD_OF_A_RUN, "weights": 8}, weights={"weights/w": torch.ones(8)})
+    run = Run.read(tmp_path)
+    assert run.record["weights"] == 8
+    assert run.weights()["weights/w"].sum() == 8
+    assert {p.name for p in tmp_path.iterdir()} == {RECORD, MANIFEST, HISTORY, WEIGHTS, ARRAYS}  # no stale report
 
 
 def test_reading_imports_no_torch(tmp_path: Path) -> None:
@@ -127,28 +165,69 @@ def test_numbers_of_another_kind_are_named(tmp_path: Path) -> None:
         Run.read(tmp_path).weights()
 
 
-def _broken(folder: Path, name: str, text: str) -> Path:
-    write(folder)
-    (folder / name).write_text(text)
-    return folder
-
-
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        (RECORD, "{", "readable"),
+        (RECORD, "{", "Expecting property name"),
         (RECORD, "[]", "no JSON object"),
+        (RECORD, '{"schema": NaN}', "NaN"),
         (RECORD, "{}", "something else"),
         (RECORD, '{"schema": 99}', "schema 99"),
-        (RECORD, '{"schema": 1, "kind": "learn"}', "'data'"),
+        (RECORD, '{"schema": true}', "schema True"),
+        (RECORD, '{"schema": 1, "kind": "learn"}', "`data`"),
         (HISTORY, '{"epochs": 3}', "list of epochs"),
         (ARRAYS, "not safetensors", "readable"),
     ],
 )
-def test_broken_files_are_named(tmp_path: Path, name: str, text: str, said: str) -> None:
+def test_broken_files_of_runs_without_checksums_are_named(tmp_path: Path, name: str, text: str, said: str) -> None:
+    write(tmp_path)
+    unsealed(tmp_path)
+    (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=said) as caught:
-        Run.read(_broken(tmp_path, name, text))
+        Run.read(tmp_path)
     assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [RECORD, MANIFEST, HISTORY, WEIGHTS, ARRAYS])
+@pytest.mark.parametrize("how", ["flip", "cut", "lose", "grow", "folder"])
+def test_no_damage_goes_unseen(tmp_path: Path, name: str, how: str) -> None:
+    write(tmp_path)
+    path = tmp_path / name
+    content = bytearray(path.read_bytes())
+    middle = content.index(b"7") if name == RECORD else len(content) // 2
+    content[middle] ^= 1
+    changed = {"flip": bytes(content), "cut": bytes(content[:-3]), "grow": bytes(content) + b" 1"}
+    path.unlink()
+    if how == "folder":
+        path.mkdir()
+    elif how != "lose":
+        path.write_bytes(changed[how])
+    with pytest.raises(DamagedRun, match=name):
+        Run.read(tmp_path).weights()
+
+
+def test_an_error_says_what_can_still_be_used(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / WEIGHTS).write_bytes(b"")
+    run = Run.read(tmp_path)  # for the report, which needs none
+    with pytest.raises(DamagedRun, match=r"0 bytes of \d+.*novacula show .* and novacula report .* can still be used"):
+        run.weights()
+    (tmp_path / HISTORY).unlink()
+    with pytest.raises(DamagedRun, match=r"history.json, damaged: missing") as caught:
+        Run.read(tmp_path)
+    assert "novacula show" in caught.value.hint
+    assert "novacula report" not in caught.value.hint
+    assert Run.read(tmp_path, parts=()).record == run.record
+
+
+def test_a_run_of_an_earlier_version_says_what_is_unchecked(tmp_path: Path) -> None:
+    whole = write(tmp_path)
+    assert whole.unchecked is None
+    unsealed(tmp_path)
+    run = Run.read(tmp_path)
+    assert run.unchecked is not None
+    assert run.record == {**whole.record, "schema": 1}
+    assert set(run.weights()) == set(WEIGHTS_OF_A_RUN)
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ class TestCsv:
         with refused("UTF-8 text"):
             load(tmp_path / "a.csv")
         (tmp_path / "a.csv.gz").write_bytes(b"plain")
-        with refused("UTF-8 text"):
+        with refused("a whole gzip file"):
             load(tmp_path / "a.csv.gz")
 
 
@@ -256,7 +256,7 @@ class TestIdx:
         write_idx(tmp_path / "train-labels-idx1-ubyte", LABELS.astype(np.uint8))
         for content in (b"plain", path.read_bytes()[:-20]):
             path.write_bytes(content)
-            with refused("a whole IDX file"):
+            with refused("a whole gzip file"):
                 load(tmp_path)
 
 

@@ -15,6 +15,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 import novacula as nv
+from files import resealed
 from novacula.core.errors import InputError
 from novacula.core.params import Params, flatten, stack, unstack
 from novacula.core.rng import generator
@@ -276,6 +277,7 @@ def test_laplace_needs_the_data_it_was_made_from(fit: LearnResult, tmp_path: Pat
 def test_runs_of_earlier_versions_say_so(fit: LearnResult, tmp_path: Path) -> None:
     record = {k: v for k, v in fit.save(tmp_path).items() if k != "outputs"}
     (tmp_path / RECORD).write_text(json.dumps(record))
+    resealed(tmp_path)
     with pytest.raises(InputError, match="of an earlier version"):
         load_posterior(tmp_path, target=Target(net()))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from novacula.cli.console import err, errors_to_exit, never_choke, out, warn, warnings_to_stderr
+from novacula.cli.console import err, errors_to_exit, never_choke, out, print_json, print_text, warn, warnings_to_stderr
 from novacula.cli.flags import takes
 from novacula.cli.options import AugmentOptions, Destination, Display, Options, PredictOptions
 from novacula.runs.catalogue import FIGURES, broken
@@ -127,7 +127,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
     from novacula.reporting import report as write
 
     with errors_to_exit(), warnings_to_stderr([]):
-        print(write(run))
+        print_text(str(write(run)))
 
 
 @app.command()
@@ -136,18 +136,18 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print run.json.")] = False,
 ) -> None:
     """Show a run's results."""
-    import json
-
     from novacula.core.storage.run import Run
 
     with errors_to_exit():
-        found = Run.read(run)
+        found = Run.read(run, parts=())
     if as_json:
-        print(json.dumps(found.record, allow_nan=False, ensure_ascii=False))
+        print_json(found.record)
         return
     from novacula.cli.summary import summary
 
     out().print(summary(found.record))
+    if found.unchecked is not None:
+        warn(found.unchecked)
     for text in found.record.get("warnings") or []:
         err().print(f"warning: {text}", style="yellow", markup=False)
 

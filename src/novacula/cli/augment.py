@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -14,13 +13,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from novacula.cli.console import INTERRUPTED, err, out, warnings_to_stderr
+from novacula.cli.console import INTERRUPTED, err, out, print_json, print_text, warnings_to_stderr
 from novacula.cli.folder import OutputFolder, default_folder
 from novacula.cli.options import AugmentOptions, Destination, Display
 from novacula.cli.progress import Progress
-from novacula.core.errors import InputError
-from novacula.core.storage.atomic import write_json
+from novacula.core.errors import FullDisk, InputError
 from novacula.core.storage.run import ADVICE, COMMAND, NETWORKS, PLAN
+from novacula.core.storage.seal import read_sealed, write_sealed
 from novacula.reporting.advice import words
 from novacula.reporting.recipes import export
 from novacula.reporting.recipes.export import FORMATS
@@ -65,7 +64,7 @@ def _run(options: AugmentOptions, folder: OutputFolder | None, display: Display)
             store = folder.path / NETWORKS
             store.mkdir(exist_ok=True)
             if not (folder.path / COMMAND).is_file():
-                write_json(folder.path / COMMAND, {"options": flat(anchored(options))})
+                write_sealed(folder.path / COMMAND, {"options": flat(anchored(options))})
             progress.say("measuring")
             progress.begin("network", "writing")
             advice = compare(
@@ -79,6 +78,14 @@ def _run(options: AugmentOptions, folder: OutputFolder | None, display: Display)
                 store=store,
                 progress=progress,
             )
+            progress.say("saving")
+            advice.save(folder.path)
+            folder.settle()
+            if not display.no_report:
+                from novacula.reporting import report
+
+                report(folder.path)
+            folder.release()
         except KeyboardInterrupt:
             folder.abandon(keep_resumable=True)
             where = shlex.quote(str(folder.path))
@@ -86,15 +93,9 @@ def _run(options: AugmentOptions, folder: OutputFolder | None, display: Display)
             raise KeyboardInterrupt(how) from None
         except BaseException as error:
             # What was refused would be refused again.
-            folder.abandon(keep_resumable=folder.resume or not isinstance(error, InputError))
+            kept = folder.resume or isinstance(error, FullDisk) or not isinstance(error, InputError)
+            folder.abandon(keep_resumable=kept)
             raise
-        progress.say("saving")
-        advice.save(folder.path)
-        folder.settle()
-    if not display.no_report:
-        from novacula.reporting import report
-
-        report(folder.path)
     return folder
 
 
@@ -122,7 +123,7 @@ def _resumed(folder: OutputFolder | None, given: dict[str, Any]) -> dict[str, An
     if path is None or not path.is_file():
         raise InputError("an interrupted comparison to resume", f"none in {path}", "novacula augment DATA")
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))["options"]
+        saved = read_sealed(path)["options"]
         before = flat(make(AugmentOptions, saved))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError("the options of a comparison", f"{path}: {error}", "start again with --overwrite") from error
@@ -142,7 +143,7 @@ def _print(folder: Path, to: str | None, display: Display) -> None:
     record = read(folder)
     written = None if to is None else export(record, to, size=size_of(record))  # type: ignore[arg-type]  # checked
     if display.json:
-        print(json.dumps({**record, "output_dir": str(folder), **({} if written is None else {"export": written})}))
+        print_json({**record, "output_dir": str(folder), **({} if written is None else {"export": written})})
         return
     # Code for another library is all that stands on stdout where it was asked for.
     console = out() if written is None else err()
@@ -150,7 +151,7 @@ def _print(folder: Path, to: str | None, display: Display) -> None:
     page = folder / "report.html"
     console.print(Text(f"\n{page if page.is_file() else folder}", style="cyan"), soft_wrap=True)
     if written is not None:
-        print(written)
+        print_text(written)
 
 
 def summary(record: dict[str, Any]) -> RenderableType:

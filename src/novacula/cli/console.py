@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 from novacula.core.errors import InputError, NovaculaWarning
+from novacula.core.storage.atomic import full_disk, is_full
+from novacula.core.text import visible
 
 FAILED = 2
 INTERRUPTED = 130
 
 
+class _Visible(Console):
+    # Rich styles text by escape sequences of its own, which are added after this: what is in the text came from data.
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
 def err() -> Console:
     """A console on stderr."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return _Visible(stderr=True, highlight=False, soft_wrap=True)
 
 
 def out() -> Console:
     """A console on stdout."""
-    return Console(highlight=False)
+    return _Visible(highlight=False)
 
 
 def fail(error: InputError) -> None:
@@ -36,13 +48,18 @@ def fail(error: InputError) -> None:
 
 @contextmanager
 def errors_to_exit() -> Iterator[None]:
-    """Turn an `InputError` into a message and exit code 2; other exceptions keep their traceback."""
+    """Turn an `InputError` or a full disk into a message and exit code 2; other exceptions keep their traceback."""
     import typer
 
     try:
         yield
     except InputError as error:
         fail(error)
+        raise typer.Exit(FAILED) from None
+    except OSError as error:
+        if not is_full(error):
+            raise
+        fail(full_disk(error))
         raise typer.Exit(FAILED) from None
 
 
@@ -68,6 +85,16 @@ def warnings_to_stderr(said: list[str]) -> Iterator[None]:
 def warn(text: str) -> None:
     """Print one reservation."""
     err().print(Text.assemble(("warning: ", "yellow"), text))
+
+
+def print_json(content: object) -> None:
+    """Print one JSON object on stdout; what a terminal would obey is escaped, as JSON may."""
+    print(visible(json.dumps(content, allow_nan=False, ensure_ascii=False)))
+
+
+def print_text(text: str, *, end: str = "\n") -> None:
+    """Print a result on stdout: as it is to a program, and to a person without what a terminal would obey."""
+    print(visible(text) if sys.stdout.isatty() else text, end=end)
 
 
 def never_choke() -> None:

@@ -8,8 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from novacula.core.errors import InputError
-from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, FILES, NETWORKS, RECORD
+from novacula.core.storage.atomic import disk_errors
+from novacula.core.storage.run import CHECKPOINT, COMMAND, FILES, NETWORKS, RECORD, WORKING
+from novacula.core.storage.stage import discard, settle
+
+LOCK = ".lock"
 
 
 @dataclass(eq=False)
@@ -26,13 +32,14 @@ class OutputFolder:
     made: list[Path] = field(default_factory=list)
     record: str = RECORD  # the file that marks a whole run
     checkpoint: str = CHECKPOINT  # the file from which one goes on
+    lock: FileLock | None = None  # held from `claim` to `release`
 
     def check(self) -> None:
         """Refuse a folder that holds something else, without touching it."""
         if self.path.exists() and not self.path.is_dir():
             raise InputError("a folder to write to", f"{self.path}, which is a file", "choose another --output")
         try:
-            occupied = self.path.is_dir() and any(self.path.iterdir())
+            occupied = self.path.is_dir() and any(p.name != LOCK for p in self.path.iterdir())
         except OSError as error:
             raise InputError(
                 "a folder that can be read", f"{self.path}: {error.strerror}", "choose another --output"
@@ -44,18 +51,39 @@ class OutputFolder:
             )
 
     def claim(self) -> None:
-        """Make the folder, and clear an older run's files from it; files of others stay."""
+        """Make the folder, keep other processes out of it, and clear what unfinished runs left.
+
+        A finished run in it stays until the new one is complete (see `novacula.core.storage.stage`).
+        """
         missing = [p for p in (self.path, *self.path.parents) if not p.exists()]
-        try:
+        with disk_errors(self.path):
             for folder in reversed(missing):
                 folder.mkdir(exist_ok=True)
                 self.made.append(folder)
+            self._lock()
+            settle(self.path, (self.record,))
+            self._tidy()
             if not self.resume:
-                self._clear()
-        except OSError as error:
-            raise InputError(
-                "a folder that can be created", f"{self.path}: {error.strerror}", "choose another --output"
-            ) from error
+                self._clear(WORKING if self.finished else FILES)
+
+    def release(self) -> None:
+        """Let other processes have the folder."""
+        if self.lock is None:
+            return
+        with suppress(OSError):  # where an open file cannot be removed, the next owner takes it over
+            (self.path / LOCK).unlink()
+        self.lock.release()
+        self.lock = None
+
+    def _lock(self) -> None:
+        # The system lets go of the lock when the process ends, however it does: there are no stale ones.
+        lock = FileLock(self.path / LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            hint = "wait for it, or choose another --output"
+            raise InputError("a folder that no other process writes to", f"{self.path}, in use", hint) from None
+        self.lock = lock
 
     @property
     def interrupted(self) -> bool:
@@ -69,25 +97,31 @@ class OutputFolder:
 
     def settle(self) -> None:
         """Remove what only an unfinished run needs, once the results are on disk."""
-        for name in (CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND):
-            (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.path / NETWORKS, ignore_errors=True)
+        self._clear(WORKING)
 
     def abandon(self, *, keep_resumable: bool) -> None:
-        """Leave nothing half-written behind after a failure."""
-        if self.finished or (keep_resumable and self.interrupted):
-            return
+        """Leave nothing half-written behind after a failure; a finished run that was there before stays."""
+        if self.lock is None:
+            return  # the folder is another process's
         with suppress(OSError):
-            self._clear()
+            if not (keep_resumable and self.interrupted):
+                self._clear(WORKING if self.finished else FILES)
+            self._tidy()
+            self.release()
             for folder in reversed(self.made):
-                folder.rmdir()  # fails, rightly, where something else has been put there
+                folder.rmdir()  # fails, rightly, where there is something in it
 
-    def _clear(self) -> None:
-        for name in FILES:
+    def _clear(self, names: tuple[str, ...]) -> None:
+        for name in names:
             (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path / NETWORKS, ignore_errors=True)
+
+    def _tidy(self) -> None:
+        # What a process that was killed had begun to write; nobody else writes while the lock is held.
+        discard(self.path)
+        for name in FILES:
             for leftover in self.path.glob(f".{name}.*.tmp"):
                 leftover.unlink(missing_ok=True)
-        shutil.rmtree(self.path / NETWORKS, ignore_errors=True)
 
 
 def default_folder(name: str) -> Path:

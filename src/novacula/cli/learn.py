@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import shlex
 import sys
 from collections.abc import Iterator
@@ -13,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from novacula.cli.console import INTERRUPTED, err, out, warn, warnings_to_stderr
+from novacula.cli.console import INTERRUPTED, err, out, print_json, warn, warnings_to_stderr
 from novacula.cli.folder import OutputFolder, default_folder
 from novacula.cli.options import Destination, Display, Options
 from novacula.core.errors import InputError, NonFiniteError
-from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, Run
+from novacula.core.storage.atomic import full_disk, is_full
+from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, REPORT, Run
 from novacula.runs.flags import anchored, flat, options_of
 
 if TYPE_CHECKING:
@@ -35,9 +35,11 @@ def learn(kind: type[Options], given: dict[str, Any], destination: Destination, 
     if destination.resume:
         folder = _to_resume(output)
         if folder.finished and not folder.interrupted:
-            record = Run.read(folder.path).record
+            record = Run.read(folder.path, parts=()).record
             _refuse_others(given, kind.of_record(record))
             err().print(Text(f"the run in {folder.path} is finished"))
+            if not display.no_report and not (folder.path / REPORT).is_file():
+                _report(folder)  # the process ended between the two
             _print(record, folder.path, display)
             return 0
         options = _resumed_options(folder, kind, given)
@@ -115,13 +117,17 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
                 against=held,
             )
             folder.settle()
-    if not display.no_report:
-        from novacula.reporting import report
-
-        report(folder.path)
+            if not display.no_report:
+                _report(folder)
     if failed is not None:
         raise NonFiniteError(failed.expected, f"{failed.got}; {folder.path} holds the run without it", failed.hint)
     return record, folder
+
+
+def _report(folder: OutputFolder) -> None:
+    from novacula.reporting import report
+
+    report(folder.path)
 
 
 def _inferred(
@@ -164,6 +170,7 @@ def _owned(folder: OutputFolder, options: Options) -> Iterator[None]:
         if not (folder.path / COMMAND).is_file():
             options.save(folder.path / COMMAND)
         yield
+        folder.release()
     except KeyboardInterrupt:
         folder.abandon(keep_resumable=True)
         where = shlex.quote(str(folder.path))
@@ -173,6 +180,8 @@ def _owned(folder: OutputFolder, options: Options) -> Iterator[None]:
     except BaseException as error:
         # After a loss that diverged, resuming would meet the same numbers again.
         folder.abandon(keep_resumable=folder.resume or not isinstance(error, NonFiniteError))
+        if is_full(error):
+            raise full_disk(error, folder.path) from error  # type: ignore[arg-type]  # it is an OSError
         raise
 
 
@@ -222,7 +231,7 @@ def _set_threads(threads: int | None) -> None:
 
 def _print(record: dict[str, Any], folder: Path, display: Display) -> None:
     if display.json:
-        print(json.dumps(record, allow_nan=False, ensure_ascii=False))
+        print_json(record)
         return
     from novacula.cli.summary import summary
 

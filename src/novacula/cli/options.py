@@ -5,7 +5,6 @@ An option is one field here or in `novacula.runs.settings`: flags, help, record 
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from novacula.core.errors import InputError
-from novacula.core.storage.atomic import write_json
+from novacula.core.storage.seal import read_sealed, write_sealed
 from novacula.runs.flags import anchored, flag, flat, make, options_of
 from novacula.runs.settings import Setup, Train, anchored_data, net_flag
 
@@ -65,7 +64,7 @@ class Options:
 
         Paths are made absolute: a run may be resumed from another folder.
         """
-        write_json(path, {"options": flat(anchored(self))})
+        write_sealed(path, {"options": flat(anchored(self))})
 
     @classmethod
     def of(cls, **values: Any) -> Self:
@@ -87,7 +86,7 @@ class Options:
         """Read saved options."""
         try:
             # Options of another version fail here, by name.
-            return cls.of(**json.loads(path.read_text(encoding="utf-8"))["options"])
+            return cls.of(**read_sealed(path)["options"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 "the options of an interrupted run", f"{path}: {error}", "start again with --overwrite"

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import importlib
 import io
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from novacula.cli.console import err, out, warn, warnings_to_stderr
+from novacula.cli.console import err, out, print_json, print_text, warn, warnings_to_stderr
 from novacula.cli.options import PredictOptions
 from novacula.core.errors import InputError
 from novacula.core.storage.atomic import write_bytes, write_json, write_text
@@ -35,7 +34,7 @@ _DIGITS = 9  # of a float32, that tell it from all others
 def predict(folder: Path, data: str, options: PredictOptions) -> None:
     """Run ``novacula predict``."""
     _check(options)
-    Run.read(folder)  # before torch
+    Run.read(folder, parts=())  # before torch
     said: list[str] = []
     # A network's file may print; stdout is for results.
     with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr(said):
@@ -59,9 +58,9 @@ def predict(folder: Path, data: str, options: PredictOptions) -> None:
             warn(text)
     if options.json:
         shown = content if path is not None else {**content, "rows": records(found.columns)}
-        print(json.dumps(plain(shown), allow_nan=False, ensure_ascii=False))
+        print_json(plain(shown))
     elif options.out is not None and path is None:
-        print(delimited(found.columns, saved.classes, ","), end="")
+        print_text(delimited(found.columns, saved.classes, ","), end="")
     else:
         _show(found, content, saved, path)
 

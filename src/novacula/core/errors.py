@@ -33,5 +33,13 @@ class NonFiniteError(InputError):
     """A loss, gradient or network output that became NaN or infinite during a computation."""
 
 
+class DamagedRun(InputError):
+    """A run folder whose files are not those that were written; the hint says what of it can still be used."""
+
+
+class FullDisk(InputError):
+    """No room on the disk. What was whole before is whole still, and an interrupted run can be resumed."""
+
+
 class NovaculaWarning(UserWarning):
     """A result that can be used, with a reservation that its reader must know."""

@@ -7,6 +7,7 @@ randomness is a function of (seed, step), so a resumed run ends bit-identical to
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ from novacula.core.errors import InputError
 from novacula.core.storage.atomic import write_bytes
 
 T = TypeVar("T")
-VERSION = 2
+VERSION = 3
 
 
 def pack(value: object, prefix: str = "state") -> tuple[dict[str, Tensor], dict[str, object]]:
@@ -70,20 +71,19 @@ def save_checkpoint(
     # The file's format refuses tensors that share memory.
     tensors = {k: t.clone() for k, t in tensors.items()}
     meta = {"version": VERSION, "step": step, "history": history, "done": done, "plain": plain, "run_key": run_key}
-    write_bytes(path, save(tensors, metadata={"novacula": json.dumps(meta)}))
+    text = json.dumps(meta)
+    write_bytes(path, save(tensors, metadata={"novacula": text, "checksum": _sum(tensors, text)}))
 
 
 def load_checkpoint(path: Path, template: T, *, run_key: str) -> tuple[T, int, list[dict[str, float]], bool]:
     """Read a checkpoint."""
     try:
-        with safe_open(path, framework="pt") as file:
-            meta = json.loads(file.metadata()["novacula"])
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118  (not a dict)
-    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        meta, tensors = _read(path)
+    except (OSError, SafetensorError, ValueError) as error:
         raise InputError(
             "a readable checkpoint", f"{path}: {error}", "delete the run folder and start again without --resume"
         ) from error
-    if meta["version"] != VERSION or meta["run_key"] != run_key:
+    if meta.get("version") != VERSION or meta.get("run_key") != run_key:
         raise InputError(
             "a checkpoint of the same run",
             f"{path}, written with other settings, data, seed or version",
@@ -95,6 +95,29 @@ def load_checkpoint(path: Path, template: T, *, run_key: str) -> tuple[T, int, l
         raise InputError(
             "a checkpoint of the same network", f"{path}: no entry {error}", "use the same --net"
         ) from error
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    # A run that goes on from other numbers than it was stopped at would be wrong in silence.
+    with safe_open(path, framework="pt") as file:
+        about = file.metadata() or {}
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118  (not a dict)
+    text = about.get("novacula")
+    meta = None if text is None else json.loads(text)
+    if not isinstance(meta, dict):
+        raise ValueError("no checkpoint of Novacula")
+    if meta.get("version") == VERSION and about.get("checksum") != _sum(tensors, str(text)):
+        raise ValueError("damaged: its checksum is not that of what was written")
+    return meta, tensors
+
+
+def _sum(tensors: dict[str, Tensor], text: str) -> str:
+    # Of names, types, shapes and bytes, in an order that no writer chooses, and of everything else.
+    found = hashlib.sha256(text.encode())
+    for name, w in sorted(tensors.items()):
+        found.update(f"\0{name} {w.dtype} {tuple(w.shape)}\0".encode())
+        found.update(w.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def clone_state(state: T) -> T:

@@ -7,6 +7,7 @@ function of its weights is checked at a few fixed inputs. What of the weights a 
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from novacula.core.errors import InputError
+from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.params import Params
 from novacula.core.rng import derive
 from novacula.core.storage.run import WEIGHTS, Run
@@ -32,12 +33,12 @@ from novacula.prediction.predict import predict
 from novacula.prediction.predictive import Predictive
 from novacula.runs.catalogue.methods import maker_of
 from novacula.runs.catalogue.models import check_origins
+from novacula.runs.checking import SCALING, check_posterior, check_weights
 from novacula.runs.flags import make
 from novacula.runs.settings import Setup
 from novacula.runs.setup import Assembled, assemble, rebuild
 from novacula.target import Target
 
-_SCALING = ("x_mean", "x_sd", "y_mean", "y_sd")
 _TOLERANCE = 1e-3
 
 
@@ -140,9 +141,15 @@ def load_run(folder: str | Path, *, target: Target | None = None, data: Data | N
     Raises:
         InputError: If the folder holds no such run, its network cannot be built again or is another function now, or
             the training data of a Laplace posterior have changed.
+        DamagedRun: If its files are not those that were written.
     """
-    run = Run.read(folder)
-    record, saved = run.record, _tensors(run.weights())
+    run = Run.read(folder, parts=())
+    if run.unchecked is not None:
+        warnings.warn(run.unchecked, NovaculaWarning, stacklevel=2)
+    raw, packed = run.weights(), run.posterior()
+    check_weights(run, raw)
+    check_posterior(run, packed, raw)
+    record, saved = run.record, _tensors(raw)
     setup = make(Setup, record["setup"]) if record.get("setup") else None
     weights = _named(saved, "weights/")
     if not weights or "outputs" not in record:
@@ -166,10 +173,10 @@ def load_run(folder: str | Path, *, target: Target | None = None, data: Data | N
         )
     target = target.with_learnable(learned)
     scaling = None
-    if all(f"scaling/{k}" in saved for k in _SCALING):
-        x_mean, x_sd, y_mean, y_sd = (saved[f"scaling/{k}"] for k in _SCALING)
+    if all(f"scaling/{k}" in saved for k in SCALING):
+        x_mean, x_sd, y_mean, y_sd = (saved[f"scaling/{k}"] for k in SCALING)
         scaling = Standardiser(x_mean, x_sd, y_mean, y_sd)
-    stored = _tensors(run.posterior())
+    stored = _tensors(packed)
     calibration = float((record.get("predictive") or {}).get("calibration", 1.0))
     if stored:
         asked = record.get("posterior")

@@ -6,13 +6,43 @@ reader, or a run that resumes after ``kill -9``, sees the old contents or the ne
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from novacula.core.errors import InputError
+from novacula.core.errors import FullDisk, InputError
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that there is no room on the disk."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+def full_disk(error: OSError, path: object = None) -> FullDisk:
+    """An error of the system's in this library's words."""
+    where = path or error.filename or "the output"
+    hint = "make room; an interrupted run goes on with --resume, and what was whole before is whole still"
+    return FullDisk("room on the disk", f"{where}: {error.strerror}", hint)
+
+
+@contextmanager
+def disk_errors(path: object) -> Iterator[None]:
+    """Say in this library's words why a place cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if is_full(error):
+            raise full_disk(error, path) from error
+        if isinstance(error, NotADirectoryError | IsADirectoryError | PermissionError | FileExistsError):
+            what, hint = f"{path}: {error.strerror}", "choose another place"
+            raise InputError("a folder that can be written", what, hint) from error
+        raise
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -34,6 +64,10 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         raise InputError(
             "a file that can be written", f"{path}: {error.strerror}", "create its folder, or choose another place"
         ) from error
+    except OSError as error:
+        if is_full(error):
+            raise full_disk(error, path) from error
+        raise
     _sync_folder(path.parent)
 
 

@@ -48,7 +48,7 @@ def choose(made: Plan, xs: Tensor, rows: int) -> frozenset[str]:
             excluded.add(site.weight)
         positions[site.weight] = positions.get(site.weight, 0) + shape[1] * shape[3]
     m, chosen = made.problem.size, set()
-    for name in positions.keys() - excluded:
+    for name in (n for n in positions if n not in excluded):  # in the order of the calls, whatever the hash seed
         w, t, r = made.problem.params[name], positions[name], rows * made.problem.size
         per_group = w.flatten(1).shape[1] * m**2 + w.shape[0] // groups[name] * r**2
         cost_positions = groups[name] * t**2 * per_group

@@ -39,7 +39,7 @@ class Numbers:
                 return float(cell)
             except ValueError:
                 return None
-        return whole if abs(whole) < 2**63 else float(whole)
+        return whole if abs(whole) < 2**63 else float(cell)  # infinite where it is larger than any number
 
     def column(self, cells: Sequence[str]) -> list[int | float | None]:
         """The numbers of a column, None where a cell is none.

@@ -9,11 +9,10 @@ References:
 
 from __future__ import annotations
 
-import gzip
 import importlib
 import math
 import re
-import zlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +24,14 @@ from novacula.core.errors import InputError
 from novacula.data.columns import no_groups
 from novacula.data.raw import Choice, Like, New, Source, Table
 from novacula.data.sources.arrays import Part, RawArrays
+from novacula.data.sources.bounded import read_bytes
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # Pillow tells by the content, and knows others
+MOST_PIXELS = 2**26
 _IDX_NAME = re.compile(r"idx\d[-.]?u?byte|\.idx\d?(\.gz)?$|-ubyte(\.gz)?$", re.IGNORECASE)
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_IDX_AXES = 8
 _TEST_WORDS = {"t10k", "test"}
 
 
@@ -138,14 +141,13 @@ def _idx_labels(images: Path) -> str | None:
 
 
 def _read_idx(path: Path) -> np.ndarray:
-    try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise _damaged(path, str(error)) from error
+    raw = read_bytes(path)
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _IDX_TYPES or len(raw) < 4 + 4 * raw[3]:
         raise _damaged(path, "no IDX header")
     shape = tuple(int(v) for v in np.frombuffer(raw, ">i4", count=raw[3], offset=4))
     dtype = np.dtype(_IDX_TYPES[raw[2]])
+    if not 1 <= len(shape) <= _IDX_AXES or min(shape) < 0:
+        raise _damaged(path, f"a header with shape {shape[:_IDX_AXES]}, of {len(shape)} axes")
     expected, found = math.prod(shape) * dtype.itemsize, len(raw) - 4 - 4 * raw[3]
     if expected != found:
         raise _damaged(path, f"{found} bytes of values where its header promises {expected} for shape {shape}")
@@ -198,10 +200,10 @@ def _stack(files: Sequence[Path], mode: str | None) -> np.ndarray:
     images: list[Any] = []
     for file in files:
         try:
-            with pillow.open(file) as image:
-                image.load()
-                images.append(upright(image))
-        except (OSError, ValueError, SyntaxError) as error:  # Pillow reports some damaged files by SyntaxError
+            images.append(_opened(pillow, upright, file))
+        except InputError:
+            raise
+        except Exception as error:  # each of Pillow's formats reports damage by errors of its own
             raise InputError("an image that can be read", f"{file}: {error}", "replace or remove it") from error
         if images[-1].size != images[0].size:
             sizes = f"{images[-1].size} (width, height) in {file}, {images[0].size} in {files[0]}"
@@ -211,6 +213,20 @@ def _stack(files: Sequence[Path], mode: str | None) -> np.ndarray:
     mode = mode or ("L" if all(i.mode in {"L", "1", "LA"} for i in images) else "RGB")
     x = np.stack([np.asarray(i.convert(mode)) for i in images])
     return x[:, None] if mode == "L" else np.moveaxis(x, -1, 1)
+
+
+def _opened(pillow: Any, upright: Any, file: Path) -> Any:
+    if not file.is_file():
+        raise InputError("an image that can be read", f"{file}, which is no regular file", "replace or remove it")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow's own bound, and of odd metadata
+        with pillow.open(file, formats=_FORMATS) as image:
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                got = f"{width} x {height} in {file}"
+                raise InputError(f"images of at most {MOST_PIXELS:,} pixels", got, "resize it")
+            image.load()
+            return upright(image)
 
 
 def _pillow(path: Path) -> Any:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import lzma
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -14,12 +17,28 @@ import numpy as np
 from novacula.core.errors import InputError
 from novacula.data.columns import RawColumns
 from novacula.data.sources.arrays import Part, RawArrays
+from novacula.data.sources.bounded import check_archive, check_array
 
 INPUT_NAMES = ("x", "inputs", "images", "features", "data", "input", "image")
 LABEL_NAMES = ("y", "labels", "targets", "target", "label")
 CLASS_NAMES = ("classes", "class_names", "label_names", "target_names")
 COLUMN_NAMES = ("columns", "feature_names")
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError)
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
+    ArithmeticError,
+    ValueError,
+    LookupError,
+    SyntaxError,
+    TypeError,
+    AttributeError,
+    RuntimeError,  # an encrypted archive, an unknown way of compression, nesting
+    MemoryError,
+    EOFError,
+)
 
 
 def open_npz(path: Path) -> RawArrays:
@@ -83,7 +102,7 @@ def _load(path: Path, key: str | None = None, *, names: bool = False) -> Any:
     # A single array; or of an archive one array, or the names of all.
     archive = key is not None or names
     try:
-        _check_magic(path)
+        _check_sizes(path)
         file = np.load(path, allow_pickle=False)
         if not archive:
             return file
@@ -131,11 +150,19 @@ def _spellings(name: str, part: str) -> tuple[str, ...]:
 
 
 # NumPy takes any other file for a pickle and says so, which would mislead the owner of a damaged one.
-def _check_magic(path: Path) -> None:
+def _check_sizes(path: Path) -> None:
+    if not path.is_file():
+        raise ValueError("no regular file")
     with path.open("rb") as file:
         start = file.read(6)
-    if start != b"\x93NUMPY" and not zipfile.is_zipfile(path) and not start.startswith(b"\x80"):
+        if start == b"\x93NUMPY":
+            file.seek(0)
+            return check_array(file, path.stat().st_size, str(path))
+    if zipfile.is_zipfile(path):
+        return check_archive(path)
+    if not start.startswith(b"\x80"):
         raise ValueError("not a NumPy file, or cut short")
+    return None
 
 
 def _companion(path: Path) -> str | None:

@@ -39,6 +39,9 @@ def read(path: str | Path, understand: Callable[[Raw], _T]) -> _T:
         close = difflib.get_close_matches(path.name, [*siblings, "digits"], n=3)
         hint = ", ".join(close) or "check the path; 'digits' needs no file"
         raise InputError("a file or folder that exists", str(path), hint)
+    if not (path.is_file() or path.is_dir()):
+        hint = "write what it gives into a file first"
+        raise InputError("a regular file or a folder", f"{path}, a pipe, socket or device", hint)
     try:
         return understand(_open(path))
     except (OSError, EOFError) as error:

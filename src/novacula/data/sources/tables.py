@@ -7,8 +7,9 @@ which packages are installed. Parquet needs pyarrow, or pandas with an engine of
 from __future__ import annotations
 
 import csv
-import gzip
 import importlib
+import io
+from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from novacula.core.errors import InputError
 from novacula.data.columns import RawColumns
+from novacula.data.sources.bounded import check_expanded, decoded
 from novacula.data.sources.cells import Numbers, as_dates
 
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "<na>", "-nan", "#n/a"})
@@ -28,9 +30,8 @@ def open_delimited(path: Path) -> RawColumns:
     # a decimal point, there is no header, and columns are called "0", "1", …. A column of whole numbers stays whole, so
     # that it may hold classes. Where commas do not delimit, they may be decimal.
     try:
-        with _open(path) as file:
-            header, rows, lines, numbers = _parse(file, path)
-    except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile) as error:
+        header, rows, lines, numbers = _parse(io.StringIO(decoded(path), newline=""), path)
+    except csv.Error as error:
         raise InputError("UTF-8 text with one row a line", f"{path}: {error}", "save it as CSV in UTF-8") from error
     place = {name: i for i, name in enumerate(header)}
 
@@ -68,12 +69,6 @@ def open_parquet(path: Path) -> RawColumns:
     return RawColumns(str(path), tuple(frame), len(next(iter(frame.values()), ())), read, missing)
 
 
-def _open(path: Path) -> TextIO:
-    if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
-
-
 def _parse(file: TextIO, path: Path) -> tuple[list[str], list[list[str]], list[int], Numbers]:
     first = file.readline()
     while first and not first.strip():
@@ -94,9 +89,9 @@ def _parse(file: TextIO, path: Path) -> tuple[list[str], list[list[str]], list[i
         header = [str(i) for i in range(len(header))]
     else:
         rows, lines = rows[1:], lines[1:]
-    repeated = [name for i, name in enumerate(header) if name in header[:i]]
-    if repeated:
-        raise InputError("columns with different names", f"{repeated[0]!r} twice in {path}", "rename one")
+    if len(set(header)) < len(header):
+        repeated = next(name for name, times in Counter(header).items() if times > 1)
+        raise InputError("columns with different names", f"{repeated!r} twice in {path}", "rename one")
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(header):
             got = f"{len(row)} in line {line} of {path}"
@@ -130,6 +125,7 @@ def _column(cells: list[str], name: str, lines: list[int], path: Path, number: N
 
 
 def _parquet_columns(path: Path) -> dict[str, Any]:
+    parquet: Any = None
     try:
         parquet = importlib.import_module("pyarrow.parquet")
         read = parquet.read_table
@@ -139,7 +135,12 @@ def _parquet_columns(path: Path) -> dict[str, Any]:
         except ImportError:
             raise _no_reader(path) from None
     try:
+        if parquet is not None:
+            about = parquet.ParquetFile(path).metadata
+            check_expanded(path, 8 * about.num_rows * about.num_columns)
         table = read(path)
+    except InputError:
+        raise
     except ImportError:
         raise _no_reader(path) from None
     except Exception as error:  # each engine raises errors of its own

@@ -122,6 +122,8 @@ def load_costs(path: str | Path, classes: Sequence[str] | int) -> Costs:
 
 
 def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    if path.exists() and not path.is_file():
+        raise InputError("a table of costs", f"{path}, which is no regular file", "write it into a file first")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 
-from novacula.core.errors import InputError
+from novacula.core.errors import DamagedRun, InputError
 from novacula.core.storage.atomic import write_text
 from novacula.core.storage.run import ADVICE, PICTURES, REPORT
+from novacula.core.storage.seal import digest, read_sealed
 from novacula.reporting.advice import words
 from novacula.reporting.advice.gains import gains
 from novacula.reporting.page import filled
@@ -48,7 +50,7 @@ def read(folder: str | Path) -> dict[str, Any]:
     """
     path = Path(folder) / ADVICE
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_sealed(path)
     except (OSError, ValueError) as error:
         hint = "pass the --output folder of novacula augment"
         raise InputError("a folder with the results of novacula augment", f"{path}: {error}", hint) from error
@@ -64,14 +66,26 @@ def report(folder: str | Path) -> Path:
     Raises:
         InputError: If the folder holds no finished comparison, or cannot be written.
     """
-    record, path = read(folder), Path(folder) / PICTURES
-    pictures: dict[str, np.ndarray] = {}
-    if path.is_file():
-        with np.load(path) as saved:
-            pictures = dict(saved)
+    record = read(folder)
+    pictures = _pictures(Path(folder) / PICTURES, record.get("pictures"))
     page = Path(folder) / REPORT
     write_text(page, render(record, pictures))
     return page
+
+
+def _pictures(path: Path, wanted: str | None) -> dict[str, np.ndarray]:
+    # Versions that wrote no checksum may have left none.
+    if wanted is None and not path.is_file():
+        return {}
+    try:
+        content = path.read_bytes()
+        if wanted not in (None, digest(content)):
+            raise ValueError("its checksum is not that of the file that was written")
+        with np.load(io.BytesIO(content)) as saved:
+            return dict(saved)
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        hint = f"run it again; the verdicts in {ADVICE} are whole"
+        raise DamagedRun("the pictures of the comparison", f"{path}, damaged: {error}", hint) from error
 
 
 def render(record: Mapping[str, Any], pictures: Mapping[str, np.ndarray]) -> str:

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from novacula.core.rng import generator
-from novacula.core.storage.atomic import write_bytes, write_json
-from novacula.core.storage.run import ADVICE, PICTURES, plain
+from novacula.core.storage.atomic import write_bytes
+from novacula.core.storage.run import ADVICE, PICTURES, RESULTS, plain
+from novacula.core.storage.seal import digest, write_sealed
+from novacula.core.storage.stage import staged
 from novacula.core.version import __version__
 from novacula.data.data import Data
 from novacula.study.augmentation.arms import NONE, TRIVIAL, Arm
@@ -96,11 +98,12 @@ class Advice:
             The folder.
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **dict[str, Any](self.pictures))
-        write_bytes(folder / PICTURES, buffer.getvalue())
-        write_json(folder / ADVICE, plain(self.record()))
+        content = buffer.getvalue()
+        with staged(folder, RESULTS, (ADVICE,)) as new:
+            write_bytes(new / PICTURES, content)
+            write_sealed(new / ADVICE, {**plain(self.record()), "pictures": digest(content)})
         return folder
 
     def record(self) -> dict[str, Any]:

@@ -8,7 +8,6 @@ Below 250 steps a network says nothing of its augmentation, and the plan is refu
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,8 +20,8 @@ from torch.nn.functional import interpolate
 from novacula.core import execute
 from novacula.core.errors import InputError
 from novacula.core.rng import generator
-from novacula.core.storage.atomic import write_json
 from novacula.core.storage.run import PLAN
+from novacula.core.storage.seal import read_sealed, write_sealed
 from novacula.data.data import Data
 from novacula.inference.loop import default_batch_size, run
 from novacula.inference.optimising.map import MAP
@@ -157,7 +156,7 @@ def _step_seconds(task: tuple[nn.Module, Data, int]) -> float:
 
 def keep(plan: Plan, store: Path, asked: Sequence[object]) -> None:
     """Write the plan down, with what it was asked for."""
-    write_json(store / PLAN, {"plan": asdict(plan), "asked": [str(word) for word in asked]})
+    write_sealed(store / PLAN, {"plan": asdict(plan), "asked": [str(word) for word in asked]})
 
 
 def kept(store: Path, asked: Sequence[object]) -> Plan | None:
@@ -173,7 +172,7 @@ def kept(store: Path, asked: Sequence[object]) -> Plan | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_sealed(path)
         made, before = Plan(**found["plan"]), found["asked"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError("the plan of a comparison", f"{path}: {error}", "start again in another folder") from error
