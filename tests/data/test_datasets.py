@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -205,3 +206,42 @@ def test_networks_with_dictionaries_say_what_they_need_and_run_when_wrapped() ->
         p = predict(infer(method, target, data, steps=12, batch_size=4, seed=0), data.x).mean()
         assert p.shape == (12, 2)
         assert torch.allclose(p.sum(1), torch.ones(12))
+
+
+class _Parts(Dataset):
+    """Six items whose inputs are what a function of the index gives."""
+
+    def __init__(self, make: Callable[[int], Any]) -> None:
+        self.make = make
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.make(index), index % 2
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda i: {"input_ids": torch.arange(5), "attention_mask": torch.ones(5)},
+        lambda i: {"image": torch.ones(3, 4, 4), "table": torch.ones(2)},
+        lambda i: (torch.ones(3), torch.ones(2)),
+        lambda i: (torch.ones(3), torch.ones(3)),
+        lambda i: (torch.ones(3, 4, 4), 1.0),
+        lambda i: [np.ones(3), np.ones(2)],
+        lambda i: ({"a": torch.ones(2)}, torch.ones(2)),
+    ],
+)
+@pytest.mark.parametrize("batch", [None, 2, 4])
+def test_inputs_of_several_parts_are_refused_with_what_to_do(make: Callable[[int], Any], batch: int | None) -> None:
+    items = _Parts(make)
+    with pytest.raises(InputError, match="one array") as refusal:
+        Data.from_dataset(items if batch is None else DataLoader(items, batch_size=batch))
+    assert "wrap the network" in str(refusal.value)
+
+
+def test_labels_of_several_parts_are_refused() -> None:
+    items = [(torch.ones(3), {"boxes": torch.ones(2), "labels": torch.ones(1)}) for _ in range(4)]
+    with pytest.raises(InputError, match="labels that are one array"):
+        Data.from_dataset(items)

@@ -199,3 +199,70 @@ def test_workers_share_the_chains(method: MAP | SGLD, tmp_path: Path) -> None:
         assert len(post.components) == 3
     again = infer(method, target, data, chains=3, workers=2, **options)
     assert torch.equal(predict(post, data.x).mean(), predict(again, data.x).mean())
+
+
+def _trained(target: Target, steps: int = 1000) -> Target:
+    """The target with weights that were trained on other data."""
+    _, data = problem(200)
+    found = infer(MAP(lr=1e-2), target, data, steps=steps, seed=9)
+    assert isinstance(found, Point)
+    net = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    net.load_state_dict(found.mode)
+    return Target(net, prior=Gaussian(2.0))
+
+
+def _gap(w: Params, own: Params) -> float:
+    return max(float((w[k] - own[k]).norm() / own[k].norm()) for k in own)
+
+
+def test_members_of_a_trained_network_start_near_it_and_a_warning_says_so() -> None:
+    target = _trained(problem()[0])
+    own = target.params()
+    with pytest.warns(NovaculaWarning, match="all members start near them"):
+        first = starts(target, 5, 0)
+    assert _gap({k: w[0] for k, w in first.items()}, own) == 0
+    gaps = [_gap({k: w[i] for k, w in first.items()}, own) for i in range(1, 5)]
+    # A fiftieth in the mean square; three weights at least, so 5 times that has a false alarm below 1e-12.
+    assert min(gaps) > 0
+    assert max(gaps) < 0.1
+    assert len(set(gaps)) == 4
+
+
+def test_members_are_drawn_anew_where_told() -> None:
+    target = _trained(problem()[0])
+    own = target.params()
+    fresh = starts(target, 3, 0, others="fresh")
+    assert min(_gap({k: w[i] for k, w in fresh.items()}, own) for i in (1, 2)) > 0.3
+    headed = starts(target, 3, 0, redraw=("2",))
+    for i in (1, 2):
+        assert float((headed["0.weight"][i] - own["0.weight"]).norm() / own["0.weight"].norm()) < 0.1
+        assert float((headed["2.weight"][i] - own["2.weight"]).norm() / own["2.weight"].norm()) > 0.3
+    with pytest.raises(InputError, match="named head"):
+        starts(target, 3, 0, redraw=("head",))
+    with pytest.raises(InputError, match="'auto', 'fresh' or 'near'"):
+        Ensemble(start="cold")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", [Ensemble(MAP(lr=1e-6), members=3), MAP(lr=1e-6)])
+def test_weights_given_as_init_are_those_of_all_members(method: Ensemble | MAP) -> None:
+    target, data = problem()
+    own = {k: w + 3.0 for k, w in target.params().items()}
+    post = infer(method, target, data, init=own, steps=1, chains=1 if isinstance(method, Ensemble) else 3, seed=0)
+    assert len(post.parts) == 3
+    assert all(_gap(p.mode, own) < 0.1 for p in post.parts)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn", "norm", "lstm", "attention"])
+def test_fresh_networks_are_not_taken_for_trained_ones(kind: str) -> None:
+    # By the bound of the test, one false alarm in a million networks.
+    made = {
+        "mlp": lambda: nn.Sequential(nn.Linear(20, 50), nn.ReLU(), nn.Linear(50, 3)),
+        "cnn": lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8, 2)),
+        "norm": lambda: nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.BatchNorm1d(8), nn.Linear(8, 2)).eval(),
+        "lstm": lambda: nn.LSTM(3, 4, batch_first=True),
+        "attention": lambda: nn.MultiheadAttention(8, 2, batch_first=True),
+    }[kind]
+    with torch.random.fork_rng(devices=[]):
+        for seed in range(5):
+            torch.manual_seed(seed)
+            starts(Target(made()), 2, 0)  # a warning would be an error

@@ -1,8 +1,16 @@
-"""Whether a network's output for an example depends on the other examples of its batch."""
+"""Whether a network gives an example alone what it gives it in a batch, and the layer by which it does not.
+
+A likelihood is a product over examples, and so are curvature, leave-one-out and every prediction of one new example. A
+network that mixes the examples of a batch (normalisation by the batch's own statistics, a recurrent layer that takes
+the batch for time, centring over the batch) has no such likelihood. No list of layers would find them all: the
+comparison does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import torch
@@ -10,94 +18,94 @@ from torch import Tensor, nn
 
 from novacula.core.errors import InputError
 
-_TOLERANCE = 1e-3  # relative: kernels for other batch sizes differ by rounding alone
+_FAILURES = (RuntimeError, ValueError, TypeError, IndexError)
 
 
-def check_alone(module: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor, together: Tensor) -> None:
-    """Refuse a network whose examples influence each other.
+@dataclass(eq=False)
+class _Calls:
+    """What the modules of a network gave in one pass, in the order in which they finished."""
 
-    The likelihood of an example is then undefined: normalisation by the statistics of the batch, recurrent layers that
-    take the examples for time steps (``batch_first`` forgotten), centring over the batch.
+    outputs: list[tuple[str, Any]] = field(default_factory=list)
+    running: list[str] = field(default_factory=list)  # what is not finished; the innermost last
+
+
+def check_alone(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    """Refuse a network whose output for an example depends on the others of its batch.
 
     Args:
-        module: The network.
-        forward: What evaluates it, inputs ``(N, …)`` to outputs ``(N, C)``.
-        x: Inputs of a few examples; of one alone nothing can be told.
-        together: Their outputs.
+        module: The network, whose layers are watched.
+        run: Evaluates it; ``(N, …)`` to ``(N, C)``.
+        x: A few inputs; one alone cannot tell.
 
     Raises:
-        InputError: If the first or the last example alone has another output; it names the first layer that mixes them.
+        InputError: If the first or last example has another output alone; the layer is named.
     """
     if len(x) < 2:
         return
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
-            alone = torch.cat([forward(x[:1]), forward(x[-1:])])
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        _refuse(module, forward, x, f"it fails on one example alone: {error}")
-    if alone.shape != (2, together.shape[1]) or not _close(alone, together[[0, -1]]):
-        _refuse(module, forward, x, "the output for an example is another one without the others")
+    with torch.no_grad(), _watched(module) as together:
+        f = run(x)
+    for i in (0, len(x) - 1):
+        with torch.no_grad(), _watched(module) as single:
+            try:
+                mine = run(x[i : i + 1])
+            except _FAILURES as error:
+                said = f"fails on one example alone ({type(error).__name__}: {error})"
+                _refuse(module, single.running[-1] if single.running else "", said, error)
+        if not _agree(f, mine, i):
+            name = next(
+                (n for (n, a), (_, b) in zip(together.outputs, single.outputs, strict=False) if _differ(a, b, i)), ""
+            )
+            _refuse(module, name, "gives an example another output alone than in a batch")
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
-    scale = float(other.detach().abs().max().clamp(min=1e-6))
-    return bool(((one - other).abs() <= _TOLERANCE * scale).all())
+def _refuse(module: nn.Module, name: str, said: str, cause: Exception | None = None) -> NoReturn:
+    layer = dict(module.named_modules())[name]
+    what = f"layer {name!r} ({type(layer).__name__})" if name else type(layer).__name__
+    hint = "let the output of an example depend on that example alone"
+    if isinstance(layer, nn.modules.batchnorm._NormBase):
+        hint = "use track_running_stats=True and network.eval(), or GroupNorm or LayerNorm"
+    elif getattr(layer, "batch_first", True) is False:
+        hint = "pass batch_first=True to the layer: inputs are (N, time, features)"
+    raise InputError("a network that takes each example for itself", f"{what}, which {said}", hint) from cause
 
 
-def _refuse(module: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor, what: str) -> NoReturn:
-    name = _culprit(module, forward, x)
-    raise InputError(
-        "a network that treats every example by itself",
-        f"{name}, which mixes the examples of a batch: {what}",
-        "use GroupNorm or LayerNorm, BatchNorm with running statistics in eval mode, or batch_first=True",
-    )
+def _agree(f: Tensor, mine: Tensor, i: int) -> bool:
+    if mine.shape != f[i : i + 1].shape:
+        return False
+    # Kernels differ between sizes of a batch: by rounding, and on a GPU by its shortened products.
+    tolerance = 1e-2 if f.device.type == "cuda" else torch.finfo(f.dtype).eps ** 0.5
+    return bool((f[i] - mine[0]).abs().max() <= tolerance * f.abs().max())
 
 
-def _culprit(module: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> str:
-    # The first layer with parameters or nothing inside, in the order of their calls, whose output for the last example
-    # (recurrent layers that take examples for times show nothing in the first) depends on the others.
-    def outputs(inputs: Tensor) -> tuple[dict[str, Tensor], str]:
-        found, entered = dict[str, Tensor](), list[str]()
+def _differ(together: Any, single: Any, i: int) -> bool:
+    # Whether a layer's outputs differ where the axis of the batch is plain: the one of another length.
+    a, b = (v[0] if isinstance(v, tuple) and v else v for v in (together, single))
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor) or a.ndim != b.ndim or not a.is_floating_point():
+        return False
+    axes = [k for k in range(a.ndim) if a.shape[k] != b.shape[k]]
+    if len(axes) != 1 or b.shape[axes[0]] != 1:
+        return False
+    return not _agree(a.movedim(axes[0], 0), b.movedim(axes[0], 0), i)
 
-        def enter(name: str) -> Callable[..., None]:
-            return lambda *_: entered.append(name)
 
-        def leave(name: str) -> Callable[..., None]:
-            def hook(_: nn.Module, __: Any, value: Any) -> None:
-                first = value[0] if isinstance(value, (tuple, list)) and value else value
-                entered.remove(name)
-                if isinstance(first, Tensor) and first.ndim:
-                    found.setdefault(name, first.detach().clone())
+@contextmanager
+def _watched(module: nn.Module) -> Iterator[_Calls]:
+    calls = _Calls()
 
-            return hook
+    def before(name: str) -> Callable[..., None]:
+        return lambda layer, args: calls.running.append(name)
 
-        leaves = [
-            (name, layer)
-            for name, layer in module.named_modules()
-            if not any(True for _ in layer.children()) or any(True for _ in layer.parameters(recurse=False))
-        ]
-        handles = [layer.register_forward_pre_hook(enter(name)) for name, layer in leaves]
-        handles += [layer.register_forward_hook(leave(name)) for name, layer in leaves]
-        try:
-            with torch.no_grad():
-                forward(inputs)
-        except (RuntimeError, ValueError, TypeError, IndexError):
-            return found, entered[-1] if entered else ""
-        finally:
-            for handle in handles:
-                handle.remove()
-        return found, ""
+    def after(name: str) -> Callable[..., None]:
+        def hook(layer: nn.Module, args: Any, output: Any) -> None:
+            calls.running.pop()
+            # A copy: a later layer may write on it.
+            kept = output[0] if isinstance(output, tuple) and output else output
+            calls.outputs.append((name, kept.clone() if isinstance(kept, Tensor) else None))
 
-    layers = dict(module.named_modules())
-    together, _ = outputs(x)
-    alone, failed = outputs(x[-1:])
-    for name, value in together.items():
-        if name == failed or name not in alone:
-            continue
-        one = alone[name]
-        same = one.shape[1:] == value.shape[1:] and len(one) == 1 and _close(one, value[-1:])
-        if not same:
-            return f"layer {name!r} ({type(layers[name]).__name__})"
-    if failed:
-        return f"layer {failed!r} ({type(layers[failed]).__name__})"
-    return type(module).__name__
+        return hook
+
+    with ExitStack() as stack:
+        for name, layer in module.named_modules():
+            stack.callback(layer.register_forward_pre_hook(before(name)).remove)
+            stack.callback(layer.register_forward_hook(after(name)).remove)
+        yield calls

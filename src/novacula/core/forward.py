@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from novacula.core.alone import check_alone
+from novacula.core.attention import has_attention, plain_attention
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.many import Notes
 from novacula.core.params import Params, detach
@@ -40,7 +41,8 @@ class Forward:
 
     Attributes:
         frozen: Names of the parameters held constant because they do not require a gradient.
-        fused: Whether the module has layers for which torch has fused kernels without derivatives.
+        fused: Whether the module has attention, whose fused kernels have no derivative under vmap: it is then
+            computed from its parts (see `novacula.core.attention`).
         notes: What is found out about the network while many of it are evaluated.
 
     Raises:
@@ -90,10 +92,7 @@ class Forward:
             )
         object.__setattr__(self, "module", module)
         object.__setattr__(self, "frozen", frozen)
-        fused = any(
-            isinstance(layer, (nn.MultiheadAttention, nn.TransformerEncoderLayer)) for layer in module.modules()
-        )
-        object.__setattr__(self, "fused", fused)
+        object.__setattr__(self, "fused", has_attention(module))
         object.__setattr__(self, "notes", Notes(type(module).__name__))
 
     def params(self) -> Params:
@@ -157,13 +156,11 @@ class Forward:
         Returns:
             Outputs ``f`` of shape ``(N, C)``.
         """
-        own = self.units.inward(x)
-        # The module gets inputs of its own: in-place layers would change the caller's.
-        own = x.clone() if own is x else own
-        if not self.fused:
-            return self.units.outward(functional_call(self.module, params, (own,)))
-        with _unfused():
-            return self.units.outward(functional_call(self.module, params, (own,)))
+        # The module gets inputs of its own: one that begins with an in-place layer writes on what it is given.
+        inputs = self.units.inward(x)
+        inputs = inputs.clone() if inputs is x else inputs
+        with plain_attention() if self.fused else nullcontext():
+            return self.units.outward(functional_call(self.module, params, (inputs,)))
 
     def average(self, params: Params, xs: Tensor) -> Tensor:
         """Average the outputs over transformed copies of each input: ``f̄(x) = 1/S Σ_s f(w, x_s)``.
@@ -189,8 +186,8 @@ class Forward:
             The number of outputs C.
 
         Raises:
-            InputError: If the network fails on ``x``, does not return an ``(N, C)`` tensor, gives different outputs for
-                the same input (dropout in train mode, sampling), or others for an example alone than in a batch.
+            InputError: If the network fails on ``x``, does not return an ``(N, C)`` tensor, or gives different outputs
+                for the same input (dropout in train mode, sampling), or others for an example alone than in a batch.
             NonFiniteError: If it returns NaN or infinite values.
         """
         params = self.params()
@@ -227,20 +224,9 @@ class Forward:
                 "two calls with the same input that differ",
                 "call network.eval() (dropout in train mode is random), or remove the sampling",
             )
-        check_alone(self.module, lambda inputs: self(params, inputs), x, first)
+        with torch.random.fork_rng(devices=devices):
+            check_alone(self.module, lambda inputs: self(params, inputs), x)
         return first.shape[1]
-
-
-@contextmanager
-def _unfused() -> Iterator[None]:
-    # In eval mode attention layers choose kernels that have no derivative where they see no gradient coming, as under
-    # torch.func; the layers' own way gives the same numbers.
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 class _ShareHyperparameters(TorchFunctionMode):

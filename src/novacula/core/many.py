@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 from torch.func import vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from novacula.core.attention import plain_attention
 from novacula.core.errors import NovaculaWarning
 from novacula.core.memory import is_out_of_memory, with_halving
 from novacula.core.params import Params, count, unstack
@@ -82,7 +82,7 @@ def over_members(function: Callable[[Params], Any], params: Params, notes: Notes
     if members_of(params) == 1 or notes.looped:
         return _one_by_one(function, params)
     try:
-        with sdpa_kernel(SDPBackend.MATH):  # vmap has no rule for the other attention kernels
+        with plain_attention():  # as vmap does not cover the other kinds
             return vmap(function, randomness="different")(params)
     except (RuntimeError, NotImplementedError, ValueError) as error:
         if is_out_of_memory(error):

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from novacula.core.attention import plain_attention
 from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.curvature.problem import Curvature, Problem
@@ -202,7 +202,7 @@ def _reference(problem: Problem, params: Params) -> tuple[Tensor, float]:
         with torch.no_grad():
             together = problem.forward.average(problem.params, xs)
         for n in range(len(xs)):
-            with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            with torch.enable_grad(), plain_attention():
                 f = problem.forward.average({**problem.params, **leaves}, xs[n : n + 1])
                 factor = problem.factor(f.detach(), y[n : n + 1]).detach()
             mixing = max(mixing, float((together[n] - f[0].detach()).abs().max()))

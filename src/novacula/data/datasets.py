@@ -89,11 +89,36 @@ def _pair(item: Any, where: str) -> tuple[Any, Any]:
             if _BESIDE[key] is None or bool((_array(item[key]) != _BESIDE[key]).any()):
                 got = f"{where} with a {key!r} that matters"
                 raise InputError(f"inputs that are one array, {keys[0]!r}", got, WRAP)
-        return item[keys[0]], item[keys[1]]
+        item = item[keys[0]], item[keys[1]]
     if isinstance(item, (tuple, list)) and len(item) == 2:
-        return item[0], item[1]
+        x, y = item
+        if parts := _parts(x):
+            raise InputError("inputs that are one array", f"{where} with {parts}", WRAP)
+        if parts := _parts(y):
+            raise InputError("labels that are one array", f"{where} with labels that are {parts}", "choose one of them")
+        return x, y
     size = f" of {len(item)}" if isinstance(item, (tuple, list)) else ""
     raise InputError("items that are pairs (x, y)", f"{where}: a {type(item).__name__}{size}", _HINT)
+
+
+# Of what parts a value consists, in words; nothing where it is one array, or a list that makes one.
+def _parts(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"a dictionary with keys {_keys(value)}"
+    if not isinstance(value, (tuple, list)) or all(isinstance(v, int | float | np.number | str) for v in value):
+        return ""
+    if any(isinstance(v, Mapping) for v in value):
+        return "a list of dictionaries"
+    shapes: list[tuple[int, ...]] = [tuple(v.shape) if isinstance(v, Tensor) else np.shape(v) for v in value]
+    # Loaders make lists of tuples, and lists of an axis too: those hold one number for each example.
+    several = isinstance(value, tuple) and len(value) > 1 and len(shapes[0]) > 0
+    if (
+        len(set(shapes)) > 1
+        or several
+        or (isinstance(next(iter(value)), Tensor) and len(shapes[0]) > 1 and len(value) > 1)
+    ):
+        return f"{len(value)} arrays of shapes {', '.join(map(str, shapes[:4]))}"
+    return ""
 
 
 def _stack(values: list[Any], what: str) -> Any:
@@ -115,14 +140,8 @@ def _join(parts: list[Any]) -> Any:
 def _array(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.detach()
-    if isinstance(value, Mapping):
-        raise InputError("inputs as one array", f"a dictionary with keys {_keys(value)}", WRAP)
-    if isinstance(value, (list, tuple)) and value and not np.isscalar(value[0]):
-        shapes = [tuple(np.shape(v)) for v in value]
-        if len(set(shapes)) > 1:
-            raise InputError("inputs as one array", f"{len(value)} parts of shapes {shapes[:4]}", WRAP)
-        if isinstance(value[0], Tensor):
-            return torch.stack(list(value)).detach()
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], Tensor):
+        return torch.stack(list(value)).detach()
     return np.asarray(value)
 
 

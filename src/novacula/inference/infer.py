@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from novacula.core import execute
@@ -17,7 +16,7 @@ from novacula.core.rng import derive
 from novacula.data.data import Data
 from novacula.inference.loop import Progress, run
 from novacula.inference.method import Method
-from novacula.inference.starts import starts
+from novacula.inference.starts import Others, starts
 from novacula.posteriors.base import Posterior
 from novacula.posteriors.mixture import gathered
 from novacula.target import Density, LogDensity, Target
@@ -33,6 +32,7 @@ def infer(
     epochs: int | None = None,
     batch_size: int = 128,
     chains: int = 1,
+    others: Others = "auto",
     workers: int = 1,
     backend: Backend = "loky",
     seed: int = 0,
@@ -51,8 +51,10 @@ def infer(
         steps: Steps in all, warm-up included; give this or ``epochs``.
         epochs: Passes over the data; for methods that take minibatches.
         batch_size: Examples a step, for methods that take minibatches.
-        chains: Runs of the method side by side. The first starts at the target's own point (or ``init``), the others at
-            fresh draws of the network's initialisation, or near ``init`` for a plain log-density.
+        chains: Runs of the method side by side. The first starts at the target's own point (or ``init``), the others
+            where ``others`` says.
+        others: Where chains but the first start: ``"near"`` it, at ``"fresh"`` draws of the network's initialisation,
+            or, by default, near it where its weights have been trained and fresh otherwise (see `starts`).
         workers: Processes that share the chains among them; -1 for one on each core. Chains of one process run side by
             side, and share what is adapted or drawn for all of them, so that the draws depend on the number of workers.
         backend: Where the workers are: ``"loky"`` or ``"threads"`` here, ``"dask"`` or ``"ray"`` on a cluster.
@@ -81,10 +83,8 @@ def infer(
         True
     """
     density, data = _prepare(target, data, init)
-    first = starts(density, chains, derive(seed, "starts"))
-    if init is not None and isinstance(density, Target):
-        own = _checked(density, init)
-        first = {k: torch.cat([own[k].unsqueeze(0), w[1:]]) for k, w in first.items()}
+    own = _checked(density, init) if init is not None and isinstance(density, Target) else None
+    first = starts(density, chains, derive(seed, "starts"), own=own, others=others)
     task = _Task(method, density, data, first, epochs, steps, batch_size, seed, checkpoint, resume)
     groups = min(chains, execute.cores() if workers == -1 else workers)
     if groups <= 1:

@@ -37,7 +37,8 @@ class Laplace:
         temperature: T; by default the target's. It multiplies the covariance.
         seed: Seed of the transformations and probes.
         check: Whether to hold the predictive against the point estimate on training examples predicted without
-            themselves, and to warn where it is worse.
+            themselves, and to warn where it is worse; and to warn where training has not reached the mode.
+        settle: Whether to go on from the trained weights to the mode, by Newton's method with this curvature.
 
     Raises:
         InputError: If the structure is unknown or the temperature is not positive.
@@ -52,6 +53,7 @@ class Laplace:
     temperature: float | None = None
     seed: int = 0
     check: bool = True
+    settle: bool = False
 
     def __post_init__(self) -> None:
         check_structure(self.structure)
@@ -85,6 +87,7 @@ class Laplace:
                     seed=self.seed,
                     temperature=self.temperature,
                     check=self.check,
+                    settle=self.settle,
                 )
                 for mode in (p.mode for p in found.parts)
             ]

@@ -1,120 +1,118 @@
-"""Where members start: the network as it came, and fresh draws of its own initialisation."""
+"""Where members start: the network as it came, and the others at fresh draws of its initialisation or near it.
+
+An ensemble of a network that was made a moment ago wants members that differ: fresh draws. One of a network that was
+trained before (fine-tuning) wants what it has learned: a fresh draw would throw that away. Which of the two it is
+shows in the weights: those that no draw of their layers' initialisation explains have been trained, or set.
+"""
 
 from __future__ import annotations
 
 import copy
 import math
-import statistics
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from novacula.core.errors import InputError, NovaculaWarning
-from novacula.core.params import Params, detach, stack
+from novacula.core.params import Params, count, detach, stack
 from novacula.core.rng import derive, generator
-from novacula.data.data import Data
 from novacula.target import Density, LogDensity, Target
 
-From: TypeAlias = Literal["auto", "fresh", "given"]
-NOISE = 0.1
-"""The noise at most that tells members apart which start at the same weights, in units of each tensor's size."""
 _TRIES = 20
-_FRESH, _LOOKED_AT, _GAIN = 8, 256, 0.1  # draws, examples and nats an example
+_DRAWS = {True: 64, False: 8}  # of small networks, whose draws say less each, and of others
+_SMALL = 10_000
+_BEYOND = 2.0
+_FALSE_ALARMS = 1e-6
+SPREAD = 0.02
+"""How far members are put from a trained network: standard deviations, in root mean squares of a tensor."""
+
+Others = Literal["auto", "fresh", "near"]
+Names = Sequence[str]
 
 
-def starts(target: Density, members: int, seed: int) -> Params:
+def starts(
+    target: Density, members: int, seed: int, *, others: Others = "auto", own: Params | None = None, redraw: Names = ()
+) -> Params:
     """First weights of M members.
 
     The first member starts at the target's own weights. The others of a network start at fresh draws of its
-    initialisation, by the ``reset_parameters`` of its layers; those of a plain log-density at ``init`` plus uniform
-    noise in ±1, halved until the density is finite there.
+    initialisation, by the ``reset_parameters`` of its layers, or near the first; those of a plain log-density at
+    ``init`` plus uniform noise in ±1, halved until the density is finite there.
+
+    Args:
+        target: The density.
+        members: M.
+        seed: Seed of the draws.
+        others: Where the other members of a network start: ``"fresh"``; ``"near"`` the first, by normal noise of a
+            fiftieth of each tensor's root mean square; or ``"auto"``, near it where its weights are no draw of its
+            initialisation, which a warning says, and fresh otherwise.
+        own: The first member's weights, where they are not the target's own; `infer` is told by ``init``.
+        redraw: Names of parameters or layers that start at fresh draws though the others start near.
 
     Returns:
         Stacked weights, shape ``(M, *shape)``.
 
     Raises:
-        InputError: If ``members`` is not positive.
+        InputError: If ``members`` is not positive, or nothing has a name of ``redraw``.
     """
     if members < 1:
         raise InputError("at least one chain or member", str(members), "use 1 or more")
-    own = target.params()
-    if isinstance(target, Target):
-        others = initial_weights(target, members - 1, seed)
-    else:
-        others = [_jittered(target, own, generator(seed, "start", i)) for i in range(1, members)]
-    return stack([own, *others])
-
-
-def members_of_network(target: Target, data: Data | None, own: Params, members: int, how: From, seed: int) -> Params:
-    """First weights of M members of a network whose own weights may have been trained before.
-
-    Args:
-        target: The target.
-        data: The training data, by which trained weights are told from fresh ones.
-        own: The weights of the first member.
-        members: M.
-        how: Where the others start: at ``"fresh"`` draws of the initialisation, near the ``"given"`` weights, or as
-            they seem to be: near them where they explain the data far better than any of eight fresh draws.
-        seed: Seed of draws and noise.
-
-    Returns:
-        Stacked weights, shape ``(M, *shape)``.
-
-    Warns:
-        NovaculaWarning: If the weights were found to be trained.
-    """
-    fit = None if data is None else _Fit(target, data, seed)
-    if members > 1 and how == "auto" and fit is not None and _trained(fit, own):
-        how = "given"
+    given = own is not None
+    own = target.params() if own is None else own
+    if not isinstance(target, Target):
+        return stack([own, *(_jittered(target, own, generator(seed, "start", i)) for i in range(1, members))])
+    drawn = [k for k in own if any(k == name or k.startswith(f"{name}.") for name in redraw)]
+    if len(redraw) and not drawn:
+        raise InputError(f"parameters or layers named {', '.join(redraw)}", "none", f"use names among {', '.join(own)}")
+    near = members > 1 and (others == "near" or len(drawn) > 0 or (others == "auto" and trained(target, own)))
+    if near and others == "auto" and not given and not drawn:
         warnings.warn(
-            "the given weights explain the data far better than fresh ones: all members start near them; for fresh "
-            "draws, Ensemble(…, start='fresh')",
+            f"the weights of {type(target.forward.module).__name__} are no draw of its initialisation, so all members "
+            'start near them; Ensemble(start="fresh") draws members anew',
             NovaculaWarning,
             stacklevel=3,
         )
-    if how != "given":
+    if not near:
         return stack([own, *initial_weights(target, members - 1, seed)])
-    return stack([own, *(_near(own, fit, generator(seed, "near", i)) for i in range(1, members))])
+    fresh = initial_weights(target, members - 1, seed) if drawn else [own] * (members - 1)
+    moved = [_moved(own, generator(seed, "near", i)) for i in range(1, members)]
+    return stack([own, *({**m, **{k: f[k] for k in drawn}} for m, f in zip(moved, fresh, strict=True))])
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """The mean log-likelihood of some examples."""
-
-    target: Target
-    data: Data
-    seed: int
-
-    def __call__(self, w: Params) -> float:
-        rng, rows = generator(self.seed, "fit"), slice(0, _LOOKED_AT)
-        with torch.no_grad():
-            return float(self.target.log_likelihood(w, self.data.x[rows], self.data.y[rows], 1, rng).double().mean())
-
-
-def _near(own: Params, fit: _Fit | None, rng: torch.Generator) -> Params:
-    # Noise in units of each tensor's size, halved until it costs no more than a tenth of a nat an example.
+def _moved(own: Params, rng: torch.Generator) -> Params:
     noise = {k: torch.randn(w.shape, generator=rng, dtype=w.dtype).to(w.device) for k, w in own.items()}
-    least = -math.inf if fit is None else fit(own) - _GAIN
-    scale = NOISE
-    for _ in range(_TRIES):
-        point = {k: w + scale * w.square().mean().sqrt() * noise[k] for k, w in own.items()}
-        if fit is None or fit(point) >= least:
-            return point
-        scale /= 2
-    return own
+    return {k: w + SPREAD * w.square().mean().sqrt() * noise[k] for k, w in own.items()}
 
 
-def _trained(fit: _Fit, own: Params) -> bool:
-    # Fresh weights are as good as other fresh ones: to lie four standard deviations of eight others above their mean
-    # has a probability of .3 % (Student's t with seven degrees of freedom).
+def trained(target: Target, own: Params) -> bool:
+    """Whether some tensor of a network's weights is no draw of its layer's own initialisation.
+
+    By Kolmogorov and Smirnov's test, which sees it in many weights; or, in a few, by one twice as large as all draws.
+
+    Returns:
+        True where it is told; a small network that was trained a little is not.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NovaculaWarning)
-        fresh = [fit(w) for w in initial_weights(fit.target, _FRESH, derive(fit.seed, "compare"))]
-    return fit(own) > max(max(fresh) + _GAIN, statistics.mean(fresh) + 4 * statistics.stdev(fresh))
+        drawn = stack(initial_weights(target, _DRAWS[count(own) < _SMALL], 0))
+    for name, w in own.items():
+        a, b = w.double().flatten().cpu().sort().values, drawn[name].double().flatten().cpu().sort().values
+        if bool((b == b[0]).all()):
+            if not bool((a == b[0]).all()):
+                return True
+            continue
+        if float(a.abs().max()) > _BEYOND * float(b.abs().max()):
+            return True
+        points = torch.cat([a, b])
+        gap = torch.searchsorted(a, points, right=True) / len(a) - torch.searchsorted(b, points, right=True) / len(b)
+        # Massart's bound on the false alarms of one tensor, in two samples.
+        size = len(a) * len(b) / (len(a) + len(b))
+        if 2 * math.exp(-2 * size * float(gap.abs().max()) ** 2) < _FALSE_ALARMS / len(own):
+            return True
+    return False
 
 
 def initial_weights(target: Target, n: int, seed: int) -> list[Params]:

@@ -17,12 +17,13 @@ References:
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from novacula.core.errors import InputError
+from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.memory import with_halving
 from novacula.core.params import Params, detach
 from novacula.core.rng import derive
@@ -34,11 +35,11 @@ from novacula.posteriors.base import BasePosterior
 from novacula.posteriors.leave_one_out.newton import LeaveOneOut
 from novacula.posteriors.leave_one_out.reference import covariance_of, reference
 from novacula.posteriors.linearised import default_rule, effective_outputs, normal_draws
+from novacula.posteriors.mode import energy_and_gradient, newton, settled
 from novacula.target import Target
 from novacula.target.copies import default_chunk, fixed_copies, fixed_outputs
 
 _CHECKED = 500
-_LOWER = 0.02  # nats an example that a log-density may lie below its mode
 _SOLVED = 64  # where every example's variance takes solves of its own
 
 
@@ -53,7 +54,8 @@ class LaplacePosterior(BasePosterior):
         covariance: Σ, at temperature 1, of the parameters that the curvature covers.
         temperature: T.
         held_out: What the training examples say about predictions without themselves; None where it was not asked.
-        doubts: What was found to be wrong with the weights.
+        distance: How far the weights are from the mode, ``√(gᵀ Σ g)`` with the gradient g of the negative log-posterior
+            (see `novacula.posteriors.mode`), at temperature 1; None where it was not asked.
     """
 
     mode: Params
@@ -62,7 +64,7 @@ class LaplacePosterior(BasePosterior):
     covariance: Covariance
     temperature: float = 1.0
     held_out: LeaveOneOut | None = None
-    doubts: tuple[str, ...] = ()
+    distance: float | None = None
 
     @property
     def structure(self) -> str:
@@ -72,13 +74,27 @@ class LaplacePosterior(BasePosterior):
     @property
     def warnings(self) -> tuple[str, ...]:
         """Reservations: the curvature's, what it covers otherwise, and a predictive worse than its point estimate."""
-        found = [*self.curvature.warnings, *self.doubts]
+        found = list(self.curvature.warnings)
         if self.curvature.fallback:
             blocks = ", ".join(f"{name} ({what})" for name, what in self.curvature.fallback.items())
             found.append(f"not covered by the {self.structure} structure itself: {blocks}")
         if self.held_out is not None and (doubt := self.held_out.reservation(self.temperature)):
             found.append(f"{self.structure}: {doubt}")
+        if away := self.away():
+            found.append(away)
         return tuple(found)
+
+    def away(self) -> str:
+        """That the weights are further from the mode than draws of the posterior are; nothing where they are not."""
+        typical = sum(self.mode[k].numel() for k in self.curvature.names) ** 0.5
+        gap = 0.0 if self.distance is None else self.distance / self.temperature**0.5
+        if gap <= typical:
+            return ""
+        return (
+            f"{self.structure}: the weights are {gap:.3g} posterior deviations from the mode (a draw of it is"
+            f" about {typical:.3g} away), so that the Gaussian stands in the wrong place. Train longer, or let"
+            " Laplace(settle=True) go to the mode"
+        )
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
         """Draw weights, ``(n, *shape)``."""
@@ -161,6 +177,7 @@ def laplace_posterior(
     seed: int = 0,
     temperature: float | None = None,
     check: bool = True,
+    settle: bool = False,
 ) -> LaplacePosterior:
     """The Laplace posterior around weights that were trained elsewhere.
 
@@ -172,74 +189,32 @@ def laplace_posterior(
         seed: Seed of the transformations and probes.
         temperature: T; by default the target's.
         check: Whether to hold the predictive against the point estimate on training examples predicted without
-            themselves (see `leave_one_out`), and the weights against the mode (see `offset`), and to warn where the
-            one is worse or the other far.
+            themselves (see `leave_one_out`), and to warn where it is worse; and to warn where the weights are far from
+            the mode.
+        settle: Whether to go to the mode first, by Newton's method with this curvature.
 
     Returns:
         The posterior.
     """
     check_structure(structure)
     temperature = checked_temperature(target.temperature if temperature is None else temperature)
-    mode = detach(params)
+    mode = settled(target, params, data, structure, seed) if settle else detach(params)
+    problem = target.problem(mode, data, seed=derive(seed, "laplace"))
     with torch.no_grad():
-        curvature = build(structure, target.problem(mode, data, seed=derive(seed, "laplace")))
+        curvature = build(structure, problem)
         covariance = covariance_of(target, mode, curvature)
-    held_out, doubts = None, ()
+    held_out = distance = None
     if check:
-        doubts = _far(structure, offset(target, mode, data, covariance, curvature.names, seed=seed), data.n)
+        gradient = energy_and_gradient(target, problem, mode)[1]
+        distance = max(0.0, newton(covariance, curvature.names, gradient, mode)[1]) ** 0.5
     if check and target.likelihood.normalised:
         known = curvature if curvature.leverage == "whole" else None
         examples = _SOLVED if curvature.leverage == "solved" else _CHECKED
         held_out = reference(target, mode, data, seed=seed, examples=examples, curvature=known).of(curvature)
-    return LaplacePosterior(mode, target, curvature, covariance, temperature, held_out, doubts)
-
-
-def offset(
-    target: Target, params: Params, data: Data, covariance: Covariance, names: tuple[str, ...], *, seed: int
-) -> float:
-    """How far weights are from the mode that their own gradient points to, in posterior standard deviations.
-
-    ``√(gᵀ Σ g)`` with g the gradient of the log-posterior in the covered weights: for a quadratic log-density the
-    Mahalanobis distance from the mode, where the log-density is half its square higher.
-
-    Args:
-        target: The target.
-        params: The weights.
-        data: The training data.
-        covariance: Σ, at temperature 1.
-        names: The weights that it covers.
-        seed: Seed of the transformations.
-
-    Returns:
-        The distance.
-    """
-    leaves = {k: params[k].detach().requires_grad_() for k in names}
-    point, total = {**params, **leaves}, {k: torch.zeros_like(w) for k, w in leaves.items()}
-    problem = target.problem(params, data, seed=derive(seed, "laplace"))
-    with torch.enable_grad():
-        for xs, y in problem.batches():
-            fit = target.likelihood.log_prob(target.forward.average(point, xs), y).sum()
-            _add(total, fit / target.likelihood_temperature, leaves)
-        _add(total, target.prior.log_prob(point), leaves)
-    step = covariance.solve(total)
-    square = sum(float((total[k].double() * step[k].double()).sum()) for k in names)
-    return max(0.0, square) ** 0.5
-
-
-def _add(total: Params, value: Tensor, leaves: Params) -> None:
-    found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
-    for w, g in zip(total.values(), found, strict=True):
-        w += g
-
-
-def _far(structure: str, distance: float, n: int) -> tuple[str, ...]:
-    lower = distance**2 / 2
-    if lower <= max(1.0, _LOWER * n):
-        return ()
-    return (
-        f"{structure}: the weights are no mode: they lie {distance:.1f} posterior standard deviations from where the "
-        f"gradient points, about {lower:.0f} nats below; train for longer, or with a smaller learning rate in the end",
-    )
+    made = LaplacePosterior(mode, target, curvature, covariance, temperature, held_out, distance)
+    if away := made.away():
+        warnings.warn(away, NovaculaWarning, stacklevel=2)
+    return made
 
 
 def checked_temperature(temperature: float) -> float:

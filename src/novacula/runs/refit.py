@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from novacula.core.errors import InputError
@@ -14,6 +14,8 @@ from novacula.curvature.structures.names import STRUCTURES
 from novacula.data.data import Data
 from novacula.inference.infer import infer
 from novacula.inference.method import Method, Start
+from novacula.inference.optimising.ensemble import Ensemble
+from novacula.inference.starts import trained as trained_before
 from novacula.posteriors.base import Point, Posterior
 from novacula.prediction import Choice, choose
 from novacula.runs.catalogue.methods import Trained, Wanted, method_of
@@ -58,6 +60,10 @@ def inferred(
     if steps is None or steps < 1:
         raise InputError("steps of one or more", str(steps), "steps=1000, for instance")
     batch_size = batch_size or default_batch
+    # Members of a network that came trained start near what was learned; others shall differ as initialisations do.
+    others = "near" if trained_before(target, target.params()) else "fresh"
+    if isinstance(method, Ensemble) and method.start == "auto":
+        method = replace(method, start=others)
     posterior = infer(
         method,
         target,
@@ -66,6 +72,7 @@ def inferred(
         steps=steps,
         batch_size=batch_size,
         chains=chains,
+        others=others,
         seed=seed,
         **options,
     )

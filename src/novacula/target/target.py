@@ -362,11 +362,10 @@ class Target:
         """
         s = 1 if self.averaged is None else copies or self.copies.evidence
         size = chunk or max(1, 1024 // s)
-
         return Problem(
             forward=self.forward,
             params={k: w.detach() for k, w in params.items()},
-            batches=_Batches(self, data, seed, size, s),
+            batches=_Batches(self, data, s, seed, size),
             factor=self.likelihood.factor,
             size=data.n,
             scale=(total or data.n) / data.n / self.likelihood_temperature,
@@ -376,17 +375,17 @@ class Target:
 
 @dataclass(frozen=True, eq=False)
 class _Batches:
-    """Passes over the data with the same transformed copies every time; a class, so that it can be pickled."""
+    """Passes over the data, the same each time; no closure, so that a posterior that needs them can be pickled."""
 
     target: Target
     data: Data
+    copies: int
     seed: int
     size: int
-    copies: int
 
     def __call__(self) -> Iterator[tuple[Tensor, Tensor]]:
         x, y = self.data.x, self.data.y
         for start in range(0, self.data.n, self.size):
             rng = generator(self.seed, "warp", start)
-            rows = slice(start, start + self.size)
-            yield self.target.scored(x[rows], self.copies, rng), y[rows]
+            stop = start + self.size
+            yield self.target.scored(x[start:stop], self.copies, rng), y[start:stop]

@@ -38,8 +38,8 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from novacula.core.attention import plain_attention
 from novacula.core.forward import Forward
 from novacula.core.params import Params
 from novacula.core.rng import generator
@@ -190,7 +190,7 @@ def cover(forward: Forward, params: Params, xs: Tensor) -> Coverage:
         w = w.detach()
         noise = torch.randn(w.shape, generator=rng, dtype=torch.float64).to(w)
         point[name] = w + (0.1 * w.square().mean().sqrt() + 0.01) * noise
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+    with torch.enable_grad(), plain_attention():
         try:
             return _compare(forward, params, *_double(forward, point, xs), rng)
         except (RuntimeError, TypeError, ValueError):  # The network insists on a dtype.

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.func import jacrev, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from novacula.core.attention import plain_attention
 from novacula.core.forward import Forward
 from novacula.core.params import Params
 from novacula.curvature.gradients.hooks import start
@@ -24,7 +24,7 @@ def jacobian_by_vmap(
 
     some = {name: params[name] for name in names}
     xs = xs if create_graph else xs.detach()
-    with torch.set_grad_enabled(create_graph), sdpa_kernel(SDPBackend.MATH):
+    with torch.set_grad_enabled(create_graph), plain_attention():
         return vmap(jacrev(one), in_dims=(None, 0), chunk_size=chunk)(some, xs)
 
 
@@ -33,7 +33,7 @@ def jacobian_by_loop(
 ) -> Params:
     """Backward passes for every output of every example: xs ``(B, S, …)`` to ``(B, C, *shape)``."""
     rows: list[Params] = []
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+    with torch.enable_grad(), plain_attention():
         some = {name: params[name] if params[name].requires_grad else start(anchor, params[name]) for name in names}
         nodes = list(some.values())
         for n in range(xs.shape[0]):

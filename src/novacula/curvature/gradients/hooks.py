@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from novacula.core.attention import plain_attention
 from novacula.core.forward import Forward
 from novacula.core.layers import first_names
 from novacula.core.params import Params
@@ -58,7 +58,7 @@ def record(
     with ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
         # The other attention kernels have no second derivative.
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(plain_attention())
         for layer, module in forward.module.named_modules():
             if isinstance(module, Layer):
                 handle = module.register_forward_hook(hook(layer, module), prepend=True, with_kwargs=True)

@@ -15,8 +15,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 from torch.func import vjp, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from novacula.core.attention import plain_attention
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.params import Params, flatten
 from novacula.curvature.gradients.capture import Captured, Coverage, capture, cover, per_example_gradients
@@ -199,7 +199,7 @@ def uncovered_rows(made: Plan, xs: Tensor, v: Tensor) -> Params:
         return {}
     graph = made.problem.differentiable and torch.is_grad_enabled()
     xs = xs if graph else xs.detach()
-    with torch.set_grad_enabled(graph), sdpa_kernel(SDPBackend.MATH):
+    with torch.set_grad_enabled(graph), plain_attention():
         if made.coverage.vmaps:
             return _by_vmap(made.problem, {name: made.problem.params[name] for name in names}, xs, v)
         return _by_loop(made.problem, {name: made.leaves[name] for name in names}, xs, v, graph)

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from novacula.core.attention import plain_attention
 from novacula.core.params import flatten, unflatten
 from novacula.core.rng import generator
 from novacula.curvature.gradients.jacobian import Plan
@@ -70,19 +70,16 @@ class Linearised:
             retain_graph=True,
             create_graph=create_graph,
             allow_unused=True,
-            materialize_grads=True,
             is_grads_batched=batched,
         )
-        # Weights that the outputs do not depend on have zeros, which know nothing of a batch of cotangents.
-        return tuple(
-            g.expand(len(q), *w.shape) if batched and g.ndim == w.ndim else g
-            for g, w in zip(found, leaves, strict=True)
-        )
+        # Zeros for weights that the outputs do not depend on, for every q: autograd's own lack this axis.
+        lead = q.shape[:1] if batched else ()
+        return tuple(w.new_zeros(*lead, *w.shape) if g is None else g for g, w in zip(found, leaves, strict=True))
 
 
 def linearise(made: Plan, xs: Tensor, *, keep: bool = False) -> Linearised:
     """Evaluate the network on a batch, ready for products; xs ``(B, S, …)``."""
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the other attention kernels have no second derivative
+    with torch.enable_grad(), plain_attention():  # the kernels that it replaces have no second derivative
         outputs = made.problem.forward.average({**made.problem.params, **made.leaves}, xs if keep else xs.detach())
         dummy = torch.zeros_like(outputs, requires_grad=True)
         pulled = torch.autograd.grad(

@@ -209,18 +209,11 @@ def last_layer(problem: Problem, name: str | None = None) -> LastLayer:
     made = plan(problem, tuple(own.values()))
     head = Head(made, layer, own.get("weight"), own.get("bias"))
     if isinstance(modules[layer], nn.Linear) and _plain(head, xs, y):
-        return LastLayer(
-            assemble(made, head.rows, partial(_jacobian, head, y), structure="last_layer", gram=head.gram),
-            head,
-        )
+        of_outputs = partial(head.rows, y=y, factor=unit_factor)
+        return LastLayer(assemble(made, head.rows, of_outputs, structure="last_layer", gram=head.gram), head)
     found = assemble(made, partial(rows, made), partial(jacobian, made), structure="last_layer")
     why = f"{layer!r} is not a plain last layer: exact block from per-example gradients"
     return LastLayer(replace(found, fallback=dict.fromkeys(made.names, why)), None)
-
-
-def _jacobian(head: Head, y: Tensor, xs: Tensor) -> Tensor:
-    # The layer's rows with the unit matrix for a factor, which looks at no labels.
-    return head.rows(xs, y, unit_factor)
 
 
 def _plain(head: Head, xs: Tensor, y: Tensor) -> bool:

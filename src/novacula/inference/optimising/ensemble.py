@@ -24,7 +24,7 @@ from novacula.core.rng import split
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Method, Start
 from novacula.inference.optimising.map import MAP
-from novacula.inference.starts import From, members_of_network, starts
+from novacula.inference.starts import Others, starts
 from novacula.posteriors.base import Posterior
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
@@ -32,18 +32,17 @@ from novacula.target.batch import Batch
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Run a method from M starts: the given one, and fresh draws of the network's initialisation.
-
-    A network that was trained before is no fresh draw: its members start near its weights.
+    """Run a method from M starts: the given one, and others by it or at fresh draws of the network's initialisation.
 
     Args:
         method: What each member does. It decides the posterior: the mixture of the members'.
         members: M.
-        start: Where members after the first start: at ``"fresh"`` draws, near the ``"given"`` weights (so far apart as
-            `novacula.inference.starts.NOISE` says), or as a look at the data tells.
+        start: Where all members but the first start: ``"fresh"``, at draws of the network's initialisation; ``"near"``
+            the given weights, moved a little; by default near them where they have been trained, fresh otherwise.
+        redraw: Parameters or layers, by name, that start at fresh draws while the others start near: a new head.
 
     Raises:
-        InputError: If ``members`` is not positive, the method is itself an ensemble, or ``start`` is none of these.
+        InputError: If ``members`` is not positive, the method is itself an ensemble, or ``start`` is unknown.
 
     Example:
         >>> Ensemble(MAP(lr=1e-2), members=5).members
@@ -52,14 +51,15 @@ class Ensemble:
 
     method: Method = field(default_factory=MAP)
     members: int = 5
-    start: From = "auto"
+    start: Others = "auto"
+    redraw: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.members < 1 or isinstance(self.method, Ensemble):
             got = "an ensemble of ensembles" if isinstance(self.method, Ensemble) else f"members={self.members}"
             raise InputError("one or more members of a method", got, "use Ensemble(MAP(), members=5)")
-        if self.start not in get_args(From):
-            raise InputError(f"a start among {', '.join(get_args(From))}", repr(self.start), "leave it at 'auto'")
+        if self.start not in get_args(Others):
+            raise InputError("start 'auto', 'fresh' or 'near'", repr(self.start), "leave it out")
 
     @property
     def batching(self) -> Batching:
@@ -68,12 +68,11 @@ class Ensemble:
 
     def init(self, target: Density, data: Data | None, rng: torch.Generator, start: Start) -> Any:
         """The method's first state, at more starts."""
-        members, seed = start.members * self.members, split(rng)
-        if isinstance(target, Target):
-            own = {k: w[0] for k, w in start.params.items()}
-            others = members_of_network(target, data, own, members, self.start, seed)
-        else:
-            others = starts(target, members, seed)
+        own = {k: w[0] for k, w in start.params.items()}
+        plain = not isinstance(target, Target)
+        given = None if plain or all(torch.equal(own[k], w) for k, w in target.params().items()) else own
+        total = start.members * self.members
+        others = starts(target, total, split(rng), others=self.start, own=given, redraw=self.redraw)
         params = {k: torch.cat([w, others[k][start.members :]]) for k, w in start.params.items()}
         return self.method.init(target, data, rng, Start(params, start.steps))
 
