@@ -120,4 +120,5 @@ def test_only_the_data_are_given_by_their_place() -> None:
     found = options_of(MoreOptions)
     assert [name for name, option in found.items() if option.is_argument] == ["data"]
     assert found["data"].default is MISSING
-    assert {name for name, option in found.items() if option.repeats} == {"target", "perturb", "mood"}
+    repeated = {name for name, option in found.items() if option.repeats}
+    assert repeated == {"target", "categorical", "drop", "perturb", "mood"}

@@ -22,6 +22,8 @@ from torch.utils.data import (
 
 import novacula as nv
 from novacula.data.load import load_splits
+from novacula.data.new import load_new
+from novacula.data.raw import Like
 from novacula.data.sources.cells import Numbers, as_dates
 from novacula.data.standardise import Standardiser
 
@@ -264,3 +266,22 @@ def test_standard_units_leave_renumbered_classes_alone() -> None:
     with pytest.warns(nv.NovaculaWarning, match="numbered 0"):
         data = labelled([3, 4, 5] * 5)
     assert Standardiser.fit(data).apply(data).classes == ("3", "4", "5")
+
+
+def test_a_table_may_be_told_what_its_columns_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = "".join(f"{i % 3},{i},{a},{i % 2}\n" for i, a in enumerate(G.normal(size=30)))
+    path.write_text(f"ward,id,a,y\n{rows}")
+    for target in ("y", 3):
+        data = nv.load(path, target, categorical=["ward"], drop=["id"], task="regression")
+        assert data.columns == ("ward=0", "ward=1", "ward=2", "a")
+        assert data.task == "regression"
+    like = Like(data.x_shape, data.task, columns=data.columns)
+    assert load_new(path, like).x.tolist() == data.x.tolist()
+    with pytest.raises(nv.InputError, match="a column 'wrad'"):
+        nv.load(path, drop=["wrad"])
+    with pytest.raises(nv.InputError, match="not dropped"):
+        nv.load(path, drop=["y"])
+    np.savez(tmp_path / "a.npz", x=G.normal(size=(6, 2)), y=np.arange(6) % 2)
+    with pytest.raises(nv.InputError, match="columns to drop"):
+        nv.load(tmp_path / "a.npz", drop=["a"])

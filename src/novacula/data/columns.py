@@ -6,13 +6,13 @@ import difflib
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from novacula.core.errors import InputError, NovaculaWarning
-from novacula.data.raw import Choice, Like, New, Source, Table
+from novacula.data.raw import Choice, Like, New, Raw, Source, Table
 
 MAX_CATEGORIES = 20
 _UNNAMED = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
@@ -30,13 +30,15 @@ class RawColumns:
     n: int  # the number of rows
     read: Callable[[str], np.ndarray]  # A column by its name: numbers or strings, shape ``(N,)``
     missing: Callable[[str], int]  # how many of a column's entries are missing
+    left_out: tuple[str, ...] = ()  # columns that are neither inputs nor targets
 
     def training(self, target: Choice, split: int | None) -> Source:
         """All columns, of which one or more are the target, without the row numbers that an export leaves."""
         targets = _choose_target(list(self.names), target, self.where)
-        return _chosen(
-            without_row_numbers({name: self.read(name) for name in self.names}, targets), targets, self.where
-        )
+        if lost := [t for t in targets if t in self.left_out]:
+            raise InputError("a target that is not dropped", repr(lost[0]), "leave it out of the columns to drop")
+        columns = {name: self.read(name) for name in self.names if name not in self.left_out}
+        return _chosen(without_row_numbers(columns, targets), targets, self.where)
 
     def new(self, like: Like, *, labels: bool, groups: str | None) -> New:
         """The run's columns, in its order; its targets where they are there and whole."""
@@ -50,6 +52,23 @@ class RawColumns:
         group = None if groups is None else self.read(groups).tolist()
         y, note = _labels_of(self, targets) if labels else (None, "")
         return New(x, y, group, note=note)
+
+
+def asked(raw: Raw, categorical: Sequence[str], drop: Sequence[str]) -> Raw:
+    """A source without the columns to drop, and with those of categories as text."""
+    if not categorical and not drop:
+        return raw
+    if not isinstance(raw, RawColumns):
+        raise InputError("a table with columns to drop or to take for categories", "a source without", "leave it out")
+    for name in (*categorical, *drop):
+        if name not in raw.names:
+            raise _unknown(raw, name)
+
+    def read(name: str) -> np.ndarray:
+        values = raw.read(name)
+        return values.astype(np.str_) if name in categorical else values
+
+    return replace(raw, left_out=tuple(drop), read=read)
 
 
 def no_groups(groups: str, where: str) -> InputError:

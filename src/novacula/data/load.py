@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from novacula.core.errors import InputError
+from novacula.data.columns import asked
 from novacula.data.data import Data
 from novacula.data.labels import Task
 from novacula.data.raw import Table
@@ -45,6 +46,8 @@ def load(
     task: Task | None = None,
     tokens: bool = False,
     dtype: torch.dtype | None = None,
+    categorical: Sequence[str] = (),
+    drop: Sequence[str] = (),
 ) -> Data:
     """Load the training part of a file or folder, or all of it where it has no parts.
 
@@ -73,6 +76,8 @@ def load(
         task: What the target is, where the guess is wrong (whole numbers may be classes or measurements).
         tokens: Whether inputs are whole-number ids.
         dtype: The floating dtype wanted; by default torch's default dtype.
+        categorical: Columns of a table whose numbers are names of categories.
+        drop: Columns of a table to leave out.
 
     Returns:
         The data.
@@ -85,7 +90,8 @@ def load(
         >>> load("digits")
         Data('digits', n=1797, x=(1, 8, 8) float32, classification in 10 classes, 7838cd262b3f0c38)
     """
-    return load_splits(path, target, split=split, name=name, task=task, tokens=tokens, dtype=dtype).train
+    options: dict[str, Any] = {"tokens": tokens, "dtype": dtype, "categorical": categorical, "drop": drop}
+    return load_splits(path, target, split=split, name=name, task=task, **options).train
 
 
 def load_splits(
@@ -97,9 +103,11 @@ def load_splits(
     task: Task | None = None,
     tokens: bool = False,
     dtype: torch.dtype | None = None,
+    categorical: Sequence[str] = (),
+    drop: Sequence[str] = (),
 ) -> Splits:
     """Load a file or folder with its test part, if it has one; without it or ``split`` all rows are for training."""
-    source = read(path, lambda raw: raw.training(target, split))
+    source = read(path, lambda raw: asked(raw, categorical, drop).training(target, split))
     if split is not None and source.test is None:
         raise InputError("a file with published splits (test_index)", str(path), "leave out split=")
     label = name or ("digits" if str(path) == "digits" else _stem(Path(path)))

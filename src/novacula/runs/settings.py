@@ -50,6 +50,17 @@ class Setup:
     target: tuple[str, ...] = flag(
         (), "Column to predict, for tables; repeat for several.", metavar="COLUMN", panel="Data"
     )
+    task: str | None = flag(
+        None,
+        "What the target is: classification, multilabel or regression.",
+        metavar="TASK",
+        shown="by the likelihood or the labels",
+        panel="Data",
+    )
+    categorical: tuple[str, ...] = flag(
+        (), "Column whose numbers are categories, for tables; may repeat.", metavar="COLUMN", panel="Data"
+    )
+    drop: tuple[str, ...] = flag((), "Column to leave out, for tables; may repeat.", metavar="COLUMN", panel="Data")
     split: int | None = flag(None, "Published split K, for files that have them.", metavar="K", panel="Data")
     train: int | None = flag(
         None,

@@ -101,7 +101,9 @@ def _load(setup: Setup, task: Task | None) -> tuple[Data, Data | None, Tensor | 
     target: Any = setup.target[0] if len(setup.target) == 1 else list(setup.target) or None
     if isinstance(target, str) and target.lstrip("-").isdigit():
         target = int(target)
-    splits = load_splits(setup.data, target, split=setup.split, task=task)
+    wanted: Any = setup.task or task  # checked where the labels are read
+    columns: dict[str, Any] = {"categorical": setup.categorical, "drop": setup.drop}
+    splits = load_splits(setup.data, target, split=setup.split, task=wanted, **columns)
     targets = splits.targets or setup.target
     n, fraction = setup.train, setup.test_fraction
     if n is not None and n < 1:
