@@ -389,7 +389,6 @@ BAD: dict[str, tuple[Callable[[], list[str]], list[str]]] = {
     ),
     "an unknown column": (lambda: [csv("a,b\n1,2\n3,4\n"), "--target", "c"], ["'c'"]),
     "one class": (lambda: [npz(x=X, y=np.zeros(6, dtype=int))], ["class"]),
-    "negative labels": (lambda: [npz(x=X, y=Y - 1)], ["-1", "row"]),
     "labels that are no classes": (lambda: [npz(x=X, y=X[:, 0]), "--likelihood", "categorical"], ["row 0"]),
     "labels beyond the classes": (lambda: [npz(x=X, y=Y + 1, classes=np.array(["a", "b"]))], ["label 2"]),
     "labels beyond 0 and 1": (lambda: [npz(x=X, y=Y + 1), "--likelihood", "bernoulli"], ["multilabel"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 import novacula as nv
-from novacula.core import execute
 from novacula.curvature.structures.names import STRUCTURES
 from novacula.posteriors.base import Posterior
 
@@ -60,6 +60,7 @@ def test_laplace_posteriors_are_kept(structure: str, members: int, way: str) -> 
 @pytest.mark.filterwarnings("ignore::novacula.NovaculaWarning")
 def test_laplace_posteriors_cross_to_processes_and_back() -> None:
     posts = [posterior(structure, 1) for structure in STRUCTURES]
-    there = execute.map(means, posts, workers=2)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        there = pool.map(means, posts)
     for found, post in zip(there, posts, strict=True):
         torch.testing.assert_close(found, means(post))

@@ -90,7 +90,7 @@ def _posterior(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         if d.get("divergences"):
             rows.append(("divergences", f"{d['divergences']:,.0f}"))
     if strange := record.get("ood"):
-        text = f"{strange['name']}: AUROC {number(strange['auroc'])}, FPR at 95 % {number(strange['fpr95'])}"
+        text = f"{strange['name']}: AUROC {number(strange['auroc'])}, FPR at 95 % {number(strange.get('fpr95'))}"
         rows.append(("out of distribution", text))
     return rows
 

@@ -39,9 +39,9 @@ def as_labels(
 
     The guess: strings, booleans and whole numbers ``(N,)`` or ``(N, 1)`` are classes, as is all that comes with class
     names; whole numbers 0 and 1 in several columns are multilabel; floats are measurements, and so regression, unless
-    they are all 0.0 or 1.0. Whole numbers that belong to a table ``(N, D)`` are classes only where they are few and
-    repeated: numbered from 0 or 1 with hardly a gap, at most 20, or at most 100 with twice as many rows; otherwise at
-    most 20 with five times as many rows.
+    they are all 0.0 or 1.0, of shape ``(N,)``. Whole numbers that belong to a table ``(N, D)`` are classes only where
+    they are few and repeated: numbered from 0 or 1 with hardly a gap, at most 20, or at most 100 with twice as many
+    rows; otherwise at most 20 with five times as many rows.
 
     Classes that are not numbered from 0 are renumbered in their order, and their numbers are kept as names, so that no
     network has outputs for classes that do not exist. With names, numbers that are names and no indices count as such.
@@ -140,23 +140,15 @@ def _few_and_repeated(values: Tensor, n: int) -> bool:
 
 
 def _guess_of_floats(t: Tensor) -> Task:
-    # A column of 0 and 1 that once had missing values comes as floats.
-    values = torch.unique(t) if t.ndim == 1 or t.shape[1] == 1 else t[:0]
-    n = len(t)
-    if len(values) == 2 and n >= 4 and values.tolist() == [0.0, 1.0]:
+    # A column of 0 and 1 that once had missing values comes as floats; a column vector of floats is meant as it is.
+    values = torch.unique(t) if t.ndim == 1 else t[:0]
+    if len(values) == 2 and len(t) >= 4 and values.tolist() == [0.0, 1.0]:
         warnings.warn(
             "the labels are 0.0 and 1.0: taken as classes; for measurements pass task='regression' (--task regression)",
             NovaculaWarning,
             stacklevel=5,
         )
         return "classification"
-    if 2 <= len(values) <= FEW_CLASSES and n >= 5 * len(values) and bool((values == values.round()).all()):
-        warnings.warn(
-            f"the labels are {len(values)} whole numbers, written as floats: taken as measurements; for classes pass "
-            "task='classification' (--task classification)",
-            NovaculaWarning,
-            stacklevel=5,
-        )
     return "regression"
 
 
@@ -191,6 +183,8 @@ def _numbered(t: Tensor, names: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...
     shown = ", ".join(found[:5]) + (", …" if k > 5 else "")
     if first == 0 and 2 * k > last:
         absent = sorted(set(range(last + 1)) - set(values.tolist()))
+        if len(absent) <= k / 3:  # a small part of the data may well lack a class
+            return t, ()
         some = ", ".join(map(str, absent[:5])) + (", …" if len(absent) > 5 else "")
         warnings.warn(
             f"there are no examples of the classes {some} among 0..{last}: the network still has an output for each; "

@@ -88,9 +88,9 @@ class Stored(msgspec.Struct):
 
 
 class Blind(msgspec.Struct):
-    """Scores of the training examples by networks that have not seen them."""
+    """Scores of the training examples by networks that have not seen them; a loss that is no density has no ``nll``."""
 
-    nll: Number
+    nll: Number | None = None
 
 
 class Strange(msgspec.Struct):
@@ -98,7 +98,7 @@ class Strange(msgspec.Struct):
 
     name: str
     auroc: Number
-    fpr95: Number
+    fpr95: Number | None = None
 
 
 class Record(msgspec.Struct):
