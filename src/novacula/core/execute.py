@@ -148,6 +148,10 @@ def _stream(function: Callable[[T], Any], tasks: list[T], workers: int, backend:
         if backend == "dask" and isinstance(error, ValueError) and outcomes is None:
             raise InputError("an active Dask client", str(error), "create dask.distributed.Client() first") from error
         raise
+    if backend == "loky":
+        # Processes that are kept for another time end by themselves when they have been idle for long or have grown,
+        # and tasks that come in that moment can wait for ever; each call has its own.
+        _stop(None, backend)
 
 
 # Holds back Ctrl-C while worker processes are started: they inherit this, and so leave Ctrl-C to their parent.
