@@ -91,9 +91,9 @@ def test_rounds_end_when_they_lose(
 
     monkeypatch.setattr(tempered, "cross_fit", scripted)
     method = SimpleNamespace(first=900, optimiser=None, seconds=None)
-    plan: Any = SimpleNamespace(method=method, batch_size=10, seed=0, most_steps=lambda _: 15 * 900)
+    plan: Any = SimpleNamespace(method=method, batch_size=10, seed=0, folds=3, most_steps=lambda _: 15 * 900)
     target = nv.Target(net(), likelihood=nv.Normal())
-    found = tempered._rounds(plan, target, target, rippled(30, 1.0), 3)
+    found = tempered._rounds(plan, target, target, rippled(30, 1.0))
     assert found.lengths == tuple(900 * 2**i for i in range(kept))
     assert calls[:2] == [600, 1200]
     assert found.unseen.index == kept - 1

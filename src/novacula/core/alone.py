@@ -29,33 +29,42 @@ class _Calls:
     running: list[str] = field(default_factory=list)  # what is not finished; the innermost last
 
 
-def check_alone(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor) -> None:
+def check_alone(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor, f: Tensor) -> None:
     """Refuse a network whose output for an example depends on the others of its batch.
 
     Args:
-        module: The network, whose layers are watched.
+        module: The network, whose layers are watched where one is to be blamed.
         run: Evaluates it; ``(N, …)`` to ``(N, C)``.
         x: A few inputs; one alone cannot tell.
+        f: Their outputs.
 
     Raises:
         InputError: If the first or last example has another output alone; the layer is named.
     """
     if len(x) < 2:
         return
-    with torch.no_grad(), _watched(module) as together:
-        f = run(x)
     for i in (0, len(x) - 1):
-        with torch.no_grad(), _watched(module) as single:
-            try:
-                mine = run(x[i : i + 1])
-            except _FAILURES as error:
-                said = f"fails on one example alone ({type(error).__name__}: {error})"
-                _refuse(module, single.running[-1] if single.running else "", said, error)
-        if not _agree(f, mine, i):
-            name = next(
-                (n for (n, a), (_, b) in zip(together.outputs, single.outputs, strict=False) if _differ(a, b, i)), ""
-            )
-            _refuse(module, name, "gives an example another output alone than in a batch")
+        try:
+            with torch.no_grad():
+                alike = _agree(f, run(x[i : i + 1]), i)
+        except _FAILURES:
+            alike = False
+        if not alike:
+            _blame(module, run, x, i)
+
+
+def _blame(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor, i: int) -> NoReturn:
+    with torch.no_grad(), _watched(module) as together:
+        run(x)
+    with torch.no_grad(), _watched(module) as single:
+        try:
+            run(x[i : i + 1])
+        except _FAILURES as error:
+            said = f"fails on one example alone ({type(error).__name__}: {error})"
+            _refuse(module, single.running[-1] if single.running else "", said, error)
+    pairs = zip(together.outputs, single.outputs, strict=False)
+    name = next((n for (n, a), (_, b) in pairs if _differ(a, b, i)), "")
+    _refuse(module, name, "gives an example another output alone than in a batch")
 
 
 def _refuse(module: nn.Module, name: str, said: str, cause: Exception | None = None) -> NoReturn:

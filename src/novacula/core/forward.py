@@ -225,7 +225,7 @@ class Forward:
                 "call network.eval() (dropout in train mode is random), or remove the sampling",
             )
         with torch.random.fork_rng(devices=devices):
-            check_alone(self.module, lambda inputs: self(params, inputs), x)
+            check_alone(self.module, lambda inputs: self(params, inputs), x, first)
         return first.shape[1]
 
 

@@ -146,7 +146,7 @@ def _by_folds(plan: Plan, target: Target, data: Data, folds: int) -> Judged:
         return judged(plan, target, data)
     trained, unseen, said = plan.train(target, data), None, list[str]()
     if folds:
-        trained, unseen, said = disposed(plan, target, trained, data, folds)
+        trained, unseen, said = disposed(plan, target, trained, data)
     return Judged(trained, unseen, {}, {}, said)
 
 

@@ -23,7 +23,6 @@ from novacula.study.cross_fit.result import CrossFit
 from novacula.study.cross_fit.train import cross_fit
 from novacula.study.learning.blind import BlindExtents, networks_of
 from novacula.study.learning.empirical_bayes import ETA, EmpiricalBayes, EmpiricalBayesState, fixed, learned, solved_at
-from novacula.study.learning.tempered import contested
 from novacula.target import Target
 
 # Beyond these sizes the default score is Kronecker-factored, and its curvature that of a random subset.
@@ -123,15 +122,7 @@ class Plan:
             return ROUNDS[data.x.ndim == 2] * self.method.first
         return self.epochs * math.ceil(data.n / min(self.batch_size, data.n))
 
-    def cross_fit(
-        self,
-        trained: Trained,
-        data: Data,
-        folds: Any,
-        target: Target | None = None,
-        only: int | None = None,
-        done: Sequence[Params] = (),
-    ) -> CrossFit:
+    def cross_fit(self, trained: Trained, data: Data, only: int | None = None, done: Sequence[Params] = ()) -> CrossFit:
         """Networks blind to a fold each, on the way that the network itself went.
 
         They pass as often over their data as the longest round, or half of all; two fifths of that under the first
@@ -140,10 +131,11 @@ class Plan:
         Returns:
             The networks.
         """
-        target = target or trained.target
+        target = trained.target
         steps = max(2, max(trained.state.rounds.length, trained.steps // 2) * 2 // 3)
         first = target.with_learnable({k: v for k, v in trained.first.items() if k in target.learnable()})
         options = {
+            "folds": self.folds,
             "seed": derive(self.seed, "folds"),
             "method": self.method.optimiser,
             "batch_size": self.batch_size,
@@ -151,10 +143,10 @@ class Plan:
             "trained": done,
         }
         if trained.under is not None:
-            return cross_fit(target, data, folds=folds, steps=steps, under=first, **options)
-        early = cross_fit(first, data, folds=folds, steps=max(1, 2 * steps // 5), **options)
-        starts = [*early.params, *early.params[:1] * (_count(folds) - len(early.params))]
-        return cross_fit(target, data, folds=folds, steps=max(1, 3 * steps // 5), starts=starts, **options)
+            return cross_fit(target, data, steps=steps, under=first, **options)
+        early = cross_fit(first, data, steps=max(1, 2 * steps // 5), **options)
+        starts = [*early.params, *early.params[:1] * (self.folds - len(early.params))]
+        return cross_fit(target, data, steps=max(1, 3 * steps // 5), starts=starts, **options)
 
     def propose(self, target: Target, data: Data) -> Proposal:
         """Networks blind to a fold each, and the extents that they prefer."""
@@ -214,14 +206,20 @@ class Plan:
         done: Sequence[Params] = (),
     ) -> CrossFit:
         """Networks of folds after so many more steps under a target."""
-        starts = [*best.networks, *best.networks[:1] * (_count(self.folds) - len(best.networks))]
+        starts = [*best.networks, *best.networks[:1] * (self.folds - len(best.networks))]
         options = {"seed": derive(self.seed, "each"), "steps": steps, "starts": starts}
         return self.blind(target, data, best.folds, done, only, **options)
 
 
-def _count(folds: Any) -> int:
-    # K, from the number of folds or the fold of each example.
-    return folds if isinstance(folds, int) else int(folds.max()) + 1
+def contested(target: Target) -> bool:
+    """Whether another temperature than 1 is tried: of Gaussian noise, at inputs as they are.
+
+    That of classes gave networks whose logits were too large far from the data, which no temperature mends.
+
+    Returns:
+        True if so. The evidence of a linear model is exact, and is not contested either.
+    """
+    return target.likelihood.tempering == "noise" and target.averaged is None
 
 
 def default_evidence(target: Target, data: Data) -> Laplace:

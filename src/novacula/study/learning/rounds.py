@@ -110,6 +110,14 @@ def better(
     ), gained
 
 
+def continued(history: list[dict[str, float]], more: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The records of a run, and those of another that followed, numbered on."""
+    if not history:
+        return more
+    last = history[-1]
+    return [*history, *({**r, "epoch": r["epoch"] + last["epoch"], "step": r["step"] + last["step"]} for r in more)]
+
+
 def described(target: Target, hyper: dict[str, Tensor], eta: str) -> dict[str, float]:
     """Hyperparameters as flat numbers, by the names of the history."""
     found: dict[str, float] = {}

@@ -24,11 +24,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-from novacula.core.params import Params, count
+from novacula.core.params import count
 from novacula.core.rng import derive
 from novacula.data.data import Data
 from novacula.evidence.linearity import is_linear_gaussian
@@ -37,7 +35,8 @@ from novacula.inference.starts import starts
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.cross_fit.train import cross_fit
 from novacula.study.learning.empirical_bayes import solved_at
-from novacula.study.learning.rounds import GROWTH, Best, Rounds
+from novacula.study.learning.plan import Plan, Trained, contested
+from novacula.study.learning.rounds import GROWTH, Best, Rounds, continued
 from novacula.target import Target
 
 COLD = 0.005
@@ -51,41 +50,6 @@ FEW = 3_000
 """Examples up to which proposals are compared on all folds, and not on one."""
 
 
-class Plan(Protocol):
-    """How a target is trained and cross-fitted."""
-
-    @property
-    def method(self) -> Any:
-        """Settings of rounds and hyper-steps."""
-        ...
-
-    @property
-    def batch_size(self) -> int:
-        """Examples a step."""
-        ...
-
-    @property
-    def seed(self) -> int:
-        """Seed of everything random."""
-        ...
-
-    def most_steps(self, data: Data) -> int:
-        """Steps of a run at most."""
-        ...
-
-    def cross_fit(
-        self,
-        trained: Any,
-        data: Data,
-        folds: Any,
-        target: Target | None = None,
-        only: int | None = None,
-        done: Sequence[Params] = (),
-    ) -> CrossFit:
-        """Networks blind to a fold each."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class _Cold:
     """Rounds of training at a low temperature, by networks that are blind to a fold."""
@@ -97,7 +61,7 @@ class _Cold:
     settled: bool  # whether that was less than its error
 
 
-def disposed(plan: Plan, target: Target, trained: Any, data: Data, folds: int) -> tuple[Any, CrossFit, list[str]]:
+def disposed(plan: Plan, target: Target, trained: Trained, data: Data) -> tuple[Trained, CrossFit, list[str]]:
     """The training that predicts unseen examples better, its folds, and what must be said.
 
     Args:
@@ -105,21 +69,20 @@ def disposed(plan: Plan, target: Target, trained: Any, data: Data, folds: int) -
         target: The target with its first prior and noise.
         trained: What the rounds by the evidence left.
         data: The training data.
-        folds: K.
 
     Returns:
         The training of the evidence, or the cold one in its place.
     """
     if not contested(target) or is_linear_gaussian(trained.target, trained.params, data, seed=0):
-        return trained, plan.cross_fit(trained, data, folds), []
+        return trained, plan.cross_fit(trained, data), []
     only = None if data.n <= FEW else 1
-    proposed = plan.cross_fit(trained, data, folds, only=only)
+    proposed = plan.cross_fit(trained, data, only)
     cold = dataclasses.replace(target, likelihood_temperature=COLD * target.likelihood_temperature)
-    found = _rounds(plan, cold, trained.target, data, folds)
-    gain, error = found.unseen.first(only or folds).compare(proposed)
+    found = _rounds(plan, cold, trained.target, data)
+    gain, error = found.unseen.first(only or plan.folds).compare(proposed)
     # Networks that see more data bear less prior, so that what is gained on part of them is, if anything, too little.
     if gain <= 0:
-        return trained, proposed if only is None else plan.cross_fit(trained, data, folds, done=proposed.networks), []
+        return trained, proposed if only is None else plan.cross_fit(trained, data, done=proposed.networks), []
     kept = _whole(plan, cold, trained, data, found)
     said = (
         "weights were trained with less prior and less noise than the evidence asks for (at a temperature of the "
@@ -129,18 +92,7 @@ def disposed(plan: Plan, target: Target, trained: Any, data: Data, folds: int) -
     return kept, dataclasses.replace(found.unseen, target=kept.target), [said]
 
 
-def contested(target: Target) -> bool:
-    """Whether another temperature than 1 is tried: of Gaussian noise, at inputs as they are.
-
-    That of classes gave networks whose logits were too large far from the data, which no temperature mends.
-
-    Returns:
-        True if so. The evidence of a linear model is exact, and is not contested either.
-    """
-    return target.likelihood.tempering == "noise" and target.averaged is None
-
-
-def _rounds(plan: Plan, cold: Target, target: Target, data: Data, folds: int) -> _Cold:
+def _rounds(plan: Plan, cold: Target, target: Target, data: Data) -> _Cold:
     # Trained until a round gains less than its error.
     rounds = Rounds.planned(plan.method.first, plan.most_steps(data))
     members = _members(target)
@@ -150,13 +102,13 @@ def _rounds(plan: Plan, cold: Target, target: Target, data: Data, folds: int) ->
         latest = cross_fit(
             target,
             data,
-            folds=folds,
+            folds=plan.folds,
             under=cold,
             seed=derive(plan.seed, "folds"),
             method=plan.method.optimiser,
             batch_size=plan.batch_size,
             # As many passes over its data as a network of all makes.
-            steps=max(1, round(rounds.length * (folds - 1) / folds)),
+            steps=max(1, round(rounds.length * (plan.folds - 1) / plan.folds)),
             starts=None if latest is None else latest.networks,
             members=members,
         )
@@ -179,7 +131,7 @@ def _members(target: Target) -> int:
     return MEMBERS if count(target.params()) <= _SMALL else 1
 
 
-def _whole(plan: Plan, cold: Target, trained: Any, data: Data, found: _Cold) -> Any:
+def _whole(plan: Plan, cold: Target, trained: Trained, data: Data, found: _Cold) -> Trained:
     # The final network, its prior and noise solved for at its weights, and its evidence.
     began = time.perf_counter()
     history, steps = list[dict[str, float]](), 0
@@ -190,7 +142,7 @@ def _whole(plan: Plan, cold: Target, trained: Any, data: Data, found: _Cold) -> 
             plan.method.optimiser, cold, data, start=start, steps=length, batch_size=plan.batch_size, seed=seed
         )
         start = outcome.state.params
-        history += [{**r, "epoch": r["epoch"] + len(history), "step": r["step"] + steps} for r in outcome.history]
+        history = continued(history, outcome.history)
         steps += length
     params = {k: w[0] for k, w in start.items()}
     method = plan.method

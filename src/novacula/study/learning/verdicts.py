@@ -25,6 +25,7 @@ from novacula.study.learning.blind import BlindScore
 from novacula.study.learning.empirical_bayes import ETA
 from novacula.study.learning.hyper import moved
 from novacula.study.learning.plan import Plan, Proposal, Trained
+from novacula.study.learning.rounds import continued
 from novacula.study.learning.tempered import MEASURE
 from novacula.target import Target
 
@@ -175,12 +176,8 @@ def _joined(
     before: list[dict[str, float]], after: list[dict[str, float]], kept: Invariance | None
 ) -> list[dict[str, float]]:
     # Records of the networks that proposed the extents, and then of the one that was trained with what was kept.
-    if not before:
-        return after
-    last = before[-1]
-    extents = {k: 0.0 for k in last if k.startswith("extent/")}
-    if kept is not None:
+    extents = {k: 0.0 for r in before[-1:] for k in r if k.startswith("extent/")}
+    if before and kept is not None:
         sizes = kept.magnitude(kept.eta.detach()).tolist()
         extents = {f"extent/{n}": v for n, v in zip(kept.names, sizes, strict=True)}
-    later = [{**r, "epoch": r["epoch"] + last["epoch"], "step": r["step"] + last["step"], **extents} for r in after]
-    return [*before, *later]
+    return continued(before, [{**r, **extents} for r in after])
