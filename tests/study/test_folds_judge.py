@@ -140,6 +140,14 @@ def test_what_makes_no_difference_says_so() -> None:
     assert found.trained.target.invariance is not None
 
 
+def test_extents_that_were_given_stay_and_are_judged() -> None:
+    method = EmpiricalBayes(learn=("prior", "likelihood"))
+    found = judged(parabola(0.4, 0.2), rotation=0.1, moves=0, method=method)
+    assert found.verdicts["rotation"]["verdict"] == "needed"
+    assert found.verdicts["rotation"]["extent"] == pytest.approx(0.1)
+    assert (found.said, found.hyper) == ([], {})
+
+
 def test_extents_that_never_moved_are_said() -> None:
     found = judged(parabola(0.4, 0.2), moves=0)
     assert "stayed where they began" in found.said[0]

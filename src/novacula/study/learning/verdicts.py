@@ -60,7 +60,8 @@ def judged(plan: Plan, target: Target, data: Data) -> Judged:
     none = dataclasses.replace(target, invariance=None)
     without = plan.blind(none, data, best.folds, only=only, steps=proposal.steps)
     gain, stderr = gain_of(best, without, only)
-    tried, said = invariance_of(best), _stayed(proposal)
+    fixed = "invariance" not in plan.method.learn
+    tried, said = invariance_of(best), [] if fixed else _stayed(proposal)
     if gain < -stderr:
         said.append(
             "the transformations were dropped: networks trained without them predict unseen examples better, by "
@@ -73,7 +74,7 @@ def judged(plan: Plan, target: Target, data: Data) -> Judged:
     trained = _with(plan.train(dataclasses.replace(target, invariance=kept), data, still=True), proposal, found)
     unseen = dataclasses.replace(found.best, target=trained.target)
     moving = invariance_of(proposal.unseen).names if proposal.short or not proposal.moves else found.moving
-    hyper = {} if kept is None else _hyper(plan, found.best, moving, data)
+    hyper = {} if kept is None or fixed else _hyper(plan, found.best, moving, data)
     return Judged(trained, unseen, found.verdicts, hyper, said)
 
 
@@ -103,7 +104,7 @@ def _refined(
         look = each.each(plan, best, tried, data, steps, only, whole, names)
         verdicts |= {k: v for k, v in look.verdicts.items() if verdicts.get(k, {}).get("verdict") != "needed"}
         more = look.more
-        if not look.changes:
+        if not look.changes or "invariance" not in plan.method.learn:  # given extents stay as they are
             return _Refined(best, _at(verdicts, tried), (), more)
         eta = tried.eta.detach().clone()
         for i, name in enumerate(tried.names):
