@@ -65,6 +65,7 @@ def render(run: Run) -> str:
         moved=bool(intervals(record)),
         extents=extent_views(record),
         montage=present(_montage(run)),
+        folds_first=bool(run.record.get("verdicts")),
         training=[
             *present(training.evidence(history), training.loss(history)),
             *training.extents(history, record),

@@ -130,7 +130,7 @@ def _frame(axes: Axes, epochs: np.ndarray, unit: str) -> None:
     axes.spines["left"].set_visible(False)
     axes.tick_params(length=0)
     axes.set(xlim=(min(float(epochs[0]), 1.0), max(float(epochs[-1]), float(epochs[0]) + 1)), xlabel="epoch")
-    axes.set_xticks(ticks(float(epochs[0]), float(epochs[-1])))
+    axes.set_xticks(ticks(math.ceil(epochs[0]), float(epochs[-1])))
     axes.set_title(unit, color=MUTED, pad=4)
 
 

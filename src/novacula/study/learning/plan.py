@@ -160,7 +160,10 @@ class Plan:
         outcome = run(method, target, data, steps=steps, progress=self.progress)
         fitted = target.with_learnable({ETA: outcome.state.eta})
         unseen = self.blind(fitted, data, which, networks_of(outcome.state))
-        return Proposal(unseen, outcome.history, steps, outcome.state.adam.count, short=steps < most)
+        # The loop counts rounds of full batches; what is told are passes of each network over what it sees.
+        passes = min(self.batch_size, data.n) * self.folds / (data.n * (self.folds - 1))
+        history = [{**record, "epoch": record["step"] * passes} for record in outcome.history]
+        return Proposal(unseen, history, steps, outcome.state.adam.count, short=steps < most)
 
     def _affordable(self, method: BlindExtents, target: Target, data: Data, steps: int) -> int:
         # Steps within the seconds that a run may take, told by the time of a few.
