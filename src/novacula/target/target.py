@@ -367,6 +367,7 @@ class Target:
             params={k: w.detach() for k, w in params.items()},
             batches=_Batches(self, data, s, seed, size),
             factor=self.likelihood.factor,
+            combined=self.likelihood.combined,
             size=data.n,
             scale=(total or data.n) / data.n / self.likelihood_temperature,
             differentiable=differentiable,
