@@ -210,7 +210,10 @@ def _intervals(record: Record) -> list[str]:
     said = [f"{meaning(name, record).label} {text}" for name, text in intervals(record).items()]
     if not said:
         return []
-    return [f"At these weights the evidence puts 90 % on {listing(said[:4])}; another training may differ by more."]
+    return [
+        f"Nine independent repetitions in ten would find {listing(said[:4])}, as far as these weights tell; another "
+        "training may differ by more."
+    ]
 
 
 def _assumptions(record: Record) -> tuple[str, ...]:
