@@ -58,6 +58,7 @@ def _run(options: AugmentOptions, folder: OutputFolder | None, display: Display)
         from novacula.study.augmentation.advise import augment as compare
 
         data = load(options.data)
+        progress.decided(data.meaning)
         folder = folder or _at(default_folder(f"{data.name}-augment"))
         try:
             folder.claim()

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
+from novacula.data.coding import Coding
 from novacula.data.labels import Task
 
 Choice = str | int | Sequence[str] | None
@@ -24,6 +26,7 @@ class Like:
     targets: tuple[str, ...] = ()  # names of the target's columns, or of the labels' array
     tokens: bool = False  # whether inputs are whole-number ids
     dtype: torch.dtype | None = None  # the floating dtype wanted
+    coding: Coding | None = None  # how a table's columns became inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,17 +46,19 @@ class Source:
     classes: tuple[str, ...] | None = None  # names of the classes, where the file has them
     columns: tuple[str, ...] | None = None  # names of the inputs' columns, where it has them
     targets: tuple[str, ...] = ()  # names of the target's columns, where it has them
+    said: tuple[str, ...] = ()  # what was decided, in sentences
+    rows: np.ndarray | None = None  # numbers of the training rows in the source, where some were left out
 
 
 @dataclass(frozen=True, eq=False)
 class New:
     """Inputs to predict as they were read, not yet checked."""
 
-    x: Any  # the inputs
+    x: Any  # the inputs: an array, or columns of the names that the run knows
     y: Any = None  # their labels, or None
     groups: list[Any] | None = None  # the group of each, or None
     columns: tuple[str, ...] = ()  # names of the columns of a table, where the file has them
-    note: str = ""  # what a reader must know about which rows these are; empty for nothing
+    notes: tuple[str, ...] = ()  # what a reader must know about which rows and columns these are
     names: tuple[str, ...] = ()  # A name for each row, where the source has them (files of images)
 
 

@@ -118,6 +118,8 @@ def describe(
             "columns": list(data.columns) or None,
             "tokens": not data.x.is_floating_point(),
             "task": data.task,
+            "meaning": list(data.meaning),
+            "coding": None if data.coding is None else data.coding.to_dict(),
         },
         "weights": count(result.params),
         "outputs": _outputs(result),

@@ -79,7 +79,7 @@ class RawArrays:
         x = self._inputs(part)
         y, z = (None if key is None else self._beside(key, part, len(x)) for key in (label, group))
         note = f"{self.where} has a test part: its {len(x):,} rows are read" if part.name == "test" else ""
-        return New(x, y, None if z is None else z.tolist(), self.columns or (), note)
+        return New(x, y, None if z is None else z.tolist(), self.columns or (), (note,) if note else ())
 
     def _inputs(self, part: Part) -> np.ndarray:
         # Grey images (N, H, W) get their axis of channels; the name says that they are images.

@@ -119,7 +119,7 @@ class RawImages:
         if labelled and (strange := next((f for f in folders if f not in like.classes), None)) is not None:
             labelled, note = False, f"the folder {strange!r} is none of the classes: folders are not taken for labels"
         names = tuple(path.name if p == root else p.relative_to(root).as_posix() for p in files)
-        return New(x, folders if labelled else None, note=note, names=names)
+        return New(x, folders if labelled else None, notes=(note,) if note else (), names=names)
 
     def _parts(self) -> dict[str, Path]:
         return {p.name.lower(): p for p in _folders(self.path)} if self.path.is_dir() else {}

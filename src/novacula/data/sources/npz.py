@@ -16,6 +16,7 @@ import numpy as np
 
 from novacula.core.errors import InputError
 from novacula.data.columns import RawColumns
+from novacula.data.known import known
 from novacula.data.sources.arrays import Part, RawArrays
 from novacula.data.sources.bounded import check_archive, check_array
 
@@ -77,11 +78,11 @@ def open_npy(path: Path) -> RawColumns | RawArrays:
     """Open a single array, of columns or with its labels in a file beside it."""
     x, where = _load(path), str(path)
     if x.dtype.names:
-        return RawColumns(where, tuple(x.dtype.names), len(x), lambda name: np.asarray(x[name]), lambda name: 0)
+        return RawColumns(where, tuple(x.dtype.names), len(x), lambda name: known(x[name], where=f"field {name!r}"))
     table = None
     if x.ndim == 2:
         places = tuple(map(str, range(x.shape[1])))
-        table = RawColumns(where, places, len(x), lambda name: x[:, int(name)], lambda name: 0)
+        table = RawColumns(where, places, len(x), lambda name: known(x[:, int(name)], where=f"column {name}"))
     unlabelled = InputError(
         "labels for the inputs",
         f"{path} without a file of labels beside it",

@@ -10,17 +10,20 @@ import csv
 import importlib
 import io
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
 from novacula.core.errors import InputError
 from novacula.data.columns import RawColumns
+from novacula.data.known import frame_of, known
 from novacula.data.sources.bounded import check_expanded, decoded
 from novacula.data.sources.cells import Numbers, as_dates
 
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "<na>", "-nan", "#n/a"})
+_PLAIN = frozenset({"bool", "float", "double", *(f"{u}int{b}" for u in ("", "u") for b in (8, 16, 32, 64))})
 _BOOLEANS = {"true": 1, "false": 0}
 
 
@@ -35,38 +38,21 @@ def open_delimited(path: Path) -> RawColumns:
         raise InputError("UTF-8 text with one row a line", f"{path}: {error}", "save it as CSV in UTF-8") from error
     place = {name: i for i, name in enumerate(header)}
 
-    def read(name: str) -> np.ndarray:
+    def read(name: str) -> np.ma.MaskedArray:
         return _column([row[place[name]] for row in rows], name, lines, path, numbers)
 
-    def missing(name: str) -> int:
-        return sum(row[place[name]].lower() in _MISSING for row in rows)
-
-    return RawColumns(str(path), tuple(header), len(rows), read, missing)
+    return RawColumns(str(path), tuple(header), len(rows), read)
 
 
 def open_parquet(path: Path) -> RawColumns:
     """Open a Parquet file."""
-    frame = _parquet_columns(path)
+    names, n, column = _parquet_columns(path)
 
-    def read(name: str) -> np.ndarray:
-        kept = np.asarray(frame[name], dtype=object)
-        for row, value in enumerate(kept.tolist()):
-            if value is None or value != value:
-                _refuse_missing(repr(value), f"row {row}, column {name!r} of {path}")
-        kinds = {type(v) for v in kept.tolist()}
-        if kinds <= {bool, int, float, str} and (str not in kinds or kinds == {str}):
-            return np.array(kept.tolist())
-        kind = next(k.__name__ for k in kinds if k not in {bool, int, float})
-        raise InputError(
-            "columns of numbers or text",
-            f"{kind} in column {name!r} of {path}",
-            "drop it, or convert it to numbers",
-        )
+    def read(name: str) -> np.ma.MaskedArray:
+        values, missing = column(name)
+        return known(values, missing, where=f"column {name!r} of {path}")
 
-    def missing(name: str) -> int:
-        return sum(value is None or value != value for value in frame[name])
-
-    return RawColumns(str(path), tuple(frame), len(next(iter(frame.values()), ())), read, missing)
+    return RawColumns(str(path), names, n, read)
 
 
 def _parse(file: TextIO, path: Path) -> tuple[list[str], list[list[str]], list[int], Numbers]:
@@ -103,28 +89,37 @@ def _parse(file: TextIO, path: Path) -> tuple[list[str], list[list[str]], list[i
     return header, rows, lines, numbers
 
 
-def _column(cells: list[str], name: str, lines: list[int], path: Path, number: Numbers) -> np.ndarray:
-    def where(row: int) -> str:
-        return f"row {row} (line {lines[row]}), column {name!r} of {path}"
+def _column(cells: list[str], name: str, lines: list[int], path: Path, number: Numbers) -> np.ma.MaskedArray:
+    there = [row for row, cell in enumerate(cells) if cell.lower() not in _MISSING]
+    found = _values([cells[row] for row in there], there, name, lines, path, number)
+    if len(there) == len(cells):
+        return np.ma.MaskedArray(found)
+    values, missing = np.zeros(len(cells), found.dtype), np.ones(len(cells), bool)
+    values[there], missing[there] = found, False
+    return np.ma.MaskedArray(values, missing)
 
-    for row, cell in enumerate(cells):
-        if cell.lower() in _MISSING:
-            _refuse_missing(repr(cell), where(row))
+
+def _values(cells: list[str], rows: list[int], name: str, lines: list[int], path: Path, number: Numbers) -> np.ndarray:
+    # What the cells that are there mean; rows are their numbers.
+    if not cells:
+        return np.zeros(0)
     if all(cell.lower() in _BOOLEANS for cell in cells):
         return np.array([_BOOLEANS[cell.lower()] for cell in cells])
     numbers = number.column(cells)
-    words = [row for row, value in enumerate(numbers) if value is None]
+    words = [i for i, value in enumerate(numbers) if value is None]
     if not words:
         return np.array(numbers)
     if (days := as_dates(cells)) is not None:
         return days
     if len(words) < len(cells):
-        got = f"{cells[words[0]]!r} in {where(words[0])}"
+        row = rows[words[0]]
+        got = f"{cells[words[0]]!r} in row {row} (line {lines[row]}), column {name!r} of {path}"
         raise InputError("a number, as in other rows of the column", got, "correct it")
     return np.array(cells)
 
 
-def _parquet_columns(path: Path) -> dict[str, Any]:
+def _parquet_columns(path: Path) -> tuple[tuple[str, ...], int, Callable[[str], tuple[Any, np.ndarray | None]]]:
+    # Names, the number of rows, and what gives a column's values and where they are missing.
     parquet: Any = None
     try:
         parquet = importlib.import_module("pyarrow.parquet")
@@ -145,13 +140,23 @@ def _parquet_columns(path: Path) -> dict[str, Any]:
         raise _no_reader(path) from None
     except Exception as error:  # each engine raises errors of its own
         raise InputError("a readable Parquet file", f"{path}: {error}", "write it again, or fetch it again") from error
-    columns = table.to_pydict() if type(table).__module__.startswith("pyarrow") else table.to_dict(orient="list")
-    return {str(name): values for name, values in columns.items()}
+    if type(table).__module__.startswith("pyarrow"):
+        return tuple(map(str, table.column_names)), table.num_rows, lambda name: _arrow(table.column(name))
+    frame = frame_of(table)
+    assert frame is not None
+    return tuple(frame.values), frame.n, lambda name: (frame.values[name], None)
+
+
+def _arrow(column: Any) -> tuple[np.ndarray, np.ndarray]:
+    # Values of one column, and where they are missing: numbers without a detour by Python's own.
+    missing = np.asarray(column.is_null())
+    if str(column.type) in _PLAIN:
+        there = np.asarray(column.drop_null())
+        values = np.zeros(len(missing), there.dtype)
+        values[~missing] = there
+        return values, missing
+    return np.array([None, *column.to_pylist()], dtype=object)[1:], missing
 
 
 def _no_reader(path: Path) -> InputError:
     return InputError("pyarrow or pandas to read Parquet", f"neither, for {path}", "pip install 'novacula[tables]'")
-
-
-def _refuse_missing(shown: str, where: str) -> NoReturn:
-    raise InputError("a table without missing values", f"{shown} in {where}", "fill it in, or drop the row or column")
