@@ -308,9 +308,11 @@ class TestImageFolder:
         (tmp_path / "c" / "small.png").write_bytes(b"\x89PNG nonsense")
         with refused("an image that can be read; got"):
             load(tmp_path)
-        Image.fromarray(IMAGES[0].astype(np.uint16)).save(tmp_path / "c" / "small.png")
-        with refused("8 bits a channel"):
+        Image.fromarray(IMAGES[0].astype(np.float32)).save(tmp_path / "c" / "small.tif")
+        (tmp_path / "c" / "small.png").unlink()
+        with refused("8 or 16 bits a channel; got mode F"):
             load(tmp_path)
+        (tmp_path / "c" / "small.tif").unlink()
         with refused("the single image"):
             load(tmp_path / "a" / "5.png")
         monkeypatch.setattr("importlib.import_module", fail)

@@ -18,11 +18,13 @@ class About:
         targets: Names of the target's columns, or of the labels' array.
         said: What their reader decided, in sentences.
         coding: How a table's columns became inputs.
+        size: The size to which images were brought.
     """
 
     targets: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
     coding: Coding | None = None
+    size: int | None = None
 
 
 def meaning(

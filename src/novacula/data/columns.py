@@ -13,7 +13,7 @@ import numpy as np
 
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.data.known import Columns, words_of
-from novacula.data.raw import Choice, Like, New, Raw, Source, Table
+from novacula.data.raw import Choice, Like, New, Raw, Source, Split, Table
 
 Known = np.ma.MaskedArray
 _UNNAMED = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
@@ -32,7 +32,7 @@ class RawColumns:
     read: Callable[[str], np.ma.MaskedArray]  # A column by its name, as `known` makes them, shape ``(N,)``
     left_out: tuple[str, ...] = ()  # columns that are neither inputs nor targets
 
-    def training(self, target: Choice, split: int | None) -> Source:
+    def training(self, target: Choice, split: Split) -> Source:
         """All columns, of which one or more are the target, without the row numbers that an export leaves."""
         targets = _choose_target(list(self.names), target, self.where)
         if lost := [t for t in targets if t in self.left_out]:
@@ -70,7 +70,8 @@ class RawColumns:
         alone = [n for n in self.names if n not in (*names, *targets, groups)]
         notes = [note] if note else []
         if alone:
-            notes.append(f"column{'s' * (len(alone) > 1)} {listed(alone, 6)} left alone: the run has none of that name")
+            shown = listed(map(repr, alone), 6)
+            notes.append(f"column{'s' * (len(alone) > 1)} {shown} left alone: the run has none of that name")
         return New(table, y, group, notes=tuple(notes))
 
 

@@ -22,7 +22,8 @@ from novacula.data.columns import asked
 from novacula.data.data import Data
 from novacula.data.known import Columns, matrix_of
 from novacula.data.labels import Task
-from novacula.data.raw import Source, Table
+from novacula.data.raw import Raw, Source, Table
+from novacula.data.sources.folders import RawImages
 from novacula.data.sources.read import read
 
 
@@ -47,13 +48,14 @@ def load(
     path: str | Path,
     target: str | int | Sequence[str] | None = None,
     *,
-    split: int | None = None,
+    split: int | str | Path | None = None,
     name: str | None = None,
     task: Task | None = None,
     tokens: bool = False,
     dtype: torch.dtype | None = None,
     categorical: Sequence[str] = (),
     drop: Sequence[str] = (),
+    size: int | None = None,
 ) -> Data:
     """Load the training part of a file or folder, or all of it where it has no parts.
 
@@ -70,7 +72,8 @@ def load(
     ``.parquet``        the same, by pyarrow or pandas
     IDX                 ``…images…`` with ``…labels…`` in the same folder, plain or ``.gz``; in a folder, ``train`` and
                         ``t10k`` or ``test``
-    folder              ``class/*.png`` (also JPEG, BMP …), or the same under ``train/`` and ``test/``; by Pillow
+    folder              ``class/*.png`` (also JPEG, BMP …), or the same under ``train/`` and ``test/``; by Pillow (see
+                        `novacula.data.sources.pictures` for modes and sizes)
     ==================  ===============================================================================================
 
     Args:
@@ -78,13 +81,17 @@ def load(
         target: For tables, the target's column or columns: names, or an index counted from 0 (from the end if
             negative). By default a column called y, target, label, class or the like. For NPZ, the name of the labels'
             array.
-        split: Which published split to use, for files with a ``test_index`` of shape ``(K, N)``.
+        split: Which published split to use, for files with a ``test_index`` of shape ``(K, N)``; for a folder of
+            images, a list of the files to learn from: names, or a csv with ``file`` and perhaps ``label`` and
+            ``split``.
         name: A name, for people; by default the file's.
         task: What the target is, where the guess is wrong (whole numbers may be classes or measurements).
         tokens: Whether inputs are whole-number ids.
         dtype: The floating dtype wanted; by default torch's default dtype.
         categorical: Columns of a table whose numbers are names of categories.
         drop: Columns of a table to leave out.
+        size: The size to which images are brought: the shorter side is scaled to so many pixels, then the centre is
+            cut out. Without it images must have one size.
 
     Returns:
         The data.
@@ -97,7 +104,7 @@ def load(
         >>> load("digits")
         Data('digits', n=1797, x=(1, 8, 8) float32, classification in 10 classes, 7838cd262b3f0c38)
     """
-    options: dict[str, Any] = {"tokens": tokens, "dtype": dtype, "categorical": categorical, "drop": drop}
+    options: dict[str, Any] = {"tokens": tokens, "dtype": dtype, "categorical": categorical, "drop": drop, "size": size}
     return load_splits(path, target, split=split, name=name, task=task, **options).train
 
 
@@ -105,21 +112,22 @@ def load_splits(
     path: str | Path,
     target: str | int | Sequence[str] | None = None,
     *,
-    split: int | None = None,
+    split: int | str | Path | None = None,
     name: str | None = None,
     task: Task | None = None,
     tokens: bool = False,
     dtype: torch.dtype | None = None,
     categorical: Sequence[str] = (),
     drop: Sequence[str] = (),
+    size: int | None = None,
 ) -> Splits:
     """Load a file or folder with its test part, if it has one; without it or ``split`` all rows are for training."""
-    source = read(path, lambda raw: asked(raw, categorical, drop).training(target, split))
-    if split is not None and source.test is None:
+    source = read(path, lambda raw: _asked(raw, categorical, drop, size).training(target, split))
+    if isinstance(split, int) and source.test is None:
         raise InputError("a file with published splits (test_index)", str(path), "leave out split=")
     label = name or ("digits" if str(path) == "digits" else _stem(Path(path)))
     options: dict[str, Any] = {"name": label, "task": task, "tokens": tokens, "dtype": dtype}
-    about = About(source.targets, source.said)
+    about = About(source.targets, source.said, size=size)
     rows = None if source.rows is None else torch.from_numpy(source.rows)
     inputs = _tables(source, str(path))
     train = _make(source.train, inputs[0], path, about, source, options)
@@ -134,6 +142,15 @@ def load_splits(
             "training and test inputs of one shape", f"{train.x_shape} and {test.x_shape} in {path}", "write them anew"
         )
     return Splits(train, test, source.targets, rows)
+
+
+def _asked(raw: Raw, categorical: Sequence[str], drop: Sequence[str], size: int | None) -> Raw:
+    raw = asked(raw, categorical, drop)
+    if size is None:
+        return raw
+    if not isinstance(raw, RawImages):
+        raise InputError("files of images to bring to a size", "a source of arrays", "leave out the size")
+    return dataclasses.replace(raw, size=size)
 
 
 def _tables(source: Source, where: str) -> tuple[Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from novacula.data.coding import Coding
 from novacula.data.labels import Task
 
 Choice = str | int | Sequence[str] | None
+Split = int | str | Path | None  # a published split, or a list of files
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Like:
     tokens: bool = False  # whether inputs are whole-number ids
     dtype: torch.dtype | None = None  # the floating dtype wanted
     coding: Coding | None = None  # how a table's columns became inputs
+    size: int | None = None  # the size to which images were brought
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +68,8 @@ class New:
 class Raw(Protocol):
     """A source that is open: read once, and understood in two ways."""
 
-    def training(self, target: Choice, split: int | None) -> Source:
-        """Rows with labels, in the parts that the source has."""
+    def training(self, target: Choice, split: Split) -> Source:
+        """Rows with labels, in the parts that the source has, or that a published split or a list of files makes."""
         ...
 
     def new(self, like: Like, *, labels: bool, groups: str | None) -> New:

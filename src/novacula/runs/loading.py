@@ -70,7 +70,8 @@ class SavedRun:
         tokens = bool(data.get("tokens"))
         coding = None if data.get("coding") is None else Coding.of_dict(data["coding"])
         wanted = None if tokens else dtype
-        return Like(tuple(data["input_shape"]), data["task"], **names, tokens=tokens, dtype=wanted, coding=coding)
+        known = {"tokens": tokens, "dtype": wanted, "coding": coding, "size": data.get("size")}
+        return Like(tuple(data["input_shape"]), data["task"], **names, **known)
 
     @property
     def classes(self) -> tuple[str, ...]:

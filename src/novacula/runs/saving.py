@@ -119,6 +119,7 @@ def describe(
             "tokens": not data.x.is_floating_point(),
             "task": data.task,
             "meaning": list(data.meaning),
+            "size": data.about.size,
             "coding": None if data.coding is None else data.coding.to_dict(),
         },
         "weights": count(result.params),

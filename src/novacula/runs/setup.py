@@ -89,6 +89,7 @@ def load_ood(path: str, assembled: Assembled) -> NewData:
         assembled.targets,
         dtype=train.x.dtype,
         coding=train.coding,
+        size=train.about.size,
     )
     return load_new(path, like, labels=False)
 
@@ -117,7 +118,8 @@ def _load(setup: Setup, task: Task | None) -> tuple[Data, Data | None, Tensor | 
         target = int(target)
     wanted: Any = setup.task or task  # checked where the labels are read
     columns: dict[str, Any] = {"categorical": setup.categorical, "drop": setup.drop}
-    splits = load_splits(setup.data, target, split=setup.split, task=wanted, **columns)
+    split = int(setup.split) if setup.split is not None and setup.split.isdigit() else setup.split
+    splits = load_splits(setup.data, target, split=split, task=wanted, size=setup.size, **columns)
     targets = splits.targets or setup.target
     n, fraction = setup.train, setup.test_fraction
     if n is not None and n < 1:

@@ -40,6 +40,7 @@ class Described(msgspec.Struct):
     task: Literal["classification", "regression", "multilabel"] | None = None
     meaning: list[str] | None = None
     coding: list[Coded] | None = None
+    size: int | None = None
 
 
 class Evidence(msgspec.Struct):

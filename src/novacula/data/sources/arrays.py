@@ -10,7 +10,7 @@ import numpy as np
 
 from novacula.core.errors import InputError
 from novacula.data.columns import RawColumns, no_groups
-from novacula.data.raw import Choice, Like, New, Source, Table
+from novacula.data.raw import Choice, Like, New, Source, Split, Table
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class RawArrays:
     columns: tuple[str, ...] | None = None  # names of the inputs' columns, where it has them
     table: RawColumns | None = None
 
-    def training(self, target: Choice, split: int | None) -> Source:
+    def training(self, target: Choice, split: Split) -> Source:
         """Inputs and labels of all parts, or of a published split."""
         if target is not None and not self.names:
             if self.table is None:
@@ -48,6 +48,8 @@ class RawArrays:
             return self.table.training(target, split)
         if target is not None and not isinstance(target, str):
             raise InputError("the name of the labels' array", repr(target), "target='y', for instance")
+        if split is not None and not isinstance(split, int):
+            raise InputError("the number of a published split", f"{split} for {self.where}", "--split 0")
         train, test = self.part("train"), self.part("test")
         if split is not None and (train is not None or test is not None):
             raise InputError("a file with published splits", f"{self.where}, which has a test part", "leave out split=")
