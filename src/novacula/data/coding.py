@@ -94,7 +94,7 @@ class Column:
         missing = block[:, -1] == 1 if self.marked else np.zeros(len(block), bool)
         whole, lost = block[~missing], int(missing.sum())
         if self.words is None:
-            return replace(self, fill=float(np.median(whole[:, 0])) if len(whole) else None, missing=lost)
+            return replace(self, fill=_median(whole[:, 0]) if len(whole) else None, missing=lost)
         counts = whole[:, : len(self.words)].sum(0)
         least = 2 if len(block) >= MANY else 1
         rare = tuple(w for w, count in zip(self.words, counts, strict=True) if count < least)
@@ -157,7 +157,7 @@ class Coding:
             missing = int(np.ma.count_masked(cells))
             if cells.dtype.kind != "U":
                 whole = np.ma.getdata(cells)[~np.ma.getmaskarray(cells)]
-                fill = float(np.median(whole)) if len(whole) else None
+                fill = _median(whole) if len(whole) else None
                 found.append(Column(name, None, fill, missing > 0, missing))
                 continue
             words, counts = np.unique(cells.compressed(), return_counts=True)
@@ -235,6 +235,14 @@ class Coding:
         widths = [len(c.names) for c in self.columns]
         rows = x.detach().cpu().double().numpy()
         return list(zip(self.columns, np.split(rows, np.cumsum(widths)[:-1], axis=1), strict=True))
+
+
+def _median(values: np.ndarray) -> float:
+    # Halved before they are added, as the sum of two large numbers need not be one.
+    high = len(values) // 2
+    low = high if len(values) % 2 else high - 1
+    part = np.partition(values, (low, high))
+    return float(part[low]) / 2 + float(part[high]) / 2
 
 
 def _column(name: str, words: Any, rare: Any, **more: Any) -> Column:

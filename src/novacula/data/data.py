@@ -24,6 +24,7 @@ from novacula.data.datasets import read_dataset
 from novacula.data.inputs import as_inputs
 from novacula.data.known import Columns, frame_of
 from novacula.data.labels import Task, as_labels
+from novacula.data.lazy import LazyRows
 
 if TYPE_CHECKING:
     from novacula.data.standardise import Standardiser
@@ -216,9 +217,14 @@ class Data:
 
     @cached_property
     def fingerprint(self) -> str:
-        """BLAKE2b of contents, shapes and dtypes: 16 hexadecimal digits, the same on every machine."""
+        """BLAKE2b of contents, shapes and dtypes: 16 hexadecimal digits, the same on every machine.
+
+        Of inputs that are read as needed, names, sizes and the contents of a thousand rows stand for the contents.
+        """
         digest = hashlib.blake2b(digest_size=8)
-        for t in (self.x, self.y):
+        if isinstance(self.x, LazyRows):
+            digest.update(self.x.fingerprint.encode())
+        for t in (self.y,) if isinstance(self.x, LazyRows) else (self.x, self.y):
             digest.update(f"{t.dtype}{tuple(t.shape)}".encode())
             digest.update(t.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
@@ -337,8 +343,10 @@ class Data:
         if batch_size < 1:
             raise InputError("a batch size of at least 1", str(batch_size), "use for instance 128")
         order = torch.randperm(self.n, generator=generator(seed, "batches", epoch)).to(self.x.device)
-        for index in order.split(batch_size):
-            yield self.x[index], self.y[index], index
+        indices = order.split(batch_size)
+        rows = self.x.ahead(indices) if isinstance(self.x, LazyRows) else (self.x[index] for index in indices)
+        for x, index in zip(rows, indices, strict=True):
+            yield x, self.y[index], index
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Data:
         """The same data in another floating dtype or on another device.

@@ -25,6 +25,7 @@ from novacula.data.labels import Task
 from novacula.data.raw import Raw, Source, Table
 from novacula.data.sources.folders import RawImages
 from novacula.data.sources.read import read
+from novacula.data.sources.rows import opened
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,9 +175,10 @@ def _make(table: Table, x: Any, path: object, about: About, source: Source, opti
     classes, columns = source.classes, source.columns
     if isinstance(table.y, np.ndarray) and table.y.dtype.kind == "f":
         classes = None
-    if columns is not None and (isinstance(x, Columns) or np.shape(x)[1:] != (len(columns),)):
+    if columns is not None and (isinstance(x, Columns) or tuple(x.shape[1:]) != (len(columns),)):
         columns = None
     try:
+        x = opened(x, tokens=options["tokens"], dtype=options["dtype"], columns=columns or ())
         return Data(x, table.y, classes=classes, columns=columns, about=about, **options)
     except InputError as error:
         raise InputError(error.expected, f"{error.got}, in {path}", error.hint) from error

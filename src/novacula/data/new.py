@@ -23,6 +23,7 @@ from novacula.data.known import Columns, matrix_of
 from novacula.data.labels import as_labels
 from novacula.data.raw import Like, New
 from novacula.data.sources.read import read
+from novacula.data.sources.rows import opened
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +86,9 @@ def read_groups(path: str | Path, groups: str, like: Like) -> list[Any]:
 
 def _encoded(found: New, like: Like, where: str) -> tuple[Any, tuple[str, ...]]:
     # Inputs as an array in the run's order of columns, and what became of words and missing entries.
-    raw, coding = found.x, like.coding
+    raw, coding = opened(found.x, tokens=like.tokens, dtype=like.dtype, columns=like.columns), like.coding
     own = like.columns if coding is None else coding.sources
-    if not isinstance(raw, Columns) and len(like.shape) == 1 and np.ndim(raw) == 2:
+    if not isinstance(raw, Columns) and len(like.shape) == 1 and raw.ndim == 2:
         if found.columns and own:
             missing = [c for c in own if c not in found.columns]
             if missing:

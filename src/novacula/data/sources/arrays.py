@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from novacula.core.errors import InputError
 from novacula.data.columns import RawColumns, no_groups
 from novacula.data.raw import Choice, Like, New, Source, Split, Table
+from novacula.data.sources.rows import FileRows
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,7 @@ class RawArrays:
     """Arrays that are read when they are asked for."""
 
     where: str  # the source, for people
-    read: Callable[[str], np.ndarray]  # an array by its name
+    read: Callable[[str], Any]  # An array by its name, or rows of it that are read as needed
     part: Callable[[str], Part | None]  # A part by its name, or None
     absent: InputError  # what to say where there are no inputs at all
     unlabelled: Callable[[Part, str | None], InputError]  # what to say where a part has no labels of the wanted name
@@ -61,7 +62,8 @@ class RawArrays:
             held = None if test is None else self._table(test, target)
             return Source(table, held, self.classes, self.columns)
         mask = self._mask(split, len(table.x))
-        rest, held = (Table(table.x[rows], table.y[rows]) for rows in (~mask, mask))
+        x = table.x.read(np.arange(len(table.x))) if isinstance(table.x, FileRows) else table.x
+        rest, held = (Table(x[rows], table.y[rows]) for rows in (~mask, mask))
         return Source(rest, held, self.classes, self.columns)
 
     def new(self, like: Like, *, labels: bool, groups: str | None) -> New:
@@ -83,10 +85,12 @@ class RawArrays:
         note = f"{self.where} has a test part: its {len(x):,} rows are read" if part.name == "test" else ""
         return New(x, y, None if z is None else z.tolist(), self.columns or (), (note,) if note else ())
 
-    def _inputs(self, part: Part) -> np.ndarray:
+    def _inputs(self, part: Part) -> Any:
         # Grey images (N, H, W) get their axis of channels; the name says that they are images.
         x = self.read(part.inputs)
-        return x[:, None] if x.ndim == 3 and "image" in part.inputs.lower() else x
+        if x.ndim != 3 or "image" not in part.inputs.lower():
+            return x
+        return replace(x, axis=True) if isinstance(x, FileRows) else x[:, None]
 
     def _beside(self, key: str, part: Part, n: int) -> np.ndarray:
         a = self.read(key)

@@ -14,13 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from novacula.core.errors import InputError
 from novacula.data.columns import no_groups
 from novacula.data.raw import Choice, Like, New, Source, Split, Table
 from novacula.data.sources.bounded import decoded as text_of
-from novacula.data.sources.pictures import Look, decoded, survey
+from novacula.data.sources.pictures import survey
+from novacula.data.sources.rows import Pictures
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
 _TRAIN, _TEST = ("train", "training"), ("test", "testing")
@@ -79,7 +78,7 @@ class RawImages:
         if not files:
             raise InputError("images", f"none in {path}", "pass a folder of images, or one image")
         colour = len(like.shape) != 3 or like.shape[0] != 1
-        x = stacked(files, survey(files, like.size, colour=colour).look)
+        x = Pictures(files, survey(files, like.size, colour=colour).look, path)
         folders = [p.relative_to(root).parts[0] for p in files if p.parent != root and p != root]
         labelled = labels and len(folders) == len(files)
         note = "" if root == path else f"{path} has a test part: its {len(files):,} images are read"
@@ -97,8 +96,8 @@ class RawImages:
     ) -> Source:
         # One look for all parts, as one network sees them.
         seen = survey([*train[0], *(test[0] if test else [])], self.size)
-        held = None if test is None else Table(stacked(test[0], seen.look), test[1])
-        return Source(Table(stacked(train[0], seen.look), train[1]), held, classes, said=(*said, *seen.said))
+        parts = [Table(Pictures(p[0], seen.look, self.path), p[1]) for p in (train, test) if p is not None]
+        return Source(parts[0], parts[1] if test is not None else None, classes, said=(*said, *seen.said))
 
     def _by_list(self, split: Split) -> Source:
         if isinstance(split, int):
@@ -131,14 +130,6 @@ class RawImages:
 
     def _parts(self) -> dict[str, Path]:
         return {p.name.lower(): p for p in _folders(self.path)} if self.path.is_dir() else {}
-
-
-def stacked(files: Sequence[Path], look: Look) -> np.ndarray:
-    """Images as one array ``(N, channels, height, width)``, bytes or float32 in [0, 1]."""
-    x = np.empty((len(files), *look.shape), np.float32 if look.deep else np.uint8)
-    for i, file in enumerate(files):
-        x[i] = decoded(file, look)
-    return x
 
 
 def read_list(path: Path, folder: Path) -> list[Listed]:
