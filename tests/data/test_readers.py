@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import novacula as nv
 from files import COLOUR, CSV, IMAGES, LABELS, refused, same
 from novacula.data.data import Data
 from novacula.data.load import load, load_splits
@@ -67,6 +68,33 @@ class TestCsv:
         data = load(path, dtype=torch.float64, task="regression")
         assert data.x[:, 0].tolist() == [x for x, _ in rows]
         assert data.y.ravel().tolist() == [y for _, y in rows]
+
+    @pytest.mark.parametrize("seed", range(12))
+    def test_blocks_do_not_matter(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+        """Columns of every kind, taken apart three rows or all at once; and the same refusals."""
+        g = np.random.default_rng(seed)
+        kinds = [
+            ["1", "2", "-3"],
+            ["1", "2.5", "1e3"],
+            ["a", "b c", "d"],
+            ["true", "False"],
+            ["2024-01-31", "1.2.2024"],
+        ]
+        kinds += [['"1,250"', "900"], ['"0,5"', "2"], ["1", "x"], ["9223372036854775808", "1"], ["2024-01-31", "7"]]
+        columns = [g.choice([*kinds[k], *g.choice(["", "NA", kinds[k][0]], 2)], 11) for k in g.integers(0, 10, 3)]
+        text = "a,b,c,y\n" + "".join(f"{','.join(row)},{i / 7}\n" for i, row in enumerate(zip(*columns, strict=True)))
+        path = self.write(tmp_path, text)
+
+        def found() -> Any:
+            try:
+                data = load(path)
+            except nv.InputError as error:
+                return str(error)
+            return data.columns, data.x.tolist(), data.meaning
+
+        whole = found()
+        monkeypatch.setattr("novacula.data.sources.tables._BLOCK", 3)
+        assert found() == whole
 
     def test_agrees_with_pandas(self, tmp_path: Path) -> None:
         """The same numbers as pandas' own exact reader."""
