@@ -143,8 +143,11 @@ def show(
     if as_json:
         print_json(found.record)
         return
+    from novacula.cli.progress import fact
     from novacula.cli.summary import summary
 
+    for text in found.record["data"].get("meaning") or []:
+        out().print(fact(text), soft_wrap=True)
     out().print(summary(found.record))
     if found.unchecked is not None:
         warn(found.unchecked)

@@ -121,6 +121,9 @@ class AugmentOptions:
         anchor=anchored_data,
     )
     only: tuple[str, ...] = flag((), "Transformation to try; may repeat.", metavar="NAME", shown="all", panel="Data")
+    size: int | None = flag(
+        None, "Pixels to which images are brought: shorter side, then the centre.", metavar="S", panel="Data"
+    )
     net: str = net_flag()
     time: float = flag(480.0, "Seconds that it may take.", metavar="SECONDS", panel="Training")
     steps: int | None = flag(

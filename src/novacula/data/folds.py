@@ -12,6 +12,7 @@ from torch import Tensor
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.rng import generator
 from novacula.data.data import Data
+from novacula.data.lazy import row_keys
 
 
 def folds_of(data: Data, k: int = 3, seed: int = 0) -> Tensor:
@@ -44,7 +45,7 @@ def folds_of(data: Data, k: int = 3, seed: int = 0) -> Tensor:
         raise InputError("at least 2 folds", str(k), "use folds=3")
     if k > data.n:
         raise InputError(f"at most {data.n} folds, one for each example", str(k), "use folds=3")
-    same = _same_inputs(data.x)
+    same = row_keys(data.x).tolist()
     if (different := max(same) + 1) < k:
         raise InputError(f"at least {k} examples with different inputs", str(different), "use fewer folds")
     classes = _classes(data, k)
@@ -61,15 +62,6 @@ def folds_of(data: Data, k: int = 3, seed: int = 0) -> Tensor:
         sizes[fold] += len(rows)
         of_class[:, fold] += np.bincount(classes[rows], minlength=len(of_class))
     return torch.from_numpy(found)
-
-
-def _same_inputs(x: Tensor) -> list[int]:
-    # A number for each different input; the two zeros are one.
-    rows = np.ascontiguousarray(x.detach().cpu().flatten(1).numpy() + 0)
-    if rows.shape[1] == 0:
-        return [0] * len(rows)
-    as_bytes = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))[:, 0]
-    return np.unique(as_bytes, return_inverse=True)[1].ravel().tolist()
 
 
 def _classes(data: Data, k: int) -> np.ndarray:

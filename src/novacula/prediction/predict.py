@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
+from novacula.data.lazy import LazyRows
 from novacula.posteriors.answers import How, finite
 from novacula.posteriors.answers import Kind as Way
 from novacula.posteriors.base import Posterior, network_target
@@ -118,7 +119,8 @@ def _check(
         raise InputError(
             "a batch of one or more inputs, shape (N, …)", got, "pass torch.as_tensor(x), with a batch axis"
         )
-    if x.is_floating_point() and not torch.isfinite(x).all():
+    # Rows that are read as needed are checked as they are read.
+    if x.is_floating_point() and not isinstance(x, LazyRows) and not torch.isfinite(x).all():
         row = int((~torch.isfinite(x.reshape(len(x), -1)).all(1)).nonzero()[0, 0])
         raise InputError("finite inputs", f"NaN or infinity in row {row}", "drop or impute the row")
     try:

@@ -13,6 +13,18 @@ import msgspec
 Number = float | None
 
 
+class Coded(msgspec.Struct):
+    """How a column of a table became inputs."""
+
+    name: str
+    words: list[str] | None = None
+    fill: float | str | None = None
+    marked: bool = False
+    missing: int = 0
+    rare: list[str] = []
+    other: int = 0
+
+
 class Described(msgspec.Struct):
     """The training data, as the run's readers need them."""
 
@@ -26,6 +38,9 @@ class Described(msgspec.Struct):
     targets: list[str] | None = None
     tokens: bool | None = None
     task: Literal["classification", "regression", "multilabel"] | None = None
+    meaning: list[str] | None = None
+    coding: list[Coded] | None = None
+    size: int | None = None
 
 
 class Evidence(msgspec.Struct):
