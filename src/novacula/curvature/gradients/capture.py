@@ -33,7 +33,7 @@ References:
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -107,16 +107,13 @@ def capture(coverage: Coverage, params: Params, xs: Tensor) -> Captured:
 
 def output_gradients(captured: Captured, v: Tensor, *, create_graph: bool = False) -> list[Tensor]:
     """Backward to the sites: the gradient of ``Σ_n <v_n, f̄_n>`` with respect to each site's output; v ``(B, C)``."""
-    nodes = [site.output for site in captured.sites if site.output.requires_grad]  # not those under torch.no_grad()
-    found: Iterator[Tensor | None] = iter(())
-    if nodes and captured.outputs.requires_grad:
-        found = iter(
-            torch.autograd.grad(
-                captured.outputs, nodes, v, retain_graph=True, create_graph=create_graph, allow_unused=True
-            )
-        )
-    gradients = [next(found, None) if site.output.requires_grad else None for site in captured.sites]
-    return [torch.zeros_like(s.output) if g is None else g for s, g in zip(captured.sites, gradients, strict=True)]
+    nodes = [site.output for site in captured.sites]
+    if not nodes or not captured.outputs.requires_grad:
+        return [torch.zeros_like(node) for node in nodes]
+    found = torch.autograd.grad(
+        captured.outputs, nodes, v, retain_graph=True, create_graph=create_graph, allow_unused=True
+    )
+    return [torch.zeros_like(node) if g is None else g for node, g in zip(nodes, found, strict=True)]
 
 
 def per_example_gradients(
@@ -220,6 +217,8 @@ def _compare(forward: Forward, params: Params, point: Params, xs: Tensor, rng: t
     tolerance = torch.finfo(v.dtype).eps ** 0.5
 
     def agrees(found: Params, name: str) -> bool:
+        if found[name].shape[1:] != truth[0][name].shape:  # a layer that is another than its kind
+            return False
         errors = [float((found[name][n] - truth[n][name]).norm()) for n in range(2)]
         sizes = [float(truth[n][name].norm()) for n in range(2)]
         return max(sizes) > 0 and all(e <= tolerance * s for e, s in zip(errors, sizes, strict=True))
