@@ -41,6 +41,7 @@ class Plan:
     leaves: Params  # the parameters again, as leaves of graphs that need them; always the same ones
     chunk: list[int]  # the size of the chunks of examples, in a list of one so that it can shrink when memory runs out
     batched: bool = False  # whether products take several vectors at once (see `products`)
+    formed: bool = False  # whether they need the Jacobian itself
 
     @property
     def weights(self) -> int:
