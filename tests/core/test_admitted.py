@@ -44,8 +44,11 @@ def alone(x: Tensor, layer: nn.Module) -> Tensor:
         return layer(x)
 
 
-def again(x: Tensor, layer: nn.Module) -> Tensor:
-    return checkpoint(layer, layer(x), use_reentrant=True)
+def again(reentrant: bool) -> Callable[[], nn.Module]:
+    def call(x: Tensor, layer: nn.Module) -> Tensor:
+        return checkpoint(lambda h: torch.tanh(layer(h)), layer(x), use_reentrant=reentrant)
+
+    return lambda: Of(call, nn.Linear(3, 3))
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
@@ -58,10 +61,12 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "writes": (lambda: Of(grown), r"layer 'layer' \(Linear\), which writes on 'layer.weight' .* a copy"),
     "no graph": (lambda: Of(alone), "outputs without a graph"),
-    "reentrant": (lambda: Of(again, nn.Linear(3, 3)), r"use_reentrant.*Try: checkpoint\(…, use_reentrant=False\)"),
+    "reentrant": (again(True), "use_reentrant=True.*Try: leave torch.utils.checkpoint out"),
+    "checkpoint": (again(False), "Of, which computes something again .* leave torch.utils.checkpoint out"),
 }
 
 
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # torch's own, of a pass without gradients
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_no_function_of_its_weights_is_refused_by_name(name: str) -> None:
     make, said = REFUSED[name]

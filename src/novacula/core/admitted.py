@@ -7,7 +7,7 @@ so is what writes on its weights or lets no gradient through to them.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from novacula.core.errors import InputError
 from novacula.core.params import Params
+from novacula.core.rng import generator
 
 
 def admitted(module: nn.Module) -> nn.Module:
@@ -88,32 +89,59 @@ def weights_kept(module: nn.Module, params: Params) -> Iterator[None]:
         )
 
 
-def check_gradient(f: Tensor, leaves: Params) -> None:
-    """See that a gradient reaches a network's weights.
+def check_gradient(run: Callable[[nn.Module, Params], Tensor], module: nn.Module, params: Params) -> None:
+    """See that a gradient reaches a network's weights, and that it is the one at the weights that are passed in.
+
+    A backward pass that computes something again, with the weights that the module holds by then, would give another.
+    Both are compared at weights near ``params``.
 
     Args:
-        f: Outputs, with their graph.
-        leaves: The weights that it starts from.
+        run: Evaluates a module at some weights.
+        module: A copy of the network, to be changed.
+        params: The weights.
 
     Raises:
-        InputError: If autograd fails, or no weight has a part in the outputs.
+        InputError: If autograd fails, no weight has a part in the outputs, or the gradients differ.
     """
+    rng = generator(0, "gradient")
+    moved = {
+        name: w + (0.1 * w.square().mean().sqrt() + 0.01) * torch.randn(w.shape, generator=rng).to(w)
+        for name, w in params.items()
+    }
+    passed = {name: w.detach().clone().requires_grad_() for name, w in moved.items()}
+    mine = _gradient(run(module, passed), list(passed.values()))
+    held = dict(module.named_parameters())
+    with torch.no_grad():
+        for name, w in moved.items():
+            held[name].copy_(w)
+    true = _gradient(run(module, {}), [held[name] for name in moved])
+    size, error = float(true.norm()), float((mine - true).norm())
+    if error > torch.finfo(true.dtype).eps ** 0.25 * size:  # not where they are no numbers
+        raise InputError(
+            "a gradient at the weights that the network is given",
+            f"{type(module).__name__}, which computes something again with the weights that it holds then",
+            "leave torch.utils.checkpoint out: model.gradient_checkpointing_disable(), memory_efficient=False",
+        )
+
+
+def _gradient(f: Tensor, leaves: list[Tensor]) -> Tensor:
     grads: tuple[Tensor | None, ...] = ()
     try:
         if f.requires_grad:
-            grads = torch.autograd.grad(f.sum(), list(leaves.values()), allow_unused=True)
+            grads = torch.autograd.grad(f.sum(), leaves, allow_unused=True)
     except (RuntimeError, NotImplementedError) as error:
-        hint = "use operations that autograd can differentiate"
-        if "use_reentrant" in str(error):
-            hint = "checkpoint(…, use_reentrant=False)"
         first = str(error).strip().splitlines()[0]
+        reentrant = "use_reentrant" in first
+        hint = "leave torch.utils.checkpoint out" if reentrant else "use operations that autograd can differentiate"
         raise InputError("a network that autograd can differentiate", first, hint) from error
-    if all(g is None for g in grads):
+    found = [g.flatten() for g in grads if g is not None]
+    if not found:
         raise InputError(
             "outputs that depend on the weights",
             "outputs without a graph to any of them",
             "let forward run without torch.no_grad, detach or numpy",
         )
+    return torch.cat(found)
 
 
 def _said(name: str, layer: nn.Module) -> str:

@@ -158,11 +158,14 @@ class Forward:
         Returns:
             Outputs ``f`` of shape ``(N, C)``.
         """
+        return self._at(self.module, params, x)
+
+    def _at(self, module: nn.Module, params: Params, x: Tensor) -> Tensor:
         # The module gets inputs of its own: one that begins with an in-place layer writes on what it is given.
         inputs = self.units.inward(x)
         inputs = inputs.clone() if inputs is x else inputs
         with plain_attention() if self.fused else nullcontext():
-            return self.units.outward(functional_call(self.module, params, (inputs,)))
+            return self.units.outward(functional_call(module, params, (inputs,)))
 
     def average(self, params: Params, xs: Tensor) -> Tensor:
         """Average the outputs over transformed copies of each input: ``f̄(x) = 1/S Σ_s f(w, x_s)``.
@@ -194,29 +197,25 @@ class Forward:
             NonFiniteError: If it returns NaN or infinite values.
         """
         params = self.params()
-        leaves = {name: w.detach().requires_grad_() for name, w in params.items()}
         devices = [x.device] if x.device.type == "cuda" else []
         # The module may use the global generator; forking it leaves the caller's stream untouched.
-        with torch.enable_grad(), torch.random.fork_rng(devices=devices), weights_kept(self.module, leaves):
-            f = self._tried(leaves, x)
-        if not isinstance(f, Tensor) or f.ndim != 2 or f.shape[0] != x.shape[0]:
-            tensor = isinstance(f, Tensor)
+        with torch.no_grad(), torch.random.fork_rng(devices=devices), weights_kept(self.module, params):
+            first, second = self._tried(params, x), self._tried(params, x)
+        if not isinstance(first, Tensor) or first.ndim != 2 or first.shape[0] != x.shape[0]:
+            tensor = isinstance(first, Tensor)
             raise InputError(
                 f"network outputs of shape ({x.shape[0]}, C)",
-                str(tuple(f.shape)) if tensor else f"a {type(f).__name__}",
+                str(tuple(first.shape)) if tensor else f"a {type(first).__name__}",
                 "end the network with a Flatten or a Linear layer"
                 if tensor
                 else "wrap the network in a module whose forward returns the logits alone, model(x).logits",
             )
-        if not torch.isfinite(f).all():
+        if not torch.isfinite(first).all():
             raise NonFiniteError(
                 "finite network outputs",
                 "NaN or infinity on the first inputs",
                 "check the initialisation and the inputs' scale",
             )
-        check_gradient(f, leaves)
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
-            first, second = self._tried(params, x), self._tried(params, x)
         if not torch.equal(first, second):
             raise InputError(
                 "a deterministic network",
@@ -225,6 +224,10 @@ class Forward:
             )
         with torch.random.fork_rng(devices=devices):
             check_alone(self.module, lambda inputs: self(params, inputs), x, first)
+        with torch.enable_grad(), torch.random.fork_rng(devices=devices):
+            with _ShareHyperparameters():
+                other = copy.deepcopy(self.module)
+            check_gradient(lambda module, w: self._at(module, w, x), other, params)
         return first.shape[1]
 
     def _tried(self, params: Params, x: Tensor) -> Tensor:
