@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -38,6 +39,7 @@ class Notes:
     Args:
         name: What the function is called in a warning.
         looped: Whether members must be taken one after another, as far as is known.
+        warned: Whether a warning of vmap's has been waited for.
         held: Whether gradients by vmap have been held against those of single members.
         fits: How many members memory sufficed for, by rows of input, where it ever ran out.
         recordings: Recordings of gradients by all that they depend on; None where there can be none.
@@ -47,6 +49,7 @@ class Notes:
     name: str
     looped: bool = False
     held: bool = False
+    warned: bool = False
     fits: dict[int, int] = field(default_factory=dict)
     recordings: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     coverage: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
@@ -83,9 +86,10 @@ class Notes:
             return
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             try:
+                with _strict(self):
+                    both = [v[:1] for v in _tensors(function(0, 2))]
                 alone, again = (list(_tensors(function(0, 1))) for _ in range(2))
-                both = [v[:1] for v in _tensors(function(0, 2))]
-            except (RuntimeError, NotImplementedError, ValueError) as error:
+            except (RuntimeError, NotImplementedError, ValueError, UserWarning) as error:
                 if is_out_of_memory(error):
                     return
                 function(0, 1)  # where the function itself is at fault, it fails here too
@@ -96,6 +100,18 @@ class Notes:
         self.held = True
         if _agree(again, alone) and not (self.looped or _agree(both, alone)):
             self.loop(RuntimeError("its gradients of several networks at once are not those of each"))
+
+
+@contextmanager
+def _strict(notes: Notes) -> Iterator[None]:
+    # At first, that vmap loops over members by itself, which it says in a warning, counts as a failure.
+    if notes.warned:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "There is a performance drop")
+        yield
+    notes.warned = True
 
 
 def _tensors(found: Any) -> Iterator[Tensor]:
@@ -129,9 +145,9 @@ def over_members(function: Callable[[Params], Any], params: Params, notes: Notes
     if members_of(params) == 1 or notes.looped:
         return _one_by_one(function, params)
     try:
-        with plain_attention():  # as vmap does not cover the other kinds
+        with plain_attention(), _strict(notes):  # vmap does not cover the other kinds
             return vmap(function, randomness="different")(params)
-    except (RuntimeError, NotImplementedError, ValueError) as error:
+    except (RuntimeError, NotImplementedError, ValueError, UserWarning) as error:
         if is_out_of_memory(error):
             raise
         found = _one_by_one(function, params)  # where the function itself is at fault, it fails here too
