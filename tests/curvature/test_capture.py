@@ -256,7 +256,7 @@ def test_routing_by_values_is_seen_or_refused() -> None:
     coverage = cover(forward, forward.params(), xs)
     assert "expert.weight" in coverage.covered
     mixed = torch.cat([xs[:3], -xs[3:]])
-    with pytest.raises(InputError, match="layer 'expert' to see 1 rows .* 3 rows of 4 examples"):
+    with pytest.raises(InputError, match=r"layer 'expert' to see 1 rows .* 3 rows of 4 examples"):
         capture(coverage, forward.params(), mixed)
     assert "expert.weight" in cover(forward, forward.params(), mixed).uncovered
 

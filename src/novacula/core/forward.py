@@ -158,7 +158,9 @@ class Forward:
         Returns:
             Outputs ``f`` of shape ``(N, C)``.
         """
-        return self._at(self.module, params, x)
+        # Pairs of numbers, which it may read as complex ones, must not lie anywhere in a vector of all weights.
+        apart = {name: w.clone() if w.shape[-1:] == (2,) else w for name, w in params.items()}
+        return self._at(self.module, apart, x)
 
     def _at(self, module: nn.Module, params: Params, x: Tensor) -> Tensor:
         # The module gets inputs of its own: one that begins with an in-place layer writes on what it is given.
@@ -232,7 +234,7 @@ class Forward:
 
     def _tried(self, params: Params, x: Tensor) -> Tensor:
         try:
-            return self(params, x)
+            return self._at(self.module, params, x)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise InputError(
                 f"a network that accepts inputs of shape {tuple(x.shape)} and dtype {x.dtype}",
