@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
+from novacula.core.admitted import admitted, check_gradient, weights_kept
 from novacula.core.alone import check_alone
 from novacula.core.attention import has_attention, plain_attention
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
@@ -46,8 +47,9 @@ class Forward:
         notes: What is found out about the network while many of it are evaluated.
 
     Raises:
-        InputError: If the module has no trainable parameter, or a BatchNorm layer in train mode (its output for one
-            example would depend on the others, so that no per-example likelihood exists).
+        InputError: If the module has no trainable parameter, a complex one or a scripted layer, or a BatchNorm layer in
+            train mode (its output for one example would depend on the others, so that no per-example likelihood
+            exists).
 
     Example:
         >>> f = Forward(nn.Linear(3, 2))
@@ -67,7 +69,7 @@ class Forward:
                 "an nn.Module", f"a {type(self.module).__name__}", "pass the network itself, not its output"
             )
         with _ShareHyperparameters():
-            module = copy.deepcopy(self.module)
+            module = admitted(copy.deepcopy(self.module))
         trainable = [name for name, w in module.named_parameters() if w.requires_grad]
         if not trainable:
             n_frozen = sum(1 for _ in module.parameters())
@@ -156,11 +158,16 @@ class Forward:
         Returns:
             Outputs ``f`` of shape ``(N, C)``.
         """
+        # Pairs of numbers, which it may read as complex ones, must not lie anywhere in a vector of all weights.
+        apart = {name: w.clone() if w.shape[-1:] == (2,) else w for name, w in params.items()}
+        return self._at(self.module, apart, x)
+
+    def _at(self, module: nn.Module, params: Params, x: Tensor) -> Tensor:
         # The module gets inputs of its own: one that begins with an in-place layer writes on what it is given.
         inputs = self.units.inward(x)
         inputs = inputs.clone() if inputs is x else inputs
         with plain_attention() if self.fused else nullcontext():
-            return self.units.outward(functional_call(self.module, params, (inputs,)))
+            return self.units.outward(functional_call(module, params, (inputs,)))
 
     def average(self, params: Params, xs: Tensor) -> Tensor:
         """Average the outputs over transformed copies of each input: ``f̄(x) = 1/S Σ_s f(w, x_s)``.
@@ -186,23 +193,16 @@ class Forward:
             The number of outputs C.
 
         Raises:
-            InputError: If the network fails on ``x``, does not return an ``(N, C)`` tensor, or gives different outputs
-                for the same input (dropout in train mode, sampling), or others for an example alone than in a batch.
+            InputError: If the network fails on ``x``, writes on its weights, has no gradient or does not return an
+                ``(N, C)`` tensor, or gives different outputs for the same input (dropout in train mode, sampling), or
+                others for an example alone than in a batch.
             NonFiniteError: If it returns NaN or infinite values.
         """
         params = self.params()
         devices = [x.device] if x.device.type == "cuda" else []
         # The module may use the global generator; forking it leaves the caller's stream untouched.
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
-            try:
-                first, second = self(params, x), self(params, x)
-            except (RuntimeError, ValueError, TypeError, IndexError) as error:
-                raise InputError(
-                    f"a network that accepts inputs of shape {tuple(x.shape)} and dtype {x.dtype}",
-                    f"{type(error).__name__}: {error}",
-                    "check the first layer's size and the data's shape (images are N×channels×height×width; ids of "
-                    "tokens stay whole numbers with Data(…, tokens=True))",
-                ) from error
+        with torch.no_grad(), torch.random.fork_rng(devices=devices), weights_kept(self.module, params):
+            first, second = self._tried(params, x), self._tried(params, x)
         if not isinstance(first, Tensor) or first.ndim != 2 or first.shape[0] != x.shape[0]:
             tensor = isinstance(first, Tensor)
             raise InputError(
@@ -226,7 +226,22 @@ class Forward:
             )
         with torch.random.fork_rng(devices=devices):
             check_alone(self.module, lambda inputs: self(params, inputs), x, first)
+        with torch.enable_grad(), torch.random.fork_rng(devices=devices):
+            with _ShareHyperparameters():
+                other = copy.deepcopy(self.module)
+            check_gradient(lambda module, w: self._at(module, w, x), other, params)
         return first.shape[1]
+
+    def _tried(self, params: Params, x: Tensor) -> Tensor:
+        try:
+            return self._at(self.module, params, x)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise InputError(
+                f"a network that accepts inputs of shape {tuple(x.shape)} and dtype {x.dtype}",
+                f"{type(error).__name__}: {error}",
+                "check the first layer's size and the data's shape (images are N×channels×height×width; ids of "
+                "tokens stay whole numbers with Data(…, tokens=True))",
+            ) from error
 
 
 class _ShareHyperparameters(TorchFunctionMode):

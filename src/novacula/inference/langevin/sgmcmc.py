@@ -159,7 +159,7 @@ class SGLD:
         rms = {k: (v / correction).sqrt() for k, v in second.items()}
         members = next(iter(rms.values())).shape[0]
         total = sum(r.numel() for r in rms.values()) / members
-        mean = torch.stack([r.flatten(1).sum(1) for r in rms.values()]).sum(0) / total
+        mean = torch.stack([r.reshape(len(r), -1).sum(1) for r in rms.values()]).sum(0) / total
         # A chain that has met no gradient yet takes plain steps.
         rms, mean = {k: r + per_member(mean == 0, r) for k, r in rms.items()}, mean + (mean == 0)
         floor = {k: r + self.damping * per_member(mean, r) for k, r in rms.items()}
