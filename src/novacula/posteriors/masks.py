@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 
 from novacula.core.errors import InputError
+from novacula.core.modules.call import call_with
 from novacula.core.params import Params
 from novacula.target import Target
 
@@ -132,9 +132,9 @@ def _places(
 
     handle = layer.register_forward_pre_hook(keep)
     with torch.no_grad():
-        functional_call(network, target.params(), (x[:2],))
+        call_with(network, target.params(), (x[:2],))
         both, seen = seen, []
-        functional_call(network, target.params(), (x[:1],))
+        call_with(network, target.params(), (x[:1],))
         one, seen = seen, []
     handle.remove()
     found: list[Place] = []
@@ -176,7 +176,7 @@ def _missed(quiet: nn.Module, params: Params, x: Tensor) -> tuple[str, ...]:
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(devices=devices):
         torch.manual_seed(0)
-        first, second = (functional_call(quiet, params, (x[:2],)) for _ in range(2))
+        first, second = (call_with(quiet, params, (x[:2],)) for _ in range(2))
     found: list[str] = []
     if inner:
         found.append(f"the draws leave out the dropout inside of {', '.join(inner)}")

@@ -151,7 +151,7 @@ def load_run(folder: str | Path, *, target: Target | None = None, data: Data | N
     check_posterior(run, packed, raw)
     record, saved = run.record, _tensors(raw)
     setup = make(Setup, record["setup"]) if record.get("setup") else None
-    weights = _named(saved, "weights/")
+    weights = _named(saved, "weights/") | _named(saved, "statistics/")
     if not weights or "outputs" not in record:
         raise InputError("a run with its weights", f"{run.folder}, of an earlier version", "learn it again")
     if target is None:
@@ -171,7 +171,7 @@ def load_run(folder: str | Path, *, target: Target | None = None, data: Data | N
             f"one that differs in {', '.join(strange)}",
             "use the same likelihood, prior and invariance",
         )
-    target = target.with_learnable(learned)
+    target = target.with_learnable(learned).at(weights)[0]
     scaling = None
     if all(f"scaling/{k}" in saved for k in SCALING):
         x_mean, x_sd, y_mean, y_sd = (saved[f"scaling/{k}"] for k in SCALING)
@@ -245,7 +245,8 @@ def _check_network(target: Target, weights: Params, saved: Mapping[str, Tensor],
     if "check/outputs" not in saved:
         return
     with torch.no_grad():
-        found = target.forward({k: weights[k].to(w) for k, w in own.items()}, saved["check/inputs"])
+        like = next(iter(own.values()))
+        found = target.forward({k: w.to(like) for k, w in weights.items()}, saved["check/inputs"])
     wanted = saved["check/outputs"]
     if found.shape != wanted.shape or not torch.allclose(found, wanted.to(found), _TOLERANCE, _TOLERANCE):
         raise InputError(

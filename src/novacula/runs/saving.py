@@ -60,7 +60,8 @@ def save(
         "settings": {**result.settings, **(settings or {})},
         "against": None if against is None else dict(against),
     }
-    weights = {f"weights/{k}": w for k, w in result.params.items()}
+    own = result.target.params()
+    weights = {f"{'weights' if k in own else 'statistics'}/{k}": w for k, w in result.params.items()}
     weights |= {f"learned/{k}": v for k, v in result.target.learnable().items()}
     weights |= check_tensors(result.target, result.params, result.data.x)
     if (scaling := result.data.scaling) is not None:
@@ -119,10 +120,10 @@ def describe(
             "tokens": not data.x.is_floating_point(),
             "task": data.task,
         },
-        "weights": count(result.params),
+        "weights": count(target.params()),
         "outputs": _outputs(result),
         "evidence": result.evidence.to_dict(),
-        "prior": {"name": type(target.prior).__name__, "precision": target.prior.describe(result.params)},
+        "prior": {"name": type(target.prior).__name__, "precision": target.prior.describe(target.at(result.params)[1])},
         "noise": _noise(result),
         "converged": bool(result.converged),
         "hyper": _plain(result.hyper),
