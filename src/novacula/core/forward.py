@@ -30,6 +30,8 @@ from novacula.core.attention import has_attention, plain_attention
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.many import Notes
 from novacula.core.modules.call import Others, call_with, others_of
+from novacula.core.modules.outputs import logits_of
+from novacula.core.modules.parts import Parts
 from novacula.core.modules.training import Training, drawn_from, put_to_eval, seeded, train_mode
 from novacula.core.params import Params, detach
 from novacula.core.units import Units
@@ -42,9 +44,10 @@ class Forward:
     """The function ``f(w, x)`` that a module computes.
 
     Args:
-        module: Any `nn.Module` that maps ``(N, …)`` to ``(N, C)``. It is deep-copied, but for tensors that require a
-            gradient and are no parameters, which are shared.
+        module: Any `nn.Module` that maps ``(N, …)`` to ``(N, C)``, or to an object with such ``logits``. It is
+            deep-copied, but for tensors that require a gradient and are no parameters, which are shared.
         units: Scales between the network and its data; by default none.
+        parts: How a row of numbers is taken apart, where the network takes inputs of several parts.
 
     Attributes:
         frozen: Names of the parameters held constant because they do not require a gradient.
@@ -64,6 +67,7 @@ class Forward:
 
     module: nn.Module
     units: Units = field(default_factory=Units, repr=False)
+    parts: Parts | None = None
     frozen: tuple[str, ...] = field(init=False)
     others: Others = field(init=False, repr=False)
     fused: bool = field(init=False, repr=False)
@@ -147,7 +151,15 @@ class Forward:
         """The function of another module in the same units, or in others."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NovaculaWarning)  # said when this one was made
-            return Forward(module, self.units if units is None else units)
+            return Forward(module, self.units if units is None else units, self.parts)
+
+    def taking(self, parts: Parts | None) -> Forward:
+        """The same function of inputs of several parts, or of one."""
+        if parts == self.parts:
+            return self
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NovaculaWarning)  # said when this one was made
+            return Forward(self.module, self.units, parts)
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
         """Evaluate the network.
@@ -159,11 +171,19 @@ class Forward:
         Returns:
             Outputs ``f`` of shape ``(N, C)``.
         """
-        # The module gets inputs of its own: one that begins with an in-place layer writes on what it is given.
+        with plain_attention() if self.fused else nullcontext():
+            return self._evaluate(dict(params), x)
+
+    def arguments(self, x: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """What the module is called with, in order and by name, for inputs ``(N, …)``; tensors of its own."""
+        # A module that begins with an in-place layer writes on what it is given.
         inputs = self.units.inward(x)
         inputs = inputs.clone() if inputs is x else inputs
-        with plain_attention() if self.fused else nullcontext():
-            return self.units.outward(call_with(self.module, dict(params), (inputs,), others=self.others))
+        return ((inputs,), {}) if self.parts is None else self.parts.arguments(inputs)
+
+    def _evaluate(self, point: Params, x: Tensor) -> Tensor:
+        f = logits_of(call_with(self.module, point, *self.arguments(x), self.others))
+        return self.units.outward(f) if isinstance(f, Tensor) else f
 
     def train(self, params: Params, x: Tensor, moving: Sequence[str] = ()) -> tuple[Tensor, Params]:
         """Evaluate the network as it trains, with the noise that it draws from the global generator.
@@ -178,10 +198,8 @@ class Forward:
         """
         own = dict(self.module.named_buffers())
         point = {**params, **{k: params.get(k, own[k]).clone() for k in moving}}
-        inputs = self.units.inward(x)
-        inputs = inputs.clone() if inputs is x else inputs
         with train_mode(self.module), plain_attention() if self.fused else nullcontext():
-            f = self.units.outward(call_with(self.module, point, (inputs,), others=self.others))
+            f = self._evaluate(point, x)
         return f, {k: point[k].detach() for k in moving}
 
     def trains(self, x: Tensor) -> Training:
@@ -283,7 +301,9 @@ class Forward:
                 first, second = self(params, x), self(params, x)
             except _FAILURES as error:
                 raise InputError(
-                    f"a network that accepts inputs of shape {tuple(x.shape)} and dtype {x.dtype}",
+                    f"a network that accepts inputs of shape {tuple(x.shape)} and dtype {x.dtype}"
+                    if self.parts is None
+                    else f"a network that accepts {self.parts}",
                     f"{type(error).__name__}: {error}",
                     "check the first layer's size and the data's shape (images are N×channels×height×width; ids of "
                     "tokens stay whole numbers with Data(…, tokens=True))",
@@ -295,7 +315,7 @@ class Forward:
                 str(tuple(first.shape)) if tensor else f"a {type(first).__name__}",
                 "end the network with a Flatten or a Linear layer"
                 if tensor
-                else "wrap the network in a module whose forward returns the logits alone, model(x).logits",
+                else "wrap the network in a module whose forward returns the logits alone",
             )
         if not torch.isfinite(first).all():
             raise NonFiniteError(

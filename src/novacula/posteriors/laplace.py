@@ -198,7 +198,7 @@ def laplace_posterior(
     """
     check_structure(structure)
     held = dict(target.forward.module.named_buffers())
-    target, weights = target.at(params)
+    target, weights = target.taking(data.parts).at(params)
     temperature = checked_temperature(target.temperature if temperature is None else temperature)
     mode = settled(target, weights, data, structure, seed) if settle else detach(weights)
     problem = target.problem(mode, data, seed=derive(seed, "laplace"))

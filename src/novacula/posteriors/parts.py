@@ -112,12 +112,12 @@ class _Some(nn.Module):
             self.register_parameter(_alias(name), nn.Parameter(own[name].detach().flatten()[places]))
             self.register_buffer(f"{_alias(name)}/index", places)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *args: Tensor, **kwargs: Tensor) -> Any:
         own, merged = dict(self.network.named_parameters()), {}
         for name in self.names:
             places, values = self.get_buffer(f"{_alias(name)}/index"), getattr(self, _alias(name))
             merged[name] = own[name].flatten().scatter(0, places, values).reshape(own[name].shape)
-        return call_with(self.network, merged, (x,))
+        return call_with(self.network, merged, args, kwargs)
 
 
 def _alias(name: str) -> str:

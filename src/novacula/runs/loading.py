@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError, NovaculaWarning
+from novacula.core.modules.parts import Parts, Values
 from novacula.core.params import Params
 from novacula.core.rng import derive
 from novacula.core.storage.run import WEIGHTS, Run
@@ -87,19 +88,21 @@ class SavedRun:
         names = tuple(self.run.record["data"].get("targets") or ())
         return names if len(names) == width else tuple(map(str, range(width)))
 
-    def predict(self, x: Tensor, **options: Any) -> Predictive:
+    def predict(self, x: Tensor | Values, **options: Any) -> Predictive:
         """Predict inputs in their own units.
 
         Args:
-            x: Inputs, shape ``(N, …)``, columns in the order of the training data.
+            x: Inputs, shape ``(N, …)``, columns in the order of the training data; or their parts.
             options: As `novacula.predict` takes them.
 
         Returns:
             The predictive; of measurements, in their own units.
         """
-        return self.predict_standard(x if self.scaling is None else self.scaling.inputs(x), **options)
+        if isinstance(x, Tensor) and self.scaling is not None:
+            x = self.scaling.inputs(x)
+        return self.predict_standard(x, **options)
 
-    def predict_standard(self, x: Tensor, **options: Any) -> Predictive:
+    def predict_standard(self, x: Tensor | Values, **options: Any) -> Predictive:
         """Predict inputs that are in the units of training already; the labels are in their own."""
         return predict(self.posterior, x, **options).in_units(self.scaling)
 
@@ -159,6 +162,8 @@ def load_run(folder: str | Path, *, target: Target | None = None, data: Data | N
     if record.get("invariance") is None and record.get("verdicts"):
         target = dataclasses.replace(target, invariance=None)  # the folds were against it
     outputs = int(record["outputs"])
+    if layout := record["data"].get("parts"):
+        target = target.taking(Parts.read(layout))
     if units := _named(saved, "units/"):
         target = target.in_units(Units(**units))
     target = dataclasses.replace(target, likelihood=target.likelihood.bind(outputs))

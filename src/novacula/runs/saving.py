@@ -118,6 +118,7 @@ def describe(
             "classes": list(data.classes) or None,
             "columns": list(data.columns) or None,
             "tokens": not data.x.is_floating_point(),
+            "parts": None if data.parts is None else data.parts.record(),
             "task": data.task,
         },
         "weights": count(target.params()),
@@ -269,7 +270,7 @@ def _invariance(result: Learned) -> dict[str, Any] | None:
 def _montage(result: Learned) -> dict[str, np.ndarray]:
     # A few inputs and their copies under the learned transformations; images and signals only.
     x, invariance = result.data.x[: _MONTAGE[0]], result.target.averaged
-    if invariance is None or x.ndim not in (3, 4):
+    if invariance is None or x.ndim not in (3, 4) or result.data.parts is not None:
         return {}
     with torch.no_grad():
         copies = result.target.warp(x, _MONTAGE[1], generator(result.seed, "montage"))

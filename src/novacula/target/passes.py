@@ -1,4 +1,4 @@
-"""Passes over the data under transformations that only a seed decides."""
+"""Passes over the data under transformations that only a seed decides, and how many copies each takes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,30 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from novacula.core.errors import InputError
 from novacula.core.rng import generator
 from novacula.data.data import Data
+
+
+@dataclass(frozen=True)
+class Copies:
+    """How many transformed copies S of an input are averaged.
+
+    Args:
+        train: In a training step, and in the fixed density that samplers and what is built on them take.
+        evidence: When the evidence or a curvature is computed; half of it where precisions and noise are solved for.
+            Steps of extents take as many as their estimator says.
+        predict: When predicting; in prequential scores, which are predictions, too.
+    """
+
+    train: int = 1
+    evidence: int = 8
+    predict: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("train", "evidence", "predict"):
+            if getattr(self, name) < 1:
+                raise InputError("at least one transformed copy", f"{name}={getattr(self, name)}", "use 1 or more")
 
 
 class Scores(Protocol):

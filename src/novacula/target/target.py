@@ -25,41 +25,22 @@ from torch import Tensor, nn
 from novacula.core.errors import InputError
 from novacula.core.forward import Forward
 from novacula.core.many import Notes
+from novacula.core.modules.parts import Parts
 from novacula.core.params import Params
 from novacula.core.units import Units
 from novacula.curvature.problem import Problem
 from novacula.data.data import Data
 from novacula.invariances.base import Invariance
+from novacula.invariances.on_part import bind_parts
 from novacula.likelihoods import Categorical
 from novacula.likelihoods.base import Likelihood
 from novacula.likelihoods.declared import check_quadratic
 from novacula.priors import Gaussian
 from novacula.priors.base import Prior
 from novacula.priors.declared import check_gaussian
-from novacula.target.passes import Passes
+from novacula.target.passes import Copies, Passes
 
 _COMPONENTS = ("prior", "likelihood", "invariance")
-
-
-@dataclass(frozen=True)
-class Copies:
-    """How many transformed copies S of an input are averaged.
-
-    Args:
-        train: In a training step, and in the fixed density that samplers and what is built on them take.
-        evidence: When the evidence or a curvature is computed; half of it where precisions and noise are solved for.
-            Steps of extents take as many as their estimator says.
-        predict: When predicting; in prequential scores, which are predictions, too.
-    """
-
-    train: int = 1
-    evidence: int = 8
-    predict: int = 32
-
-    def __post_init__(self) -> None:
-        for name in ("train", "evidence", "predict"):
-            if getattr(self, name) < 1:
-                raise InputError("at least one transformed copy", f"{name}={getattr(self, name)}", "use 1 or more")
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,12 +139,30 @@ class Target:
             InputError: If the network cannot take the inputs, or the labels do not fit its outputs, or the prior or
                 likelihood is not what it is declared to be.
         """
-        outputs = self.forward.check(data.x[: min(data.n, 8)])
-        bound = dataclasses.replace(self, likelihood=self.likelihood.bind(outputs))
+        taking = self.taking(data.parts)
+        outputs = taking.forward.check(data.x[: min(data.n, 8)])
+        bound = dataclasses.replace(taking, likelihood=taking.likelihood.bind(outputs))
         y = bound.likelihood.validate(data.y, outputs)
         check_quadratic(bound.likelihood, y)
         check_gaussian(bound.prior, self.forward.params())
         return bound, data.with_values(data.x, y)
+
+    def taking(self, parts: Parts | None) -> Target:
+        """The same target for inputs of several parts, or of one.
+
+        Args:
+            parts: How a row of numbers is taken apart; None where it is the input itself.
+
+        Returns:
+            The target.
+
+        Raises:
+            InputError: If the invariance transforms a part that is not there, or does not say which.
+        """
+        forward, invariance = self.forward.taking(parts), bind_parts(self.invariance, parts)
+        if forward is self.forward and invariance is self.invariance:
+            return self
+        return dataclasses.replace(self, forward=forward, invariance=invariance)
 
     def in_units(self, units: Units) -> Target:
         """The same network between inputs and outputs in the units of the data.
@@ -346,7 +345,7 @@ class Target:
         Returns:
             Words, and tensors by name.
         """
-        words = [str(self.copies), str(self.temperature), str(self.likelihood_temperature)]
+        words = [str(self.copies), str(self.temperature), str(self.likelihood_temperature), repr(self.forward.parts)]
         return [*words, self.likelihood.loss, str(self.forward.module)], {
             **self.params(),
             **self.learnable(),

@@ -13,6 +13,21 @@ import msgspec
 Number = float | None
 
 
+class Piece(msgspec.Struct):
+    """One of several inputs."""
+
+    name: str
+    shape: list[int]
+    whole: Literal["bool", "uint8", "int8", "int16", "int32", "int64"] | None = None
+
+
+class Layout(msgspec.Struct):
+    """Inputs of several parts."""
+
+    parts: list[Piece]
+    named: bool
+
+
 class Described(msgspec.Struct):
     """The training data, as the run's readers need them."""
 
@@ -25,6 +40,7 @@ class Described(msgspec.Struct):
     columns: list[str] | None = None
     targets: list[str] | None = None
     tokens: bool | None = None
+    parts: Layout | None = None
     task: Literal["classification", "regression", "multilabel"] | None = None
 
 
