@@ -43,6 +43,7 @@ from .invariances import Custom as Custom
 from .invariances import Deformation as Deformation
 from .invariances import Erasing as Erasing
 from .invariances import Flip as Flip
+from .invariances import OnPart as OnPart
 from .invariances import TimeWarp as TimeWarp
 from .invariances import Trivial as Trivial
 from .likelihoods import Bernoulli as Bernoulli

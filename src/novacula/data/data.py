@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
+from novacula.core.modules.parts import Parts
 from novacula.core.rng import generator
 from novacula.data.about import About, coded, meaning
 from novacula.data.arrays import frame_columns
@@ -25,6 +26,7 @@ from novacula.data.inputs import as_inputs
 from novacula.data.known import Columns, frame_of
 from novacula.data.labels import Task, as_labels
 from novacula.data.lazy import LazyRows
+from novacula.data.parts import as_parts, several
 
 if TYPE_CHECKING:
     from novacula.data.standardise import Standardiser
@@ -41,7 +43,9 @@ class Data:
     *tensor* keeps its dtype. See `as_inputs` for images and `as_labels` for how the task is guessed.
 
     Args:
-        x: Inputs of shape ``(N, …)``: tensor, NumPy array, nested lists, or pandas frame.
+        x: Inputs of shape ``(N, …)``: tensor, NumPy array, nested lists, or pandas frame. Of inputs of several parts, a
+            dictionary of them (the network is called as ``f(**parts)``) or a tuple of arrays (``f(*parts)``), in which
+            whole numbers and booleans stay such.
         y: Labels of shape ``(N,)`` or ``(N, D)``; whole numbers, booleans, strings or floats.
         name: A name, for people.
         classes: Names of the classes 0, 1, …; string labels are numbered by it (by default sorted).
@@ -54,7 +58,8 @@ class Data:
         about: What a reader has to say (`nv.load` sets it).
 
     Attributes:
-        x: Inputs, floats (or int64 ids), shape ``(N, …)``.
+        x: Inputs, floats (or int64 ids), shape ``(N, …)``; several parts side by side, ``(N, 1, D)``.
+        parts: Where in them the parts are; None for inputs of one.
         y: Labels: int64 ``(N,)`` for classification, floats of 0 and 1 ``(N, C)`` for multilabel, floats ``(N, D)`` for
             regression.
 
@@ -76,6 +81,7 @@ class Data:
     columns: tuple[str, ...]
     scaling: Standardiser | None
     about: About
+    parts: Parts | None
 
     def __init__(
         self,
@@ -101,7 +107,11 @@ class Data:
             x, about = found.encode(table), replace(about, coding=found)
             columns = found.names if columns is None or len(columns) != len(found.names) else columns
         columns = tuple(map(str, columns)) if columns is not None else frame_columns(x)
-        inputs = as_inputs(x, tokens=tokens, dtype=dtype, columns=columns)
+        parts = None
+        if several(x):
+            inputs, parts = as_parts(x, dtype=dtype)
+        else:
+            inputs = as_inputs(x, tokens=tokens, dtype=dtype, columns=columns)
         labels = as_labels(y, x=inputs, task=task, classes=classes)
         if len(inputs) != len(labels.y):
             raise InputError(
@@ -122,6 +132,7 @@ class Data:
             columns=columns,
             scaling=scaling,
             about=about,
+            parts=parts,
         )
 
     def _set(self, **fields: object) -> Data:
@@ -151,6 +162,7 @@ class Data:
             columns=names,
             scaling=scaling or self.scaling,
             about=self.about if names else replace(self.about, coding=None),
+            parts=self.parts,
         )
 
     @classmethod
@@ -173,7 +185,9 @@ class Data:
         Args:
             dataset: A map-style ``Dataset`` (anything with ``len`` and indexing), an ``IterableDataset``, or a
                 ``DataLoader``. Items are pairs ``(x, y)``, or dictionaries with an input under ``x``, ``input``,
-                ``image``, ``pixel_values``, ``input_ids`` … and a label under ``y``, ``label``, ``target`` ….
+                ``image``, ``pixel_values``, ``input_ids`` … and a label under ``y``, ``label``, ``target`` …. Inputs of
+                several parts are dictionaries or tuples of arrays; what stands beside ``input_ids`` or ``pixel_values``
+                in a dictionary (masks, types of tokens) is another part, unless it says nothing in any example.
             limit: Read at most this many examples, the first ones.
             name: A name, for people.
             classes: Names of the classes.
@@ -215,6 +229,11 @@ class Data:
         """The shape of one input, without the axis of examples."""
         return tuple(self.x.shape[1:])
 
+    @property
+    def inputs(self) -> Tensor | dict[str, Tensor]:
+        """The inputs as they were given: of several parts, by name or number."""
+        return self.x if self.parts is None else self.parts.split(self.x)
+
     @cached_property
     def fingerprint(self) -> str:
         """BLAKE2b of contents, shapes and dtypes: 16 hexadecimal digits, the same on every machine.
@@ -227,6 +246,8 @@ class Data:
         for t in (self.y,) if isinstance(self.x, LazyRows) else (self.x, self.y):
             digest.update(f"{t.dtype}{tuple(t.shape)}".encode())
             digest.update(t.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        if self.parts is not None:
+            digest.update(repr(self.parts).encode())
         return digest.hexdigest()
 
     def subset(self, index: Tensor | Sequence[int] | slice) -> Data:
@@ -365,6 +386,5 @@ class Data:
         kinds = f" in {len(self.classes)} classes" if self.classes else ""
         dtype = str(self.x.dtype).removeprefix("torch.")
         said = "".join(f"; {text}" for text in (*self.about.said, *coded(self.coding)))
-        return (
-            f"Data({self.name!r}, n={self.n}, x={self.x_shape} {dtype}, {self.task}{kinds}, {self.fingerprint}{said})"
-        )
+        x = f"{self.x_shape} {dtype}" if self.parts is None else f"[{self.parts}]"
+        return f"Data({self.name!r}, n={self.n}, x={x}, {self.task}{kinds}, {self.fingerprint}{said})"

@@ -104,7 +104,7 @@ class Laplace:
     def __call__(self, target: Target, data: Data, start: Params | Posterior, *, seed: int) -> Estimate:
         """Estimate the log evidence."""
         target, data = bound(target, data)
-        params = weights_for(target, start)
+        target, params = weights_for(target, start)
         copies = self.copies or target.copies.evidence
         subset = None if self.subset is None or self.subset >= data.n else self.subset
         columns = self._columns(target, params, data, subset or data.n)
@@ -225,6 +225,7 @@ def newton_step(target: Target, data: Data, params: Params, *, seed: int) -> Par
     Returns:
         New weights.
     """
+    target, params = target.at(params)
     problem = target.problem(params, data, seed=stream_of(seed, 0))
     return _peak(target, problem, build("exact", problem, seed=0))
 

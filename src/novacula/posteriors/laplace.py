@@ -48,7 +48,7 @@ class LaplacePosterior(BasePosterior):
     """``N(w*, T Σ)``; parameters that the structure does not cover stay at the mode.
 
     Args:
-        mode: w*.
+        mode: w*, and the statistics that its network holds.
         target: The target whose posterior it is.
         curvature: H.
         covariance: Σ, at temperature 1, of the parameters that the curvature covers.
@@ -197,8 +197,10 @@ def laplace_posterior(
         The posterior.
     """
     check_structure(structure)
+    held = dict(target.forward.module.named_buffers())
+    target, weights = target.taking(data.parts).at(params)
     temperature = checked_temperature(target.temperature if temperature is None else temperature)
-    mode = settled(target, params, data, structure, seed) if settle else detach(params)
+    mode = settled(target, weights, data, structure, seed) if settle else detach(weights)
     problem = target.problem(mode, data, seed=derive(seed, "laplace"))
     with torch.no_grad():
         curvature = build(structure, problem)
@@ -211,7 +213,8 @@ def laplace_posterior(
         known = curvature if curvature.leverage == "whole" else None
         examples = _SOLVED if curvature.leverage == "solved" else _CHECKED
         held_out = reference(target, mode, data, seed=seed, examples=examples, curvature=known).of(curvature)
-    made = LaplacePosterior(mode, target, curvature, covariance, temperature, held_out, distance)
+    statistics = detach({k: params[k] for k in held if k in params})
+    made = LaplacePosterior({**mode, **statistics}, target, curvature, covariance, temperature, held_out, distance)
     if away := made.away():
         warnings.warn(away, NovaculaWarning, stacklevel=2)
     return made

@@ -226,8 +226,9 @@ def _starts(target: Target, starts: Sequence[Params] | None, k: int, members: in
 
 
 def _checked(target: Target, weights: Params, members: int) -> Params:
-    # Weights as tensors (M, *shape); those of a single network may come without the first axis.
-    own = target.params()
+    # Weights, and perhaps statistics, as tensors (M, *shape); those of one network may come without the first axis.
+    own, buffers = target.params(), dict(target.forward.module.named_buffers())
+    own |= {name: buffers[name] for name in weights if name in buffers}
     single = {name: w.shape for name, w in own.items()}
     if members == 1 and {name: w.shape for name, w in weights.items()} == single:
         weights = stack([weights])

@@ -100,7 +100,7 @@ class BlindExtents:
         """Fresh networks, at the target's extents."""
         count = int(self.folds.max()) + 1
         drawn = initial_weights(target, count, derive(self.seed, "starts"))
-        firsts = [Start({k: w.unsqueeze(0) for k, w in params.items()}, start.steps) for params in drawn]
+        firsts = [Start.of(target, {k: w.unsqueeze(0) for k, w in point.items()}, start.steps) for point in drawn]
         networks = tuple(self.optimiser.init(target, data, rng, first) for first in firsts)
         eta = target.learnable()[ETA].detach().clone()
         folds = self.folds.to(data.x.device)
@@ -141,7 +141,7 @@ class BlindExtents:
     def _move(self, target: Target, state: BlindState, pace: float, rng: torch.Generator) -> BlindState:
         eta = state.eta.detach().requires_grad_()
         rows = [u[torch.randperm(len(u), generator=rng)[: self.examples].to(u.device)] for u in state.unseen]
-        weights = [{k: w[0] for k, w in network.params.items()} for network in state.networks]
+        weights = [{k: w[0] for k, w in network.points.items()} for network in state.networks]
         value = blind(target.with_learnable({ETA: eta}), weights, state.data, rows, self.copies, split(rng))
         (g,) = torch.autograd.grad(-value / sum(map(len, rows)), eta)
         if not torch.isfinite(g).all():
@@ -157,7 +157,7 @@ class BlindExtents:
     def posterior(self, target: Target, state: BlindState) -> Posterior:
         """The networks, each as a point."""
         fitted = target.with_learnable({ETA: self.trained(target, state.eta)})
-        return mixture([Point({k: w[0] for k, w in network.params.items()}, fitted) for network in state.networks])
+        return mixture([Point({k: w[0] for k, w in network.points.items()}, fitted) for network in state.networks])
 
 
 def blind(target: Target, weights: list[Params], data: Data, rows: list[Tensor], copies: int, seed: int) -> Tensor:
@@ -214,8 +214,8 @@ class BlindScore:
 
 
 def networks_of(state: BlindState) -> list[Params]:
-    """The weights of each fold's network, ``(1, *shape)``."""
-    return [{k: w.detach() for k, w in network.params.items()} for network in state.networks]
+    """What each fold's network holds, ``(1, *shape)``."""
+    return [{k: w.detach() for k, w in network.points.items()} for network in state.networks]
 
 
 def _minibatch(n: int, size: int, step: int, seed: int) -> Tensor:

@@ -124,7 +124,7 @@ def learn(
         *noted,
     ]
     return LearnResult(
-        target=trained.target,
+        target=trained.target.at(trained.params)[0],
         evidence=trained.evidence,
         choice=choice,
         params=trained.params,

@@ -177,7 +177,7 @@ def _whole(plan: Plan, cold: Target, trained: Trained, data: Data, found: _Cold)
         outcome = run(
             plan.method.optimiser, cold, data, start=start, steps=length, batch_size=plan.batch_size, seed=seed
         )
-        start = outcome.state.params
+        start = outcome.state.points
         history = continued(history, outcome.history)
         steps += length
     params = {k: w[0] for k, w in start.items()}

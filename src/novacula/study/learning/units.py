@@ -36,6 +36,8 @@ def between_units(target: Target, data: Data, *, noise: bool = True) -> Target:
         return target
     scale, nothing = Standardiser.fit(data), torch.empty(0)
     x_mean, x_sd = (scale.x_mean, scale.x_sd) if data.x.ndim == 2 else (torch.zeros(1), _size(data.x))
+    if data.parts is not None:  # ids and masks have no scale, and images come in one
+        x_mean = x_sd = nothing
     y_mean, y_sd = (scale.y_mean, scale.y_sd) if target.likelihood.quadratic else (nothing, nothing)
     if not x_sd.numel():
         x_mean = nothing
