@@ -64,6 +64,31 @@ def folds_of(data: Data, k: int = 3, seed: int = 0) -> Tensor:
     return torch.from_numpy(found)
 
 
+def given_folds(data: Data, folds: int | Tensor, seed: int) -> Tensor:
+    """The fold of each example: dealt, or as a person says.
+
+    Args:
+        data: The examples.
+        folds: K, or the fold of each example, 0 to K − 1.
+        seed: Seed of the order in which they are dealt.
+
+    Returns:
+        The folds, int64, shape ``(N,)``.
+
+    Raises:
+        InputError: If K or the folds do not fit the examples.
+    """
+    if isinstance(folds, int):
+        return folds_of(data, folds, seed)
+    if folds.shape != (data.n,) or folds.is_floating_point() or folds.dtype == torch.bool:
+        got = f"shape {tuple(folds.shape)}, {folds.dtype}"
+        raise InputError(f"the number of folds, or whole numbers of shape ({data.n},)", got, "use folds=3")
+    counts = folds.unique(return_counts=True)[0]
+    if len(counts) < 2 or not torch.equal(counts.cpu().long(), torch.arange(len(counts))):
+        raise InputError("folds numbered 0 to K − 1, at least two", f"{counts.tolist()[:9]}", "number them anew")
+    return folds.cpu().long()
+
+
 def _classes(data: Data, k: int) -> np.ndarray:
     if data.task != "classification":
         return np.zeros(data.n, dtype=int)

@@ -16,7 +16,7 @@ from novacula.core.many import members_of
 from novacula.core.params import Params, detach, stack, unstack
 from novacula.core.rng import derive
 from novacula.data.data import Data
-from novacula.data.folds import folds_of
+from novacula.data.folds import given_folds
 from novacula.inference.loop import Progress, default_batch_size, run
 from novacula.inference.method import Method
 from novacula.inference.optimising.map import MAP
@@ -98,7 +98,7 @@ def cross_fit(
     target = target.with_learnable({k: v.detach() for k, v in target.learnable().items()})
     with python_warnings.catch_warnings(record=True) as caught:
         python_warnings.simplefilter("always", NovaculaWarning)
-        which = _folds(data, folds, seed)
+        which = given_folds(data, folds, derive(seed, "folds"))
         first = _starts(target, starts, int(which.max()) + 1, members, seed)
     for w in caught:
         python_warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
@@ -200,18 +200,6 @@ def _run(task: _Task) -> tuple[Params, Tensor]:
     own = task.target.forward
     forward = own.over(own.module)
     return replace(task, target=replace(task.target, forward=forward), under=replace(task.under, forward=forward)).run()
-
-
-def _folds(data: Data, folds: int | Tensor, seed: int) -> Tensor:
-    if isinstance(folds, int):
-        return folds_of(data, folds, derive(seed, "folds"))
-    if folds.shape != (data.n,) or folds.is_floating_point() or folds.dtype == torch.bool:
-        got = f"shape {tuple(folds.shape)}, {folds.dtype}"
-        raise InputError(f"the number of folds, or whole numbers of shape ({data.n},)", got, "use folds=3")
-    counts = folds.unique(return_counts=True)[0]
-    if len(counts) < 2 or not torch.equal(counts.cpu().long(), torch.arange(len(counts))):
-        raise InputError("folds numbered 0 to K − 1, at least two", f"{counts.tolist()[:9]}", "number them anew")
-    return folds.cpu().long()
 
 
 def _starts(target: Target, starts: Sequence[Params] | None, k: int, members: int, seed: int) -> list[Params]:
