@@ -440,7 +440,7 @@ def test_a_loss_predicts_through_its_link() -> None:
         ({"kind": "linearised"}, "Laplace posterior"),
         ({"rule": "probit"}, "linearised predictive"),
         ({"samples": 0}, "sample"),
-        ({"copies": 0}, "one transformed copy"),
+        ({"copies": 0}, "copies as a whole number of 1 or more"),
         ({"average": "logits"}, "average"),
         ({"chunk": 0}, "at once"),
     ],

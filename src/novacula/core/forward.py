@@ -27,6 +27,7 @@ from novacula.core.attention import has_attention, plain_attention
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.many import Notes
 from novacula.core.params import Params, detach
+from novacula.core.tensors import check_outputs
 from novacula.core.units import Units
 
 
@@ -63,9 +64,14 @@ class Forward:
 
     def __post_init__(self) -> None:
         if not isinstance(self.module, nn.Module):
-            raise InputError(
-                "an nn.Module", f"a {type(self.module).__name__}", "pass the network itself, not its output"
-            )
+            cls = self.module if isinstance(self.module, type) else None
+            got = f"the class {cls.__name__}" if cls else f"a {type(self.module).__name__}"
+            hint = f"make one: {cls.__name__}(…)" if cls else "pass the network itself, not its output"
+            raise InputError("an nn.Module", got, hint)
+        lazy = [k for k, w in self.module.named_parameters() if isinstance(w, nn.parameter.UninitializedParameter)]
+        if lazy:
+            got = f"{', '.join(lazy)} of lazy layers, which have no shape yet"
+            raise InputError("a network with its weights", got, "call it once on a batch before")
         with _ShareHyperparameters():
             module = copy.deepcopy(self.module)
         trainable = [name for name, w in module.named_parameters() if w.requires_grad]
@@ -196,22 +202,14 @@ class Forward:
         with torch.no_grad(), torch.random.fork_rng(devices=devices):
             try:
                 first, second = self(params, x), self(params, x)
-            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            except Exception as error:
                 raise InputError(
                     f"a network that accepts inputs of shape {tuple(x.shape)} and dtype {x.dtype}",
                     f"{type(error).__name__}: {error}",
                     "check the first layer's size and the data's shape (images are N×channels×height×width; ids of "
                     "tokens stay whole numbers with Data(…, tokens=True))",
                 ) from error
-        if not isinstance(first, Tensor) or first.ndim != 2 or first.shape[0] != x.shape[0]:
-            tensor = isinstance(first, Tensor)
-            raise InputError(
-                f"network outputs of shape ({x.shape[0]}, C)",
-                str(tuple(first.shape)) if tensor else f"a {type(first).__name__}",
-                "end the network with a Flatten or a Linear layer"
-                if tensor
-                else "wrap the network in a module whose forward returns the logits alone, model(x).logits",
-            )
+        check_outputs(first, len(x), f"inputs of shape {tuple(x.shape)}")
         if not torch.isfinite(first).all():
             raise NonFiniteError(
                 "finite network outputs",
@@ -226,7 +224,18 @@ class Forward:
             )
         with torch.random.fork_rng(devices=devices):
             check_alone(self.module, lambda inputs: self(params, inputs), x, first)
+            self._check_gradient(params, x)
         return first.shape[1]
+
+    def _check_gradient(self, params: Params, x: Tensor) -> None:
+        with torch.enable_grad():
+            f = self({k: w.requires_grad_() for k, w in params.items()}, x)
+        if not f.requires_grad:
+            raise InputError(
+                "network outputs with a gradient in the weights",
+                "outputs that are detached from the weights, or constant",
+                "leave out detach(), torch.no_grad() and .data in forward",
+            )
 
 
 class _ShareHyperparameters(TorchFunctionMode):

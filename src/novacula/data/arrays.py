@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError, NovaculaWarning
+from novacula.core.tensors import check_plain
 
 WRAP = (
     "stack the parts into one array x and wrap the network in a module that takes them apart, "
@@ -26,6 +27,8 @@ WRAP = (
 def to_tensor(x: Any, what: str, *, least: int = 2) -> Tensor:
     """A tensor of numbers or booleans."""
     columns = frame_columns(x)
+    if isinstance(x, Tensor):
+        check_plain(x, what)
     t = x.detach() if isinstance(x, Tensor) else _from_numpy(_to_numpy(x, what, columns), what)
     if t.ndim == 0:
         raise InputError(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError, NovaculaWarning
+from novacula.core.numbers import check_whole
 from novacula.core.rng import generator
 from novacula.data.data import Data
 
@@ -40,8 +41,7 @@ def folds_of(data: Data, k: int = 3, seed: int = 0) -> Tensor:
         >>> sorted(folds.bincount().tolist()), bool(folds[1] == folds[4])
         ([2, 3], True)
     """
-    if k < 2:
-        raise InputError("at least 2 folds", str(k), "use folds=3")
+    check_whole("folds", k, least=2)
     if k > data.n:
         raise InputError(f"at most {data.n} folds, one for each example", str(k), "use folds=3")
     same = _same_inputs(data.x)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError, NovaculaWarning
+from novacula.core.numbers import shown
 from novacula.data.arrays import check_finite, check_rounding, place, to_tensor
 
 _CHANNELS = (1, 3, 4)
@@ -28,8 +29,10 @@ def as_inputs(x: Any, *, tokens: bool, dtype: torch.dtype | None, columns: Seque
     Raises:
         InputError: If the values are not finite numbers, or the shape is not ``(N, …)`` with at least one feature.
     """
-    if dtype is not None and not dtype.is_floating_point:
-        raise InputError("a floating dtype", str(dtype), "use dtype=torch.float32, or tokens=True for whole-number ids")
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise InputError(
+            "a floating dtype of torch's", shown(dtype), "use dtype=torch.float32, or tokens=True for whole-number ids"
+        )
     t = to_tensor(x, "inputs", least=least)
     if t.ndim < 2 or t.numel() == 0:
         raise InputError(

@@ -11,8 +11,9 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -177,16 +178,34 @@ def network_target(target: Density, what: str) -> Target:
     return target
 
 
-def weights_of(start: Params | Posterior) -> Params:
+@runtime_checkable
+class Learned(Protocol):
+    """What has a posterior: the result of `nv.learn`, or a choice of the predictive."""
+
+    @property
+    def posterior(self) -> Any:
+        """The posterior."""
+        ...
+
+
+def weights_of(start: Params | Posterior | Learned) -> Params:
     """The point that a start value names.
 
     Args:
-        start: Weights, or a posterior.
+        start: Weights, a posterior, or a result that has one.
 
     Returns:
         The weights, or the posterior's mode.
+
+    Raises:
+        InputError: If it is nothing of that.
     """
-    return start if isinstance(start, dict) else start.mode
+    found = start.posterior if isinstance(start, Learned) else start
+    params = found if isinstance(found, Mapping) else getattr(found, "mode", None)
+    if not isinstance(params, Mapping) or not all(isinstance(w, Tensor) for w in params.values()):
+        hint = "pass a posterior, the result of nv.learn, or target.params()"
+        raise InputError("weights: a dictionary of tensors, or a posterior", f"a {type(start).__name__}", hint)
+    return dict(params)
 
 
 def overparameterised(target: Target, params: Params, size: int, temperature: float, what: str) -> tuple[str, ...]:

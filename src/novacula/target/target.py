@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from novacula.core.errors import InputError
 from novacula.core.forward import Forward
 from novacula.core.many import Notes
+from novacula.core.numbers import check_positive, check_whole, shown
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.core.units import Units
@@ -40,6 +41,12 @@ from novacula.priors.base import Prior
 from novacula.priors.declared import check_gaussian
 
 _COMPONENTS = ("prior", "likelihood", "invariance")
+_PARTS = {
+    "likelihood": ("factor", "likelihood=nv.Categorical()"),
+    "prior": ("precision", "prior=nv.Gaussian()"),
+    "invariance": ("noise", "invariance=nv.Affine(), or None"),
+}
+"""What each part has that no other has, and an example."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,7 @@ class Copies:
 
     def __post_init__(self) -> None:
         for name in ("train", "evidence", "predict"):
-            if getattr(self, name) < 1:
-                raise InputError("at least one transformed copy", f"{name}={getattr(self, name)}", "use 1 or more")
+            check_whole(name, getattr(self, name))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,10 +106,16 @@ class Target:
 
     def __post_init__(self) -> None:
         for name in ("temperature", "likelihood_temperature"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(
-                    f"a {name} above zero", str(getattr(self, name)), f"use {name}=1.0 for the Bayes posterior"
-                )
+            check_positive(name, getattr(self, name))
+        if not isinstance(self.copies, Copies):
+            raise InputError("copies as nv.Copies", shown(self.copies), "copies=nv.Copies(train=1)")
+        for part, (mark, example) in _PARTS.items():
+            given = getattr(self, part)
+            if (given is not None or part != "invariance") and (
+                isinstance(given, type) or getattr(given, mark, None) is None
+            ):
+                got = f"the class {given.__name__}" if isinstance(given, type) else shown(given)
+                raise InputError(f"{part} as one of novacula.{part}s, or alike", got, example)
         if self.forward is None:
             object.__setattr__(self, "forward", Forward(self.network))
         object.__setattr__(self, "prior", self.prior.bind(self.forward.params()))
