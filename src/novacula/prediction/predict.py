@@ -31,7 +31,7 @@ from novacula.data.arrays import frame_columns
 from novacula.data.inputs import as_inputs
 from novacula.posteriors.answers import How, finite
 from novacula.posteriors.answers import Kind as Way
-from novacula.posteriors.base import Learned, Posterior, network_target
+from novacula.posteriors.base import Learned, Posterior, network_target, posterior_of
 from novacula.posteriors.linearised import Rule, check_rule
 from novacula.prediction.predictive import Predictive
 from novacula.target import Target
@@ -85,7 +85,10 @@ def predict(
         torch.Size([4, 2])
     """
     check_numbers(samples=samples, copies=copies, chunk=chunk, seed=seed)
-    posterior = _posterior(posterior)
+    if callable(getattr(posterior, "predict", None)):
+        got = f"a {type(posterior).__name__}, which predicts by itself"
+        raise InputError("a posterior", got, "call its predict(x)")
+    posterior = posterior_of(posterior)
     target = network_target(posterior.target, "predictions")
     chosen = _check(posterior, target, kind, rule, average)
     x = _inputs(x, posterior, target)
@@ -94,17 +97,6 @@ def predict(
         found = posterior.outputs(x, How(chosen, s, samples, rule, average, seed, chunk))
     f = finite(found.values)
     return Predictive(target.likelihood, f, found.way, covariance=found.covariance, warnings=posterior.warnings)
-
-
-def _posterior(given: Any) -> Posterior:
-    if callable(getattr(given, "predict", None)):
-        raise InputError("a posterior", f"a {type(given).__name__}, which predicts by itself", "call its predict(x)")
-    found = given.posterior if isinstance(given, Learned) else given
-    if not callable(getattr(found, "outputs", None)) or isinstance(found, type | Target):
-        got = f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
-        hint = "learn first: fit = nv.learn(network, (x, y)), then nv.predict(fit, x)"
-        raise InputError("a posterior, or the result of nv.learn", got, hint)
-    return found
 
 
 def _check(posterior: Posterior, target: Target, kind: Kind, rule: Rule | None, average: str) -> Way:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
-from novacula.core.numbers import check_whole, check_within
+from novacula.core.numbers import check_whole, check_within, shown
 from novacula.data.arrays import to_tensor
 from novacula.data.standardise import Standardiser
 from novacula.likelihoods.base import Likelihood
@@ -245,8 +245,7 @@ class Predictive:
         """
         check_whole("n", n)
         if not isinstance(rng, torch.Generator):
-            hint = "sample(100, torch.Generator().manual_seed(0))"
-            raise InputError("rng as a torch.Generator", f"a {type(rng).__name__}", hint)
+            raise InputError("rng as a torch.Generator", shown(rng), "torch.Generator().manual_seed(0)")
         f = self.outputs
         if self.covariance is not None:
             factor = torch.linalg.cholesky(self.total_covariance())

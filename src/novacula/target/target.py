@@ -39,14 +39,9 @@ from novacula.likelihoods.declared import check_quadratic
 from novacula.priors import Gaussian
 from novacula.priors.base import Prior
 from novacula.priors.declared import check_gaussian
+from novacula.target.parts import check_part
 
 _COMPONENTS = ("prior", "likelihood", "invariance")
-_PARTS = {
-    "likelihood": ("factor", "likelihood=nv.Categorical()"),
-    "prior": ("precision", "prior=nv.Gaussian()"),
-    "invariance": ("noise", "invariance=nv.Affine(), or None"),
-}
-"""What each part has that no other has, and an example."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +104,8 @@ class Target:
             check_positive(name, getattr(self, name))
         if not isinstance(self.copies, Copies):
             raise InputError("copies as nv.Copies", shown(self.copies), "copies=nv.Copies(train=1)")
-        for part, (mark, example) in _PARTS.items():
-            given = getattr(self, part)
-            if (given is not None or part != "invariance") and (
-                isinstance(given, type) or getattr(given, mark, None) is None
-            ):
-                got = f"the class {given.__name__}" if isinstance(given, type) else shown(given)
-                raise InputError(f"{part} as one of novacula.{part}s, or alike", got, example)
+        for part in _COMPONENTS:
+            check_part(part, getattr(self, part))
         if self.forward is None:
             object.__setattr__(self, "forward", Forward(self.network))
         object.__setattr__(self, "prior", self.prior.bind(self.forward.params()))

@@ -181,8 +181,6 @@ def _by_function(
 ) -> Decision:
     if actions is None or len(actions) == 0:
         raise InputError("the actions that a loss function chooses from", f"{actions}", "pass actions=[…]")
-    if draws < 1:
-        raise InputError("at least one draw", str(draws), "use 1024")
     options = tuple(actions)
     if predictive.likelihood.task == "classification":
         p = predictive.mean().double()

@@ -109,9 +109,6 @@ def learn(
     check_whole("folds", folds, least=0)
     check_callable("progress", progress)
     check_callable("evidence", evidence)
-    if not isinstance(method, EmpiricalBayes | None):
-        hint = "leave it out; fit.with_posterior(…) infers the weights by a method"
-        raise InputError("method as an EmpiricalBayes", shown(method), hint)
     checkpoint = None if checkpoint is None else as_path(checkpoint, "checkpoint as a path")
     target, data = prepared(target, data)
     batch_size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
@@ -192,6 +189,9 @@ def _default(target: Target, data: Data, batch_size: int) -> EmpiricalBayes:
 
 def _timed(method: EmpiricalBayes, lr: float | None, seconds: float | None) -> EmpiricalBayes:
     # With a rate and a budget of the user's.
+    if not isinstance(method, EmpiricalBayes):
+        hint = "leave it out; fit.with_posterior(…) infers the weights by a method"
+        raise InputError("method as an EmpiricalBayes", shown(method), hint)
     optimiser = method.optimiser if lr is None else dataclasses.replace(method.optimiser, lr=lr)
     return dataclasses.replace(method, optimiser=optimiser, seconds=seconds or method.seconds)
 
