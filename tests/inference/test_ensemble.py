@@ -164,7 +164,7 @@ def test_a_mixture_draws_evenly_from_its_components() -> None:
 
 
 def test_ensembles_refuse_nonsense() -> None:
-    with pytest.raises(InputError, match="one or more members"):
+    with pytest.raises(InputError, match="members as a whole number of 1 or more"):
         Ensemble(MAP(), members=0)
     with pytest.raises(InputError, match="ensemble of ensembles"):
         Ensemble(Ensemble(MAP()))

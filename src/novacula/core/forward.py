@@ -35,6 +35,7 @@ from novacula.core.modules.outputs import logits_of
 from novacula.core.modules.parts import Parts
 from novacula.core.modules.training import Training, drawn_from, put_to_eval, seeded, train_mode
 from novacula.core.params import Params, detach
+from novacula.core.tensors import check_outputs
 from novacula.core.units import Units
 
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError)
@@ -76,9 +77,14 @@ class Forward:
 
     def __post_init__(self) -> None:
         if not isinstance(self.module, nn.Module):
-            raise InputError(
-                "an nn.Module", f"a {type(self.module).__name__}", "pass the network itself, not its output"
-            )
+            cls = self.module if isinstance(self.module, type) else None
+            got = f"the class {cls.__name__}" if cls else f"a {type(self.module).__name__}"
+            hint = f"make one: {cls.__name__}(…)" if cls else "pass the network itself, not its output"
+            raise InputError("an nn.Module", got, hint)
+        lazy = [k for k, w in self.module.named_parameters() if isinstance(w, nn.parameter.UninitializedParameter)]
+        if lazy:
+            got = f"{', '.join(lazy)} of lazy layers, which have no shape yet"
+            raise InputError("a network with its weights", got, "call it once on a batch before")
         with _ShareHyperparameters():
             module = admitted(copy.deepcopy(self.module))
         trainable = [name for name, w in module.named_parameters() if w.requires_grad]
@@ -301,15 +307,8 @@ class Forward:
         # The module may use the global generator; forking it leaves the caller's stream untouched.
         with torch.no_grad(), torch.random.fork_rng(devices=devices), weights_kept(self.module, params):
             first, second = self._tried(params, x), self._tried(params, x)
-        if not isinstance(first, Tensor) or first.ndim != 2 or first.shape[0] != x.shape[0]:
-            tensor = isinstance(first, Tensor)
-            raise InputError(
-                f"network outputs of shape ({x.shape[0]}, C)",
-                str(tuple(first.shape)) if tensor else f"a {type(first).__name__}",
-                "end the network with a Flatten or a Linear layer"
-                if tensor
-                else "wrap the network in a module whose forward returns the logits alone",
-            )
+        given = f"inputs of shape {tuple(x.shape)}" if self.parts is None else str(self.parts)
+        check_outputs(first, len(x), given)
         if not torch.isfinite(first).all():
             raise NonFiniteError(
                 "finite network outputs",
@@ -335,7 +334,7 @@ class Forward:
     def _tried(self, params: Params, x: Tensor) -> Tensor:
         try:
             return self(params, x)
-        except _FAILURES as error:
+        except Exception as error:
             raise InputError(
                 f"a network that accepts inputs of shape {tuple(x.shape)} and dtype {x.dtype}"
                 if self.parts is None

@@ -26,6 +26,7 @@ from novacula.core.errors import InputError
 from novacula.core.forward import Forward
 from novacula.core.many import Notes
 from novacula.core.modules.parts import Parts
+from novacula.core.numbers import check_positive, shown
 from novacula.core.params import Params
 from novacula.core.units import Units
 from novacula.curvature.problem import Problem
@@ -38,6 +39,7 @@ from novacula.likelihoods.declared import check_quadratic
 from novacula.priors import Gaussian
 from novacula.priors.base import Prior
 from novacula.priors.declared import check_gaussian
+from novacula.target.parts import check_part
 from novacula.target.passes import Copies, Passes
 
 _COMPONENTS = ("prior", "likelihood", "invariance")
@@ -80,10 +82,11 @@ class Target:
 
     def __post_init__(self) -> None:
         for name in ("temperature", "likelihood_temperature"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(
-                    f"a {name} above zero", str(getattr(self, name)), f"use {name}=1.0 for the Bayes posterior"
-                )
+            check_positive(name, getattr(self, name))
+        if not isinstance(self.copies, Copies):
+            raise InputError("copies as nv.Copies", shown(self.copies), "copies=nv.Copies(train=1)")
+        for part in _COMPONENTS:
+            check_part(part, getattr(self, part))
         if self.forward is None:
             object.__setattr__(self, "forward", Forward(self.network))
         object.__setattr__(self, "prior", self.prior.bind(self.forward.params()))

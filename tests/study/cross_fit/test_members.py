@@ -142,7 +142,7 @@ def test_one_network_has_no_mixture_to_choose() -> None:
     members = {k: w.expand(2, *w.shape) for k, w in flexible().params().items()}
     scores = fit.choose(fit.params[0], members=members, structures=("last_layer",)).scores
     assert "ensemble" not in {s.structure for s in scores}
-    with pytest.raises(nv.InputError, match="one or more members"):
+    with pytest.raises(nv.InputError, match="members as a whole number of 1 or more"):
         nv.cross_fit(flexible(), wavy(), members=0, **options)
     with pytest.raises(nv.InputError, match="a posterior for each member"):
         nv.cross_fit(flexible(), wavy(), members=2, **{**options, "method": nv.SGLD(keep=10)})

@@ -32,6 +32,7 @@ import torch
 
 from novacula.core.errors import InputError
 from novacula.core.many import noisy_gradient, normal_like
+from novacula.core.numbers import check_fields
 from novacula.core.params import Params, unstack
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Start
@@ -89,6 +90,7 @@ class IVON:
     batching: Batching = field(default="mini", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("lr", "h0", "temperature"):
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise InputError(f"{name} above zero", str(value), "leave it out for the default")
