@@ -119,7 +119,7 @@ class LaplacePosterior(BasePosterior):
         mean = finite(fixed_outputs(target, self.mode, x, copies=how.copies, seed=how.seed, chunk=how.chunk))
         # The average over copies has less noise than the spread of the weights; the variance needs fewer copies.
         fewer = min(how.copies, target.copies.evidence)
-        size = default_chunk(target, fewer) if how.chunk is None else how.chunk
+        size = default_chunk(target, x, fewer) if how.chunk is None else how.chunk
 
         def variance(start: int, stop: int) -> Tensor:
             return self.functional_variance(fixed_copies(target, x[start:stop], fewer, how.seed))

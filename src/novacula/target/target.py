@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from novacula.core.errors import InputError
 from novacula.core.forward import Forward
 from novacula.core.many import Notes
+from novacula.core.memory import inputs_at_once
 from novacula.core.modules.parts import Parts
 from novacula.core.numbers import check_positive, shown
 from novacula.core.params import Params
@@ -375,7 +376,7 @@ class Target:
             params: The point; statistics among it are constants.
             data: The examples.
             seed: Seed of the transformations: the same seed gives the same copies in every pass.
-            chunk: Examples per batch; by default about 1,000 transformed inputs.
+            chunk: Examples per batch; by default about 1,000 transformed inputs, fewer of large ones.
             copies: S; by default ``self.copies.evidence``.
             total: N when ``data`` is a subset that stands for more examples; a likelihood's temperature scales the sum
                 too.
@@ -386,7 +387,7 @@ class Target:
         """
         target, weights = self.at(params)
         s = 1 if self.averaged is None else copies or self.copies.evidence
-        size = chunk or max(1, 1024 // s)
+        size = chunk or inputs_at_once(data.x_shape, s)
         return Problem(
             forward=target.forward,
             params={k: w.detach() for k, w in weights.items()},
