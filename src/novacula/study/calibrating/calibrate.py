@@ -160,7 +160,7 @@ class _Work:
     @property
     def decided(self) -> tuple[str, ...]:
         """How copies begin and are trained, in words."""
-        begin = "from start=" if self.start is not None else "with weights drawn anew"
+        begin = "from the start that was given" if self.start is not None else "with weights drawn anew"
         if self.start is None and not self.ready:
             begin = "from the network's first weights"
         how = "by your own train="
