@@ -431,12 +431,13 @@ def test_copies_that_are_unlike_the_network_are_told():
         ({"members": 0}, "one or more members"),
         ({"folds": 1}, "at least 2 folds"),
         ({"start": 3}, "start= as a network"),
-        ({"train": lambda net, rows: 3}, "to return the network or None"),
+        ({"train": lambda net, rows: 3, "epochs": None}, "to return the network or None"),
+        ({"train": fit}, "either train= or epochs="),
     ],
 )
 def test_what_cannot_be_used_is_said(given: dict[str, Any], text: str):
     with refused(text):
-        calibrate(mlp(), blobs(60), epochs=1, **given)
+        calibrate(mlp(), blobs(60), **{"epochs": 1, **given})
 
 
 @pytest.mark.parametrize(

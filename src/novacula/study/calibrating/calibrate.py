@@ -79,7 +79,8 @@ def calibrate(
             from which copies begin; by default the trained network with its weights drawn anew.
         trained: Whether the network is trained, where the guess is wrong.
         epochs: Passes over the data of each network that is trained; by default copies of a trained network
-            take as many as lead a fresh one to its loss, and others 1,500 steps, or 20 epochs if these are more.
+            take as many as lead a fresh one to its loss, and others 1,500 steps, or 20 epochs if these are more. Not with
+            ``train``.
         seconds: When training ends at the latest.
         progress: Called when a network is trained with (networks done, networks, nothing).
 
@@ -102,6 +103,8 @@ def calibrate(
     """
     if members < 1:
         raise InputError("one or more members", str(members), "use members=1")
+    if train is not None and epochs is not None:
+        raise InputError("either train= or epochs=", "both", "leave out epochs=: your own training has its length")
     rows = None if data is None else as_data(data)
     deadline = None if seconds is None else time.monotonic() + seconds
     if calibration is not None:
