@@ -78,8 +78,8 @@ def calibrate(
         start: The network before its training (a pretrained body with a fresh head, say), or a function that makes it,
             from which copies begin; by default the trained network with its weights drawn anew.
         trained: Whether the network is trained, where the guess is wrong.
-        epochs: Passes over the data of each network that is trained; by default copies of a trained network
-            take as many as lead a fresh one to its loss, and others 1,500 steps, or 20 epochs if these are more. Not with
+        epochs: Passes over the data of each network that is trained; by default copies of a trained network take as
+            many as lead a fresh one to its loss, and others 1,500 steps, or 20 epochs if these are more. Not with
             ``train``.
         seconds: When training ends at the latest.
         progress: Called when a network is trained with (networks done, networks, nothing).
