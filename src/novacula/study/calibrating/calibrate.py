@@ -120,10 +120,9 @@ def calibrate(
     ready, why = is_trained(network, rows, head, trained)
     plan = default_plan(rows.n, epochs, deadline)
     work = _Work(network, rows, head, train, start, plan, seed, ready, progress, members, int(which.max()) + 1)
-    full = work.full()
     if ready and epochs is None and train is None:
-        work = work.as_long_as(full[0])
-    copies = work.copies(which)
+        work = work.as_long_as(network)
+    full, copies = work.full(), work.copies(which)
     outputs = work.unseen(copies, which)
     half = work.unseen(work.copies(which, half=True), which)
     if train is None and ready:  # what a person's own training makes of fewer rows is theirs to judge
