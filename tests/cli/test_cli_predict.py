@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -372,6 +373,13 @@ def test_groups_are_calibrated_apart() -> None:
             assert found["set"][i] == "|".join(held)
 
 
+def test_a_few_calibration_rows_that_are_training_rows_are_told() -> None:
+    write("cal.csv", "age site size kind", range(45, 90))
+    write("new.csv", "age site size", range(20))
+    result = predicted("kinds", "new.csv", "--conformal", "0.2", "--calibration", "cal.csv")
+    assert re.search(r"1[0-5] of 45 calibration rows of cal are training rows", result.stderr)
+
+
 def test_own_test_examples_have_groups(made: Path) -> None:
     write("new.csv", "age site size", range(60, 90))
     result = invoke("predict", "kinds", "new.csv", "--conformal", "0.4", "--groups", "site")
@@ -591,6 +599,13 @@ BAD: dict[str, tuple[Callable[[], list[str]], list[str]]] = {
     "calibration on what is predicted": (
         lambda: ["kinds", bad("age site size kind"), "--conformal", "0.2", "--calibration", "bad.csv"],
         ["other than what is predicted"],
+    ),
+    "calibration on training rows": (
+        lambda: [
+            *("kinds", bad(), "--conformal", "0.2", "--calibration"),
+            write("cal.csv", "kind size site age", range(60)),
+        ],
+        ["did not learn from", "48 of 60 rows of cal that it did"],
     ),
     "groups that are no column": (
         lambda: ["kinds", bad(), "--conformal", "0.2", "--groups", "cite"],

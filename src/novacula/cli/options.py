@@ -185,7 +185,7 @@ class CalibrateOptions:
         None,
         "Passes over the data of each network that is trained.",
         metavar="N",
-        shown="until a copy’s loss is the network’s",
+        shown="as many as lead a fresh network to its loss",
         panel="Training",
     )
     time: float | None = flag(None, "Seconds after which training ends.", metavar="SECONDS", panel="Training")
