@@ -20,7 +20,7 @@ from novacula.data.folds import folds_of
 from novacula.inference.loop import Progress, default_batch_size, run
 from novacula.inference.method import Method
 from novacula.inference.optimising.map import MAP
-from novacula.inference.starts import initial_weights
+from novacula.inference.starts import blind_starts
 from novacula.posteriors.answers import finite
 from novacula.study.cross_fit.result import CrossFit
 from novacula.target import Target
@@ -66,7 +66,8 @@ def cross_fit(
         batch_size: Examples a step; by default `default_batch_size`.
         members: M networks for each fold, trained side by side on the same minibatches; the mixture of theirs is the
             out-of-fold prediction.
-        starts: K first weights, of several members stacked; by default fresh draws of the network's initialisation.
+        starts: K first weights, of several members stacked; by default fresh draws of the network's initialisation, or
+            weights near those that the prior is centred at.
         under: The target that the weights are trained under, where it is not the one that predicts: another
             temperature or prior of the same network.
         trained: Weights of the first folds' networks, like ``starts``, where they were trained before.
@@ -190,7 +191,7 @@ def _starts(target: Target, starts: Sequence[Params] | None, k: int, members: in
     if members < 1:
         raise InputError("one or more members", str(members), "use members=1")
     if starts is None:
-        drawn = initial_weights(target, k * members, derive(seed, "starts"))
+        drawn = blind_starts(target, k * members, derive(seed, "starts"))
         return [stack(drawn[i::k]) for i in range(k)]
     if len(starts) != k:
         raise _other_weights(f"{k} networks", f"{len(starts)} of them")
