@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ from novacula.core.params import Params, detach
 from novacula.core.tensors import check_outputs
 from novacula.core.units import Units
 
+_NAMED = 12  # frozen parameters that a warning names
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError)
 
 
@@ -50,6 +52,9 @@ class Forward:
             deep-copied, but for tensors that require a gradient and are no parameters, which are shared.
         units: Scales between the network and its data; by default none.
         parts: How a row of numbers is taken apart, where the network takes inputs of several parts.
+
+        only: Patterns of names (``"*.lora_*"``, ``"head.*"``): the parameters that are weights, whatever requires a
+            gradient in the module; None for those that do.
 
     Attributes:
         frozen: Names of the parameters held constant because they do not require a gradient.
@@ -70,6 +75,7 @@ class Forward:
     module: nn.Module
     units: Units = field(default_factory=Units, repr=False)
     parts: Parts | None = None
+    only: Sequence[str] | None = None
     frozen: tuple[str, ...] = field(init=False)
     others: Others = field(init=False, repr=False)
     fused: bool = field(init=False, repr=False)
@@ -87,6 +93,8 @@ class Forward:
             raise InputError("a network with its weights", got, "call it once on a batch before")
         with _ShareHyperparameters():
             module = admitted(copy.deepcopy(self.module))
+        if self.only is not None:
+            _choose(module, self.only)
         trainable = [name for name, w in module.named_parameters() if w.requires_grad]
         if not trainable:
             n_frozen = sum(1 for _ in module.parameters())
@@ -98,9 +106,12 @@ class Forward:
                 "call requires_grad_(True) on the parameters to learn, or pass another network",
             )
         frozen = tuple(name for name, w in module.named_parameters() if not w.requires_grad)
-        if frozen:
+        if frozen and self.only is None:
+            more = f" and {len(frozen) - _NAMED} more" if len(frozen) > _NAMED else ""
             warnings.warn(
-                f"parameters held constant (requires_grad=False): {', '.join(frozen)}", NovaculaWarning, stacklevel=3
+                f"parameters held constant (requires_grad=False): {', '.join(frozen[:_NAMED])}{more}",
+                NovaculaWarning,
+                stacklevel=3,
             )
         put_to_eval(module)
         object.__setattr__(self, "module", module)
@@ -343,6 +354,19 @@ class Forward:
                 "check the first layer's size and the data's shape (images are N×channels×height×width; ids of "
                 "tokens stay whole numbers with Data(…, tokens=True))",
             ) from error
+
+
+def _choose(module: nn.Module, patterns: Sequence[str]) -> None:
+    # Of a copy of the user's module: let those parameters require a gradient whose name matches a pattern.
+    if isinstance(patterns, str):
+        raise InputError("a list of patterns", repr(patterns), f"use parameters=[{patterns!r}]")
+    names = [name for name, _ in module.named_parameters()]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            few = f"{', '.join(names[:_NAMED])}{' …' * (len(names) > _NAMED)}"
+            raise InputError("patterns that match a parameter", f"{pattern!r} among {few}", "check the name")
+    for name, w in module.named_parameters():
+        w.requires_grad_(any(fnmatchcase(name, pattern) for pattern in patterns))
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:

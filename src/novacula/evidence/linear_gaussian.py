@@ -76,7 +76,7 @@ class LinearGaussian:
                 "use nv.evidence.Laplace for other models",
             )
         copies = self.copies or target.copies.evidence
-        origin = {k: torch.zeros_like(w) for k, w in params.items()}
+        origin = target.prior.centre(params) or {k: torch.zeros_like(w) for k, w in params.items()}
         graph = wants_gradient(target, params, data)
         problem = target.problem(origin, data, seed=derive(seed, "copies"), copies=copies, differentiable=graph)
         g, z, log_noise = _whitened(problem, likelihood)
@@ -111,7 +111,7 @@ def _whitened(problem: Problem, likelihood: Likelihood) -> tuple[Tensor, Tensor,
     made = plan(problem)
 
     def chunk(xs: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # The model is linear, so the rows do not depend on the point: the origin serves.
+        # The model is linear, so the rows do not depend on the point: the prior's mean serves.
         f = problem.forward.average(problem.params, xs)
         log_sigma = likelihood.log_noise(y.shape[1]).double().to(y.device).expand_as(y)
         z = (y - f).double() * (-log_sigma).exp()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +62,8 @@ class Target:
         temperature: T > 0, of the whole posterior; 1 is the Bayes posterior.
         copies: How many transformed copies are averaged when training, scoring and predicting.
         likelihood_temperature: T_l > 0, of the likelihood alone; 1 is the Bayes posterior.
+        parameters: Patterns of names (``["*.lora_*", "head.*"]``) of the parameters that are weights, in the place of
+            those that require a gradient.
         forward: The network as a function; made from ``network`` when absent.
 
     Raises:
@@ -79,6 +82,7 @@ class Target:
     temperature: float = 1.0
     copies: Copies = field(default_factory=Copies)
     likelihood_temperature: float = 1.0
+    parameters: Sequence[str] | None = None
     forward: Forward = None  # type: ignore[assignment]  # filled in below, kept by dataclasses.replace
 
     def __post_init__(self) -> None:
@@ -89,7 +93,7 @@ class Target:
         for part in _COMPONENTS:
             check_part(part, getattr(self, part))
         if self.forward is None:
-            object.__setattr__(self, "forward", Forward(self.network))
+            object.__setattr__(self, "forward", Forward(self.network, only=self.parameters))
         object.__setattr__(self, "prior", self.prior.bind(self.forward.params()))
 
     @property
@@ -353,6 +357,7 @@ class Target:
         return [*words, self.likelihood.loss, str(self.forward.module)], {
             **self.params(),
             **self.learnable(),
+            **{f"centre/{k}": w for k, w in (self.prior.centre(self.params()) or {}).items()},
             **{f"buffers/{k}": b for k, b in self.forward.module.named_buffers()},
             **{f"units/{k}": v for k, v in self.forward.units.tensors().items()},
         }

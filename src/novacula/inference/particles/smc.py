@@ -200,7 +200,8 @@ class SMC:
         m, n, _ = positions.shape
         q, level = positions.flatten(0, 1).clone(), beta.repeat_interleave(n)
         current = log_likelihood.flatten().clone()
-        precision = _prior_of(target).precision(state.like)
+        precision, centre = _prior_of(target).precision(state.like), _prior_of(target).centre(state.like)
+        middle = torch.zeros_like(q[0]) if centre is None else flatten(centre)
         scale = torch.cat([(precision[k] ** -0.5).expand_as(w).flatten() for k, w in state.like.items()])
         tried = 0
         for _ in range(self.moves):
@@ -211,7 +212,7 @@ class SMC:
             base = q.clone()
             for _ in range(_SHRINKS):
                 a = angle[active].to(q)[:, None]
-                proposed = base[active] * a.cos() + other[active] * a.sin()
+                proposed = middle + (base[active] - middle) * a.cos() + other[active] * a.sin()
                 value = _log_likelihood(target, state.full, proposed, state.like)
                 inside = level[active] * value > threshold[active]
                 tried += len(active)

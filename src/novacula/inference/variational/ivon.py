@@ -40,6 +40,7 @@ from novacula.inference.optimising.adam import one_cycle
 from novacula.posteriors.base import Posterior, network_target, overparameterised
 from novacula.posteriors.gaussians import DiagonalGaussian
 from novacula.posteriors.mixture import mixture
+from novacula.priors.mean import deviations
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
 
@@ -119,7 +120,7 @@ class IVON:
 
     def step(self, target: Target, state: IVONState, batch: Batch, rng: torch.Generator) -> tuple[IVONState, Info]:
         """One step."""
-        decay = _decay(target, state)
+        decay, away = _decay(target, state), deviations(target.prior, state.mean)
         sd = self._sd(target, state)
         xs = target.warp(batch.x, target.copies.train, rng)
         sides = (1.0, -1.0) if self.samples > 1 else (1.0,)
@@ -147,7 +148,7 @@ class IVON:
             momentum[k] = b1 * state.momentum[k] + (1 - b1) * first[k]
             correction = 0.5 * (1 - b2) ** 2 * (h - curved[k]).square() / (h + decay[k])
             hessian[k] = b2 * h + (1 - b2) * curved[k] + correction
-            gradient = momentum[k] / (1 - b1**t) + decay[k] * state.mean[k]
+            gradient = momentum[k] / (1 - b1**t) + decay[k] * away[k]
             newton = gradient / (hessian[k] + decay[k])
             mean[k] = state.mean[k] - lr * newton.clamp(-self.clip, self.clip)
         new = dataclasses.replace(state, mean=mean, hessian=hessian, momentum=momentum, count=t)

@@ -22,7 +22,7 @@ from novacula.data.given import DataLike
 from novacula.inference.loop import Progress, default_batch_size, run
 from novacula.inference.method import Method
 from novacula.inference.optimising.map import MAP
-from novacula.inference.starts import initial_weights
+from novacula.inference.starts import blind_starts
 from novacula.posteriors.answers import finite
 from novacula.posteriors.base import weights_of
 from novacula.study.cross_fit.curve import alone
@@ -72,7 +72,8 @@ def cross_fit(
         batch_size: Examples a step; by default `default_batch_size`.
         members: M networks for each fold, trained side by side on the same minibatches; the mixture of theirs is the
             out-of-fold prediction.
-        starts: K first weights, of several members stacked; by default fresh draws of the network's initialisation.
+        starts: K first weights, of several members stacked; by default fresh draws of the network's initialisation, or
+            weights near those that the prior is centred at.
         under: The target that the weights are trained under, where it is not the one that predicts: another
             temperature or prior of the same network.
         trained: Weights of the first folds' networks, like ``starts``, where they were trained before.
@@ -216,7 +217,7 @@ def _run(task: _Task) -> tuple[Params, Tensor]:
 
 def _starts(target: Target, starts: Sequence[Params] | None, k: int, members: int, seed: int) -> list[Params]:
     if starts is None:
-        drawn = initial_weights(target, k * members, derive(seed, "starts"))
+        drawn = blind_starts(target, k * members, derive(seed, "starts"))
         return [stack(drawn[i::k]) for i in range(k)]
     if not isinstance(starts, Sequence):
         raise _other_weights(f"{k} networks", f"a {type(starts).__name__}")
