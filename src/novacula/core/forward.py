@@ -45,6 +45,7 @@ class Forward:
         fused: Whether the module has attention, whose fused kernels have no derivative under vmap: it is then
             computed from its parts (see `novacula.core.attention`).
         notes: What is found out about the network while many of it are evaluated.
+        places: The first name of a tied weight, by its further ones that are no other name of one module.
 
     Raises:
         InputError: If the module has no trainable parameter, a complex one or a scripted layer, or a BatchNorm layer in
@@ -62,6 +63,7 @@ class Forward:
     frozen: tuple[str, ...] = field(init=False)
     fused: bool = field(init=False, repr=False)
     notes: Notes = field(init=False, repr=False)
+    places: dict[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.module, nn.Module):
@@ -95,6 +97,7 @@ class Forward:
         object.__setattr__(self, "module", module)
         object.__setattr__(self, "frozen", frozen)
         object.__setattr__(self, "fused", has_attention(module))
+        object.__setattr__(self, "places", _places(module))
         object.__setattr__(self, "notes", Notes(type(module).__name__))
 
     def params(self) -> Params:
@@ -166,8 +169,10 @@ class Forward:
         # The module gets inputs of its own: one that begins with an in-place layer writes on what it is given.
         inputs = self.units.inward(x)
         inputs = inputs.clone() if inputs is x else inputs
+        # A weight goes to each of its places once: torch puts back what it swapped last where one module has two names.
+        tied = {place: params[name] for place, name in self.places.items() if name in params}
         with plain_attention() if self.fused else nullcontext():
-            return self.units.outward(functional_call(module, params, (inputs,)))
+            return self.units.outward(functional_call(module, {**params, **tied}, (inputs,), tie_weights=False))
 
     def average(self, params: Params, xs: Tensor) -> Tensor:
         """Average the outputs over transformed copies of each input: ``f̄(x) = 1/S Σ_s f(w, x_s)``.
@@ -242,6 +247,18 @@ class Forward:
                 "check the first layer's size and the data's shape (images are N×channels×height×width; ids of "
                 "tokens stay whole numbers with Data(…, tokens=True))",
             ) from error
+
+
+def _places(module: nn.Module) -> dict[str, str]:
+    # Where tied weights are besides their first place, in modules that are each looked at once.
+    first: dict[int, str] = {}
+    found: dict[str, str] = {}
+    for path, layer in module.named_modules():
+        for k, w in layer.named_parameters(recurse=False, remove_duplicate=False):
+            name = f"{path}.{k}" if path else k
+            if first.setdefault(id(w), name) != name:
+                found[name] = first[id(w)]
+    return found
 
 
 class _ShareHyperparameters(TorchFunctionMode):
