@@ -43,6 +43,7 @@ from .invariances import Custom as Custom
 from .invariances import Deformation as Deformation
 from .invariances import Erasing as Erasing
 from .invariances import Flip as Flip
+from .invariances import OnPart as OnPart
 from .invariances import TimeWarp as TimeWarp
 from .invariances import Trivial as Trivial
 from .likelihoods import Bernoulli as Bernoulli
@@ -57,9 +58,11 @@ from .priors import StudentT as StudentT
 from .reporting import export as export
 from .reporting import report as report
 from .study import Advice as Advice
+from .study import Calibrated as Calibrated
 from .study import CrossFit as CrossFit
 from .study import LearnResult as LearnResult
 from .study import augment as augment
+from .study import calibrate as calibrate
 from .study import cross_fit as cross_fit
 from .study import learn as learn
 from .target import Copies as Copies

@@ -55,8 +55,12 @@ def partly(x_shape, outputs):
     net = make_net(x_shape, outputs)
     net.layers[1].bias.requires_grad_(False)
     return net
-def norm(x_shape, outputs): return nn.Sequential(nn.Linear(x_shape[-1], 4), nn.BatchNorm1d(4), nn.Linear(4, outputs))
-def dropout(x_shape, outputs): return nn.Sequential(nn.Linear(x_shape[-1], 40), nn.Dropout(), nn.Linear(40, outputs))
+def norm(x_shape, outputs):
+    layer = nn.BatchNorm1d(4, track_running_stats=False)
+    return nn.Sequential(nn.Linear(x_shape[-1], 4), layer, nn.Linear(4, outputs))
+def dropout(x_shape, outputs): return nn.Sequential(nn.Linear(x_shape[-1], 40), Always(), nn.Linear(40, outputs))
+class Always(nn.Module):
+    def forward(self, x): return nn.functional.dropout(x)
 def nothing(x_shape, outputs): return nn.Flatten()
 def other_input(x_shape, outputs): return nn.Linear(x_shape[-1] + 3, outputs)
 def other_output(x_shape, outputs): return nn.Linear(x_shape[-1], outputs + 2)
@@ -428,8 +432,8 @@ BAD: dict[str, tuple[Callable[[], list[str]], list[str]]] = {
     "no network": (lambda: ["classes.npz", "--net", "net.py:number"], ["nn.Module"]),
     "no weights": (lambda: ["classes.npz", "--net", "net.py:nothing"], ["trainable parameters"]),
     "frozen weights": (lambda: ["classes.npz", "--net", "net.py:frozen"], ["requires_grad_(True)"]),
-    "batch norm in train mode": (lambda: ["classes.npz", "--net", "net.py:norm"], ["eval"]),
-    "dropout": (lambda: ["classes.npz", "--net", "net.py:dropout"], ["deterministic"]),
+    "batch norm without statistics": (lambda: ["classes.npz", "--net", "net.py:norm"], ["track_running_stats"]),
+    "dropout that is always on": (lambda: ["classes.npz", "--net", "net.py:dropout"], ["deterministic"]),
     "NaN from the network": (lambda: ["classes.npz", "--net", "net.py:nan"], ["finite"]),
     "a network of other inputs": (lambda: ["classes.npz", "--net", "net.py:other_input"], ["(8, 5)"]),
     "a network of too few outputs": (lambda: ["measured.npz", "--net", "net.py:other_output"], ["output"]),

@@ -61,6 +61,9 @@ class Planned:
     def blind(self, target: nv.Target, *_: Any, **__: Any) -> Made:
         return self.fold(target)
 
+    def one_fold(self, *_: Any) -> None:
+        return None
+
     def go_on(self, target: nv.Target, *_: Any, **__: Any) -> Made:
         return self.fold(target)
 

@@ -72,7 +72,7 @@ def _refuse(module: nn.Module, name: str, said: str, cause: Exception | None = N
     what = f"layer {name!r} ({type(layer).__name__})" if name else type(layer).__name__
     hint = "let the output of an example depend on that example alone"
     if isinstance(layer, nn.modules.batchnorm._NormBase):
-        hint = "use track_running_stats=True and network.eval(), or GroupNorm or LayerNorm"
+        hint = "use track_running_stats=True, or GroupNorm or LayerNorm"
     elif getattr(layer, "batch_first", True) is False:
         hint = "pass batch_first=True to the layer: inputs are (N, time, features)"
     raise InputError("a network that takes each example for itself", f"{what}, which {said}", hint) from cause

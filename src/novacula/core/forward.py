@@ -3,6 +3,10 @@
 The user's module is copied once and never changed: not its weights, buffers, train/eval flag or device. Weights that
 are frozen (``requires_grad=False``) stay constants of the function. A weight used in several places is one weight.
 
+The function is that of eval mode. `Forward.train` is the network as it trains (`novacula.core.modules.training`): it
+also gives back the buffers that a pass moves. A point may bring values of buffers among its weights, by their names:
+what a member of a run holds are its weights and its statistics.
+
 A tensor that requires a gradient and is no parameter (a plain attribute, a buffer) is a hyperparameter of the user's
 own: the copy shares it, so that the gradient of an evidence reaches the very tensor that the user holds. What a module
 names in a class attribute ``learnable = ("name", …)``, as priors and likelihoods do, can also be learned.
@@ -19,7 +23,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from novacula.core.admitted import admitted, check_gradient, weights_kept
@@ -27,8 +30,14 @@ from novacula.core.alone import check_alone
 from novacula.core.attention import has_attention, plain_attention
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.many import Notes
+from novacula.core.modules.call import Others, call_with, others_of
+from novacula.core.modules.outputs import logits_of
+from novacula.core.modules.parts import Parts
+from novacula.core.modules.training import Training, drawn_from, put_to_eval, seeded, train_mode
 from novacula.core.params import Params, detach
 from novacula.core.units import Units
+
+_FAILURES = (RuntimeError, ValueError, TypeError, IndexError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,21 +45,20 @@ class Forward:
     """The function ``f(w, x)`` that a module computes.
 
     Args:
-        module: Any `nn.Module` that maps ``(N, …)`` to ``(N, C)``. It is deep-copied, but for tensors that require a
-            gradient and are no parameters, which are shared.
+        module: Any `nn.Module` that maps ``(N, …)`` to ``(N, C)``, or to an object with such ``logits``. It is
+            deep-copied, but for tensors that require a gradient and are no parameters, which are shared.
         units: Scales between the network and its data; by default none.
+        parts: How a row of numbers is taken apart, where the network takes inputs of several parts.
 
     Attributes:
         frozen: Names of the parameters held constant because they do not require a gradient.
+        others: The further names of tensors that different layers share.
         fused: Whether the module has attention, whose fused kernels have no derivative under vmap: it is then
             computed from its parts (see `novacula.core.attention`).
         notes: What is found out about the network while many of it are evaluated.
-        places: The first name of a tied weight, by its further ones that are no other name of one module.
 
     Raises:
-        InputError: If the module has no trainable parameter, a complex one or a scripted layer, or a BatchNorm layer in
-            train mode (its output for one example would depend on the others, so that no per-example likelihood
-            exists).
+        InputError: If the module has no trainable parameter, a complex one or a scripted layer.
 
     Example:
         >>> f = Forward(nn.Linear(3, 2))
@@ -60,10 +68,11 @@ class Forward:
 
     module: nn.Module
     units: Units = field(default_factory=Units, repr=False)
+    parts: Parts | None = None
     frozen: tuple[str, ...] = field(init=False)
+    others: Others = field(init=False, repr=False)
     fused: bool = field(init=False, repr=False)
     notes: Notes = field(init=False, repr=False)
-    places: dict[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.module, nn.Module):
@@ -82,22 +91,16 @@ class Forward:
                 else "one without parameters",
                 "call requires_grad_(True) on the parameters to learn, or pass another network",
             )
-        for name, layer in module.named_modules():
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training:
-                raise InputError(
-                    "BatchNorm layers in eval mode",
-                    f"layer {name or type(layer).__name__!r} in train mode, whose output mixes the examples of a batch",
-                    "call network.eval() (statistics stay as they are), or use GroupNorm or LayerNorm",
-                )
         frozen = tuple(name for name, w in module.named_parameters() if not w.requires_grad)
         if frozen:
             warnings.warn(
                 f"parameters held constant (requires_grad=False): {', '.join(frozen)}", NovaculaWarning, stacklevel=3
             )
+        put_to_eval(module)
         object.__setattr__(self, "module", module)
         object.__setattr__(self, "frozen", frozen)
+        object.__setattr__(self, "others", others_of(module))
         object.__setattr__(self, "fused", has_attention(module))
-        object.__setattr__(self, "places", _places(module))
         object.__setattr__(self, "notes", Notes(type(module).__name__))
 
     def params(self) -> Params:
@@ -149,7 +152,15 @@ class Forward:
         """The function of another module in the same units, or in others."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NovaculaWarning)  # said when this one was made
-            return Forward(module, self.units if units is None else units)
+            return Forward(module, self.units if units is None else units, self.parts)
+
+    def taking(self, parts: Parts | None) -> Forward:
+        """The same function of inputs of several parts, or of one."""
+        if parts == self.parts:
+            return self
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NovaculaWarning)  # said when this one was made
+            return Forward(self.module, self.units, parts)
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
         """Evaluate the network.
@@ -163,16 +174,98 @@ class Forward:
         """
         # Pairs of numbers, which it may read as complex ones, must not lie anywhere in a vector of all weights.
         apart = {name: w.clone() if w.shape[-1:] == (2,) else w for name, w in params.items()}
-        return self._at(self.module, apart, x)
+        with plain_attention() if self.fused else nullcontext():
+            return self._evaluate(apart, x)
 
-    def _at(self, module: nn.Module, params: Params, x: Tensor) -> Tensor:
-        # The module gets inputs of its own: one that begins with an in-place layer writes on what it is given.
+    def arguments(self, x: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """What the module is called with, in order and by name, for inputs ``(N, …)``; tensors of its own."""
+        # A module that begins with an in-place layer writes on what it is given.
         inputs = self.units.inward(x)
         inputs = inputs.clone() if inputs is x else inputs
-        # A weight goes to each of its places once: torch puts back what it swapped last where one module has two names.
-        tied = {place: params[name] for place, name in self.places.items() if name in params}
-        with plain_attention() if self.fused else nullcontext():
-            return self.units.outward(functional_call(module, {**params, **tied}, (inputs,), tie_weights=False))
+        return ((inputs,), {}) if self.parts is None else self.parts.arguments(inputs)
+
+    def _evaluate(self, point: Params, x: Tensor, module: nn.Module | None = None) -> Tensor:
+        f = logits_of(call_with(module or self.module, point, *self.arguments(x), self.others))
+        return self.units.outward(f) if isinstance(f, Tensor) else f
+
+    def train(self, params: Params, x: Tensor, moving: Sequence[str] = ()) -> tuple[Tensor, Params]:
+        """Evaluate the network as it trains, with the noise that it draws from the global generator.
+
+        Args:
+            params: Weights by name, and values of buffers.
+            x: Inputs of shape ``(N, …)``.
+            moving: Buffers that the pass moves.
+
+        Returns:
+            Outputs of shape ``(N, C)``, and the buffers after the pass.
+        """
+        own = dict(self.module.named_buffers())
+        point = {**params, **{k: params.get(k, own[k]).clone() for k in moving}}
+        with train_mode(self.module), plain_attention() if self.fused else nullcontext():
+            f = self._evaluate(point, x)
+        return f, {k: point[k].detach() for k in moving}
+
+    def trains(self, x: Tensor) -> Training:
+        """What train mode changes, found out once.
+
+        Args:
+            x: Inputs of shape ``(N, …)``, of which the first are looked at.
+
+        Returns:
+            Buffers that move, and whether there is noise.
+
+        Raises:
+            InputError: If the network fails in train mode, or has noise that torch's generator does not draw.
+        """
+        if self.notes.training is None:
+            self.notes.training = self._trains(x[:8] if len(x) > 1 else torch.cat([x, x]))
+        return self.notes.training
+
+    def _trains(self, x: Tensor) -> Training:
+        params, names = self.params(), [name for name, _ in self.module.named_buffers()]
+        own = {k: b.clone() for k, b in self.module.named_buffers()}
+        with torch.no_grad(), seeded(0, x.device):
+            still, before = self(params, x), drawn_from(x.device)
+            try:
+                f, after = self.train(params, x, names)
+            except _FAILURES as error:
+                got = f"{type(error).__name__}: {error}"
+                raise InputError("a network that also works in train mode", got, "try network.train()(x)") from error
+            noisy = drawn_from(x.device) != before
+        if not isinstance(f, Tensor) or f.shape != still.shape:
+            got = f"shape {tuple(f.shape)}" if isinstance(f, Tensor) else f"a {type(f).__name__}"
+            raise InputError(f"outputs of shape {tuple(still.shape)} in train mode too", got, "return the logits alone")
+        moving = tuple(k for k in names if not torch.equal(after[k], own[k]))
+        with torch.no_grad(), seeded(0, x.device):
+            self(params, x)
+            if not _alike(self.train(params, x, names)[0], f):
+                raise InputError(
+                    "noise that torch draws",
+                    "two passes in train mode with one seed that differ",
+                    "draw it by torch.rand and the like, so that a run can be repeated",
+                )
+        return Training(moving, noisy, noisy or bool(moving) or not _alike(f, still))
+
+    def holding(self, values: Mapping[str, Tensor]) -> Forward:
+        """The same function with other values of buffers.
+
+        Args:
+            values: Statistics by name; others are kept.
+
+        Returns:
+            A new function: its copy of the module shares weights and other buffers with this one's.
+        """
+        if not values:
+            return self
+        own = dict(self.module.named_buffers())
+        memo: dict[int, Any] = {id(w): w for w in [*self.module.parameters(), *own.values()]}
+        memo |= {id(own[k]): v.detach().to(own[k]).clone() for k, v in values.items()}
+        other = copy.copy(self)
+        with _ShareHyperparameters():
+            object.__setattr__(other, "module", copy.deepcopy(self.module, memo))
+        object.__setattr__(other, "notes", Notes(self.notes.name, looped=self.notes.looped))
+        other.notes.training = self.notes.training
+        return other
 
     def average(self, params: Params, xs: Tensor) -> Tensor:
         """Average the outputs over transformed copies of each input: ``f̄(x) = 1/S Σ_s f(w, x_s)``.
@@ -199,8 +292,8 @@ class Forward:
 
         Raises:
             InputError: If the network fails on ``x``, writes on its weights, has no gradient or does not return an
-                ``(N, C)`` tensor, or gives different outputs for the same input (dropout in train mode, sampling), or
-                others for an example alone than in a batch.
+                ``(N, C)`` tensor, or gives different outputs for the same input in eval mode (sampling), or others for
+                an example alone than in a batch; or if it fails in train mode.
             NonFiniteError: If it returns NaN or infinite values.
         """
         params = self.params()
@@ -215,7 +308,7 @@ class Forward:
                 str(tuple(first.shape)) if tensor else f"a {type(first).__name__}",
                 "end the network with a Flatten or a Linear layer"
                 if tensor
-                else "wrap the network in a module whose forward returns the logits alone, model(x).logits",
+                else "wrap the network in a module whose forward returns the logits alone",
             )
         if not torch.isfinite(first).all():
             raise NonFiniteError(
@@ -227,38 +320,36 @@ class Forward:
             raise InputError(
                 "a deterministic network",
                 "two calls with the same input that differ",
-                "call network.eval() (dropout in train mode is random), or remove the sampling",
+                "let noise be on in train mode alone (F.dropout(x, training=self.training)), or remove the sampling",
             )
         with torch.random.fork_rng(devices=devices):
             check_alone(self.module, lambda inputs: self(params, inputs), x, first)
         with torch.enable_grad(), torch.random.fork_rng(devices=devices):
             with _ShareHyperparameters():
                 other = copy.deepcopy(self.module)
-            check_gradient(lambda module, w: self._at(module, w, x), other, params)
+            with plain_attention() if self.fused else nullcontext():
+                check_gradient(lambda module, w: self._evaluate(dict(w), x, module), other, params)
+        self.trains(x)
         return first.shape[1]
 
     def _tried(self, params: Params, x: Tensor) -> Tensor:
         try:
-            return self._at(self.module, params, x)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            with plain_attention() if self.fused else nullcontext():
+                return self._evaluate(params, x)
+        except _FAILURES as error:
             raise InputError(
-                f"a network that accepts inputs of shape {tuple(x.shape)} and dtype {x.dtype}",
+                f"a network that accepts inputs of shape {tuple(x.shape)} and dtype {x.dtype}"
+                if self.parts is None
+                else f"a network that accepts {self.parts}",
                 f"{type(error).__name__}: {error}",
                 "check the first layer's size and the data's shape (images are N×channels×height×width; ids of "
                 "tokens stay whole numbers with Data(…, tokens=True))",
             ) from error
 
 
-def _places(module: nn.Module) -> dict[str, str]:
-    # Where tied weights are besides their first place, in modules that are each looked at once.
-    first: dict[int, str] = {}
-    found: dict[str, str] = {}
-    for path, layer in module.named_modules():
-        for k, w in layer.named_parameters(recurse=False, remove_duplicate=False):
-            name = f"{path}.{k}" if path else k
-            if first.setdefault(id(w), name) != name:
-                found[name] = first[id(w)]
-    return found
+def _alike(a: Tensor, b: Tensor) -> bool:
+    # Whether outputs agree up to rounding.
+    return bool((a - b).abs().max() <= torch.finfo(b.dtype).eps ** 0.5 * b.abs().max())
 
 
 class _ShareHyperparameters(TorchFunctionMode):

@@ -24,6 +24,7 @@ from torch.func import vmap
 from novacula.core.attention import plain_attention
 from novacula.core.errors import NovaculaWarning
 from novacula.core.memory import is_out_of_memory, with_halving
+from novacula.core.modules.training import Training
 from novacula.core.params import Params, count, unstack
 
 _FLOATS = 2**20
@@ -44,6 +45,7 @@ class Notes:
         fits: How many members memory sufficed for, by rows of input, where it ever ran out.
         recordings: Recordings of gradients by all that they depend on; None where there can be none.
         coverage: Which per-example gradients hooks give, as was measured, by shape of inputs, dtype and parameters.
+        training: What train mode changes about a network; None before it was looked at.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Notes:
     fits: dict[int, int] = field(default_factory=dict)
     recordings: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     coverage: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
+    training: Training | None = None
 
     def __reduce__(self) -> tuple[type[Notes], tuple[str]]:
         """Copies, perhaps in another process, find out for themselves: recordings belong to one process and network."""

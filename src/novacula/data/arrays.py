@@ -16,12 +16,6 @@ from torch import Tensor
 
 from novacula.core.errors import InputError, NovaculaWarning
 
-WRAP = (
-    "stack the parts into one array x and wrap the network in a module that takes them apart, "
-    "model(input_ids=x[:, 0], attention_mask=x[:, 1]).logits"
-)
-"""What to do with inputs of several parts."""
-
 
 def to_tensor(x: Any, what: str, *, least: int = 2) -> Tensor:
     """A tensor of numbers or booleans."""
@@ -152,7 +146,9 @@ def _numbers(a: np.ndarray, what: str, columns: Sequence[str]) -> np.ndarray:
     if a.dtype.kind in "biufc":
         return a
     if a.ndim == 0 and isinstance(a.item(), Mapping):
-        raise InputError(f"{what} as one array", f"a dictionary with keys {', '.join(map(str, a.item()))}", WRAP)
+        raise InputError(
+            f"{what} as one array", f"a dictionary with keys {', '.join(map(str, a.item()))}", "choose one of them"
+        )
     if a.ndim == 0:
         raise InputError(f"{what} as an array", f"an object of type {type(a.item()).__name__}", "call its toarray()")
     bad = next((i for i in np.ndindex(a.shape) if not _is_number(a[i])), None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +16,22 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
+from novacula.core.modules.parts import Parts
 from novacula.core.rng import generator
+from novacula.data.about import About, coded, meaning
 from novacula.data.arrays import frame_columns
+from novacula.data.coding import Coding, Column
 from novacula.data.datasets import read_dataset
 from novacula.data.inputs import as_inputs
+from novacula.data.known import Columns, frame_of
 from novacula.data.labels import Task, as_labels
+from novacula.data.lazy import LazyRows
+from novacula.data.parts import as_parts, several
 
 if TYPE_CHECKING:
     from novacula.data.standardise import Standardiser
+
+_NOTHING = About()
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -35,7 +43,9 @@ class Data:
     *tensor* keeps its dtype. See `as_inputs` for images and `as_labels` for how the task is guessed.
 
     Args:
-        x: Inputs of shape ``(N, …)``: tensor, NumPy array, nested lists, or pandas frame.
+        x: Inputs of shape ``(N, …)``: tensor, NumPy array, nested lists, or pandas frame. Of inputs of several parts, a
+            dictionary of them (the network is called as ``f(**parts)``) or a tuple of arrays (``f(*parts)``), in which
+            whole numbers and booleans stay such.
         y: Labels of shape ``(N,)`` or ``(N, D)``; whole numbers, booleans, strings or floats.
         name: A name, for people.
         classes: Names of the classes 0, 1, …; string labels are numbered by it (by default sorted).
@@ -44,9 +54,12 @@ class Data:
         tokens: Whether ``x`` holds whole-number ids, kept as int64.
         dtype: The floating dtype wanted.
         scaling: The transformation to standard units that ``x`` and ``y`` went through (`Standardiser.apply` sets it).
+        coding: How the columns of a frame become inputs, where other data have learned it (``train.coding``).
+        about: What a reader has to say (`nv.load` sets it).
 
     Attributes:
-        x: Inputs, floats (or int64 ids), shape ``(N, …)``.
+        x: Inputs, floats (or int64 ids), shape ``(N, …)``; several parts side by side, ``(N, 1, D)``.
+        parts: Where in them the parts are; None for inputs of one.
         y: Labels: int64 ``(N,)`` for classification, floats of 0 and 1 ``(N, C)`` for multilabel, floats ``(N, D)`` for
             regression.
 
@@ -67,6 +80,8 @@ class Data:
     classes: tuple[str, ...]
     columns: tuple[str, ...]
     scaling: Standardiser | None
+    about: About
+    parts: Parts | None
 
     def __init__(
         self,
@@ -80,9 +95,23 @@ class Data:
         tokens: bool = False,
         dtype: torch.dtype | None = None,
         scaling: Standardiser | None = None,
+        coding: Coding | None = None,
+        about: About = _NOTHING,
     ) -> None:
+        table = x if isinstance(x, Columns) else frame_of(x)
+        if table is not None:
+            # Ids are neither filled nor measured: nothing is learned from them.
+            found = (
+                Coding(tuple(map(Column, table.values))) if tokens else coding or about.coding or Coding.learn(table)
+            )
+            x, about = found.encode(table), replace(about, coding=found)
+            columns = found.names if columns is None or len(columns) != len(found.names) else columns
         columns = tuple(map(str, columns)) if columns is not None else frame_columns(x)
-        inputs = as_inputs(x, tokens=tokens, dtype=dtype, columns=columns)
+        parts = None
+        if several(x):
+            inputs, parts = as_parts(x, dtype=dtype)
+        else:
+            inputs = as_inputs(x, tokens=tokens, dtype=dtype, columns=columns)
         labels = as_labels(y, x=inputs, task=task, classes=classes)
         if len(inputs) != len(labels.y):
             raise InputError(
@@ -95,7 +124,15 @@ class Data:
                 f"one column name for each feature of {tuple(inputs.shape[1:])}", f"{len(columns)}", "check columns="
             )
         self._set(
-            x=inputs, y=labels.y, name=name, task=labels.task, classes=labels.classes, columns=columns, scaling=scaling
+            x=inputs,
+            y=labels.y,
+            name=name,
+            task=labels.task,
+            classes=labels.classes,
+            columns=columns,
+            scaling=scaling,
+            about=about,
+            parts=parts,
         )
 
     def _set(self, **fields: object) -> Data:
@@ -124,6 +161,8 @@ class Data:
             classes=self.classes,
             columns=names,
             scaling=scaling or self.scaling,
+            about=self.about if names else replace(self.about, coding=None),
+            parts=self.parts,
         )
 
     @classmethod
@@ -146,7 +185,9 @@ class Data:
         Args:
             dataset: A map-style ``Dataset`` (anything with ``len`` and indexing), an ``IterableDataset``, or a
                 ``DataLoader``. Items are pairs ``(x, y)``, or dictionaries with an input under ``x``, ``input``,
-                ``image``, ``pixel_values``, ``input_ids`` … and a label under ``y``, ``label``, ``target`` ….
+                ``image``, ``pixel_values``, ``input_ids`` … and a label under ``y``, ``label``, ``target`` …. Inputs of
+                several parts are dictionaries or tuples of arrays; what stands beside ``input_ids`` or ``pixel_values``
+                in a dictionary (masks, types of tokens) is another part, unless it says nothing in any example.
             limit: Read at most this many examples, the first ones.
             name: A name, for people.
             classes: Names of the classes.
@@ -172,17 +213,41 @@ class Data:
         return self.n
 
     @property
+    def coding(self) -> Coding | None:
+        """How a table's columns became inputs: words, and missing entries; None for other data."""
+        return self.about.coding
+
+    @property
+    def meaning(self) -> tuple[str, ...]:
+        """What the data were taken for: target and inputs, rows and columns left out, words, missing entries."""
+        count = int(self.y.max()) + 1 if self.task == "classification" else (self.y.shape[1] if self.y.ndim > 1 else 1)
+        tokens = not self.x.is_floating_point()
+        return meaning(self.about, self.task, self.classes, count, self.x_shape, tokens)
+
+    @property
     def x_shape(self) -> tuple[int, ...]:
         """The shape of one input, without the axis of examples."""
         return tuple(self.x.shape[1:])
 
+    @property
+    def inputs(self) -> Tensor | dict[str, Tensor]:
+        """The inputs as they were given: of several parts, by name or number."""
+        return self.x if self.parts is None else self.parts.split(self.x)
+
     @cached_property
     def fingerprint(self) -> str:
-        """BLAKE2b of contents, shapes and dtypes: 16 hexadecimal digits, the same on every machine."""
+        """BLAKE2b of contents, shapes and dtypes: 16 hexadecimal digits, the same on every machine.
+
+        Of inputs that are read as needed, names, sizes and the contents of a thousand rows stand for the contents.
+        """
         digest = hashlib.blake2b(digest_size=8)
-        for t in (self.x, self.y):
+        if isinstance(self.x, LazyRows):
+            digest.update(self.x.fingerprint.encode())
+        for t in (self.y,) if isinstance(self.x, LazyRows) else (self.x, self.y):
             digest.update(f"{t.dtype}{tuple(t.shape)}".encode())
             digest.update(t.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        if self.parts is not None:
+            digest.update(repr(self.parts).encode())
         return digest.hexdigest()
 
     def subset(self, index: Tensor | Sequence[int] | slice) -> Data:
@@ -224,6 +289,9 @@ class Data:
     def split(self, train: float | int, seed: int = 0, *, stratify: bool = False) -> tuple[Data, Data]:
         """Split the rows at random into two parts.
 
+        Where words and missing entries of a table were encoded, this is done anew by the first part's rows alone, in
+        the same columns: its medians fill both parts, and words that it does not have count as other.
+
         Args:
             train: The first part's share (a float between 0 and 1) or its number of rows (an integer).
             seed: Seed of the permutation.
@@ -243,7 +311,25 @@ class Data:
         order = torch.randperm(self.n, generator=generator(seed, "split"))
         if stratify:
             order = self._stratified(order, n_train)
-        return self.subset(order[:n_train]), self.subset(order[n_train:])
+        first, rest = self.subset(order[:n_train]), self.subset(order[n_train:])
+        if self.coding is not None and self.coding.learned and self.scaling is None:
+            first._set(about=replace(self.about, coding=self.coding.relearn(first.x)))
+            first, rest = first.coded_as(first), rest.coded_as(first)
+        return first, rest
+
+    def coded_as(self, train: Data) -> Data:
+        """The same rows with words and missing entries as the training rows say.
+
+        Args:
+            train: Rows of a split of the same table.
+
+        Returns:
+            New data in the same columns; this one where nothing was encoded.
+        """
+        coding = train.coding
+        if coding is None or not coding.learned or coding.names != self.columns:
+            return self
+        return self.with_values(coding.reapply(self.x), self.y)._set(about=train.about)
 
     # Reorders a permutation so that its first n_train rows hold each class in proportion (largest remainders).
     def _stratified(self, order: Tensor, n_train: int) -> Tensor:
@@ -278,8 +364,10 @@ class Data:
         if batch_size < 1:
             raise InputError("a batch size of at least 1", str(batch_size), "use for instance 128")
         order = torch.randperm(self.n, generator=generator(seed, "batches", epoch)).to(self.x.device)
-        for index in order.split(batch_size):
-            yield self.x[index], self.y[index], index
+        indices = order.split(batch_size)
+        rows = self.x.ahead(indices) if isinstance(self.x, LazyRows) else (self.x[index] for index in indices)
+        for x, index in zip(rows, indices, strict=True):
+            yield x, self.y[index], index
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Data:
         """The same data in another floating dtype or on another device.
@@ -297,4 +385,6 @@ class Data:
     def __repr__(self) -> str:
         kinds = f" in {len(self.classes)} classes" if self.classes else ""
         dtype = str(self.x.dtype).removeprefix("torch.")
-        return f"Data({self.name!r}, n={self.n}, x={self.x_shape} {dtype}, {self.task}{kinds}, {self.fingerprint})"
+        said = "".join(f"; {text}" for text in (*self.about.said, *coded(self.coding)))
+        x = f"{self.x_shape} {dtype}" if self.parts is None else f"[{self.parts}]"
+        return f"Data({self.name!r}, n={self.n}, x={x}, {self.task}{kinds}, {self.fingerprint}{said})"

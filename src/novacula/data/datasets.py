@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Protocol, runtime_checkable
@@ -15,14 +16,31 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from novacula.core.errors import InputError, NovaculaWarning
-from novacula.data.arrays import WRAP
+from novacula.data import lazy
+from novacula.data.inputs import lazy_inputs
+from novacula.data.lazy import LazyRows, sampled
 from novacula.data.loaders import every_row_once
+from novacula.data.sources.rows import ItemRows
 
 INPUT_KEYS = ("x", "input", "inputs", "image", "images", "img", "pixel_values", "input_ids", "features", "data")
 LABEL_KEYS = ("y", "label", "labels", "target", "targets")
-# What goes with token ids, and its value where it says nothing.
-_BESIDE = {"attention_mask": 1, "token_type_ids": 0, "position_ids": None, "decoder_input_ids": None}
+# What goes with an input as another part, and its value where it says nothing.
+_BESIDE = {
+    "attention_mask": 1,
+    "token_type_ids": 0,
+    "pixel_mask": 1,
+    "input_ids": None,
+    "pixel_values": None,
+    "position_ids": None,
+    "decoder_input_ids": None,
+    "decoder_attention_mask": 1,
+    "bbox": None,
+}
 _HINT = "yield pairs (x, y), or dictionaries with keys such as 'x' and 'y', or 'image' and 'label'"
+
+
+class _Item(dict[str, Any]):
+    """The inputs of a dictionary that holds the label too: what says nothing of them is left out."""
 
 
 @runtime_checkable
@@ -46,6 +64,8 @@ def read_dataset(dataset: Any, limit: int | None = None) -> tuple[Any, Any]:
         if isinstance(dataset, IterableDataset):
             items = enumerate(islice(iter(dataset), limit))
         elif isinstance(dataset, MapStyle):
+            if limit is None and (found := _read_as_needed(dataset)) is not None:
+                return found
             _warn_if_random(dataset)
             size = len(dataset) if limit is None else min(limit, len(dataset))
             items = ((i, dataset[i]) for i in range(size))
@@ -54,29 +74,86 @@ def read_dataset(dataset: Any, limit: int | None = None) -> tuple[Any, Any]:
         pairs = [_pair(item, f"item {i}") for i, item in items]
     if not pairs:
         raise InputError("a dataset with at least two items", "an empty one", "check its folder and filters")
-    return _stack([x for x, _ in pairs], "input"), _stack([y for _, y in pairs], "label")
+    inputs = _by_part([x for x, _ in pairs], lambda values: _stack(values, "input"))
+    return inputs, _stack([y for _, y in pairs], "label")
+
+
+def _read_as_needed(dataset: MapStyle) -> tuple[LazyRows, Any] | None:
+    # Inputs that are asked for as needed, and all labels, where the inputs would take much memory.
+    n = len(dataset)
+    parts = list(_parts_of(_pair(dataset[0], "item 0")[0])) if n else []
+    if len(parts) != 1:
+        return None  # several parts lie side by side in one tensor
+    first = _array(parts[0])
+    if n * math.prod(first.shape) * 4 <= lazy.LARGE:
+        return None
+    again = _array(_pair(dataset[0], "item 0")[0])
+    if first.shape != again.shape or not bool((first == again).all()):
+        got = "a dataset that transforms its inputs at random, too large to read once"
+        raise InputError("items that are the same each time", got, "pass the data without augmentation")
+    return lazy_inputs(ItemRows(dataset, _input, n), tokens=False, dtype=None, columns=()), _labels_of(dataset, n)
+
+
+def _input(item: Any, where: str) -> Any:
+    return _array(_pair(item, where)[0])
+
+
+def _labels_of(dataset: MapStyle, n: int) -> Any:
+    # Those that the dataset lists, as torchvision's do, if they are those of its items; else item by item.
+    listed: Any = next((getattr(dataset, k) for k in ("targets", "labels") if hasattr(dataset, k)), ())
+    some = sampled(n, 8).tolist() if np.shape(listed)[:1] == (n,) else []
+    if some and all(np.array_equal(_array(listed[i]), _array(_pair(dataset[i], "")[1])) for i in some):
+        return listed if isinstance(listed, Tensor) else np.asarray(listed)
+    return _stack([_pair(dataset[i], f"item {i}")[1] for i in range(n)], "label")
 
 
 def _read_loader(loader: DataLoader, limit: int | None) -> tuple[Any, Any]:
     xs, ys, n = [], [], 0
     for i, batch in enumerate(loader):
-        x, y = (_array(v) for v in _pair(batch, f"batch {i}"))
-        if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
-            shapes = f"{tuple(x.shape)} and {tuple(y.shape)}"
-            raise InputError(
-                "batches of as many inputs as labels", f"shapes {shapes} in batch {i}", "set batch_size in the loader"
-            )
-        if xs and x.shape[1:] != xs[0].shape[1:]:
-            shapes = f"{tuple(xs[0].shape[1:])} in batch 0 and {tuple(x.shape[1:])} in batch {i}"
-            raise InputError("inputs of one shape", shapes, "resize, pad or crop them")
+        x, y = _pair(batch, f"batch {i}")
+        x, y = _by_part([x], lambda values: _array(values[0])), _array(y)
+        for part in _parts_of(x):
+            if part.ndim == 0 or y.ndim == 0 or len(part) != len(y):
+                shapes = f"shapes {tuple(part.shape)} and {tuple(y.shape)} in batch {i}"
+                raise InputError("batches of as many inputs as labels", shapes, "set batch_size in the loader")
         xs.append(x)
         ys.append(y)
-        n += len(x)
+        n += len(y)
         if limit is not None and n >= limit:
             break
     if not xs:
         raise InputError("a loader with at least one batch", "an empty one", "check its dataset and drop_last")
-    return _join(xs)[:limit], _join(ys)[:limit]
+    return _by_part(xs, lambda values: _joined(values)[:limit]), _join(ys)[:limit]
+
+
+def _joined(batches: list[Any]) -> Any:
+    for i, x in enumerate(batches):
+        if x.shape[1:] != batches[0].shape[1:]:
+            shapes = f"{tuple(batches[0].shape[1:])} in batch 0 and {tuple(x.shape[1:])} in batch {i}"
+            raise InputError("inputs of one shape", shapes, "resize, pad or crop them")
+    return _join(batches)
+
+
+# Inputs by their parts: a dictionary or tuple where they have several, of what is made of each part's values.
+def _by_part(inputs: list[Any], made: Callable[[list[Any]], Any]) -> Any:
+    first = inputs[0]
+    if isinstance(first, Mapping):
+        for i, x in enumerate(inputs):
+            if not isinstance(x, Mapping) or x.keys() != first.keys():
+                got = f"{_keys(first)} in the first and {_keys(x) if isinstance(x, Mapping) else type(x).__name__}"
+                raise InputError("the same parts in every input", f"{got} in input {i}", "give each all of them")
+        found = {k: made([x[k] for x in inputs]) for k in first}
+        if not isinstance(first, _Item):
+            return found
+        kept = {k: v for k, v in found.items() if _BESIDE.get(k) is None or bool((v != _BESIDE[k]).any())}
+        return next(iter(kept.values())) if len(kept) == 1 else kept
+    if isinstance(first, tuple):
+        return tuple(made([x[k] for x in inputs]) for k in range(len(first)))
+    return made(inputs)
+
+
+def _parts_of(x: Any) -> Iterable[Any]:
+    return x.values() if isinstance(x, Mapping) else x if isinstance(x, tuple) else (x,)
 
 
 def _pair(item: Any, where: str) -> tuple[Any, Any]:
@@ -85,15 +162,16 @@ def _pair(item: Any, where: str) -> tuple[Any, Any]:
         if None in keys:
             missing = "an input" if keys[0] is None else "a label"
             raise InputError(f"{missing} in every item", f"{where} with keys {_keys(item)}", _HINT)
-        for key in _BESIDE.keys() & item.keys():
-            if _BESIDE[key] is None or bool((_array(item[key]) != _BESIDE[key]).any()):
-                got = f"{where} with a {key!r} that matters"
-                raise InputError(f"inputs that are one array, {keys[0]!r}", got, WRAP)
-        item = item[keys[0]], item[keys[1]]
+        inputs = _Item({k: v for k, v in item.items() if k == keys[0] or k in _BESIDE})
+        item = inputs if len(inputs) > 1 else item[keys[0]], item[keys[1]]
     if isinstance(item, (tuple, list)) and len(item) == 2:
         x, y = item
-        if parts := _parts(x):
-            raise InputError("inputs that are one array", f"{where} with {parts}", WRAP)
+        if isinstance(x, (tuple, list)) and _parts(x):
+            if any(isinstance(v, Mapping) for v in x):
+                raise InputError("inputs that are arrays", f"{where} with {_parts(x)}", _HINT)
+            x = tuple(x)
+        elif isinstance(x, tuple):
+            x = list(x)  # of numbers
         if parts := _parts(y):
             raise InputError("labels that are one array", f"{where} with labels that are {parts}", "choose one of them")
         return x, y
@@ -148,8 +226,8 @@ def _array(value: Any) -> Any:
 def _warn_if_random(dataset: MapStyle) -> None:
     if len(dataset) == 0:
         return
-    first, second = (_array(_pair(dataset[0], "item 0")[0]) for _ in range(2))
-    if first.shape != second.shape or not bool((first == second).all()):
+    twice = [[_array(v) for v in _parts_of(_pair(dataset[0], "item 0")[0])] for _ in range(2)]
+    if any(a.shape != b.shape or not bool((a == b).all()) for a, b in zip(*twice, strict=True)):
         warnings.warn(
             "the dataset transforms its inputs at random: one draw of each is read; pass the data without "
             "augmentation to have it learned as an invariance",

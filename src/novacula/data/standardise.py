@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
+from novacula.data.lazy import LazyRows
 
 
 class Rows(Protocol):
@@ -199,6 +200,8 @@ class Standardiser:
 def _measure(t: Tensor | None) -> tuple[Tensor, Tensor, list[int]]:
     if t is None:
         return torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.float64), []
+    if isinstance(t, LazyRows):
+        return _measured(t)
     wide = t.detach().cpu().double()
     constant = wide.amax(0) == wide.amin(0)
     mean = torch.where(constant, wide[0], wide.mean(0))
@@ -206,5 +209,29 @@ def _measure(t: Tensor | None) -> tuple[Tensor, Tensor, list[int]]:
     return mean, sd, constant.nonzero()[:, 0].tolist()
 
 
+# The same of rows that are read as needed, in two passes.
+def _measured(t: LazyRows) -> tuple[Tensor, Tensor, list[int]]:
+    low, high, total = t[0].double(), t[0].double(), torch.zeros(t.shape[1], dtype=torch.float64)
+    for part in t.parts():
+        wide = part.double()
+        low, high, total = torch.minimum(low, wide.amin(0)), torch.maximum(high, wide.amax(0)), total + wide.sum(0)
+    constant = low == high
+    mean = torch.where(constant, low, total / len(t))
+    squares = sum((part.double() - mean).square().sum(0) for part in t.parts())
+    sd = torch.where(constant, torch.ones_like(mean), (torch.as_tensor(squares) / len(t)).sqrt())
+    return mean, sd, constant.nonzero()[:, 0].tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class _Shift:
+    mean: Tensor
+    sd: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return _shift(x, self.mean, self.sd)
+
+
 def _shift(t: Tensor, mean: Tensor, sd: Tensor) -> Tensor:
+    if isinstance(t, LazyRows):
+        return t.mapped(_Shift(mean, sd)) if mean.numel() else t
     return ((t.double() - mean.to(t.device)) / sd.to(t.device)).to(t.dtype) if mean.numel() else t

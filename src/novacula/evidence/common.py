@@ -83,6 +83,7 @@ def make_estimate(
             f"{target.likelihood_temperature:g}: p(y|f)^(1/T) is no density of the labels",
             "compare predictions instead (novacula.study.temperature.cold_posterior), or temper the whole posterior",
         )
+    said = (*assumptions, *target.forward.trains(data.x).said)
     stacked = torch.stack(values)
     stderr = within
     if len(values) > 1:
@@ -98,7 +99,7 @@ def make_estimate(
         fingerprint=data.fingerprint,
         loss=target.likelihood.loss,
         temperature=target.temperature,
-        assumptions=assumptions,
+        assumptions=said,
         warnings=tuple(dict.fromkeys(warnings)),
         parts=mean_parts,
     )

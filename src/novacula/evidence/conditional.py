@@ -135,6 +135,7 @@ class Conditional:
         Returns:
             A float64 scalar, in nats.
         """
+        target, weights = target.at(weights)
         with torch.no_grad():
             problem = target.problem(weights, seen, seed=derive(seed, "curvature"))
             curvature = build(self.structure, problem, seed=derive(seed, "probes"))

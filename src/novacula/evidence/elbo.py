@@ -83,7 +83,7 @@ class ELBO:
                 "the KL divergence has a closed form only there; use nv.evidence.Laplace",
             )
         target, data = bound(target, data)
-        params = weights_for(target, start)
+        target, params = weights_for(target, start)
         copies = self.copies or target.copies.evidence
         problem = target.problem(params, data, seed=derive(seed, "curvature"), copies=copies)
         with collect_warnings() as found, torch.no_grad():

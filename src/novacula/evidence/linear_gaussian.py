@@ -65,7 +65,7 @@ class LinearGaussian:
     def __call__(self, target: Target, data: Data, start: Params | Posterior, *, seed: int) -> Estimate:
         """Compute the log evidence."""
         target, data = bound(target, data)
-        params = weights_for(target, start)
+        target, params = weights_for(target, start)
         likelihood, t = target.likelihood, target.temperature
         if not is_linear_gaussian(target, params, data, seed=seed):
             raise InputError(

@@ -78,7 +78,7 @@ class NTKSubset:
 
     def __call__(self, target: Target, data: Data, start: Params | Posterior, *, seed: int) -> Estimate:
         """Estimate the log evidence from random subsets."""
-        params = weights_for(target, start)
+        target, params = weights_for(target.taking(data.parts), start)
         copies = self.copies or target.copies.evidence
         drawn = [self._once(target, data, params, copies, derive(seed, "ntk", r)) for r in range(self.repeats)]
         return make_estimate(

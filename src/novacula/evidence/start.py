@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.data.data import Data
@@ -16,18 +18,18 @@ def bound(target: Target, data: Data) -> tuple[Target, Data]:
     return whole, data if checked.y is data.y else checked
 
 
-def weights_for(target: Target, start: Params | Posterior) -> Params:
-    """The weights that a start names.
+def weights_for(target: Target, start: Params | Posterior) -> tuple[Target, Params]:
+    """The weights that a start names, and the target whose network holds the statistics that belong to them.
 
     A network evaluated at weights of other names would silently use its own instead.
 
     Returns:
-        Detached weights, in the network's order.
+        The target, and detached weights in the network's order.
 
     Raises:
         InputError: If they are not the target's: a name is missing or unknown, or a shape is another.
     """
-    params = weights_of(start)
+    target, params = target.at({**_held(target, start), **weights_of(start)})
     module, frozen = target.forward.module, set(target.forward.frozen)
     wanted = {name: w for name, w in module.named_parameters() if name not in frozen}
     hint = "start from weights of this target's network, for example a posterior of nv.infer"
@@ -39,4 +41,13 @@ def weights_for(target: Target, start: Params | Posterior) -> Params:
     unknown = sorted(params.keys() - wanted.keys())
     if unknown:
         raise InputError(f"weights for {', '.join(wanted)}", f"also {unknown[0]!r}", hint)
-    return {name: params[name].detach() for name in wanted}
+    return target, {name: params[name].detach() for name in wanted}
+
+
+def _held(target: Target, start: Params | Posterior) -> Params:
+    # Statistics that the network of a posterior holds and the target's does not.
+    if isinstance(start, dict) or not isinstance(start.target, Target):
+        return {}
+    own, theirs = (dict(t.forward.module.named_buffers()) for t in (target, start.target))
+    alike = [k for k, b in own.items() if k in theirs and theirs[k].shape == b.shape and not b.requires_grad]
+    return {k: theirs[k] for k in alike if not torch.equal(own[k], theirs[k].to(own[k]))}

@@ -83,7 +83,10 @@ def infer(
         True
     """
     density, data = _prepare(target, data, init)
-    own = _checked(density, init) if init is not None and isinstance(density, Target) else None
+    own = None
+    if init is not None and isinstance(density, Target):
+        density, init = density.at(init)  # statistics that come with the weights
+        own = _checked(density, init)
     first = starts(density, chains, derive(seed, "starts"), own=own, others=others)
     task = _Task(method, density, data, first, epochs, steps, batch_size, seed, checkpoint, resume)
     groups = min(chains, execute.cores() if workers == -1 else workers)

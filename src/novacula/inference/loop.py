@@ -19,7 +19,7 @@ from novacula.core.rng import generator
 from novacula.data.data import Data
 from novacula.inference.checkpoint import load_checkpoint, save_checkpoint
 from novacula.inference.method import Info, Method, Start
-from novacula.target import Density
+from novacula.target import Density, Target
 from novacula.target.batch import Batch
 
 _ROUNDS = 100
@@ -53,8 +53,10 @@ def run(
     """Run a method."""
     feed, total = _plan(method, data, epochs, steps, batch_size, seed)
     n_rounds = math.ceil(total / feed.per_round)
-    first = Start({k: w.unsqueeze(0) for k, w in target.params().items()} if start is None else start, total)
+    first = Start.of(target, {k: w.unsqueeze(0) for k, w in target.params().items()} if start is None else start, total)
 
+    if isinstance(target, Target) and data is not None:
+        target.forward.trains(data.x)  # found out before the method starts, in whatever process this is
     state = method.init(target, data, generator(seed, "init"), first)
     done, history, info = 0, [], Info(math.nan)
     key = _run_key(method, target, data, first, feed, seed)
@@ -142,7 +144,7 @@ def _run_key(method: Method, target: Density, data: Data | None, start: Start, f
     fingerprint = "" if data is None else data.fingerprint
     text = [repr(method), fingerprint, str(start.steps), str(feed.size), str(seed), *words, torch.__version__]
     digest.update(json.dumps(text).encode())
-    starts = {f"start/{k}": w for k, w in start.params.items()}
+    starts = {f"start/{k}": w for k, w in [*start.params.items(), *start.statistics.items()]}
     for name, w in {**tensors, **starts}.items():
         # float64 holds every smaller type exactly, and NumPy knows it.
         digest.update(name.encode() + w.detach().cpu().double().numpy().tobytes())

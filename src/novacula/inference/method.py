@@ -17,6 +17,7 @@ import torch
 
 from novacula.core.params import Params
 from novacula.posteriors.base import Posterior
+from novacula.target import Density
 from novacula.target.batch import Batch
 
 Batching: TypeAlias = Literal["mini", "full"]
@@ -44,10 +45,20 @@ class Start:
     Args:
         params: The members' first weights, shape ``(M, *shape)`` each.
         steps: Steps of the whole run.
+        statistics: Values of buffers that the members bring along, shape ``(M, *shape)`` each; others are as the
+            network has them.
     """
 
     params: Params
     steps: int
+    statistics: Params = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, target: Density, points: Params, steps: int) -> Start:
+        """Where members start that hold these weights, and perhaps values of buffers, ``(M, *shape)`` each."""
+        own = target.params()
+        held = {k: v for k, v in points.items() if k not in own}
+        return cls({k: points[k] for k in own}, steps, held)
 
     @property
     def members(self) -> int:

@@ -34,7 +34,14 @@ Names = Sequence[str]
 
 
 def starts(
-    target: Density, members: int, seed: int, *, others: Others = "auto", own: Params | None = None, redraw: Names = ()
+    target: Density,
+    members: int,
+    seed: int,
+    *,
+    others: Others = "auto",
+    own: Params | None = None,
+    redraw: Names = (),
+    held: Params | None = None,
 ) -> Params:
     """First weights of M members.
 
@@ -52,9 +59,10 @@ def starts(
             initialisation, which a warning says, and fresh otherwise.
         own: The first member's weights, where they are not the target's own; `infer` is told by ``init``.
         redraw: Names of parameters or layers that start at fresh draws though the others start near.
+        held: The first member's running statistics, where they are not the network's own.
 
     Returns:
-        Stacked weights, shape ``(M, *shape)``.
+        Stacked weights, shape ``(M, *shape)``, and statistics where those of fresh draws are others than the first's.
 
     Raises:
         InputError: If ``members`` is not positive, or nothing has a name of ``redraw``.
@@ -76,13 +84,22 @@ def starts(
             NovaculaWarning,
             stacklevel=3,
         )
+    held = held or {}
     if not near:
         drawn = initial_weights(target, members - 1, seed)
         kept = {k: own[k] for k in _resets(target.forward.module, own)[1]}
-        return stack([own, *({**f, **_moved(kept, generator(seed, "near", i))} for i, f in enumerate(drawn, 1))])
+        fresh = ({**f, **_moved(kept, generator(seed, "near", i))} for i, f in enumerate(drawn, 1))
+        return _stacked(target, [{**own, **held}, *fresh])
     fresh = initial_weights(target, members - 1, seed) if drawn else [own] * (members - 1)
     moved = [_moved(own, generator(seed, "near", i)) for i in range(1, members)]
-    return stack([own, *({**m, **{k: f[k] for k in drawn}} for m, f in zip(moved, fresh, strict=True))])
+    near_ones = ({**m, **held, **{k: f[k] for k in drawn}} for m, f in zip(moved, fresh, strict=True))
+    return stack([{**own, **held}, *near_ones])
+
+
+def _stacked(target: Target, points: list[Params]) -> Params:
+    # Points of which some bring statistics; the others have the network's own.
+    buffers = {k: b for k, b in target.forward.module.named_buffers() if any(k in p for p in points)}
+    return stack([{**p, **{k: p.get(k, b) for k, b in buffers.items()}} for p in points])
 
 
 def _moved(own: Params, rng: torch.Generator) -> Params:
@@ -119,11 +136,11 @@ def trained(target: Target, own: Params) -> bool:
 
 
 def initial_weights(target: Target, n: int, seed: int) -> list[Params]:
-    """Fresh draws of a network's initialisation."""
+    """Fresh draws of a network's initialisation, with running statistics where these are reset to others."""
     if n == 0:
         return []
     module = copy.deepcopy(target.forward.module)
-    own = target.params()
+    own, buffers = target.params(), dict(target.forward.module.named_buffers())
     resets, kept = _resets(module, own)
     if kept:
         warnings.warn(
@@ -141,7 +158,8 @@ def initial_weights(target: Target, n: int, seed: int) -> list[Params]:
             for reset in resets:
                 reset()
         named = dict(module.named_parameters())
-        found.append(detach({k: named[k] for k in own}))
+        reset_buffers = {k: b for k, b in module.named_buffers() if not torch.equal(b, buffers[k])}
+        found.append(detach({**{k: named[k] for k in own}, **reset_buffers}))
     return found
 
 

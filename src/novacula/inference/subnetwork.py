@@ -37,7 +37,7 @@ from typing import Any
 import torch
 
 from novacula.core.errors import InputError
-from novacula.core.params import Params, unstack
+from novacula.core.params import Params, stack, unstack
 from novacula.core.rng import split
 from novacula.data.data import Data
 from novacula.inference.dropout import Dropout
@@ -106,7 +106,7 @@ class Subnetwork:
         """Find the fixed weights, and start the method on the others."""
         whole = network_target(target, "Subnetwork")
         members, seed = (start.members if self.separate else 1), split(rng)
-        trained = {k: w[:members] for k, w in start.params.items()}
+        trained = {k: w[:members] for k, w in [*start.params.items(), *start.statistics.items()]}
         if self.optimiser is not None:
             trained = self._train(whole, data, trained, seed)
         parts = tuple(part_of(whole, w, data, self.which) for w in unstack(trained))
@@ -143,4 +143,4 @@ class Subnetwork:
             self.optimiser, target, data, start=start, epochs=self.epochs, batch_size=self.batch_size, seed=seed
         )
         found = self.optimiser.posterior(target, outcome.state)
-        return {k: torch.stack([p.mode[k] for p in found.parts]) for k in start}
+        return stack([p.mode for p in found.parts])

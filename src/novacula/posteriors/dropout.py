@@ -21,10 +21,12 @@ class DropoutPosterior(BasePosterior):
     Args:
         mode: The weights; no mask is on.
         masks: The masks, and the target whose network takes them.
+        reservations: What the method warns of.
     """
 
     mode: Params
     masks: Masks
+    reservations: tuple[str, ...] = ()
 
     @property
     def target(self) -> Target:
@@ -33,8 +35,8 @@ class DropoutPosterior(BasePosterior):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Dropout that the draws leave out."""
-        return self.masks.missed
+        """Dropout that the draws leave out, and what else is as it was."""
+        return (*self.masks.missed, *self.reservations)
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
         """Draw masks, ``(n, *shape)``."""

@@ -48,7 +48,7 @@ class LaplacePosterior(BasePosterior):
     """``N(w*, T Σ)``; parameters that the structure does not cover stay at the mode.
 
     Args:
-        mode: w*.
+        mode: w*, and the statistics that its network holds.
         target: The target whose posterior it is.
         curvature: H.
         covariance: Σ, at temperature 1, of the parameters that the curvature covers.
@@ -78,11 +78,12 @@ class LaplacePosterior(BasePosterior):
         if self.curvature.fallback:
             blocks = ", ".join(f"{name} ({what})" for name, what in self.curvature.fallback.items())
             found.append(f"not covered by the {self.structure} structure itself: {blocks}")
-        if self.held_out is not None and (doubt := self.held_out.reservation(self.temperature)):
-            found.append(f"{self.structure}: {doubt}")
-        if away := self.away():
-            found.append(away)
-        return tuple(found)
+        return (*found, *filter(None, (self.worse(), self.away())))
+
+    def worse(self) -> str:
+        """That the predictive is worse than its own point estimate; nothing where it is not, or was not asked."""
+        doubt = None if self.held_out is None else self.held_out.reservation(self.temperature)
+        return "" if doubt is None else f"{self.structure}: {doubt}"
 
     def away(self) -> str:
         """That the weights are further from the mode than draws of the posterior are; nothing where they are not."""
@@ -197,8 +198,10 @@ def laplace_posterior(
         The posterior.
     """
     check_structure(structure)
+    held = dict(target.forward.module.named_buffers())
+    target, weights = target.taking(data.parts).at(params)
     temperature = checked_temperature(target.temperature if temperature is None else temperature)
-    mode = settled(target, params, data, structure, seed) if settle else detach(params)
+    mode = settled(target, weights, data, structure, seed) if settle else detach(weights)
     problem = target.problem(mode, data, seed=derive(seed, "laplace"))
     with torch.no_grad():
         curvature = build(structure, problem)
@@ -211,9 +214,10 @@ def laplace_posterior(
         known = curvature if curvature.leverage == "whole" else None
         examples = _SOLVED if curvature.leverage == "solved" else _CHECKED
         held_out = reference(target, mode, data, seed=seed, examples=examples, curvature=known).of(curvature)
-    made = LaplacePosterior(mode, target, curvature, covariance, temperature, held_out, distance)
-    if away := made.away():
-        warnings.warn(away, NovaculaWarning, stacklevel=2)
+    statistics = detach({k: params[k] for k in held if k in params})
+    made = LaplacePosterior({**mode, **statistics}, target, curvature, covariance, temperature, held_out, distance)
+    for reservation in filter(None, (made.worse(), made.away())):
+        warnings.warn(reservation, NovaculaWarning, stacklevel=2)
     return made
 
 

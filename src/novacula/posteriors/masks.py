@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 
 from novacula.core.errors import InputError
+from novacula.core.forward import Forward
+from novacula.core.modules.call import call_with
 from novacula.core.params import Params
 from novacula.target import Target
 
@@ -84,7 +85,7 @@ def masked(target: Target, x: Tensor, p: float | None = None) -> Masks:
     """The target whose network takes masks."""
     network = target.forward.over(target.forward.module).module  # a copy
     layers = _layers(network, p)
-    missed = _missed(target.forward.over(network).module, target.params(), x)
+    missed = _missed(target.forward.over(network), x)
     places = tuple(place for name, layer in layers.items() for place in _places(network, target, name, layer, x, p))
     found = {id(layer): Masked(sum(q.layer == name for q in places)) for name, layer in layers.items()}
     for parent in list(network.modules()):
@@ -132,9 +133,9 @@ def _places(
 
     handle = layer.register_forward_pre_hook(keep)
     with torch.no_grad():
-        functional_call(network, target.params(), (x[:2],))
+        call_with(network, target.params(), *target.forward.arguments(x[:2]))
         both, seen = seen, []
-        functional_call(network, target.params(), (x[:1],))
+        call_with(network, target.params(), *target.forward.arguments(x[:1]))
         one, seen = seen, []
     handle.remove()
     found: list[Place] = []
@@ -162,9 +163,10 @@ def _places(
     return found
 
 
-def _missed(quiet: nn.Module, params: Params, x: Tensor) -> tuple[str, ...]:
+def _missed(forward: Forward, x: Tensor) -> tuple[str, ...]:
     # Dropout inside of attention and recurrent layers, and whatever else is random in train mode.
     inner: list[str] = []
+    quiet = forward.module
     for name, layer in quiet.named_modules():
         if isinstance(layer, _DropoutNd):
             layer.p = 0.0
@@ -176,7 +178,7 @@ def _missed(quiet: nn.Module, params: Params, x: Tensor) -> tuple[str, ...]:
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(devices=devices):
         torch.manual_seed(0)
-        first, second = (functional_call(quiet, params, (x[:2],)) for _ in range(2))
+        first, second = (forward(forward.params(), x[:2]) for _ in range(2))
     found: list[str] = []
     if inner:
         found.append(f"the draws leave out the dropout inside of {', '.join(inner)}")

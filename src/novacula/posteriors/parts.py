@@ -14,10 +14,11 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from novacula.core.errors import InputError
 from novacula.core.layers import first_names, last_linear
+from novacula.core.modules.call import call_with
+from novacula.core.modules.training import keep_in_eval
 from novacula.core.params import Params, count, flatten, unflatten
 from novacula.curvature import diagonal
 from novacula.data.data import Data
@@ -49,7 +50,7 @@ class Part:
 
     whole: Target  # the whole network's target
     target: Target  # the target of the chosen weights
-    fixed: Params  # all weights of the network, among them the fixed ones
+    fixed: Params  # all weights of the network, among them the fixed ones, and the statistics beside them
     index: Params | None  # where the chosen single weights are in each flattened tensor
 
     def merge(self, chosen: Params) -> Params:
@@ -78,7 +79,8 @@ class Part:
 
 def part_of(target: Target, params: Params, data: Data, which: Which) -> Part:
     """Choose weights, and fix the others."""
-    params = {k: w.detach() for k, w in params.items()}
+    point = {k: w.detach() for k, w in params.items()}
+    target, params = target.at(point)
     network = target.forward.over(target.forward.module).module  # a copy
     for name, w in network.named_parameters():
         if name in params:
@@ -93,9 +95,10 @@ def part_of(target: Target, params: Params, data: Data, which: Which) -> Part:
         aliases = names
         for name, w in network.named_parameters():
             w.requires_grad_(name in names)
+    keep_in_eval(network)  # statistics and noise belong to all weights
     prior = restricted(target.prior, params, dict(zip(names, aliases, strict=True)))
     chosen = dataclasses.replace(target, network=network, forward=target.forward.over(network), prior=prior)
-    return Part(target, chosen, params, index)
+    return Part(target, chosen, point, index)
 
 
 class _Some(nn.Module):
@@ -109,12 +112,12 @@ class _Some(nn.Module):
             self.register_parameter(_alias(name), nn.Parameter(own[name].detach().flatten()[places]))
             self.register_buffer(f"{_alias(name)}/index", places)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *args: Tensor, **kwargs: Tensor) -> Any:
         own, merged = dict(self.network.named_parameters()), {}
         for name in self.names:
             places, values = self.get_buffer(f"{_alias(name)}/index"), getattr(self, _alias(name))
             merged[name] = own[name].flatten().scatter(0, places, values).reshape(own[name].shape)
-        return functional_call(self.network, merged, (x,))
+        return call_with(self.network, merged, args, kwargs)
 
 
 def _alias(name: str) -> str:

@@ -19,12 +19,16 @@ References:
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
+from novacula.core.modules.parts import Values
+from novacula.data.lazy import LazyRows
+from novacula.data.parts import as_parts, several
 from novacula.posteriors.answers import How, finite
 from novacula.posteriors.answers import Kind as Way
 from novacula.posteriors.base import Posterior, network_target
@@ -38,7 +42,7 @@ KINDS: tuple[Kind, ...] = ("auto", "plug-in", "linearised", "mixture")
 
 def predict(
     posterior: Posterior,
-    x: Tensor,
+    x: Tensor | Values,
     *,
     kind: Kind = "auto",
     rule: Rule | None = None,
@@ -52,7 +56,7 @@ def predict(
 
     Args:
         posterior: What is known about the weights; it knows its target.
-        x: Inputs, shape ``(N, …)``.
+        x: Inputs, shape ``(N, …)``; of several parts, a dictionary or tuple of them, as the training data had.
         kind: How, see the module's text. ``"auto"`` is plug-in for a `Point`, linearised for a `LaplacePosterior` and a
             mixture for everything else.
         rule: How a linearised predictive is made: ``"analytic"``, ``"monte_carlo"``, ``"probit"`` or
@@ -80,14 +84,28 @@ def predict(
         torch.Size([4, 2])
     """
     target = network_target(posterior.target, "predictions")
-    chosen = _check(posterior, target, x, kind, rule, samples, average)
+    inputs = _one_tensor(target, x)
+    chosen = _check(posterior, target, inputs, kind, rule, samples, average)
     s = target.copies.predict if copies is None else copies
     if s < 1:
         raise InputError("at least one transformed copy", str(copies), "use 1 or more, or leave it out")
     with torch.no_grad():
-        found = posterior.outputs(x, How(chosen, s, samples, rule, average, seed, chunk))
+        found = posterior.outputs(inputs, How(chosen, s, samples, rule, average, seed, chunk))
     f = finite(found.values)
     return Predictive(target.likelihood, f, found.way, covariance=found.covariance, warnings=posterior.warnings)
+
+
+def _one_tensor(target: Target, x: Any) -> Any:
+    parts = target.forward.parts
+    if not several(x):
+        return x
+    if parts is None:
+        got = f"parts {', '.join(map(str, x))}" if isinstance(x, Mapping) else f"{len(x)} parts"
+        raise InputError("inputs of one part, as those of training", got, "pass the one tensor")
+    made, own = as_parts(x, dtype=None, least=1)
+    joined = parts.join(own.split(made) if parts.named else tuple(own.split(made).values()))
+    like = next(iter(target.params().values()))
+    return joined.to(like.device, like.dtype) if joined.is_floating_point() else joined.to(like.device)
 
 
 def _check(
@@ -118,7 +136,8 @@ def _check(
         raise InputError(
             "a batch of one or more inputs, shape (N, …)", got, "pass torch.as_tensor(x), with a batch axis"
         )
-    if x.is_floating_point() and not torch.isfinite(x).all():
+    # Rows that are read as needed are checked as they are read.
+    if x.is_floating_point() and not isinstance(x, LazyRows) and not torch.isfinite(x).all():
         row = int((~torch.isfinite(x.reshape(len(x), -1)).all(1)).nonzero()[0, 0])
         raise InputError("finite inputs", f"NaN or infinity in row {row}", "drop or impute the row")
     try:

@@ -13,7 +13,7 @@ import numpy as np
 from novacula.core.storage.run import POSTERIOR, WEIGHTS, Run
 
 SCALING = ("x_mean", "x_sd", "y_mean", "y_sd")
-_KINDS = frozenset({"weights", "learned", "check", "scaling", "units"})
+_KINDS = frozenset({"weights", "statistics", "learned", "check", "scaling", "units"})
 _OWN = frozenset({"point", "draws", "dropout"})  # kinds that hold all weights of the network, each
 
 
@@ -55,7 +55,8 @@ def check_posterior(run: Run, stored: Mapping[str, np.ndarray], saved: Mapping[s
         if (run.record.get("predictive") or {}).get("structure") == "ensemble" and not run.record.get("posterior"):
             raise run.damaged(POSTERIOR, "missing, though the run predicts by an ensemble")
         return
-    shapes = {k.removeprefix("weights/"): a.shape for k, a in saved.items() if k.startswith("weights/")}
+    shapes = _shapes(saved, "weights/")
+    statistics = _shapes(saved, "statistics/")  # which a part has of its own, or shares with the run's network
     parts: dict[str, dict[str, tuple[int, ...]]] = {}
     for key, a in stored.items():
         place, _, rest = key.partition("/")
@@ -69,8 +70,13 @@ def check_posterior(run: Run, stored: Mapping[str, np.ndarray], saved: Mapping[s
     if places != list(range(len(places))):
         raise run.damaged(POSTERIOR, f"parts {', '.join(map(str, places))}")
     for place, found in parts.items():
-        if found and (wrong := _misfit(found, shapes)) is not None:
+        held = {k: s for k, s in statistics.items() if k in found}
+        if found and (wrong := _misfit(found, {**shapes, **held})) is not None:
             raise run.damaged(POSTERIOR, f"part {place}: {wrong}")
+
+
+def _shapes(saved: Mapping[str, np.ndarray], prefix: str) -> dict[str, tuple[int, ...]]:
+    return {k.removeprefix(prefix): a.shape for k, a in saved.items() if k.startswith(prefix)}
 
 
 def _misfit(found: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]) -> str | None:

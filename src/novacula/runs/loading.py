@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError, NovaculaWarning
+from novacula.core.modules.parts import Parts, Values
 from novacula.core.params import Params
 from novacula.core.rng import derive
 from novacula.core.storage.run import WEIGHTS, Run
 from novacula.core.units import Units
+from novacula.data.coding import Coding
 from novacula.data.data import Data
 from novacula.data.raw import Like
 from novacula.data.standardise import Standardiser
@@ -67,7 +69,10 @@ class SavedRun:
         names = {k: tuple(data.get(k) or ()) for k in ("classes", "columns", "targets")}
         dtype = next(iter(self.posterior.mode.values())).dtype
         tokens = bool(data.get("tokens"))
-        return Like(tuple(data["input_shape"]), data["task"], **names, tokens=tokens, dtype=None if tokens else dtype)
+        coding = None if data.get("coding") is None else Coding.of_dict(data["coding"])
+        wanted = None if tokens else dtype
+        known = {"tokens": tokens, "dtype": wanted, "coding": coding, "size": data.get("size")}
+        return Like(tuple(data["input_shape"]), data["task"], **names, **known)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -87,19 +92,21 @@ class SavedRun:
         names = tuple(self.run.record["data"].get("targets") or ())
         return names if len(names) == width else tuple(map(str, range(width)))
 
-    def predict(self, x: Tensor, **options: Any) -> Predictive:
+    def predict(self, x: Tensor | Values, **options: Any) -> Predictive:
         """Predict inputs in their own units.
 
         Args:
-            x: Inputs, shape ``(N, …)``, columns in the order of the training data.
+            x: Inputs, shape ``(N, …)``, columns in the order of the training data; or their parts.
             options: As `novacula.predict` takes them.
 
         Returns:
             The predictive; of measurements, in their own units.
         """
-        return self.predict_standard(x if self.scaling is None else self.scaling.inputs(x), **options)
+        if isinstance(x, Tensor) and self.scaling is not None:
+            x = self.scaling.inputs(x)
+        return self.predict_standard(x, **options)
 
-    def predict_standard(self, x: Tensor, **options: Any) -> Predictive:
+    def predict_standard(self, x: Tensor | Values, **options: Any) -> Predictive:
         """Predict inputs that are in the units of training already; the labels are in their own."""
         return predict(self.posterior, x, **options).in_units(self.scaling)
 
@@ -151,7 +158,7 @@ def load_run(folder: str | Path, *, target: Target | None = None, data: Data | N
     check_posterior(run, packed, raw)
     record, saved = run.record, _tensors(raw)
     setup = make(Setup, record["setup"]) if record.get("setup") else None
-    weights = _named(saved, "weights/")
+    weights = _named(saved, "weights/") | _named(saved, "statistics/")
     if not weights or "outputs" not in record:
         raise InputError("a run with its weights", f"{run.folder}, of an earlier version", "learn it again")
     if target is None:
@@ -159,6 +166,8 @@ def load_run(folder: str | Path, *, target: Target | None = None, data: Data | N
     if record.get("invariance") is None and record.get("verdicts"):
         target = dataclasses.replace(target, invariance=None)  # the folds were against it
     outputs = int(record["outputs"])
+    if layout := record["data"].get("parts"):
+        target = target.taking(Parts.read(layout))
     if units := _named(saved, "units/"):
         target = target.in_units(Units(**units))
     target = dataclasses.replace(target, likelihood=target.likelihood.bind(outputs))
@@ -171,7 +180,7 @@ def load_run(folder: str | Path, *, target: Target | None = None, data: Data | N
             f"one that differs in {', '.join(strange)}",
             "use the same likelihood, prior and invariance",
         )
-    target = target.with_learnable(learned)
+    target = target.with_learnable(learned).at(weights)[0]
     scaling = None
     if all(f"scaling/{k}" in saved for k in SCALING):
         x_mean, x_sd, y_mean, y_sd = (saved[f"scaling/{k}"] for k in SCALING)
@@ -245,7 +254,8 @@ def _check_network(target: Target, weights: Params, saved: Mapping[str, Tensor],
     if "check/outputs" not in saved:
         return
     with torch.no_grad():
-        found = target.forward({k: weights[k].to(w) for k, w in own.items()}, saved["check/inputs"])
+        like = next(iter(own.values()))
+        found = target.forward({k: w.to(like) for k, w in weights.items()}, saved["check/inputs"])
     wanted = saved["check/outputs"]
     if found.shape != wanted.shape or not torch.allclose(found, wanted.to(found), _TOLERANCE, _TOLERANCE):
         raise InputError(

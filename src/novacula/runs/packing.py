@@ -58,7 +58,9 @@ def check_tensors(target: Target, params: Params, like: Tensor) -> dict[str, Ten
     """Fixed inputs and the network's outputs there, by which a network that is built again is known."""
     shape = (2, *like.shape[1:])
     x = torch.zeros(shape, dtype=like.dtype)
-    if like.is_floating_point():
+    if (parts := target.forward.parts) is not None:
+        x = parts.example(2, like, generator(0, "check"))
+    elif like.is_floating_point():
         x = torch.rand(shape, generator=generator(0, "check"), dtype=like.dtype)
     with torch.no_grad():
         outputs = target.forward(params, x.to(like.device))

@@ -60,7 +60,8 @@ def save(
         "settings": {**result.settings, **(settings or {})},
         "against": None if against is None else dict(against),
     }
-    weights = {f"weights/{k}": w for k, w in result.params.items()}
+    own = result.target.params()
+    weights = {f"{'weights' if k in own else 'statistics'}/{k}": w for k, w in result.params.items()}
     weights |= {f"learned/{k}": v for k, v in result.target.learnable().items()}
     weights |= check_tensors(result.target, result.params, result.data.x)
     if (scaling := result.data.scaling) is not None:
@@ -117,12 +118,16 @@ def describe(
             "classes": list(data.classes) or None,
             "columns": list(data.columns) or None,
             "tokens": not data.x.is_floating_point(),
+            "parts": None if data.parts is None else data.parts.record(),
             "task": data.task,
+            "meaning": list(data.meaning),
+            "size": data.about.size,
+            "coding": None if data.coding is None else data.coding.to_dict(),
         },
-        "weights": count(result.params),
+        "weights": count(target.params()),
         "outputs": _outputs(result),
         "evidence": result.evidence.to_dict(),
-        "prior": {"name": type(target.prior).__name__, "precision": target.prior.describe(result.params)},
+        "prior": {"name": type(target.prior).__name__, "precision": target.prior.describe(target.at(result.params)[1])},
         "noise": _noise(result),
         "converged": bool(result.converged),
         "hyper": _plain(result.hyper),
@@ -268,7 +273,7 @@ def _invariance(result: Learned) -> dict[str, Any] | None:
 def _montage(result: Learned) -> dict[str, np.ndarray]:
     # A few inputs and their copies under the learned transformations; images and signals only.
     x, invariance = result.data.x[: _MONTAGE[0]], result.target.averaged
-    if invariance is None or x.ndim not in (3, 4):
+    if invariance is None or x.ndim not in (3, 4) or result.data.parts is not None:
         return {}
     with torch.no_grad():
         copies = result.target.warp(x, _MONTAGE[1], generator(result.seed, "montage"))

@@ -3,7 +3,8 @@
 from typing import TypeAlias
 
 from novacula.target.log_density import LogDensity
-from novacula.target.target import Copies, Target
+from novacula.target.passes import Copies
+from novacula.target.target import Target
 
 Density: TypeAlias = Target | LogDensity
 """What a sampler takes."""

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,41 +25,22 @@ from torch import Tensor, nn
 from novacula.core.errors import InputError
 from novacula.core.forward import Forward
 from novacula.core.many import Notes
+from novacula.core.modules.parts import Parts
 from novacula.core.params import Params
-from novacula.core.rng import generator
 from novacula.core.units import Units
 from novacula.curvature.problem import Problem
 from novacula.data.data import Data
 from novacula.invariances.base import Invariance
+from novacula.invariances.on_part import bind_parts
 from novacula.likelihoods import Categorical
 from novacula.likelihoods.base import Likelihood
 from novacula.likelihoods.declared import check_quadratic
 from novacula.priors import Gaussian
 from novacula.priors.base import Prior
 from novacula.priors.declared import check_gaussian
+from novacula.target.passes import Copies, Passes
 
 _COMPONENTS = ("prior", "likelihood", "invariance")
-
-
-@dataclass(frozen=True)
-class Copies:
-    """How many transformed copies S of an input are averaged.
-
-    Args:
-        train: In a training step, and in the fixed density that samplers and what is built on them take.
-        evidence: When the evidence or a curvature is computed; half of it where precisions and noise are solved for.
-            Steps of extents take as many as their estimator says.
-        predict: When predicting; in prequential scores, which are predictions, too.
-    """
-
-    train: int = 1
-    evidence: int = 8
-    predict: int = 32
-
-    def __post_init__(self) -> None:
-        for name in ("train", "evidence", "predict"):
-            if getattr(self, name) < 1:
-                raise InputError("at least one transformed copy", f"{name}={getattr(self, name)}", "use 1 or more")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +94,11 @@ class Target:
         return self.forward.notes
 
     @property
+    def held(self) -> tuple[str, ...]:
+        """What to say of weights that were inferred while statistics of the network's stayed as they were."""
+        return () if self.notes.training is None else self.notes.training.held
+
+    @property
     def averaged(self) -> Invariance | None:
         """What scores and predictions average over; None where they take the inputs as they are."""
         return None if self.invariance is None or not self.invariance.averages_predictions else self.invariance
@@ -125,6 +110,20 @@ class Target:
             Detached copies of the trainable weights.
         """
         return self.forward.params()
+
+    def at(self, point: Params) -> tuple[Target, Params]:
+        """Take what a member of a run holds apart: statistics go into the network, as constants; weights are left.
+
+        Args:
+            point: Weights, perhaps with values of buffers beside them.
+
+        Returns:
+            The target whose network holds these values, and the weights.
+        """
+        buffers = {name for name, _ in self.forward.module.named_buffers()}
+        held = {k: v for k, v in point.items() if k in buffers}
+        target = dataclasses.replace(self, forward=self.forward.holding(held)) if held else self
+        return target, {k: w for k, w in point.items() if k not in held}
 
     def prepare(self, data: Data) -> tuple[Target, Data]:
         """Check that network, likelihood and data fit together, before any long computation.
@@ -140,12 +139,30 @@ class Target:
             InputError: If the network cannot take the inputs, or the labels do not fit its outputs, or the prior or
                 likelihood is not what it is declared to be.
         """
-        outputs = self.forward.check(data.x[: min(data.n, 8)])
-        bound = dataclasses.replace(self, likelihood=self.likelihood.bind(outputs))
+        taking = self.taking(data.parts)
+        outputs = taking.forward.check(data.x[: min(data.n, 8)])
+        bound = dataclasses.replace(taking, likelihood=taking.likelihood.bind(outputs))
         y = bound.likelihood.validate(data.y, outputs)
         check_quadratic(bound.likelihood, y)
         check_gaussian(bound.prior, self.forward.params())
         return bound, data.with_values(data.x, y)
+
+    def taking(self, parts: Parts | None) -> Target:
+        """The same target for inputs of several parts, or of one.
+
+        Args:
+            parts: How a row of numbers is taken apart; None where it is the input itself.
+
+        Returns:
+            The target.
+
+        Raises:
+            InputError: If the invariance transforms a part that is not there, or does not say which.
+        """
+        forward, invariance = self.forward.taking(parts), bind_parts(self.invariance, parts)
+        if forward is self.forward and invariance is self.invariance:
+            return self
+        return dataclasses.replace(self, forward=forward, invariance=invariance)
 
     def in_units(self, units: Units) -> Target:
         """The same network between inputs and outputs in the units of the data.
@@ -301,8 +318,11 @@ class Target:
             The mean log-likelihood of the batch, and the unnormalised log-density; scalars, in nats.
         """
         fit = self.likelihood.log_prob(self.forward.average(params, xs), y).mean()
-        tempered = fit * (total / self.likelihood_temperature)
-        return fit, (tempered + self.prior.log_prob(params)) / self.temperature
+        return fit, self.tempered(fit, params, total)
+
+    def tempered(self, fit: Tensor, params: Params, total: int) -> Tensor:
+        """The tempered log-posterior of weights whose mean log-likelihood of ``total`` examples is ``fit``."""
+        return (fit * (total / self.likelihood_temperature) + self.prior.log_prob(params)) / self.temperature
 
     def log_density(self, params: Params, x: Tensor, y: Tensor, total: int, rng: torch.Generator) -> Tensor:
         """The tempered, unnormalised log-posterior, estimated from a batch that stands for all ``total`` examples.
@@ -325,10 +345,11 @@ class Target:
         Returns:
             Words, and tensors by name.
         """
-        words = [str(self.copies), str(self.temperature), str(self.likelihood_temperature)]
+        words = [str(self.copies), str(self.temperature), str(self.likelihood_temperature), repr(self.forward.parts)]
         return [*words, self.likelihood.loss, str(self.forward.module)], {
             **self.params(),
             **self.learnable(),
+            **{f"buffers/{k}": b for k, b in self.forward.module.named_buffers()},
             **{f"units/{k}": v for k, v in self.forward.units.tensors().items()},
         }
 
@@ -348,7 +369,7 @@ class Target:
         """The curvature problem of this target at ``params``.
 
         Args:
-            params: The point.
+            params: The point; statistics among it are constants.
             data: The examples.
             seed: Seed of the transformations: the same seed gives the same copies in every pass.
             chunk: Examples per batch; by default about 1,000 transformed inputs.
@@ -360,32 +381,16 @@ class Target:
         Returns:
             A `Problem`.
         """
+        target, weights = self.at(params)
         s = 1 if self.averaged is None else copies or self.copies.evidence
         size = chunk or max(1, 1024 // s)
         return Problem(
-            forward=self.forward,
-            params={k: w.detach() for k, w in params.items()},
-            batches=_Batches(self, data, s, seed, size),
+            forward=target.forward,
+            params={k: w.detach() for k, w in weights.items()},
+            batches=Passes(self, data, s, seed, size),
             factor=self.likelihood.factor,
+            combined=self.likelihood.combined,
             size=data.n,
             scale=(total or data.n) / data.n / self.likelihood_temperature,
             differentiable=differentiable,
         )
-
-
-@dataclass(frozen=True, eq=False)
-class _Batches:
-    """Passes over the data, the same each time; no closure, so that a posterior that needs them can be pickled."""
-
-    target: Target
-    data: Data
-    copies: int
-    seed: int
-    size: int
-
-    def __call__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        x, y = self.data.x, self.data.y
-        for start in range(0, self.data.n, self.size):
-            rng = generator(self.seed, "warp", start)
-            stop = start + self.size
-            yield self.target.scored(x[start:stop], self.copies, rng), y[start:stop]

@@ -13,6 +13,33 @@ import msgspec
 Number = float | None
 
 
+class Coded(msgspec.Struct):
+    """How a column of a table became inputs."""
+
+    name: str
+    words: list[str] | None = None
+    fill: float | str | None = None
+    marked: bool = False
+    missing: int = 0
+    rare: list[str] = []
+    other: int = 0
+
+
+class Piece(msgspec.Struct):
+    """One of several inputs."""
+
+    name: str
+    shape: list[int]
+    whole: Literal["bool", "uint8", "int8", "int16", "int32", "int64"] | None = None
+
+
+class Layout(msgspec.Struct):
+    """Inputs of several parts."""
+
+    parts: list[Piece]
+    named: bool
+
+
 class Described(msgspec.Struct):
     """The training data, as the run's readers need them."""
 
@@ -25,7 +52,11 @@ class Described(msgspec.Struct):
     columns: list[str] | None = None
     targets: list[str] | None = None
     tokens: bool | None = None
+    parts: Layout | None = None
     task: Literal["classification", "regression", "multilabel"] | None = None
+    meaning: list[str] | None = None
+    coding: list[Coded] | None = None
+    size: int | None = None
 
 
 class Evidence(msgspec.Struct):

@@ -10,7 +10,8 @@ from typing import TypeVar
 from novacula.core.errors import InputError
 from novacula.data.raw import Raw
 from novacula.data.sources.arrays import digits
-from novacula.data.sources.images import IMAGE_SUFFIXES, RawImages, is_idx, open_idx
+from novacula.data.sources.folders import IMAGE_SUFFIXES, RawImages
+from novacula.data.sources.idx import is_idx, open_idx
 from novacula.data.sources.npz import open_npy, open_npz
 from novacula.data.sources.tables import open_delimited, open_parquet
 

@@ -126,7 +126,7 @@ def tune(
     began = time.perf_counter()
     _check(target, structure, steps, learn, {"copies": copies, "subset": subset, "columns": columns})
     target, data = bound(target, data)
-    params = weights_for(target, start)
+    target, params = weights_for(target, start)
     with torch.no_grad(), collect_warnings() as found:
         stream = stream_of(seed, 0)
         problem = target.problem(params, data, seed=stream, copies=copies or target.copies.evidence)
@@ -180,6 +180,7 @@ def _estimate(target: Target, data: Data, estimator: str, value: float, warnings
         assumptions=(
             "the posterior is close to a Gaussian at these weights (one mode, curvature by the GGN)",
             "the weights stay where they are: they need not be a mode under the tuned prior",
+            *target.forward.trains(data.x).said,
         ),
         warnings=warnings,
     )

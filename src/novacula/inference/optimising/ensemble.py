@@ -69,12 +69,15 @@ class Ensemble:
     def init(self, target: Density, data: Data | None, rng: torch.Generator, start: Start) -> Any:
         """The method's first state, at more starts."""
         own = {k: w[0] for k, w in start.params.items()}
+        held = {k: w[0] for k, w in start.statistics.items()}
         plain = not isinstance(target, Target)
         given = None if plain or all(torch.equal(own[k], w) for k, w in target.params().items()) else own
         total = start.members * self.members
-        others = starts(target, total, split(rng), others=self.start, own=given, redraw=self.redraw)
-        params = {k: torch.cat([w, others[k][start.members :]]) for k, w in start.params.items()}
-        return self.method.init(target, data, rng, Start(params, start.steps))
+        others = starts(target, total, split(rng), others=self.start, own=given, redraw=self.redraw, held=held)
+        first = {**{k: w[: start.members] for k, w in others.items()}, **start.params, **start.statistics}
+        both = {k: torch.cat([first[k], w[start.members :]]) for k, w in others.items()}
+        params = {k: both.pop(k) for k in start.params}
+        return self.method.init(target, data, rng, Start(params, start.steps, both))
 
     def step(self, target: Density, state: Any, batch: Batch, rng: torch.Generator) -> tuple[Any, Info]:
         """The method's step."""

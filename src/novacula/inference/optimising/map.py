@@ -1,4 +1,8 @@
-"""`MAP`: the most probable weights, by Adam on minibatches with a one-cycle learning rate."""
+"""`MAP`: the most probable weights, by Adam on minibatches with a one-cycle learning rate.
+
+Networks train in train mode: BatchNorm by the statistics of each batch, dropout on (see `novacula.target.training`).
+The running statistics belong to the run, each member has its own, and they come with its weights.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +19,21 @@ from novacula.posteriors.base import Point, Posterior
 from novacula.posteriors.mixture import mixture
 from novacula.target import Density
 from novacula.target.batch import Batch
-from novacula.target.many import loss_and_gradient
+from novacula.target.training import points, statistics_of, training_gradient
 
 
 @dataclass(frozen=True, eq=False)
 class MAPState:
-    """The members' weights and their optimisers' state."""
+    """The members' weights, their optimisers' state, and the statistics that layers keep of the batches."""
 
     params: Params
     adam: AdamState
+    statistics: Params = field(default_factory=dict)
+
+    @property
+    def points(self) -> Params:
+        """What each member holds, weights and statistics, ``(M, *shape)``."""
+        return points(self.params, self.statistics)
 
 
 @dataclass(frozen=True)
@@ -42,15 +52,16 @@ class MAP:
 
     def init(self, target: Density, data: Data | None, rng: torch.Generator, start: Start) -> MAPState:
         """Start where the members start."""
-        return MAPState(start.params, adam_init(start.params))
+        statistics = statistics_of(target, data, start.members, start.statistics)
+        return MAPState(start.params, adam_init(start.params), statistics)
 
     def step(self, target: Density, state: MAPState, batch: Batch, rng: torch.Generator) -> tuple[MAPState, Info]:
         """One step of Adam on the negative log-posterior per example."""
-        losses, grads = loss_and_gradient(target, state.params, batch, rng)
+        losses, grads, statistics = training_gradient(target, state.params, state.statistics, batch, rng)
         factor = one_cycle(batch.progress) if self.schedule == "one-cycle" else 1.0
         params, adam = adam_step(state.params, grads, state.adam, self.lr * factor)
-        return MAPState(params, adam), Info(float(losses.mean()))
+        return MAPState(params, adam, statistics), Info(float(losses.mean()))
 
     def posterior(self, target: Density, state: MAPState) -> Posterior:
         """The point itself."""
-        return mixture([Point(w, target) for w in unstack(state.params)])
+        return mixture([Point(w, target) for w in unstack(state.points)])

@@ -9,6 +9,9 @@ of the last K from the mean make
 The deviations are those from the final mean (the paper takes the running one, as it does not keep the points
 themselves), so that with K = n the second part is the sample covariance.
 
+Where a network keeps running statistics (BatchNorm), those of the walk suit neither the mean nor a draw. They are
+averaged anew for each, over one pass over the training data in train mode, as in the paper.
+
 Both phases take steps of Adam, whose moves are of about equal size in all weights, so that one rate suits flat and
 steep directions, and most networks. On digits (64-50-10, 100 epochs, three seeds) the predictive's test NLL is 0.121,
 where MAP at the same peak rate has 0.125; with the second phase by SGD with momentum it is 0.128, 0.128, 0.126 and
@@ -37,9 +40,10 @@ from novacula.inference.optimising.adam import AdamState, adam_init, adam_step, 
 from novacula.posteriors.base import Posterior
 from novacula.posteriors.gaussians import LowRankGaussian
 from novacula.posteriors.mixture import mixture
-from novacula.target import Density
+from novacula.posteriors.renormalised import Renormalised
+from novacula.target import Density, Target
 from novacula.target.batch import Batch
-from novacula.target.many import loss_and_gradient
+from novacula.target.training import statistics_of, training_gradient
 
 _LARGEST = 2**32  # bytes of kept points
 
@@ -69,6 +73,8 @@ class SWAGState:
     params: Params
     adam: AdamState
     moments: Moments
+    statistics: Params = field(default_factory=dict)
+    data: Data | None = field(default=None, metadata={"checkpoint": False})
 
 
 @dataclass(frozen=True)
@@ -131,11 +137,12 @@ class SWAG:
             )
         mean = like.new_zeros(start.members, p)
         moments = Moments(mean, mean.clone(), like.new_zeros(k, start.members, p), 0)
-        return SWAGState(start.params, adam_init(start.params), moments)
+        statistics = statistics_of(target, data, start.members, start.statistics)
+        return SWAGState(start.params, adam_init(start.params), moments, statistics, data)
 
     def step(self, target: Density, state: SWAGState, batch: Batch, rng: torch.Generator) -> tuple[SWAGState, Info]:
         """One step of Adam on the negative log-posterior per example, and perhaps a point."""
-        losses, grads = loss_and_gradient(target, state.params, batch, rng)
+        losses, grads, statistics = training_gradient(target, state.params, state.statistics, batch, rng)
         first, every, n = self._plan(batch.steps)
         lr = self.swa_lr
         if batch.step < first:
@@ -145,7 +152,7 @@ class SWAG:
         if since > 0 and since % every == 0 and moments.count < n:
             moments = moments.add(flatten(params, batch_dims=1))
         info = Info(float(losses.mean()), {"lr": lr, "points": float(moments.count)})
-        return SWAGState(params, adam, moments), info
+        return SWAGState(params, adam, moments, statistics, state.data), info
 
     def posterior(self, target: Density, state: SWAGState) -> Posterior:
         """The Gaussian of the points, or a mixture of the members' Gaussians (MultiSWAG)."""
@@ -157,12 +164,13 @@ class SWAG:
         # Half of the covariance is the diagonal's, half the deviations'.
         variance = 0.5 * self.scale * moments.squares / moments.count
         factor = (moments.last[:k] - moments.mean) * (0.5 * self.scale / (k - 1)) ** 0.5
-        return mixture(
-            [
-                LowRankGaussian(unflatten(moments.mean[m], like), unflatten(variance[m], like), factor[:, m], target)
-                for m in range(len(moments.mean))
-            ]
-        )
+        found: list[Posterior] = [
+            LowRankGaussian(unflatten(moments.mean[m], like), unflatten(variance[m], like), factor[:, m], target)
+            for m in range(len(moments.mean))
+        ]
+        if state.statistics and isinstance(target, Target) and state.data is not None:
+            found = [Renormalised(part, target, state.data) for part in found]
+        return mixture(found)
 
     def _plan(self, steps: int) -> tuple[int, int, int]:
         # Steps of training, steps from point to point, and points.

@@ -107,6 +107,7 @@ def reference(
     curvature: Curvature | None = None,
 ) -> Reference:
     """Find where the outputs of training examples would be without each."""
+    target, params = target.taking(data.parts).at(params)
     copies = 1 if target.averaged is None else copies or target.copies.evidence
     with torch.no_grad():
         outputs = target.forward.average(params, data.x[:1].unsqueeze(1)).shape[1]

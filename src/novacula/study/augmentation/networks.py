@@ -78,4 +78,4 @@ def _train(network: Network) -> Tensor:
         batch_size=n.batch_size,
         seed=derive(n.seed, "network", n.fold, n.start),
     )
-    return torch.cat([outputs(target, outcome.state.params, x)[0] for x in n.data.x[unseen].split(_AT_ONCE)]).cpu()
+    return torch.cat([outputs(target, outcome.state.points, x)[0] for x in n.data.x[unseen].split(_AT_ONCE)]).cpu()

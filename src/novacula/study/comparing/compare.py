@@ -170,7 +170,7 @@ def _entry(task: _Task) -> Entry:
         prequential = plan.prequential(fit.target, fit.data, seed=derive(plan.seed, "prequential"))
     return Entry(
         name=task.name,
-        weights=count(fit.params),
+        weights=count(fit.target.params()),
         losses=torch.stack([u.losses.cpu() for u in unseen]),
         folds=torch.stack([u.folds.cpu() for u in unseen]),
         evidence=fit.evidence,

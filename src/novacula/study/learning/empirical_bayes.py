@@ -192,9 +192,9 @@ class EmpiricalBayes:
         solved = solver(current, state.data, params, seed=derive(0, "solve"))
         hyper = {k: v.detach() for k, v in solved.target.learnable().items() if k in state.hyper}
         best, gained = better(state.best, solved, state.hyper, hyper, state.data.n, state.rounds.index)
-        weights = MAPState({k: w.unsqueeze(0) for k, w in solved.params.items()}, state.weights.adam)
+        moved = {k: solved.params[k].unsqueeze(0) for k in state.weights.params}
         # The moments of the last, cold steps would throw the next round's first ones off.
-        weights = replace(weights, adam=adam_init(weights.params))
+        weights = replace(state.weights, params=moved, adam=adam_init(moved))
         rounds = state.rounds.next(batch.step + 1, gained)
         spent = state.hyper_seconds + time.perf_counter() - began
         state = replace(state, weights=weights, hyper=hyper, best=best, rounds=rounds, hyper_seconds=spent)
@@ -258,8 +258,8 @@ class EmpiricalBayes:
 
 
 def weights_in(state: MAPState) -> Params:
-    """The weights of the one member."""
-    return {k: w[0] for k, w in state.params.items()}
+    """What the one member holds: its weights, and its statistics."""
+    return {k: w[0] for k, w in state.points.items()}
 
 
 def hyper_factor(progress: float, hold: float, end: float) -> float:

@@ -41,6 +41,7 @@ from novacula.study.learning.verdicts import Judged, judged
 from novacula.target import Target
 
 _SMALL, _FAST = 50_000, 0.01
+_OUTPUTS = 128  # outputs up to which averages over weights are considered
 """Weights below which a network learns at that rate, whatever its data."""
 _FIRST = {True: (1_000, 2), False: (400, 6)}
 """Steps and passes of the first round at least, for tables and for other data."""
@@ -123,7 +124,7 @@ def learn(
         *noted,
     ]
     return LearnResult(
-        target=trained.target,
+        target=trained.target.at(trained.params)[0],
         evidence=trained.evidence,
         choice=choice,
         params=trained.params,
@@ -189,12 +190,21 @@ def _choose(
     trained: Trained, unseen: CrossFit | None, data: Data, structures: Sequence[Structure] | None, seed: int
 ) -> tuple[Choice, list[str]]:
     # The predictive, and the warnings that were raised on the way.
-    # Averages over all weights of a network for images rarely win by the folds, and cost as much as the training.
+    # Averages over all weights of a network for images rarely win by the folds, and cost as much as the training; those
+    # over many outputs need the outputs' covariances.
     cheap: Sequence[Structure] = ("last_layer", "kron") if data.x.ndim == 2 else ("last_layer",)
+    if unseen is not None and unseen.members.shape[-1] > _OUTPUTS:
+        cheap = ()
+    wanted = cheap if structures is None else structures
     with python_warnings.catch_warnings(record=True) as caught:
         python_warnings.simplefilter("always", NovaculaWarning)
         if unseen is not None and unseen.target.likelihood.normalised:
-            choice = unseen.choose(trained.params, structures=structures or cheap, seed=seed, members=trained.members)
+            choice = unseen.choose(
+                trained.params,
+                structures=wanted,
+                seed=seed,
+                members=trained.members,
+            )
         else:
             choice = choose(trained.target, trained.params, data, structures=structures, seed=seed)
     return choice, [str(w.message) for w in caught if issubclass(w.category, NovaculaWarning)]

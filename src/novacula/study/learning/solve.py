@@ -40,7 +40,7 @@ class Solved:
     """A target at the maximum, its weights, its score and the fit of some examples; fit ``(M,)``."""
 
     target: Target  # with what was solved for
-    params: Params  # the weights; those given, but for a linear model
+    params: Params  # the weights, and the statistics beside them; those given, but for a linear model
     score: float  # the log evidence
     fit: Tensor  # the log-likelihood of some examples, the same in every solve
     tuned: Tuned | None  # the solve; None where nothing can be solved for
@@ -79,11 +79,13 @@ class Solver:
 
     def __call__(self, target: Target, data: Data, params: Params, *, seed: int) -> Solved:
         """Solve."""
+        point = params
+        target, params = target.at(point)
         wanted = self.wanted(target)
         if not wanted:
             score = Laplace("kron", repeats=1, subset=self._subset(target, data))(target, data, params, seed=seed)
             fit = example_fit(target, params, data, seed)
-            return Solved(target, params, float(score), fit, None, score.warnings)
+            return Solved(target, point, float(score), fit, None, score.warnings)
         whole = count(params) <= WHOLE
         linear = whole and target.averaged is None and is_linear_gaussian(target, params, data, seed=seed)
         structure = self.structure or ("exact" if whole else "kron")
@@ -103,7 +105,7 @@ class Solver:
             params = newton_step(tuned.target, data, params, seed=seed)
             tuned = tune(tuned.target, data, params, **options)
         fit = example_fit(tuned.target, params, data, seed)
-        return Solved(tuned.target, params, float(tuned.evidence), fit, tuned, tuned.warnings)
+        return Solved(tuned.target, {**point, **params}, float(tuned.evidence), fit, tuned, tuned.warnings)
 
     def _subset(self, target: Target, data: Data) -> int | None:
         if self.subset is not None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from novacula.core.units import Units
 from novacula.data.data import Data
+from novacula.data.lazy import some_rows
 from novacula.data.standardise import Standardiser
 from novacula.target import Target
 
@@ -35,6 +36,8 @@ def between_units(target: Target, data: Data, *, noise: bool = True) -> Target:
         return target
     scale, nothing = Standardiser.fit(data), torch.empty(0)
     x_mean, x_sd = (scale.x_mean, scale.x_sd) if data.x.ndim == 2 else (torch.zeros(1), _size(data.x))
+    if data.parts is not None:  # ids and masks have no scale, and images come in one
+        x_mean = x_sd = nothing
     y_mean, y_sd = (scale.y_mean, scale.y_sd) if target.likelihood.quadratic else (nothing, nothing)
     if not x_sd.numel():
         x_mean = nothing
@@ -45,6 +48,6 @@ def between_units(target: Target, data: Data, *, noise: bool = True) -> Target:
 def _size(x: Tensor) -> Tensor:
     if not x.is_floating_point():
         return torch.empty(0)
-    wide = x.detach().double()
+    wide = some_rows(x).detach().double()
     size = wide.amax() if bool((wide >= 0).all()) else wide.square().mean().sqrt()
     return (size if size > 0 else torch.ones(())).reshape(1)

@@ -72,7 +72,8 @@ def judged(plan: Plan, target: Target, data: Data) -> Judged:
     found = _refined(plan, proposal, best, tried, data, only, (gain, stderr))
     kept = found.best.target.invariance
     trained = _with(plan.train(dataclasses.replace(target, invariance=kept), data, still=True), proposal, found)
-    unseen = dataclasses.replace(found.best, target=trained.target)
+    fewer = plan.one_fold(found.best.target, data, best.folds, proposal.steps)
+    unseen = dataclasses.replace(found.best, target=trained.target, fewer=fewer)
     moving = invariance_of(proposal.unseen).names if proposal.short or not proposal.moves else found.moving
     hyper = {} if kept is None or fixed else _hyper(plan, found.best, moving, data)
     return Judged(trained, unseen, found.verdicts, hyper, said)

@@ -1,0 +1,1 @@
+"""What is done with modules of the user's: calling them with other tensors, in train mode or not."""
