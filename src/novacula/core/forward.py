@@ -26,11 +26,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from novacula.core.admitted import admitted, check_gradient, weights_kept
 from novacula.core.alone import check_alone
 from novacula.core.attention import has_attention, plain_attention
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.many import Notes
+from novacula.core.modules.admitted import admitted, check_gradient, weights_kept
 from novacula.core.modules.call import Others, call_with, others_of
 from novacula.core.modules.outputs import logits_of
 from novacula.core.modules.parts import Parts
@@ -344,7 +344,8 @@ class Forward:
 
     def _tried(self, params: Params, x: Tensor) -> Tensor:
         try:
-            return self(params, x)
+            with plain_attention() if self.fused else nullcontext():
+                return self._evaluate(dict(params), x)
         except Exception as error:
             raise InputError(
                 f"a network that accepts inputs of shape {tuple(x.shape)} and dtype {x.dtype}"
