@@ -24,10 +24,11 @@ from torch.overrides import TorchFunctionMode
 
 from novacula.core.alone import check_alone
 from novacula.core.attention import has_attention, plain_attention
+from novacula.core.brief import brief
+from novacula.core.checks.tensors import check_outputs
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.many import Notes
 from novacula.core.params import Params, detach
-from novacula.core.tensors import check_outputs
 from novacula.core.units import Units
 
 
@@ -61,6 +62,8 @@ class Forward:
     frozen: tuple[str, ...] = field(init=False)
     fused: bool = field(init=False, repr=False)
     notes: Notes = field(init=False, repr=False)
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         if not isinstance(self.module, nn.Module):

@@ -20,6 +20,7 @@ from typing import ClassVar, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.forward import Forward
 from novacula.core.params import Params
 from novacula.core.rng import generator
@@ -53,6 +54,8 @@ class Problem:
     size: int
     scale: float = 1.0
     differentiable: bool = False
+
+    __repr__ = brief
 
     def sketched(self, columns: int, seed: int) -> Problem:
         """The problem with random combinations of the columns of the Fisher factors, ``L E`` with ``E Eᵀ ≈ I``.

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from novacula.core.checks.tensors import check_plain
 from novacula.core.errors import InputError, NovaculaWarning
-from novacula.core.tensors import check_plain
 
 WRAP = (
     "stack the parts into one array x and wrap the network in a module that takes them apart, "

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_whole, shown
 from novacula.core.errors import InputError
-from novacula.core.numbers import check_whole, shown
 from novacula.core.rng import generator
 from novacula.data.arrays import frame_columns
 from novacula.data.datasets import read_dataset

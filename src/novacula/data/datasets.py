@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from novacula.core.checks.numbers import check_numbers
 from novacula.core.errors import InputError, NovaculaWarning
-from novacula.core.numbers import check_numbers
 from novacula.data.arrays import WRAP
 from novacula.data.loaders import every_row_once
 

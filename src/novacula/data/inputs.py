@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import shown
 from novacula.core.errors import InputError, NovaculaWarning
-from novacula.core.numbers import shown
 from novacula.data.arrays import check_finite, check_rounding, place, to_tensor
 
 _CHANNELS = (1, 3, 4)

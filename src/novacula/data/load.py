@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.data.columns import asked
 from novacula.data.data import Data
@@ -35,6 +36,8 @@ class Splits:
     train: Data
     test: Data | None
     targets: tuple[str, ...] = ()
+
+    __repr__ = brief
 
 
 def load(

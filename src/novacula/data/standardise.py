@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 
 
@@ -82,6 +83,8 @@ class Standardiser:
     y_mean: Tensor
     y_sd: Tensor
     constant: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     @classmethod
     def fit(cls, data: Rows) -> Standardiser:

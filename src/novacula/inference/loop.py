@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_numbers, check_whole
 from novacula.core.errors import InputError, NonFiniteError
-from novacula.core.numbers import check_numbers, check_whole
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.data.data import Data

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.params import Params
 from novacula.core.rng import derive
@@ -59,6 +60,8 @@ class SavedRun:
     posterior: Posterior
     scaling: Standardiser | None
     setup: Setup | None
+
+    __repr__ = brief
 
     @property
     def like(self) -> Like:

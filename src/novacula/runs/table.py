@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.data.new import NewData, load_new, read_groups
 from novacula.data.standardise import Standardiser
@@ -66,6 +67,8 @@ class Predictions:
     conformal: dict[str, float] | None
     notes: tuple[str, ...]  # which rows these are, where that is not plain
     warnings: tuple[str, ...]  # reservations a reader must know
+
+    __repr__ = brief
 
     @property
     def n(self) -> int:

@@ -23,10 +23,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from novacula.core.brief import brief
+from novacula.core.checks.numbers import check_positive, check_whole, shown
 from novacula.core.errors import InputError
 from novacula.core.forward import Forward
 from novacula.core.many import Notes
-from novacula.core.numbers import check_positive, check_whole, shown
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.core.units import Units
@@ -97,7 +98,10 @@ class Target:
     temperature: float = 1.0
     copies: Copies = field(default_factory=Copies)
     likelihood_temperature: float = 1.0
-    forward: Forward = None  # type: ignore[assignment]  # filled in below, kept by dataclasses.replace
+    # filled in below, kept by dataclasses.replace
+    forward: Forward = field(default=None, repr=False)  # type: ignore[assignment]
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         for name in ("temperature", "likelihood_temperature"):

@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.core.rng import derive
@@ -50,6 +51,8 @@ class CrossFit:
     members: Tensor
     seed: int = 0
     warnings: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     @property
     def params(self) -> tuple[Params, ...]:
