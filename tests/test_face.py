@@ -441,3 +441,24 @@ def test_numbers_of_numpy_are_numbers(fit: Any) -> None:
     assert torch.equal(again.params["1.weight"], fit.params["1.weight"])
     first, second = some_data().split(np.float64(0.5))
     assert first.n == second.n == N // 2
+
+
+# ---------------------------------------------------------------------- what is shown
+
+
+def test_nothing_prints_its_weights_or_data(fit: Any) -> None:
+    folds = nv.learn(target(), some_data(), epochs=1, folds=2)
+    methods = (nv.MAP(), nv.SWAG(), nv.SGLD(), nv.MeanField(), nv.Laplace(), nv.Ensemble(members=2))
+    posteriors = [nv.infer(m, target(), some_data(), steps=8) for m in (*methods, nv.Subnetwork(nv.SWAG()))]
+    compared = nv.study.compare({"a": net()}, some_data(), epochs=1, folds=2)
+    classes, lines = predictives(fit)
+    scale = nv.Standardiser.fit(some_data())
+    asked = [classes.decide("zero_one"), lines.decide("squared"), fit.with_posterior("swag", steps=9)]
+    every = [fit, folds, folds.unseen, compared, *compared.entries, *posteriors, classes, lines, scale, *asked]
+    for it in (*every, fit.target, fit.target.forward, fit.choice, some_data(), fit.evidence):
+        text = repr(it)
+        assert text.startswith(type(it).__name__)
+        assert len(text) <= 500, text
+        assert "tensor(" not in text
+        assert "array(" not in text
+        assert "\n" not in text
