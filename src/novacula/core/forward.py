@@ -171,6 +171,29 @@ class Forward:
         with plain_attention() if self.fused else nullcontext():
             return self.units.outward(functional_call(self.module, params, (inputs,)))
 
+    def attempt(self, params: Params, x: Tensor) -> Tensor:
+        """Evaluate the network; whatever it raises becomes the cause of an error that says what it was given.
+
+        Args:
+            params: Weights by name.
+            x: Inputs of shape ``(N, …)``.
+
+        Returns:
+            What the network gives.
+
+        Raises:
+            InputError: If the network fails.
+        """
+        try:
+            return self(params, x)
+        except Exception as error:
+            raise InputError(
+                f"a network that accepts inputs of shape {tuple(x.shape)} and dtype {x.dtype}",
+                f"{type(error).__name__}: {error}",
+                "check the first layer's size and the data's shape (images are N×channels×height×width; ids of "
+                "tokens stay whole numbers with Data(…, tokens=True))",
+            ) from error
+
     def average(self, params: Params, xs: Tensor) -> Tensor:
         """Average the outputs over transformed copies of each input: ``f̄(x) = 1/S Σ_s f(w, x_s)``.
 
@@ -203,15 +226,7 @@ class Forward:
         devices = [x.device] if x.device.type == "cuda" else []
         # The module may use the global generator; forking it leaves the caller's stream untouched.
         with torch.no_grad(), torch.random.fork_rng(devices=devices):
-            try:
-                first, second = self(params, x), self(params, x)
-            except Exception as error:
-                raise InputError(
-                    f"a network that accepts inputs of shape {tuple(x.shape)} and dtype {x.dtype}",
-                    f"{type(error).__name__}: {error}",
-                    "check the first layer's size and the data's shape (images are N×channels×height×width; ids of "
-                    "tokens stay whole numbers with Data(…, tokens=True))",
-                ) from error
+            first, second = self.attempt(params, x), self.attempt(params, x)
         check_outputs(first, len(x), f"inputs of shape {tuple(x.shape)}")
         if not torch.isfinite(first).all():
             raise NonFiniteError(
