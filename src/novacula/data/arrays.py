@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from novacula.core.checks.tensors import check_plain
 from novacula.core.errors import InputError, NovaculaWarning
-from novacula.core.tensors import check_plain
 
 
 def to_tensor(x: Any, what: str, *, least: int = 2) -> Tensor:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_whole, shown
 from novacula.core.errors import InputError
 from novacula.core.modules.parts import Parts
-from novacula.core.numbers import check_whole, shown
 from novacula.core.rng import generator
 from novacula.data.about import About, coded, meaning
 from novacula.data.arrays import frame_columns

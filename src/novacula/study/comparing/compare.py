@@ -28,10 +28,10 @@ from typing import Any
 import torch
 
 from novacula.core import execute
+from novacula.core.checks.numbers import as_path, check_whole
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
 from novacula.core.execute import Backend
-from novacula.core.numbers import as_path, check_whole
 from novacula.core.params import count
 from novacula.core.rng import derive
 from novacula.core.storage.atomic import write_bytes, write_json
