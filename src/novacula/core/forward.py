@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -62,6 +62,7 @@ class Forward:
         others: The further names of tensors that different layers share.
         fused: Whether the module has attention, whose fused kernels have no derivative under vmap: it is then
             computed from its parts (see `novacula.core.attention`).
+        recurrent: Whether it has recurrent layers with dropout, whose cuDNN kernels have no derivative in eval mode.
         notes: What is found out about the network while many of it are evaluated.
 
     Raises:
@@ -80,6 +81,7 @@ class Forward:
     frozen: tuple[str, ...] = field(init=False)
     others: Others = field(init=False, repr=False)
     fused: bool = field(init=False, repr=False)
+    recurrent: bool = field(init=False, repr=False)
     notes: Notes = field(init=False, repr=False)
 
     __repr__ = brief
@@ -121,6 +123,8 @@ class Forward:
         object.__setattr__(self, "frozen", frozen)
         object.__setattr__(self, "others", others_of(module))
         object.__setattr__(self, "fused", has_attention(module))
+        recurrent = any(isinstance(layer, nn.RNNBase) and layer.dropout > 0 for layer in module.modules())
+        object.__setattr__(self, "recurrent", recurrent)
         object.__setattr__(self, "notes", Notes(type(module).__name__))
 
     def params(self) -> Params:
@@ -204,7 +208,11 @@ class Forward:
         return ((inputs,), {}) if self.parts is None else self.parts.arguments(inputs)
 
     def _plainly(self, params: Params, x: Tensor) -> Tensor:
-        with plain_attention() if self.fused else nullcontext():
+        with ExitStack() as stack:
+            if self.fused:
+                stack.enter_context(plain_attention())
+            if self.recurrent and x.is_cuda:
+                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
             return self._evaluate(dict(params), x)
 
     def _evaluate(self, point: Params, x: Tensor, module: nn.Module | None = None) -> Tensor:

@@ -11,6 +11,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Literal
 
 import torch
@@ -188,7 +189,53 @@ def _resets(module: nn.Module, own: Params) -> tuple[list[Callable[[], object]],
             resets.append(reset)
             # A layer's reset speaks for the parameters below it too (attention holds a projection of its own).
             drawn |= {f"{name}.{k}" if name else k for k, _ in layer.named_parameters()}
+    whole, set_by_it = _own_initialisation(module)
+    resets += whole
+    drawn |= set_by_it
     return resets, [name for name in own if name not in drawn]
+
+
+def _own_initialisation(module: nn.Module) -> tuple[list[Callable[[], object]], set[str]]:
+    # What a network does to its layers itself, after these have drawn: ``self.apply(self._init_weights)``, as models of
+    # the transformers library and many others write it; and the names of what that sets.
+    inner: set[int] = set()
+    owners: list[nn.Module] = []
+    for layer in module.modules():
+        function = getattr(layer, "_init_weights", None)
+        if id(layer) in inner or not callable(function) or not _takes_one(function):
+            continue
+        owners.append(layer)
+        inner |= {id(m) for m in layer.modules()}  # outer ones speak for those inside
+
+    def whole() -> None:
+        for owner in owners:
+            for layer in reversed(list(owner.modules())):  # a network after its layers
+                owner._init_weights(layer)  # type: ignore[operator]
+
+    if not owners:
+        return [], set()
+    parameters = dict(module.named_parameters())
+    before = {k: w.detach().clone() for k, w in parameters.items()}
+    devices = sorted({w.device.index or 0 for w in before.values() if w.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        for w in parameters.values():
+            w.add_(1)
+        try:
+            whole()
+        except Exception:  # whatever it is, it is no function of a layer
+            owners.clear()
+        found = {k for k, w in parameters.items() if owners and not torch.equal(w, before[k] + 1)}
+        for k, w in parameters.items():
+            w.copy_(before[k])
+    return [whole], found
+
+
+def _takes_one(function: Callable[..., object]) -> bool:
+    try:
+        needed = [p for p in signature(function).parameters.values() if p.default is p.empty]
+    except (TypeError, ValueError):
+        return False
+    return len(needed) == 1 and needed[0].kind in (needed[0].POSITIONAL_ONLY, needed[0].POSITIONAL_OR_KEYWORD)
 
 
 def _reset_of(layer: nn.Module) -> Callable[[], object] | None:

@@ -143,7 +143,7 @@ def _replayed(
     data = (xs, batch.y, *_learnable(target))
     grads = {k: torch.empty_like(w) for k, w in params.items()}
     scale = 1 / (target.temperature * batch.total)
-    slopes = _prior_slopes(target, params)
+    slopes = prior_slopes(target, params)
 
     def of_chunk(start: int, stop: int) -> Tensor | None:
         chunk = part_of(params, start, stop)
@@ -209,9 +209,8 @@ def _learnable(target: Target) -> list[Tensor]:
     return [getattr(target.likelihood, k).detach() for k in target.likelihood.learnable]
 
 
-def _prior_slopes(target: Target, params: Params) -> dict[str, float | Tensor]:
-    # The gradient of minus the log-prior: a factor of the weights where the prior is Gaussian and centred at zero, else
-    # stacked tensors.
+def prior_slopes(target: Target, params: Params) -> dict[str, float | Tensor]:
+    """The gradient of minus the log-prior: a factor of the weights where that is all it is, else stacked tensors."""
     # What autograd makes of it is a dozen small operations a tensor, as long as a small network itself.
     prior, like = target.prior, {k: w[0] for k, w in params.items()}
     if prior.gaussian:

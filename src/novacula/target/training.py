@@ -19,7 +19,7 @@ from novacula.core.rng import derive, generator, split
 from novacula.data.data import Data
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
-from novacula.target.many import loss_and_gradient
+from novacula.target.many import loss_and_gradient, prior_slopes
 
 _PASS = 256  # examples of a batch where statistics are averaged over all
 
@@ -67,22 +67,25 @@ def training_gradient(
         leaves = {k: w.detach().requires_grad_() for k, w in part_of(params, start, stop).items()}
         held, fixed = _split(part_of(statistics, start, stop))
 
-        def densities(w: Params) -> tuple[Tensor, ...]:
+        def fits(w: Params) -> tuple[Tensor, ...]:
             f, moved = outputs({**w, **fixed})
-            weights = {k: w[k] for k in leaves}
-            fit = target.likelihood.log_prob(f, batch.y).mean()
-            return fit, target.tempered(fit, weights, batch.total), *(moved[k] for k in statistics)
+            return target.likelihood.log_prob(f, batch.y).mean(), *(moved[k] for k in statistics)
 
         with torch.enable_grad():
-            fit, density, *moved = _repeatable(target, densities, {**leaves, **held}, derive(seed, "noise", start))
-            found = torch.autograd.grad(
-                -density.sum() / batch.total, list(leaves.values()), allow_unused=True, materialize_grads=True
-            )
+            stream = derive(seed, "noise", start) if training.noisy else None
+            fit, *moved = _repeatable(target, fits, {**leaves, **held}, stream)
+            total = -fit.sum() / (target.likelihood_temperature * target.temperature)
+            found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
         return -fit.detach(), *found, *(v.detach() for v in moved)
 
     parts = in_chunks(of_chunk, members_of(params), _size(params, statistics, rows), target.notes, rows)
     losses, *rest = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
-    grads = dict(zip(params, rest, strict=False))
+    slopes, scale = prior_slopes(target, params), 1 / (target.temperature * batch.total)
+    grads: Params = {}
+    for (k, w), g in zip(params.items(), rest, strict=False):
+        slope = slopes[k]
+        slope = slope if isinstance(slope, Tensor) else slope * w
+        grads[k] = torch.add(g, slope, alpha=scale)
     return losses, grads, dict(zip(statistics, rest[len(params) :], strict=True))
 
 
@@ -141,9 +144,11 @@ def _size(params: Params, statistics: Params, rows: int) -> int:
 
 
 def _repeatable(
-    target: Target, function: Callable[[Params], tuple[Tensor, ...]], points: Params, seed: int
+    target: Target, function: Callable[[Params], tuple[Tensor, ...]], points: Params, seed: int | None
 ) -> tuple[Tensor, ...]:
     # Of each member, with noise that only the seed decides: not what was drawn before it was known that vmap fails.
+    if seed is None:  # there is no noise
+        return over_members(function, points, target.notes)
     looped, device = target.notes.looped, next(iter(points.values())).device
     with seeded(seed, device):
         found = over_members(function, points, target.notes)

@@ -75,13 +75,18 @@ def put_to_eval(module: nn.Module) -> None:
     for layer in new:
         layer.__dict__[_MARK] = layer.training
     for layer in module.modules():
-        layer.training = False  # as a flag: eval() of a network's own may merge or fuse weights
+        layer.training = _steady(layer)  # as a flag: eval() of a network's own may merge or fuse weights
+
+
+def _steady(layer: nn.Module) -> bool:
+    # cuDNN's recurrent layers have a derivative in train mode alone; without dropout that is the same function.
+    return isinstance(layer, nn.RNNBase) and layer.dropout == 0
 
 
 def keep_in_eval(module: nn.Module) -> None:
     """Let no layer of a network's copy be in train mode while its weights train."""
     for layer in module.modules():
-        layer.__dict__[_MARK] = layer.training = False
+        layer.__dict__[_MARK], layer.training = False, _steady(layer)
 
 
 @contextmanager
@@ -94,7 +99,7 @@ def train_mode(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         for layer in marked:
-            layer.training = False
+            layer.training = _steady(layer)
 
 
 @contextmanager
@@ -119,7 +124,10 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """
     devices = [device.index or 0] if device.type == "cuda" else []
     with _LOCK, torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed, which also keeps a note for every kind of device there may once be.
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.default_generators[devices[0]].manual_seed(seed)
         yield
 
 
