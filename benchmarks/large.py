@@ -31,8 +31,13 @@ from benchmarks.peak import MIB, in_subprocess, peak
 RESULTS = Path(__file__).parent / "results" / "large.json"
 SIDE, CLASSES, COLUMNS, BLOCK = 64, 10, 20, 100_000
 CASES = [("images", 50_000), *((kind, n) for n in (100_000, 1_000_000) for kind in ("csv", "parquet"))]
+TABLE = ("read", "learn auto")
 EPOCHS = {"images": 1, "csv": 2, "parquet": 2}
-WORKS = ("read", "learn")
+WORKS = {
+    "images": ("read", "learn linear", "learn auto"),
+    "csv": ("read", "learn auto"),
+    "parquet": ("read", "learn auto"),
+}
 
 
 def images(folder: Path, n: int) -> Path:
@@ -96,20 +101,33 @@ MAKE: dict[str, Callable[[Path, int], Path]] = {
 
 
 def measured(work: str, path: str, epochs: int) -> dict[str, Any]:
-    """Read, or learn for some epochs without folds; meant for a fresh process."""
+    """Read, or learn a network for some epochs without folds; meant for a fresh process."""
     from novacula.cli.app import app
     from novacula.data.load import load
 
     before, began = peak(), time.process_time()
     found: dict[str, Any] = {}
-    if work == "read":
+    verb, _, net = work.partition(" ")
+    if verb == "read":
         data = load(path)
         found = {"n": data.n, "fingerprint": data.fingerprint, "lazy": type(data.x).__name__ == "LazyRows"}
         if Path(path).is_dir():
             next(data.batches(128, 0, 0))
     else:
         said = io.StringIO()
-        options = ["--epochs", str(epochs), "--folds", "0", "--invariance", "none", "--no-report", "--quiet", "--json"]
+        options = [
+            "--net",
+            net,
+            "--epochs",
+            str(epochs),
+            "--folds",
+            "0",
+            "--invariance",
+            "none",
+            "--no-report",
+            "--quiet",
+            "--json",
+        ]
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(said):
             app(["learn", path, *options, "--output", f"{folder}/run"], standalone_mode=False)
         record = json.loads(said.getvalue().splitlines()[-1])
@@ -126,7 +144,7 @@ def case(kind: str, n: int, threads: int) -> dict[str, Any]:
         files = [p for p in (path.rglob("*") if path.is_dir() else [path]) if p.is_file()]
         size = sum(p.stat().st_size for p in files)
         made = {"made_cpu_seconds": time.process_time() - began, "bytes": size, "epochs": EPOCHS[kind]}
-        for work in WORKS:
+        for work in WORKS.get(kind, TABLE):
             made[work] = in_subprocess(
                 "benchmarks.large", "--work", work, "--path", path, "--epochs", EPOCHS[kind], "--threads", threads,
                 threads=threads,
@@ -142,7 +160,7 @@ def main() -> None:
     parser.add_argument("--case", choices=sorted(MAKE))
     parser.add_argument("--rows", type=int, default=1_000)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--work", choices=WORKS, help=argparse.SUPPRESS)
+    parser.add_argument("--work", help=argparse.SUPPRESS)
     parser.add_argument("--path", help=argparse.SUPPRESS)
     parser.add_argument("--epochs", type=int, default=1, help=argparse.SUPPRESS)
     options = parser.parse_args()

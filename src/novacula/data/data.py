@@ -98,7 +98,8 @@ class Data:
             found = (
                 Coding(tuple(map(Column, table.values))) if tokens else coding or about.coding or Coding.learn(table)
             )
-            x, about = found.encode(table), replace(about, coding=found)
+            x, about = torch.from_numpy(found.encode(table)), replace(about, coding=found)
+            dtype = dtype or torch.get_default_dtype()
             columns = found.names if columns is None or len(columns) != len(found.names) else columns
         columns = tuple(map(str, columns)) if columns is not None else frame_columns(x)
         inputs = as_inputs(x, tokens=tokens, dtype=dtype, columns=columns)
