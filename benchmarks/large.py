@@ -168,13 +168,10 @@ def main() -> None:
     if options.work:
         print(json.dumps(measured(options.work, options.path, options.epochs)))
         return
-    if options.case:
-        case(options.case, options.rows, options.threads)
-        return
-    if not options.all:
+    if not options.all and not options.case:
         parser.error("--all or --case")
     found: dict[str, Any] = json.loads(RESULTS.read_text())["cases"] if RESULTS.is_file() else {}
-    for kind, n in CASES:
+    for kind, n in CASES if options.all else [(options.case, options.rows)]:
         if (name := f"{kind} {n}") not in found:
             found[name] = {**case(kind, n, options.threads), "environment": environment()}
             write(RESULTS, {"cases": found})
