@@ -106,7 +106,8 @@ class Data:
             found = (
                 Coding(tuple(map(Column, table.values))) if tokens else coding or about.coding or Coding.learn(table)
             )
-            x, about = found.encode(table), replace(about, coding=found)
+            x, about = torch.from_numpy(found.encode(table)), replace(about, coding=found)
+            dtype = dtype or torch.get_default_dtype()
             columns = found.names if columns is None or len(columns) != len(found.names) else columns
         columns = as_names(columns, "columns") if columns is not None else frame_columns(x)
         parts = None

@@ -121,7 +121,7 @@ def _load(setup: Setup, task: Task | None) -> tuple[Data, Data | None, Tensor | 
         target = int(target)
     wanted: Any = setup.task or task  # checked where the labels are read
     columns: dict[str, Any] = {"categorical": setup.categorical, "drop": setup.drop}
-    split = int(setup.split) if setup.split is not None and setup.split.isdigit() else setup.split
+    split = int(setup.split) if str(setup.split).isdigit() else setup.split  # type: ignore[arg-type]
     splits = load_splits(setup.data, target, split=split, task=wanted, size=setup.size, **columns)
     targets = splits.targets or setup.target
     n, fraction = setup.train, setup.test_fraction
