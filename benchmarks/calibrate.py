@@ -246,14 +246,39 @@ def summary() -> dict[str, Any]:
         }
         seconds = {k: float(np.mean([r["seconds"][k] for r in records])) for k in records[0]["seconds"]}
         found[name] = {"seeds": len(records), "n": records[0]["n"], "arms": arms, "seconds": seconds}
-    return {"cells": found}
+    return {"cells": found, "over_cells": over(found)}
+
+
+def over(cells: dict[str, Any]) -> dict[str, Any]:
+    """What is asked for, over the cells: differences of log loss and calibration error, and coverage."""
+    found: dict[str, Any] = {}
+    for arm in ("calibrate", "train"):
+        for other in ("hold-out", "plain"):
+            for score in ("nll", "ece"):
+                each = {
+                    k: c["arms"][arm][score] - c["arms"][other][score]
+                    for k, c in cells.items()
+                    if score in c["arms"][arm]
+                }
+                worst = max(each, key=lambda k: each[k])
+                found[f"{arm} − {other}, {score}"] = {
+                    "mean": float(np.mean(list(each.values()))),
+                    "median": float(np.median(list(each.values()))),
+                    "worst": each[worst],
+                    "where": worst,
+                }
+        for by in ("copies", "network"):
+            each = [c["arms"][arm][f"coverage_{by}"] for c in cells.values()]
+            found[f"{arm}, coverage by {by}"] = {"mean": float(np.mean(each)), "least": min(each), "most": max(each)}
+    return found
 
 
 def table(cells: dict[str, Any]) -> str:
     """The summary as a table in Markdown."""
     lines = [
-        "| cell | n | log loss: plain, hold-out, calibrate, train= | ECE | sets of 90 %: hold-out, copies, network |",
-        "| --- | ---: | --- | --- | --- |",
+        "| cell | n | seeds | log loss: plain, hold-out, calibrate, train= | calibration error | inside sets of 90 %: "
+        "hold-out, copies, network | CPU-s: plain, hold-out, calibrate, train= |",
+        "| --- | ---: | ---: | --- | --- | --- | --- |",
     ]
     for name, found in cells.items():
         arms = found["arms"]
@@ -262,7 +287,9 @@ def table(cells: dict[str, Any]) -> str:
         ece = ", ".join(f"{a['ece']:.3f}" for a in order) if "ece" in order[0] else "–"
         sets = [arms["hold-out"]["coverage_network"]]
         sets += [arms["calibrate"]["coverage_copies"], arms["calibrate"]["coverage_network"]]
-        lines.append(f"| {name} | {found['n']:,} | {nll} | {ece} | {', '.join(f'{s:.3f}' for s in sets)} |")
+        seconds = ", ".join(f"{found['seconds'][k]:.1f}" for k in ("plain", "hold-out", "calibrate", "train"))
+        inside = ", ".join(f"{s:.3f}" for s in sets)
+        lines.append(f"| {name} | {found['n']:,} | {found['seeds']} | {nll} | {ece} | {inside} | {seconds} |")
     return "\n".join(lines)
 
 
@@ -285,7 +312,11 @@ def main() -> None:
             shown = {arm: round(content["nll"], 4) for arm, content in record["arms"].items()}
             print(name, seed, shown, {k: round(v, 1) for k, v in record["seconds"].items()}, flush=True)
             write(RESULTS / "summary.json", summary())
-    print(table(summary()["cells"]))
+    whole = summary()
+    write(RESULTS / "summary.json", whole)
+    print(table(whole["cells"]))
+    for name, value in whole["over_cells"].items():
+        print(name, {k: round(v, 4) if isinstance(v, float) else v for k, v in value.items()})
 
 
 if __name__ == "__main__":

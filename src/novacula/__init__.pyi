@@ -5,6 +5,7 @@ from . import curvature as curvature
 from . import diagnostics as diagnostics
 from . import evidence as evidence
 from . import inference as inference
+from . import integrations as integrations
 from . import invariances as invariances
 from . import likelihoods as likelihoods
 from . import networks as networks
@@ -36,6 +37,8 @@ from .inference import Laplace as Laplace
 from .inference import MeanField as MeanField
 from .inference import Subnetwork as Subnetwork
 from .inference import infer as infer
+from .integrations import NovaculaClassifier as NovaculaClassifier
+from .integrations import NovaculaRegressor as NovaculaRegressor
 from .invariances import Affine as Affine
 from .invariances import Colour as Colour
 from .invariances import Compose as Compose

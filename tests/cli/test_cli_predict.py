@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -372,6 +373,13 @@ def test_groups_are_calibrated_apart() -> None:
             assert found["set"][i] == "|".join(held)
 
 
+def test_a_few_calibration_rows_that_are_training_rows_are_told() -> None:
+    write("cal.csv", "age site size kind", range(45, 90))
+    write("new.csv", "age site size", range(20))
+    result = predicted("kinds", "new.csv", "--conformal", "0.2", "--calibration", "cal.csv")
+    assert re.search(r"1[0-5] of 45 calibration rows of cal are training rows", result.stderr)
+
+
 def test_own_test_examples_have_groups(made: Path) -> None:
     write("new.csv", "age site size", range(60, 90))
     result = invoke("predict", "kinds", "new.csv", "--conformal", "0.4", "--groups", "site")
@@ -592,6 +600,13 @@ BAD: dict[str, tuple[Callable[[], list[str]], list[str]]] = {
         lambda: ["kinds", bad("age site size kind"), "--conformal", "0.2", "--calibration", "bad.csv"],
         ["other than what is predicted"],
     ),
+    "calibration on training rows": (
+        lambda: [
+            *("kinds", bad(), "--conformal", "0.2", "--calibration"),
+            write("cal.csv", "kind size site age", range(60)),
+        ],
+        ["did not learn from", "48 of 60 rows of cal that it did"],
+    ),
     "groups that are no column": (
         lambda: ["kinds", bad(), "--conformal", "0.2", "--groups", "cite"],
         ["a column 'cite'", "rename 'site'"],
@@ -790,3 +805,23 @@ def test_options_of_a_posterior_survive_their_file() -> None:
     assert Options.load(Path("options.json")) == anchored(options)
     assert anchored(options).ood == str(Path("prices.csv").resolve())
     assert "--ood prices.csv" in options.command()
+
+
+@pytest.mark.parametrize(("run", "column"), [("kinds", "p_{}"), ("prices", "mean")])
+def test_many_rows_are_predicted_in_parts_and_progress_is_told(run: str, column: str) -> None:
+    rows = [i % N for i in range(2_500)]
+    with Path("many.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["age", "site", "size"])
+        writer.writerows([AGE[i], SITE[i], SIZE[i].round(3)] for i in rows)
+    told = predicted(run, "many.csv", "--out", "out.csv", "--threads", str(torch.get_num_threads()))
+    parts = [line.split("  ")[0] for line in told.stderr.splitlines() if line.startswith("part")]
+    assert parts == ["part 1/3", "part 2/3", "part 3/3"]
+    saved = load_run(run)
+    whole = saved.predict_standard(read_rows(saved, "many.csv").x).mean().numpy()
+    names = [column.format(name) for name in saved.classes] if "{}" in column else [column]
+    np.testing.assert_allclose(numbers(table(), *names), whole, rtol=1e-5)
+    assert "part" not in predicted(run, "many.csv", "--out", "out.csv", "--quiet").stderr.split()
+    refused = invoke("predict", run, "many.csv", "--threads", "0")
+    assert refused.exit_code == 2
+    assert "--threads of 1 or more" in refused.stderr

@@ -197,7 +197,7 @@ def test_a_resumed_laplace_run_is_bit_identical(tmp_path: Path) -> None:
 
 def test_infer_refuses_no_chains_and_labels_that_do_not_fit() -> None:
     target, data = linear_gaussian()
-    with pytest.raises(InputError, match="at least one chain"):
+    with pytest.raises(InputError, match="chains as a whole number of 1 or more"):
         infer(MAP(), target, data, epochs=1, chains=0)
     with pytest.raises(InputError, match="outputs"):
         infer(MAP(), target, Data(data.x, data.y[:, :1]), epochs=1)

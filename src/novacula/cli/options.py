@@ -185,7 +185,7 @@ class CalibrateOptions:
         None,
         "Passes over the data of each network that is trained.",
         metavar="N",
-        shown="until a copy’s loss is the network’s",
+        shown="as many as lead a fresh network to its loss",
         panel="Training",
     )
     time: float | None = flag(None, "Seconds after which training ends.", metavar="SECONDS", panel="Training")
@@ -218,4 +218,6 @@ class PredictOptions:
         None, "Labelled data to calibrate them on.", metavar="FILE", shown="the run’s own test examples"
     )
     groups: str | None = flag(None, "Calibrate the groups that this column names apart.", metavar="COLUMN")
+    threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own")
     json: bool = flag(False, "Print one JSON object on stdout.")
+    quiet: bool = flag(False, "Show no progress.")

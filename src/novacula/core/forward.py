@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ from torch.overrides import TorchFunctionMode
 
 from novacula.core.alone import check_alone
 from novacula.core.attention import has_attention, plain_attention
+from novacula.core.brief import brief
+from novacula.core.checks.tensors import check_outputs
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.many import Notes
 from novacula.core.modules.admitted import admitted, check_gradient, weights_kept
@@ -37,6 +40,7 @@ from novacula.core.modules.training import Training, drawn_from, put_to_eval, se
 from novacula.core.params import Params, detach
 from novacula.core.units import Units
 
+_NAMED = 12  # frozen parameters that a warning names
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError)
 
 
@@ -49,6 +53,9 @@ class Forward:
             deep-copied, but for tensors that require a gradient and are no parameters, which are shared.
         units: Scales between the network and its data; by default none.
         parts: How a row of numbers is taken apart, where the network takes inputs of several parts.
+
+        only: Patterns of names (``"*.lora_*"``, ``"head.*"``): the parameters that are weights, whatever requires a
+            gradient in the module; None for those that do.
 
     Attributes:
         frozen: Names of the parameters held constant because they do not require a gradient.
@@ -69,18 +76,28 @@ class Forward:
     module: nn.Module
     units: Units = field(default_factory=Units, repr=False)
     parts: Parts | None = None
+    only: Sequence[str] | None = None
     frozen: tuple[str, ...] = field(init=False)
     others: Others = field(init=False, repr=False)
     fused: bool = field(init=False, repr=False)
     notes: Notes = field(init=False, repr=False)
 
+    __repr__ = brief
+
     def __post_init__(self) -> None:
         if not isinstance(self.module, nn.Module):
-            raise InputError(
-                "an nn.Module", f"a {type(self.module).__name__}", "pass the network itself, not its output"
-            )
+            cls = self.module if isinstance(self.module, type) else None
+            got = f"the class {cls.__name__}" if cls else f"a {type(self.module).__name__}"
+            hint = f"make one: {cls.__name__}(…)" if cls else "pass the network itself, not its output"
+            raise InputError("an nn.Module", got, hint)
+        lazy = [k for k, w in self.module.named_parameters() if isinstance(w, nn.parameter.UninitializedParameter)]
+        if lazy:
+            got = f"{', '.join(lazy)} of lazy layers, which have no shape yet"
+            raise InputError("a network with its weights", got, "call it once on a batch before")
         with _ShareHyperparameters():
             module = admitted(copy.deepcopy(self.module))
+        if self.only is not None:
+            _choose(module, self.only)
         trainable = [name for name, w in module.named_parameters() if w.requires_grad]
         if not trainable:
             n_frozen = sum(1 for _ in module.parameters())
@@ -92,9 +109,12 @@ class Forward:
                 "call requires_grad_(True) on the parameters to learn, or pass another network",
             )
         frozen = tuple(name for name, w in module.named_parameters() if not w.requires_grad)
-        if frozen:
+        if frozen and self.only is None:
+            more = f" and {len(frozen) - _NAMED} more" if len(frozen) > _NAMED else ""
             warnings.warn(
-                f"parameters held constant (requires_grad=False): {', '.join(frozen)}", NovaculaWarning, stacklevel=3
+                f"parameters held constant (requires_grad=False): {', '.join(frozen[:_NAMED])}{more}",
+                NovaculaWarning,
+                stacklevel=3,
             )
         put_to_eval(module)
         object.__setattr__(self, "module", module)
@@ -174,8 +194,7 @@ class Forward:
         """
         # Pairs of numbers, which it may read as complex ones, must not lie anywhere in a vector of all weights.
         apart = {name: w.clone() if w.shape[-1:] == (2,) else w for name, w in params.items()}
-        with plain_attention() if self.fused else nullcontext():
-            return self._evaluate(apart, x)
+        return self._plainly(apart, x)
 
     def arguments(self, x: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         """What the module is called with, in order and by name, for inputs ``(N, …)``; tensors of its own."""
@@ -183,6 +202,10 @@ class Forward:
         inputs = self.units.inward(x)
         inputs = inputs.clone() if inputs is x else inputs
         return ((inputs,), {}) if self.parts is None else self.parts.arguments(inputs)
+
+    def _plainly(self, params: Params, x: Tensor) -> Tensor:
+        with plain_attention() if self.fused else nullcontext():
+            return self._evaluate(dict(params), x)
 
     def _evaluate(self, point: Params, x: Tensor, module: nn.Module | None = None) -> Tensor:
         f = logits_of(call_with(module or self.module, point, *self.arguments(x), self.others))
@@ -270,6 +293,21 @@ class Forward:
         other.notes.training = self.notes.training
         return other
 
+    def attempt(self, params: Params, x: Tensor) -> Tensor:
+        """Evaluate the network; whatever it raises becomes the cause of an error that says what it was given.
+
+        Args:
+            params: Weights by name.
+            x: Inputs of shape ``(N, …)``.
+
+        Returns:
+            What the network gives.
+
+        Raises:
+            InputError: If the network fails.
+        """
+        return self._tried(lambda: self(params, x), x)
+
     def average(self, params: Params, xs: Tensor) -> Tensor:
         """Average the outputs over transformed copies of each input: ``f̄(x) = 1/S Σ_s f(w, x_s)``.
 
@@ -303,16 +341,10 @@ class Forward:
         devices = [x.device] if x.device.type == "cuda" else []
         # The module may use the global generator; forking it leaves the caller's stream untouched.
         with torch.no_grad(), torch.random.fork_rng(devices=devices), weights_kept(self.module, params):
-            first, second = self._tried(params, x), self._tried(params, x)
-        if not isinstance(first, Tensor) or first.ndim != 2 or first.shape[0] != x.shape[0]:
-            tensor = isinstance(first, Tensor)
-            raise InputError(
-                f"network outputs of shape ({x.shape[0]}, C)",
-                str(tuple(first.shape)) if tensor else f"a {type(first).__name__}",
-                "end the network with a Flatten or a Linear layer"
-                if tensor
-                else "wrap the network in a module whose forward returns the logits alone",
-            )
+            # The weights as they are: a network that writes on them must not write on copies.
+            first, second = (self._tried(lambda: self._plainly(params, x), x) for _ in range(2))
+        given = f"inputs of shape {tuple(x.shape)}" if self.parts is None else str(self.parts)
+        check_outputs(first, len(x), given)
         if not torch.isfinite(first).all():
             raise NonFiniteError(
                 "finite network outputs",
@@ -335,11 +367,10 @@ class Forward:
         self.trains(x)
         return first.shape[1]
 
-    def _tried(self, params: Params, x: Tensor) -> Tensor:
+    def _tried(self, call: Callable[[], Tensor], x: Tensor) -> Tensor:
         try:
-            with plain_attention() if self.fused else nullcontext():
-                return self._evaluate(params, x)
-        except _FAILURES as error:
+            return call()
+        except Exception as error:
             raise InputError(
                 f"a network that accepts inputs of shape {tuple(x.shape)} and dtype {x.dtype}"
                 if self.parts is None
@@ -348,6 +379,19 @@ class Forward:
                 "check the first layer's size and the data's shape (images are N×channels×height×width; ids of "
                 "tokens stay whole numbers with Data(…, tokens=True))",
             ) from error
+
+
+def _choose(module: nn.Module, patterns: Sequence[str]) -> None:
+    # Of a copy of the user's module: let those parameters require a gradient whose name matches a pattern.
+    if isinstance(patterns, str):
+        raise InputError("a list of patterns", repr(patterns), f"use parameters=[{patterns!r}]")
+    names = [name for name, _ in module.named_parameters()]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            few = f"{', '.join(names[:_NAMED])}{' …' * (len(names) > _NAMED)}"
+            raise InputError("patterns that match a parameter", f"{pattern!r} among {few}", "check the name")
+    for name, w in module.named_parameters():
+        w.requires_grad_(any(fnmatchcase(name, pattern) for pattern in patterns))
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:

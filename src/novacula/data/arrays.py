@@ -14,12 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from novacula.core.checks.tensors import check_plain
 from novacula.core.errors import InputError, NovaculaWarning
 
 
 def to_tensor(x: Any, what: str, *, least: int = 2) -> Tensor:
     """A tensor of numbers or booleans."""
     columns = frame_columns(x)
+    if isinstance(x, Tensor):
+        check_plain(x, what)
     t = x.detach() if isinstance(x, Tensor) else _from_numpy(_to_numpy(x, what, columns), what)
     if t.ndim == 0:
         raise InputError(

@@ -10,11 +10,13 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_whole, shown
 from novacula.core.errors import InputError
 from novacula.core.modules.parts import Parts
 from novacula.core.rng import generator
@@ -24,7 +26,7 @@ from novacula.data.coding import Coding, Column
 from novacula.data.datasets import read_dataset
 from novacula.data.inputs import as_inputs
 from novacula.data.known import Columns, frame_of
-from novacula.data.labels import Task, as_labels
+from novacula.data.labels import Task, as_labels, as_names
 from novacula.data.lazy import LazyRows
 from novacula.data.parts import as_parts, several
 
@@ -106,7 +108,7 @@ class Data:
             )
             x, about = found.encode(table), replace(about, coding=found)
             columns = found.names if columns is None or len(columns) != len(found.names) else columns
-        columns = tuple(map(str, columns)) if columns is not None else frame_columns(x)
+        columns = as_names(columns, "columns") if columns is not None else frame_columns(x)
         parts = None
         if several(x):
             inputs, parts = as_parts(x, dtype=dtype)
@@ -265,7 +267,10 @@ class Data:
         if isinstance(index, slice):
             rows = torch.arange(self.n)[index]
         else:
-            rows = torch.as_tensor(index)
+            try:
+                rows = torch.as_tensor(index)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise InputError("row numbers or a mask", shown(index), "pass a 1-D index") from error
             if rows.ndim != 1 or (rows.is_floating_point() and rows.numel()):
                 raise InputError(
                     "row numbers or a mask", f"shape {tuple(rows.shape)}, {rows.dtype}", "pass a 1-D index"
@@ -303,7 +308,9 @@ class Data:
         Raises:
             InputError: If one part would be empty, or stratification is asked of another task.
         """
-        share = isinstance(train, float)
+        if not isinstance(train, Real) or isinstance(train, bool):
+            raise InputError("a share or a number of rows", shown(train), "split(0.8)")
+        share = not isinstance(train, Integral)
         if (share and not 0 < train < 1) or (not share and not 0 < train < self.n):
             wanted = "a share between 0 and 1" if share else f"a number of rows from 1 to {self.n - 1}"
             raise InputError(wanted, repr(train), "leave at least one row to each part")
@@ -361,8 +368,7 @@ class Data:
         Raises:
             InputError: If ``batch_size`` is less than 1.
         """
-        if batch_size < 1:
-            raise InputError("a batch size of at least 1", str(batch_size), "use for instance 128")
+        check_whole("batch_size", batch_size)
         order = torch.randperm(self.n, generator=generator(seed, "batches", epoch)).to(self.x.device)
         indices = order.split(batch_size)
         rows = self.x.ahead(indices) if isinstance(self.x, LazyRows) else (self.x[index] for index in indices)
@@ -378,7 +384,16 @@ class Data:
 
         Returns:
             A new dataset.
+
+        Raises:
+            InputError: If the dtype is no floating one, or there is no such device.
         """
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise InputError("a floating dtype of torch's", shown(dtype), "use dtype=torch.float64")
+        try:
+            device = None if device is None else torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise InputError("a device of torch's", shown(device), "use 'cpu' or 'cuda'") from error
         x, y = (t.to(device=device, dtype=dtype if t.is_floating_point() else None) for t in (self.x, self.y))
         return self.with_values(x, y)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from novacula.core.checks.numbers import check_numbers
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.data import lazy
 from novacula.data.inputs import lazy_inputs
@@ -53,8 +54,7 @@ class MapStyle(Protocol):
 
 def read_dataset(dataset: Any, limit: int | None = None) -> tuple[Any, Any]:
     """Read up to ``limit`` examples."""
-    if limit is not None and limit < 1:
-        raise InputError("a limit of at least 1", str(limit), "leave it out to read everything")
+    check_numbers(limit=limit)
     if isinstance(dataset, Mapping):
         hint = "choose one split of it" if not {"x", "y"} <= set(dataset) else "call Data(d['x'], d['y'])"
         raise InputError("a dataset or a loader", f"a dictionary with keys {_keys(dataset)}", hint)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_whole
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.rng import generator
+from novacula.data.arrays import to_tensor
 from novacula.data.data import Data
 from novacula.data.lazy import row_keys
 
@@ -41,8 +45,7 @@ def folds_of(data: Data, k: int = 3, seed: int = 0) -> Tensor:
         >>> sorted(folds.bincount().tolist()), bool(folds[1] == folds[4])
         ([2, 3], True)
     """
-    if k < 2:
-        raise InputError("at least 2 folds", str(k), "use folds=3")
+    check_whole("folds", k, least=2)
     if k > data.n:
         raise InputError(f"at most {data.n} folds, one for each example", str(k), "use folds=3")
     same = row_keys(data.x).tolist()
@@ -64,7 +67,7 @@ def folds_of(data: Data, k: int = 3, seed: int = 0) -> Tensor:
     return torch.from_numpy(found)
 
 
-def given_folds(data: Data, folds: int | Tensor, seed: int) -> Tensor:
+def given_folds(data: Data, folds: int | Tensor | Sequence[int], seed: int) -> Tensor:
     """The fold of each example: dealt, or as a person says.
 
     Args:
@@ -78,8 +81,9 @@ def given_folds(data: Data, folds: int | Tensor, seed: int) -> Tensor:
     Raises:
         InputError: If K or the folds do not fit the examples.
     """
-    if isinstance(folds, int):
-        return folds_of(data, folds, seed)
+    if not isinstance(folds, Tensor | Sequence | np.ndarray) or isinstance(folds, str):
+        return folds_of(data, cast("int", folds), seed)
+    folds = to_tensor(folds, "folds")
     if folds.shape != (data.n,) or folds.is_floating_point() or folds.dtype == torch.bool:
         got = f"shape {tuple(folds.shape)}, {folds.dtype}"
         raise InputError(f"the number of folds, or whole numbers of shape ({data.n},)", got, "use folds=3")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import shown
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.data.arrays import check_finite, check_rounding, check_rows, place, to_tensor
 from novacula.data.lazy import LazyRows, Source, sampled
@@ -30,8 +31,10 @@ def as_inputs(x: Any, *, tokens: bool, dtype: torch.dtype | None, columns: Seque
     Raises:
         InputError: If the values are not finite numbers, or the shape is not ``(N, …)`` with at least one feature.
     """
-    if dtype is not None and not dtype.is_floating_point:
-        raise InputError("a floating dtype", str(dtype), "use dtype=torch.float32, or tokens=True for whole-number ids")
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise InputError(
+            "a floating dtype of torch's", shown(dtype), "use dtype=torch.float32, or tokens=True for whole-number ids"
+        )
     if isinstance(x, LazyRows):
         check_rows(len(x), "inputs", least)
         return x  # each row is checked when it is read

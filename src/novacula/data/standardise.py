@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.data.lazy import LazyRows
 
@@ -84,6 +85,8 @@ class Standardiser:
     y_sd: Tensor
     constant: tuple[str, ...] = ()
 
+    __repr__ = brief
+
     @classmethod
     def fit(cls, data: Rows) -> Standardiser:
         """Measure the columns.
@@ -100,6 +103,7 @@ class Standardiser:
         Raises:
             InputError: If the data have been standardised already.
         """
+        _check_rows(data)
         if data.scaling is not None:
             raise InputError("data in their original units", "standardised data", "fit on the data before apply()")
         x_mean, x_sd, x_constant = _measure(data.x if data.x.ndim == 2 and data.x.is_floating_point() else None)
@@ -121,6 +125,7 @@ class Standardiser:
         Raises:
             InputError: If the data are standardised already, or have another number of columns.
         """
+        _check_rows(data)
         if data.scaling is not None:
             raise InputError("data in their original units", "standardised data", "apply the standardiser once")
         for what, t, mean in (("x", data.x, self.x_mean), ("y", data.y, self.y_mean)):
@@ -194,6 +199,11 @@ class Standardiser:
             ``sd · s``, same shape and dtype.
         """
         return (sd.double() * self.y_sd.to(sd.device)).to(sd.dtype) if self.y_sd.numel() else sd
+
+
+def _check_rows(data: object) -> None:
+    if getattr(data, "with_values", None) is None:
+        raise InputError("nv.Data", f"a {type(data).__name__}", "nv.Data(x, y); inputs(x) takes a tensor alone")
 
 
 # Column means and deviations in float64, and which columns are constant; empty tensors for no table.

@@ -23,6 +23,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
 from novacula.core.params import Params, unstack
@@ -40,6 +41,7 @@ from novacula.evidence.common import (
 )
 from novacula.evidence.start import bound, weights_for
 from novacula.posteriors.base import Posterior
+from novacula.priors.mean import deviations
 from novacula.target import Target
 
 Dense = Literal["last_layer", "exact", "kron", "diag"]
@@ -64,6 +66,7 @@ class ELBO:
     copies: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_structure(self.structure, get_args(Dense))
         check_counts("use nv.evidence.ELBO(structure='last_layer', samples=16)", copies=self.copies)
         if self.samples < 3:
@@ -132,10 +135,10 @@ class ELBO:
 def _divergence(target: Target, curvature: Curvature, mean: Params, fixed: Params) -> Tensor:
     """``KL(q ‖ p)`` for ``q = N(mean, (H + Λ₀)⁻¹)``, at fixed q, with gradients to the prior's precisions Λ.
 
-        ½ [Σ_t (λ_t/λ₀_t) tr_t(Λ₀ Σ) + mᵀΛm − P + log |H + Λ₀| − log |Λ|],
+        ½ [Σ_t (λ_t/λ₀_t) tr_t(Λ₀ Σ) + dᵀΛd − P + log |H + Λ₀| − log |Λ|],
 
-    where ``tr_t(Λ₀ Σ) = n_t + ∂(log|H + Λ₀| − log|Λ₀|)/∂ log λ₀_t`` holds for every structure, with t over all numbers
-    λ, each the precision of n_t weights.
+    where d is the mean of q less that of the prior, and ``tr_t(Λ₀ Σ) = n_t + ∂(log|H + Λ₀| − log|Λ₀|)/∂ log λ₀_t``
+    holds for every structure, with t over all numbers λ, each the precision of n_t weights.
 
     Returns:
         A scalar in float64.
@@ -145,11 +148,12 @@ def _divergence(target: Target, curvature: Curvature, mean: Params, fixed: Param
         determinant = curvature.log_det({k: v.exp() for k, v in logs.items()}).value
         slopes = dict(zip(logs, torch.autograd.grad(determinant, list(logs.values())), strict=True))
     terms = [determinant.detach()]
+    away = deviations(target.prior, mean)
     for k, precision in target.prior.precision(mean).items():
         moved, size, w = (
             precision.double().log() - logs[k].detach(),
             mean[k].numel() / precision.numel(),
-            mean[k].double(),
+            away[k].double(),
         )
         terms.append((moved.exp() * (size + slopes[k]) - size * (1 + moved)).sum() + (precision.double() * w**2).sum())
     return torch.stack(terms).sum() / 2

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.estimate import Estimate
 from novacula.core.params import Params, count
 from novacula.core.rng import derive, generator
@@ -90,6 +91,7 @@ class Laplace:
     probes: int = 16
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_structure(self.structure)
         hint = "use nv.evidence.Laplace(structure='kron')"
         check_counts(hint, repeats=self.repeats, subset=self.subset, copies=self.copies, chunk=self.chunk)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
 from novacula.core.params import Params
@@ -55,6 +56,7 @@ class LinearGaussian:
     copies: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_counts("use nv.evidence.LinearGaussian()", copies=self.copies)
 
     @property
@@ -74,7 +76,7 @@ class LinearGaussian:
                 "use nv.evidence.Laplace for other models",
             )
         copies = self.copies or target.copies.evidence
-        origin = {k: torch.zeros_like(w) for k, w in params.items()}
+        origin = target.prior.centre(params) or {k: torch.zeros_like(w) for k, w in params.items()}
         graph = wants_gradient(target, params, data)
         problem = target.problem(origin, data, seed=derive(seed, "copies"), copies=copies, differentiable=graph)
         g, z, log_noise = _whitened(problem, likelihood)
@@ -109,7 +111,7 @@ def _whitened(problem: Problem, likelihood: Likelihood) -> tuple[Tensor, Tensor,
     made = plan(problem)
 
     def chunk(xs: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # The model is linear, so the rows do not depend on the point: the origin serves.
+        # The model is linear, so the rows do not depend on the point: the prior's mean serves.
         f = problem.forward.average(problem.params, xs)
         log_sigma = likelihood.log_noise(y.shape[1]).double().to(y.device).expand_as(y)
         z = (y - f).double() * (-log_sigma).exp()

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from novacula.core.errors import InputError
+from novacula.core.checks.numbers import check_fields
 from novacula.core.estimate import Estimate
 from novacula.core.params import Params, count
 from novacula.core.rng import derive, generator
@@ -66,10 +66,9 @@ class NTKSubset:
     repeats: int = 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         hint = "use nv.evidence.NTKSubset()"
         check_counts(hint, subset=self.subset, fit=self.fit, copies=self.copies, repeats=self.repeats)
-        if self.outputs not in {"sampled", "all"}:
-            raise InputError("outputs='sampled' or 'all'", repr(self.outputs), hint)
 
     @property
     def name(self) -> str:

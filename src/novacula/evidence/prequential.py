@@ -23,6 +23,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
 from novacula.core.params import Params
@@ -58,6 +59,7 @@ class Prequential:
     orders: int = 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         counts = {"blocks": self.blocks, "epochs": self.epochs, "batch_size": self.batch_size, "orders": self.orders}
         check_counts("use nv.evidence.Prequential()", **counts)
 

@@ -11,6 +11,7 @@ from typing import Literal, cast
 
 import torch
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
 from novacula.core.params import Params
@@ -50,6 +51,7 @@ class SMC:
     steps: int = 1_000
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.populations < 2:
             raise InputError("two or more populations", str(self.populations), "their spread is the error: use 4")
 

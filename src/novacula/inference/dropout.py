@@ -29,6 +29,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.many import noisy_gradient
 from novacula.core.params import Params, unstack
 from novacula.data.data import Data
@@ -71,6 +72,7 @@ class Dropout:
     batching: Batching = field(default="mini", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_share(self.p)
 
     def init(self, target: Density, data: Data, rng: torch.Generator, start: Start) -> DropoutState:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_numbers, check_whole
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.data.data import Data
 from novacula.inference.checkpoint import load_checkpoint, save_checkpoint
-from novacula.inference.method import Info, Method, Start
+from novacula.inference.method import Info, Method, Start, check_method
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
 
@@ -51,6 +53,7 @@ def run(
     progress: Progress | None = None,
 ) -> Outcome:
     """Run a method."""
+    check_method(method)
     feed, total = _plan(method, data, epochs, steps, batch_size, seed)
     n_rounds = math.ceil(total / feed.per_round)
     first = Start.of(target, {k: w.unsqueeze(0) for k, w in target.params().items()} if start is None else start, total)
@@ -71,9 +74,9 @@ def run(
         for x, y in feed.batches(index):
             if done == total or info.done:
                 break
-            state, info = method.step(
-                target, state, Batch(x, y, feed.total, done, total), generator(seed, "step", done)
-            )
+            batch = Batch(x, y, feed.total, done, total)
+            with _blamed(target, x):
+                state, info = method.step(target, state, batch, generator(seed, "step", done))
             done += 1
             if not math.isfinite(info.loss):
                 raise NonFiniteError(
@@ -89,6 +92,20 @@ def run(
         if progress is not None:
             progress(index + 1, n_rounds, record)
     return Outcome(state, history, done)
+
+
+@contextmanager
+def _blamed(target: Density, x: Tensor) -> Iterator[None]:
+    # What fails in a step is the network's failure where the network alone fails on the batch, too.
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception:
+        if isinstance(target, Target):
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                target.forward.attempt(target.params(), x)
+        raise
 
 
 def default_batch_size(n: int, *, table: bool = False) -> int:
@@ -122,10 +139,10 @@ class _Feed:
 def _plan(
     method: Method, data: Data | None, epochs: int | None, steps: int | None, batch_size: int, seed: int
 ) -> tuple[_Feed, int]:
+    check_numbers(epochs=epochs, steps=steps)
+    check_whole("batch_size", batch_size)
     if (epochs is None) == (steps is None):
         raise InputError("either epochs or steps", f"epochs={epochs}, steps={steps}", "give exactly one of them")
-    if (epochs or steps or 0) < 1 or batch_size < 1:
-        raise InputError("positive epochs, steps and batch_size", f"{epochs}, {steps}, {batch_size}", "use 1 or more")
     if data is not None and method.batching == "mini":
         size = min(batch_size, data.n)
         per_epoch = math.ceil(data.n / size)

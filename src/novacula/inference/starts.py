@@ -107,6 +107,21 @@ def _moved(own: Params, rng: torch.Generator) -> Params:
     return {k: w + SPREAD * w.square().mean().sqrt() * noise[k] for k, w in own.items()}
 
 
+def blind_starts(target: Target, n: int, seed: int) -> list[Params]:
+    """First weights of networks that must know nothing of the data: draws of the initialisation.
+
+    Where the prior is centred at weights that were learned elsewhere, these are what is known before the data, and the
+    networks start near them.
+
+    Returns:
+        N points.
+    """
+    centre = target.prior.centre(target.params())
+    if centre is None:
+        return initial_weights(target, n, seed)
+    return [_moved(centre, generator(seed, "near", i)) for i in range(n)]
+
+
 def trained(target: Target, own: Params) -> bool:
     """Whether some tensor of a network's weights is no draw of its layer's own initialisation.
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.memory import with_halving
 from novacula.core.params import Params, detach
@@ -65,6 +66,8 @@ class LaplacePosterior(BasePosterior):
     temperature: float = 1.0
     held_out: LeaveOneOut | None = None
     distance: float | None = None
+
+    __repr__ = brief
 
     @property
     def structure(self) -> str:
@@ -119,7 +122,7 @@ class LaplacePosterior(BasePosterior):
         mean = finite(fixed_outputs(target, self.mode, x, copies=how.copies, seed=how.seed, chunk=how.chunk))
         # The average over copies has less noise than the spread of the weights; the variance needs fewer copies.
         fewer = min(how.copies, target.copies.evidence)
-        size = default_chunk(target, fewer) if how.chunk is None else how.chunk
+        size = default_chunk(target, x, fewer) if how.chunk is None else how.chunk
 
         def variance(start: int, stop: int) -> Tensor:
             return self.functional_variance(fixed_copies(target, x[start:stop], fewer, how.seed))

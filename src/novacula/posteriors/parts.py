@@ -96,7 +96,7 @@ def part_of(target: Target, params: Params, data: Data, which: Which) -> Part:
         for name, w in network.named_parameters():
             w.requires_grad_(name in names)
     keep_in_eval(network)  # statistics and noise belong to all weights
-    prior = restricted(target.prior, params, dict(zip(names, aliases, strict=True)))
+    prior = restricted(target.prior, params, dict(zip(names, aliases, strict=True)), index)
     chosen = dataclasses.replace(target, network=network, forward=target.forward.over(network), prior=prior)
     return Part(target, chosen, point, index)
 

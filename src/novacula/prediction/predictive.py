@@ -14,7 +14,10 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
+from novacula.core.checks.numbers import check_whole, check_within, shown
 from novacula.core.errors import InputError
+from novacula.data.arrays import to_tensor
 from novacula.data.standardise import Standardiser
 from novacula.likelihoods.base import Likelihood
 from novacula.posteriors.linearised import add_noise, gaussian_log_prob, mixture_log_prob
@@ -24,7 +27,7 @@ from novacula.prediction.conformal.scores import IntervalScore, SetScore
 from novacula.prediction.conformal.sets import Intervals, Sets
 from novacula.prediction.decisions.decide import DRAWS, Decision, Losses, PointDecision, PointLoss, decide
 from novacula.prediction.entropy import Entropy, of_gaussian, of_mixture, of_probabilities
-from novacula.prediction.gaussians import quantile
+from novacula.prediction.gaussians import probabilities, quantile
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,8 @@ class Predictive:
     covariance: Tensor | None = None
     warnings: tuple[str, ...] = ()
     scaling: Standardiser | None = None
+
+    __repr__ = brief
 
     def in_units(self, scaling: Standardiser | None) -> Predictive:
         """The same predictive, pushed through ``y · s + m`` into the targets' own units.
@@ -181,8 +186,7 @@ class Predictive:
             >>> [round(float(end), 2) for end in one.interval(0.95)]
             [-3.92, 3.92]
         """
-        if not 0 < level < 1:
-            raise InputError("a level between 0 and 1", str(level), "use 0.9 for 90 %")
+        check_within("level", level)
         low, high = self.quantile([(1 - level) / 2, (1 + level) / 2])
         return low, high
 
@@ -204,9 +208,7 @@ class Predictive:
             >>> [round(float(q), 2) for q in one.quantile([0.5, 0.975])]
             [0.0, 3.92]
         """
-        wanted = torch.as_tensor(p, dtype=torch.float64)
-        if wanted.ndim > 1 or wanted.numel() == 0 or not bool(((wanted > 0) & (wanted < 1)).all()):
-            raise InputError("probabilities between 0 and 1", str(p), "use 0.5 for the median")
+        wanted = probabilities(p)
         levels = wanted.flatten().tolist()
         if (draws := self.draws()) is not None:
             found = torch.stack([sampled.quantile(draws, q) for q in levels])
@@ -239,12 +241,9 @@ class Predictive:
             tensor([[1, 0],
                     [1, 0]])
         """
-        if n < 1 or not isinstance(rng, torch.Generator):
-            raise InputError(
-                "a positive number of draws and a torch.Generator",
-                f"{n} and a {type(rng).__name__}",
-                "sample(100, torch.Generator().manual_seed(0))",
-            )
+        check_whole("n", n)
+        if not isinstance(rng, torch.Generator):
+            raise InputError("rng as a torch.Generator", shown(rng), "torch.Generator().manual_seed(0)")
         f = self.outputs
         if self.covariance is not None:
             factor = torch.linalg.cholesky(self.total_covariance())
@@ -295,7 +294,9 @@ class Predictive:
         Raises:
             InputError: If there are more or fewer than N, or one does not fit the likelihood.
         """
-        y = self.likelihood.validate(torch.as_tensor(y), self.outputs.shape[2], training=False).to(self.outputs.device)
+        y = self.likelihood.validate(to_tensor(y, "labels", least=1), self.outputs.shape[2], training=False).to(
+            self.outputs.device
+        )
         if len(y) != self.n:
             raise InputError(f"labels of the {self.n} inputs", f"{len(y)} labels", "pass the labels of the same rows")
         return y

@@ -23,8 +23,8 @@ class Prior(Protocol):
 
     Attributes:
         learnable: Names of the fields that can be learned.
-        gaussian: Whether ``log_prob`` is ``−½ Σ λ w²`` and a constant, with the λ that `precision` states everywhere;
-            `Target.prepare` checks it.
+        gaussian: Whether ``log_prob`` is ``−½ Σ λ (w − m)²`` and a constant, with the λ that `precision` states
+            everywhere and the m that `centre` gives; `Target.prepare` checks it.
     """
 
     learnable: ClassVar[tuple[str, ...]] = ()
@@ -33,6 +33,10 @@ class Prior(Protocol):
     def bind(self, params: Params) -> Self:
         """The prior for these weights: one scale per tensor where that is asked for. Binding twice changes nothing."""
         return self
+
+    def centre(self, params: Params) -> Params | None:
+        """M by tensor, where a Gaussian prior is not centred at zero; None where it is."""
+        return None
 
     @abstractmethod
     def log_prob(self, params: Params) -> Tensor:

@@ -12,7 +12,7 @@ References:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 import torch
@@ -22,11 +22,12 @@ from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.priors import scales
 from novacula.priors.base import Prior
+from novacula.priors.mean import Mean, bound_mean, centre_of, checked_mean, deviations, shifted
 
 
 @dataclass(frozen=True, eq=False, init=False)
 class FanIn(Prior):
-    """``w ~ N(0, σ_w²/fan_in)`` for tensors with two axes or more, ``N(0, σ_b²)`` for vectors and scalars.
+    """``w ~ N(m, σ_w²/fan_in)`` for tensors with two axes or more, ``N(m, σ_b²)`` for vectors and scalars; m = 0.
 
     ``fan_in = numel / shape[0]``: the columns of a linear layer's weight, channels × kernel size of a convolution's.
     Three cases differ from what feeds a unit: a transposed convolution stores ``(in, out, …)``, so this counts the
@@ -38,6 +39,7 @@ class FanIn(Prior):
         sigma_b: σ_b, without unit.
         log_scales: Instead of both: ``(log σ_w, log σ_b)`` as a tensor of shape ``(2,)``, which may require a gradient.
         names: The tensors that the prior is bound to; set by `bind`.
+        mean: m, as `Gaussian` takes it, where it is not zero.
 
     Attributes:
         log_scales: The learnable tensor.
@@ -53,6 +55,7 @@ class FanIn(Prior):
 
     log_scales: Tensor
     names: tuple[str, ...] = ()
+    mean: Mean = field(default=None, repr=False)
 
     learnable: ClassVar[tuple[str, ...]] = ("log_scales",)
     gaussian: ClassVar[bool] = True
@@ -63,6 +66,7 @@ class FanIn(Prior):
         sigma_b: float = 1.0,
         log_scales: Tensor | None = None,
         names: tuple[str, ...] = (),
+        mean: Mean = None,
     ) -> None:
         if log_scales is None:
             log_scales = torch.stack(
@@ -79,6 +83,7 @@ class FanIn(Prior):
             raise InputError("log_scales as a floating tensor of shape (2,)", got, "pass (log sigma_w, log sigma_b)")
         object.__setattr__(self, "log_scales", log_scales)
         object.__setattr__(self, "names", tuple(names))
+        object.__setattr__(self, "mean", checked_mean(mean))
 
     def bind(self, params: Params) -> Self:
         """The prior for these weights."""
@@ -86,11 +91,15 @@ class FanIn(Prior):
             scales.bound(self.log_scales, self.names, "all", params)
             return self
         log = self.log_scales if self.log_scales.requires_grad else self.log_scales.detach().clone()
-        return replace(self, log_scales=log, names=tuple(params))
+        return replace(self, log_scales=log, names=tuple(params), mean=bound_mean(self.mean, params))
+
+    def centre(self, params: Params) -> Params | None:
+        """M by tensor; None for zero."""
+        return centre_of(self.mean, params)
 
     def log_prob(self, params: Params) -> Tensor:
-        """``Σ_t ½ n_t (log λ_t − log 2π) − ½ λ_t ‖w_t‖²`` with ``λ_t = fan_in/σ_w²`` or ``1/σ_b²``."""
-        return scales.normal_log_prob(self._log_precision(params), params)
+        """``Σ_t ½ n_t (log λ_t − log 2π) − ½ λ_t ‖w_t − m_t‖²`` with ``λ_t = fan_in/σ_w²`` or ``1/σ_b²``."""
+        return scales.normal_log_prob(self._log_precision(params), deviations(self, params))
 
     def precision(self, params: Params) -> Params:
         """λ by tensor."""
@@ -100,7 +109,7 @@ class FanIn(Prior):
     @torch.no_grad()
     def sample(self, params: Params, n: int, rng: torch.Generator) -> Params:
         """Draw weights, ``(n, *shape)``."""
-        return scales.normal_sample(self._log_precision(params), params, n, rng)
+        return shifted(self, scales.normal_sample(self._log_precision(params), params, n, rng))
 
     def _log_precision(self, params: Params) -> Params:
         log_w, log_b = self.log_scales.unbind()

@@ -12,8 +12,8 @@ from novacula.priors.base import Prior
 from novacula.priors.gaussian import Gaussian
 
 
-def restricted(prior: Prior, params: Params, names: Mapping[str, str]) -> Prior:
-    """The prior of the tensors that ``names`` has, under the names that it gives them."""
+def restricted(prior: Prior, params: Params, names: Mapping[str, str], places: Params | None = None) -> Prior:
+    """The prior of the tensors that ``names`` has, or of their entries at ``places``, under the names it gives them."""
     if not prior.gaussian:
         return prior.restrict(params, names)
     # With the precisions that it has now, as a part may hold some of a tensor's entries, in another shape.
@@ -22,4 +22,7 @@ def restricted(prior: Prior, params: Params, names: Mapping[str, str]) -> Prior:
         if precision[k].numel() != 1:
             raise InputError(f"one precision for all of {k}", f"{precision[k].numel()}", "give each tensor one")
     logs = [precision[k].detach().double().log().reshape(()) for k in names]
-    return Gaussian(log_precision=torch.stack(logs), names=tuple(names.values()))
+    mean = None
+    if (centre := prior.centre(params)) is not None:
+        mean = {a: centre[k] if places is None else centre[k].flatten()[places[k]] for k, a in names.items()}
+    return Gaussian(log_precision=torch.stack(logs), names=tuple(names.values()), mean=mean)

@@ -13,7 +13,7 @@ import numpy as np
 from novacula.core.storage.run import POSTERIOR, WEIGHTS, Run
 
 SCALING = ("x_mean", "x_sd", "y_mean", "y_sd")
-_KINDS = frozenset({"weights", "statistics", "learned", "check", "scaling", "units"})
+_KINDS = frozenset({"weights", "statistics", "centre", "learned", "check", "scaling", "units"})
 _OWN = frozenset({"point", "draws", "dropout"})  # kinds that hold all weights of the network, each
 
 

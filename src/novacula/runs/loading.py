@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.modules.parts import Parts, Values
 from novacula.core.params import Params
@@ -61,6 +62,8 @@ class SavedRun:
     posterior: Posterior
     scaling: Standardiser | None
     setup: Setup | None
+
+    __repr__ = brief
 
     @property
     def like(self) -> Like:
@@ -181,6 +184,8 @@ def load_run(folder: str | Path, *, target: Target | None = None, data: Data | N
             "use the same likelihood, prior and invariance",
         )
     target = target.with_learnable(learned).at(weights)[0]
+    if centre := _named(saved, "centre/"):
+        target = dataclasses.replace(target, prior=dataclasses.replace(target.prior, mean=centre))  # type: ignore[type-var]
     scaling = None
     if all(f"scaling/{k}" in saved for k in SCALING):
         x_mean, x_sd, y_mean, y_sd = (saved[f"scaling/{k}"] for k in SCALING)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from novacula.core.brief import brief
+from novacula.core.checks.numbers import as_path
 from novacula.core.estimate import Estimate
 from novacula.core.params import Params
 from novacula.core.rng import derive
@@ -46,18 +48,20 @@ class LearnResult:
     target: Target
     evidence: Estimate
     choice: Choice
-    params: Params
-    history: list[dict[str, float]]
+    params: Params = field(repr=False)
+    history: list[dict[str, float]] = field(repr=False)
     data: Data
     seed: int
-    settings: dict[str, Any]
-    seconds: dict[str, float]
+    settings: dict[str, Any] = field(repr=False)
+    seconds: dict[str, float] = field(repr=False)
     warnings: tuple[str, ...]
     inferred: Inferred | None = None
-    hyper: dict[str, dict[str, Any]] = field(default_factory=dict)
+    hyper: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     converged: bool = False
     unseen: Any = None
-    verdicts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    verdicts: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+
+    __repr__ = brief
 
     @property
     def posterior(self) -> Any:
@@ -79,7 +83,7 @@ class LearnResult:
         Returns:
             What ``run.json`` holds.
         """
-        return save(self, Path(folder), **options)
+        return save(self, as_path(folder, "a folder"), **options)
 
     def with_posterior(
         self,

@@ -62,6 +62,7 @@ def save(
     }
     own = result.target.params()
     weights = {f"{'weights' if k in own else 'statistics'}/{k}": w for k, w in result.params.items()}
+    weights |= {f"centre/{k}": w for k, w in (result.target.prior.centre(own) or {}).items()}
     weights |= {f"learned/{k}": v for k, v in result.target.learnable().items()}
     weights |= check_tensors(result.target, result.params, result.data.x)
     if (scaling := result.data.scaling) is not None:

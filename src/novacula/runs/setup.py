@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.rng import derive, generator
 from novacula.data.data import Data
@@ -41,6 +42,8 @@ class Assembled:
     test: Data | None  # test data in the same units, or None. Both remember the way back to the data's own units
     rows: Tensor | None = None
     targets: tuple[str, ...] = ()  # names of the target's columns, where they are known
+
+    __repr__ = brief
 
     @property
     def meaning(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.many import chunk_of, in_chunks, over_members
-from novacula.core.params import Params, unflatten
+from novacula.core.params import Params, flatten, unflatten
 from novacula.core.recording.record import Function, record
 from novacula.data.data import Data
 from novacula.priors.scales import flat_precision
@@ -39,8 +39,9 @@ def flat_density(
     gaussian = None
     if target.prior.gaussian:
         with torch.no_grad():
-            centre = target.prior.log_prob({k: torch.zeros_like(w) for k, w in like.items()})
-        gaussian = (centre, flat_precision(target.prior.precision(like), like))
+            centre = target.prior.centre(like) or {k: torch.zeros_like(w) for k, w in like.items()}
+            peak = target.prior.log_prob(centre)
+        gaussian = (peak, flat_precision(target.prior.precision(like), like), flatten(centre))
     return FlatDensity(target, like, parts, data.n, gaussian, gradients)
 
 
@@ -52,7 +53,7 @@ class FlatDensity:
     like: Params  # one point, which gives names, shapes and order
     parts: tuple[tuple[Tensor, Tensor], ...]  # the data in parts, inputs with their copies
     total: int  # N
-    gaussian: tuple[Tensor, Tensor] | None = None
+    gaussian: tuple[Tensor, Tensor, Tensor] | None = None  # the prior's peak, precision and mean
     gradients: int = 0  # how often it will be called, about
     functions: dict[tuple[object, ...], Function] = field(default_factory=dict)
     sizes: dict[int, int] = field(default_factory=dict)  # how many rows to take at once, by the number of rows
@@ -140,10 +141,11 @@ class FlatDensity:
             (gradient,) = torch.autograd.grad(value.sum(), q)
         value = value.detach()
         if isinstance(target, Target) and with_prior and self.gaussian is not None:
-            centre, precision = self.gaussian
-            slope = precision / target.temperature * q.detach()
-            half = (0.5 * slope * q.detach()).sum(1)
-            value, gradient = value + (centre / target.temperature - half.to(centre.dtype)), gradient - slope
+            peak, precision, centre = self.gaussian
+            away = q.detach() - centre
+            slope = precision / target.temperature * away
+            half = (0.5 * slope * away).sum(1)
+            value, gradient = value + (peak / target.temperature - half.to(peak.dtype)), gradient - slope
         return value, gradient
 
 

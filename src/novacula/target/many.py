@@ -210,12 +210,15 @@ def _learnable(target: Target) -> list[Tensor]:
 
 
 def _prior_slopes(target: Target, params: Params) -> dict[str, float | Tensor]:
-    # The gradient of minus the log-prior: a factor of the weights where the prior is Gaussian, else stacked tensors.
+    # The gradient of minus the log-prior: a factor of the weights where the prior is Gaussian and centred at zero, else
+    # stacked tensors.
     # What autograd makes of it is a dozen small operations a tensor, as long as a small network itself.
     prior, like = target.prior, {k: w[0] for k, w in params.items()}
     if prior.gaussian:
         with torch.no_grad():
-            precision = prior.precision(like)
+            precision, centre = prior.precision(like), prior.centre(like)
+        if centre is not None:
+            return {k: p * (params[k].detach() - centre[k]) for k, p in precision.items()}
         if all(p.numel() == 1 for p in precision.values()):
             return {k: float(p) for k, p in precision.items()}
 

@@ -16,15 +16,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from novacula.core.brief import brief
+from novacula.core.checks.numbers import check_positive, shown
 from novacula.core.errors import InputError
 from novacula.core.forward import Forward
 from novacula.core.many import Notes
+from novacula.core.memory import inputs_at_once
 from novacula.core.modules.parts import Parts
 from novacula.core.params import Params
 from novacula.core.units import Units
@@ -38,6 +42,7 @@ from novacula.likelihoods.declared import check_quadratic
 from novacula.priors import Gaussian
 from novacula.priors.base import Prior
 from novacula.priors.declared import check_gaussian
+from novacula.target.parts import check_part
 from novacula.target.passes import Copies, Passes
 
 _COMPONENTS = ("prior", "likelihood", "invariance")
@@ -58,6 +63,8 @@ class Target:
         temperature: T > 0, of the whole posterior; 1 is the Bayes posterior.
         copies: How many transformed copies are averaged when training, scoring and predicting.
         likelihood_temperature: T_l > 0, of the likelihood alone; 1 is the Bayes posterior.
+        parameters: Patterns of names (``["*.lora_*", "head.*"]``) of the parameters that are weights, in the place of
+            those that require a gradient.
         forward: The network as a function; made from ``network`` when absent.
 
     Raises:
@@ -76,16 +83,21 @@ class Target:
     temperature: float = 1.0
     copies: Copies = field(default_factory=Copies)
     likelihood_temperature: float = 1.0
-    forward: Forward = None  # type: ignore[assignment]  # filled in below, kept by dataclasses.replace
+    parameters: Sequence[str] | None = None
+    # filled in below, kept by dataclasses.replace
+    forward: Forward = field(default=None, repr=False)  # type: ignore[assignment]
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         for name in ("temperature", "likelihood_temperature"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(
-                    f"a {name} above zero", str(getattr(self, name)), f"use {name}=1.0 for the Bayes posterior"
-                )
+            check_positive(name, getattr(self, name))
+        if not isinstance(self.copies, Copies):
+            raise InputError("copies as nv.Copies", shown(self.copies), "copies=nv.Copies(train=1)")
+        for part in _COMPONENTS:
+            check_part(part, getattr(self, part))
         if self.forward is None:
-            object.__setattr__(self, "forward", Forward(self.network))
+            object.__setattr__(self, "forward", Forward(self.network, only=self.parameters))
         object.__setattr__(self, "prior", self.prior.bind(self.forward.params()))
 
     @property
@@ -349,6 +361,7 @@ class Target:
         return [*words, self.likelihood.loss, str(self.forward.module)], {
             **self.params(),
             **self.learnable(),
+            **{f"centre/{k}": w for k, w in (self.prior.centre(self.params()) or {}).items()},
             **{f"buffers/{k}": b for k, b in self.forward.module.named_buffers()},
             **{f"units/{k}": v for k, v in self.forward.units.tensors().items()},
         }
@@ -372,7 +385,7 @@ class Target:
             params: The point; statistics among it are constants.
             data: The examples.
             seed: Seed of the transformations: the same seed gives the same copies in every pass.
-            chunk: Examples per batch; by default about 1,000 transformed inputs.
+            chunk: Examples per batch; by default about 1,000 transformed inputs, fewer of large ones.
             copies: S; by default ``self.copies.evidence``.
             total: N when ``data`` is a subset that stands for more examples; a likelihood's temperature scales the sum
                 too.
@@ -383,7 +396,7 @@ class Target:
         """
         target, weights = self.at(params)
         s = 1 if self.averaged is None else copies or self.copies.evidence
-        size = chunk or max(1, 1024 // s)
+        size = chunk or inputs_at_once(data.x_shape, s)
         return Problem(
             forward=target.forward,
             params={k: w.detach() for k, w in weights.items()},

@@ -35,6 +35,7 @@ class Pictures:
     workers: int = 2
     _kept: np.ndarray | None = field(default=None, repr=False)
     _have: np.ndarray | None = field(default=None, repr=False)
+    _digest: str | None = field(default=None, repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -57,13 +58,15 @@ class Pictures:
 
     def digest(self) -> str:
         """Names and sizes of all files, and the contents of a sample."""
-        digest = hashlib.blake2b(f"{self.shape}{self.look}".encode(), digest_size=16)
-        for file in self.files:
-            name = file.relative_to(self.root) if file.is_relative_to(self.root) else file.name
-            digest.update(f"{Path(name).as_posix()}\0{file.stat().st_size}\0".encode())
-        for i in sampled(len(self.files)).tolist():
-            digest.update(self.files[i].read_bytes())
-        return digest.hexdigest()
+        if self._digest is None:
+            digest, root = hashlib.blake2b(f"{self.shape}{self.look}".encode(), digest_size=16), f"{self.root}{os.sep}"
+            for file in map(str, self.files):
+                name = file.removeprefix(root) if file.startswith(root) else os.path.basename(file)
+                digest.update(f"{name.replace(os.sep, '/')}\0{os.stat(file).st_size}\0".encode())
+            for i in sampled(len(self.files)).tolist():
+                digest.update(self.files[i].read_bytes())
+            self._digest = digest.hexdigest()
+        return self._digest
 
     def __getstate__(self) -> dict[str, Any]:
         """Another process decodes for itself."""

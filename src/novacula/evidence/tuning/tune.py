@@ -23,6 +23,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
 from novacula.core.params import Params, count, flatten
@@ -37,6 +38,7 @@ from novacula.evidence.tuning.grouped import Grouped
 from novacula.evidence.tuning.spectral import Floats, Objective, Scales, Spectral, maximise
 from novacula.likelihoods.base import Likelihood
 from novacula.posteriors.base import Posterior
+from novacula.priors.mean import deviations
 from novacula.priors.multiply import Handle, handles, multiplied
 from novacula.priors.multiply import groups as groups_of
 from novacula.target import Target
@@ -75,6 +77,8 @@ class Tuned:
     spread: dict[str, float]
     seconds: dict[str, float]
     warnings: tuple[str, ...]
+
+    __repr__ = brief
 
 
 def tune(
@@ -286,15 +290,14 @@ def _scales(
     learn: tuple[str, ...],
 ) -> tuple[Scales, list[str]]:
     # The terms of F without the curvature, and reservations.
-    squares = [
-        sum(float((precision[k] * problem.params[k].double().square()).sum()) for k in group) for group in groups
-    ]
+    away = deviations(target.prior, problem.params)
+    squares = [sum(float((precision[k] * away[k].double().square()).sum()) for k in group) for group in groups]
     doubts, free = [], []
     for group, q in zip(groups, squares, strict=True):
         tunable = q > 0 and any(bool((diagonal[k] > 0).any()) for k in group)
         free.append("prior" in learn and tunable)
         if "prior" in learn and not tunable:
-            reason = "its weights are all zero" if q == 0 else "the data say nothing about it"
+            reason = "its weights are all at the prior's mean" if q == 0 else "the data say nothing about it"
             doubts.append(f"the precision of {', '.join(group)} was left as it is: {reason}, and no finite one is best")
     residuals, outputs = None, 0
     if "noise" in learn and target.likelihood.quadratic:

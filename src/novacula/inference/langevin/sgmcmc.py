@@ -40,6 +40,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
 from novacula.core.many import normal_like, per_member
 from novacula.core.params import Params
@@ -117,6 +118,7 @@ class SGLD:
     batching: Batching = field(default="mini", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check(self.lr, self.cycles, self.explore)
         if not 0 <= self.decay < 1 or not self.damping > 0:
             raise InputError("decay in [0, 1) and damping above 0", f"{self.decay}, {self.damping}", "leave them out")
@@ -192,6 +194,7 @@ class SGHMC:
     batching: Batching = field(default="mini", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check(self.lr, self.cycles, self.explore)
         if not 0 < self.friction <= 1:
             raise InputError("friction in (0, 1]", str(self.friction), "use 0.1, a momentum of 0.9")

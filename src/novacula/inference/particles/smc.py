@@ -29,6 +29,7 @@ import torch
 from scipy.stats import t as student_t
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
 from novacula.core.many import chunk_of, in_chunks, over_members, part_of
 from novacula.core.params import Params, flatten, unflatten
@@ -92,6 +93,7 @@ class SMC:
     batching: Batching = field(default="full", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.move not in ("hmc", "elliptical"):
             raise InputError("move='hmc' or 'elliptical'", repr(self.move), "leave it out for 'hmc'")
         if self.particles < 4 or self.moves < 1 or self.leapfrogs < 1:
@@ -198,7 +200,8 @@ class SMC:
         m, n, _ = positions.shape
         q, level = positions.flatten(0, 1).clone(), beta.repeat_interleave(n)
         current = log_likelihood.flatten().clone()
-        precision = _prior_of(target).precision(state.like)
+        precision, centre = _prior_of(target).precision(state.like), _prior_of(target).centre(state.like)
+        middle = torch.zeros_like(q[0]) if centre is None else flatten(centre)
         scale = torch.cat([(precision[k] ** -0.5).expand_as(w).flatten() for k, w in state.like.items()])
         tried = 0
         for _ in range(self.moves):
@@ -209,7 +212,7 @@ class SMC:
             base = q.clone()
             for _ in range(_SHRINKS):
                 a = angle[active].to(q)[:, None]
-                proposed = base[active] * a.cos() + other[active] * a.sin()
+                proposed = middle + (base[active] - middle) * a.cos() + other[active] * a.sin()
                 value = _log_likelihood(target, state.full, proposed, state.like)
                 inside = level[active] * value > threshold[active]
                 tried += len(active)

@@ -30,6 +30,7 @@ from typing import Literal
 
 import torch
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
 from novacula.core.many import noisy_gradient, normal_like
 from novacula.core.params import Params, unstack
@@ -39,6 +40,7 @@ from novacula.inference.optimising.adam import one_cycle
 from novacula.posteriors.base import Posterior, network_target, overparameterised
 from novacula.posteriors.gaussians import DiagonalGaussian
 from novacula.posteriors.mixture import mixture
+from novacula.priors.mean import deviations
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
 
@@ -89,6 +91,7 @@ class IVON:
     batching: Batching = field(default="mini", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("lr", "h0", "temperature"):
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise InputError(f"{name} above zero", str(value), "leave it out for the default")
@@ -117,7 +120,7 @@ class IVON:
 
     def step(self, target: Target, state: IVONState, batch: Batch, rng: torch.Generator) -> tuple[IVONState, Info]:
         """One step."""
-        decay = _decay(target, state)
+        decay, away = _decay(target, state), deviations(target.prior, state.mean)
         sd = self._sd(target, state)
         xs = target.warp(batch.x, target.copies.train, rng)
         sides = (1.0, -1.0) if self.samples > 1 else (1.0,)
@@ -145,7 +148,7 @@ class IVON:
             momentum[k] = b1 * state.momentum[k] + (1 - b1) * first[k]
             correction = 0.5 * (1 - b2) ** 2 * (h - curved[k]).square() / (h + decay[k])
             hessian[k] = b2 * h + (1 - b2) * curved[k] + correction
-            gradient = momentum[k] / (1 - b1**t) + decay[k] * state.mean[k]
+            gradient = momentum[k] / (1 - b1**t) + decay[k] * away[k]
             newton = gradient / (hessian[k] + decay[k])
             mean[k] = state.mean[k] - lr * newton.clamp(-self.clip, self.clip)
         new = dataclasses.replace(state, mean=mean, hessian=hessian, momentum=momentum, count=t)

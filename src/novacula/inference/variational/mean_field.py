@@ -33,6 +33,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
 from novacula.core.many import noisy_gradient, normal_like
 from novacula.core.params import Params, count, unstack
@@ -92,6 +93,7 @@ class MeanField:
     batching: Batching = field(default="mini", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("lr", "sd_lr", "init_sd", "temperature"):
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise InputError(f"{name} above zero", str(value), "leave it out for the default")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+from novacula.core.checks.numbers import check_within
 from novacula.core.errors import InputError
 
 
 def check_alpha(alpha: float) -> Fraction:
     """The share of labels that may be missed, as the decimal that its user wrote."""
-    if not 0 < alpha < 1:
-        raise InputError("alpha between 0 and 1", f"{alpha}", "use 0.1 for sets that hold 90 % of the labels")
+    check_within("alpha", alpha)
     return Fraction(repr(float(alpha)))
 
 

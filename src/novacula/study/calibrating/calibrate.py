@@ -78,8 +78,9 @@ def calibrate(
         start: The network before its training (a pretrained body with a fresh head, say), or a function that makes it,
             from which copies begin; by default the trained network with its weights drawn anew.
         trained: Whether the network is trained, where the guess is wrong.
-        epochs: Passes over the data of each network that is trained; by default copies of a trained network
-            take as many as lead a fresh one to its loss, and others 1,500 steps, or 20 epochs if these are more.
+        epochs: Passes over the data of each network that is trained; by default copies of a trained network take as
+            many as lead a fresh one to its loss, and others 1,500 steps, or 20 epochs if these are more. Not with
+            ``train``.
         seconds: When training ends at the latest.
         progress: Called when a network is trained with (networks done, networks, nothing).
 
@@ -102,6 +103,8 @@ def calibrate(
     """
     if members < 1:
         raise InputError("one or more members", str(members), "use members=1")
+    if train is not None and epochs is not None:
+        raise InputError("either train= or epochs=", "both", "leave out epochs=: your own training has its length")
     rows = None if data is None else as_data(data)
     deadline = None if seconds is None else time.monotonic() + seconds
     if calibration is not None:
@@ -117,10 +120,9 @@ def calibrate(
     ready, why = is_trained(network, rows, head, trained)
     plan = default_plan(rows.n, epochs, deadline)
     work = _Work(network, rows, head, train, start, plan, seed, ready, progress, members, int(which.max()) + 1)
-    full = work.full()
     if ready and epochs is None and train is None:
-        work = work.as_long_as(full[0])
-    copies = work.copies(which)
+        work = work.as_long_as(network)
+    full, copies = work.full(), work.copies(which)
     outputs = work.unseen(copies, which)
     half = work.unseen(work.copies(which, half=True), which)
     if train is None and ready:  # what a person's own training makes of fewer rows is theirs to judge
@@ -160,7 +162,7 @@ class _Work:
     @property
     def decided(self) -> tuple[str, ...]:
         """How copies begin and are trained, in words."""
-        begin = "from start=" if self.start is not None else "with weights drawn anew"
+        begin = "from the start that was given" if self.start is not None else "with weights drawn anew"
         if self.start is None and not self.ready:
             begin = "from the network's first weights"
         how = "by your own train="

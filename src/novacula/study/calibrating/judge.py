@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from novacula.core.errors import InputError
+from novacula.core.errors import InputError, NovaculaWarning
 from novacula.data.data import Data
 from novacula.study.calibrating.head import Head
 from novacula.study.calibrating.training import mean_loss
 
-_SURE = 3.0
+_SURE, _DOUBT = 3.0, 2.0
 _APART, _LEAST = 3.0, 0.02
 
 
 def is_trained(network: nn.Module, data: Data, head: Head, told: bool | None) -> tuple[bool, str]:
     """Whether a network predicts its rows better than the best constant, by three standard errors.
+
+    One with fresh weights is as good as a constant or worse. From two standard errors on, a warning says what was
+    decided.
 
     Args:
         network: The network.
@@ -29,18 +33,24 @@ def is_trained(network: nn.Module, data: Data, head: Head, told: bool | None) ->
         Whether, and what was decided, in words.
 
     Raises:
-        InputError: If a network that is said to be trained predicts no better.
+        InputError: If a network that is said to be trained predicts no better than a constant.
+
+    Warns:
+        NovaculaWarning: If it is better by two to three standard errors, and nobody said what it is.
     """
     gain = _constant(head, data) - head.losses(head.outputs(network, data.x), data.y.cpu()).double()
     mean, stderr = float(gain.mean()), float(gain.std()) / len(gain) ** 0.5
-    better = mean > _SURE * stderr
     beside = f"{abs(mean):.3g} ± {stderr:.2g} nats a row {'better' if mean > 0 else 'worse'} than a constant"
-    if told and not better:
+    if told and mean <= 0:
         raise InputError(
             "a trained network, which predicts its own training rows better than a constant does",
             f"one that is {beside}",
             "check units of the inputs and the order of the classes, or train it first",
         )
+    better = mean > _SURE * stderr
+    if told is None and mean > _DOUBT * stderr and not better:
+        text = f"the network is {beside}, and was taken for untrained: pass trained=True to have it kept as it is"
+        warnings.warn(text, NovaculaWarning, stacklevel=3)
     if told or (told is None and better):
         return True, f"the network was kept as it is, trained: on its training rows it is {beside}"
     return False, f"the network was trained on all {data.n:,} rows" + (

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from novacula.core import execute
+from novacula.core.checks.numbers import check_callable, check_numbers, check_whole, shown
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.execute import Backend
 from novacula.core.many import members_of
@@ -17,24 +18,27 @@ from novacula.core.params import Params, detach, stack, unstack
 from novacula.core.rng import derive
 from novacula.data.data import Data
 from novacula.data.folds import given_folds
+from novacula.data.given import DataLike
 from novacula.inference.loop import Progress, default_batch_size, run
 from novacula.inference.method import Method
 from novacula.inference.optimising.map import MAP
-from novacula.inference.starts import initial_weights
+from novacula.inference.starts import blind_starts
 from novacula.posteriors.answers import finite
+from novacula.posteriors.base import weights_of
 from novacula.study.cross_fit.curve import alone
 from novacula.study.cross_fit.result import CrossFit
 from novacula.target import Target
 from novacula.target.copies import fixed_outputs
+from novacula.target.given import TargetLike, prepared
 
 _STEPS, _EPOCHS = 1_500, 20
 
 
 def cross_fit(
-    target: Target,
-    data: Data,
+    target: TargetLike,
+    data: DataLike,
     *,
-    folds: int | Tensor = 3,
+    folds: int | Tensor | Sequence[int] = 3,
     seed: int = 0,
     method: Method | None = None,
     epochs: int | None = None,
@@ -58,8 +62,8 @@ def cross_fit(
     another over their ``(K − 1)/K`` of the data cost as much as ``K − 1`` of it.
 
     Args:
-        target: The target.
-        data: The training data.
+        target: The target; or a network, which is taken with the likelihood of the data's task.
+        data: The training data; or a pair ``(x, y)``, a dataset or a loader.
         folds: K; or the fold of each example, 0 to K − 1, where examples belong together (patients, say).
         seed: Seed of everything random.
         method: How a network is trained; by default ``MAP(lr=4e-3)``. Of a posterior, its mode is kept.
@@ -68,7 +72,8 @@ def cross_fit(
         batch_size: Examples a step; by default `default_batch_size`.
         members: M networks for each fold, trained side by side on the same minibatches; the mixture of theirs is the
             out-of-fold prediction.
-        starts: K first weights, of several members stacked; by default fresh draws of the network's initialisation.
+        starts: K first weights, of several members stacked; by default fresh draws of the network's initialisation, or
+            weights near those that the prior is centred at.
         under: The target that the weights are trained under, where it is not the one that predicts: another
             temperature or prior of the same network.
         trained: Weights of the first folds' networks, like ``starts``, where they were trained before.
@@ -94,7 +99,15 @@ def cross_fit(
         >>> fit.predictive.n, sorted(fit.score())[:3]
         (120, ['accuracy', 'accuracy_stderr', 'aurc'])
     """
-    target, data = target.prepare(data)
+    check_numbers(members=members, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
+    check_callable("progress", progress)
+    if not isinstance(trained, Sequence):
+        raise InputError("trained as a list of weights", f"a {type(trained).__name__}", "leave it out")
+    if only is not None:
+        check_whole("only", only)
+    target, data = prepared(target, data)
+    if under is not None and not isinstance(under, Target):
+        raise InputError("under as a target", shown(under), "leave it out")
     target = target.with_learnable({k: v.detach() for k, v in target.learnable().items()})
     with python_warnings.catch_warnings(record=True) as caught:
         python_warnings.simplefilter("always", NovaculaWarning)
@@ -203,11 +216,11 @@ def _run(task: _Task) -> tuple[Params, Tensor]:
 
 
 def _starts(target: Target, starts: Sequence[Params] | None, k: int, members: int, seed: int) -> list[Params]:
-    if members < 1:
-        raise InputError("one or more members", str(members), "use members=1")
     if starts is None:
-        drawn = initial_weights(target, k * members, derive(seed, "starts"))
+        drawn = blind_starts(target, k * members, derive(seed, "starts"))
         return [stack(drawn[i::k]) for i in range(k)]
+    if not isinstance(starts, Sequence):
+        raise _other_weights(f"{k} networks", f"a {type(starts).__name__}")
     if len(starts) != k:
         raise _other_weights(f"{k} networks", f"{len(starts)} of them")
     return [_checked(target, w, members) for w in starts]
@@ -215,6 +228,7 @@ def _starts(target: Target, starts: Sequence[Params] | None, k: int, members: in
 
 def _checked(target: Target, weights: Params, members: int) -> Params:
     # Weights, and perhaps statistics, as tensors (M, *shape); those of one network may come without the first axis.
+    weights = weights_of(weights)
     own, buffers = target.params(), dict(target.forward.module.named_buffers())
     own |= {name: buffers[name] for name in weights if name in buffers}
     single = {name: w.shape for name, w in own.items()}

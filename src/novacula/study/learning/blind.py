@@ -32,7 +32,7 @@ from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Start
 from novacula.inference.optimising.adam import AdamState, adam_init, adam_step
 from novacula.inference.optimising.map import MAP, MAPState
-from novacula.inference.starts import initial_weights
+from novacula.inference.starts import blind_starts
 from novacula.posteriors.base import Point, Posterior
 from novacula.posteriors.mixture import mixture
 from novacula.study.cross_fit.result import CrossFit
@@ -99,7 +99,7 @@ class BlindExtents:
     def init(self, target: Target, data: Data, rng: torch.Generator, start: Start) -> BlindState:
         """Fresh networks, at the target's extents."""
         count = int(self.folds.max()) + 1
-        drawn = initial_weights(target, count, derive(self.seed, "starts"))
+        drawn = blind_starts(target, count, derive(self.seed, "starts"))
         firsts = [Start.of(target, {k: w.unsqueeze(0) for k, w in point.items()}, start.steps) for point in drawn]
         networks = tuple(self.optimiser.init(target, data, rng, first) for first in firsts)
         eta = target.learnable()[ETA].detach().clone()

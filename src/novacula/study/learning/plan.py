@@ -228,9 +228,11 @@ class Plan:
         steps: int,
         only: int | None = None,
         done: Sequence[Params] = (),
+        networks: Sequence[Params] | None = None,
     ) -> CrossFit:
-        """Networks of folds after so many more steps under a target."""
-        starts = [*best.networks, *best.networks[:1] * (self.folds - len(best.networks))]
+        """Networks of folds after so many more steps under a target, by default those that are best."""
+        given = best.networks if networks is None else tuple(networks)
+        starts = [*given, *given[:1] * (self.folds - len(given))]
         options = {"seed": derive(self.seed, "each"), "steps": steps, "starts": starts}
         return self.blind(target, data, best.folds, done, only, **options)
 
