@@ -217,7 +217,10 @@ class Forward:
 
     def _evaluate(self, point: Params, x: Tensor, module: nn.Module | None = None) -> Tensor:
         f = logits_of(call_with(module or self.module, point, *self.arguments(x), self.others))
-        return self.units.outward(f) if isinstance(f, Tensor) else f
+        if not isinstance(f, Tensor):
+            return f
+        # A network that differentiates inside brings a graph along, also where none is wanted.
+        return self.units.outward(f if torch.is_grad_enabled() else f.detach())
 
     def train(self, params: Params, x: Tensor, moving: Sequence[str] = ()) -> tuple[Tensor, Params]:
         """Evaluate the network as it trains, with the noise that it draws from the global generator.
