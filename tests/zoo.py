@@ -182,21 +182,21 @@ class Case:
     def smooth(self) -> bool:
         return not self.tokens
 
-    def make(self) -> nn.Module:
-        """The module, in float64 and eval mode, with norm statistics and scales moved off their defaults."""
+    def make(self, *, double: bool = True) -> nn.Module:
+        """The module, in float64 or as it was built, in eval mode, with norms moved off their defaults."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(7)
-            module = self.build().double().eval()
+            module = self.build().eval()
+            module = module.double() if double else module
             with torch.no_grad():
                 for layer in module.modules():
-                    if isinstance(layer, nn.modules.batchnorm._NormBase):
-                        assert layer.running_mean is not None
-                        assert layer.running_var is not None
+                    if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.running_mean is not None:
                         layer.running_mean.normal_(0, 0.5)
                         layer.running_var.uniform_(0.5, 2)
                     if isinstance(layer, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm):
-                        layer.weight.normal_(1, 0.3)
-                        layer.bias.normal_(0, 0.3)
+                        for w, middle in ((layer.weight, 1), (layer.bias, 0)):
+                            if w is not None:
+                                w.normal_(middle, 0.3)
         return module
 
     def inputs(self, n: int, s: int) -> Tensor:

@@ -16,6 +16,7 @@ from typing import Any
 from sphinx.application import Sphinx
 
 _PACKAGES = {
+    "integrations": "Integrations",
     "study": "Learning and comparing",
     "runs": "Runs",
     "evidence": "Evidence",

@@ -5,6 +5,7 @@ from . import curvature as curvature
 from . import diagnostics as diagnostics
 from . import evidence as evidence
 from . import inference as inference
+from . import integrations as integrations
 from . import invariances as invariances
 from . import likelihoods as likelihoods
 from . import networks as networks
@@ -36,6 +37,8 @@ from .inference import Laplace as Laplace
 from .inference import MeanField as MeanField
 from .inference import Subnetwork as Subnetwork
 from .inference import infer as infer
+from .integrations import NovaculaClassifier as NovaculaClassifier
+from .integrations import NovaculaRegressor as NovaculaRegressor
 from .invariances import Affine as Affine
 from .invariances import Colour as Colour
 from .invariances import Compose as Compose
@@ -58,9 +61,11 @@ from .priors import StudentT as StudentT
 from .reporting import export as export
 from .reporting import report as report
 from .study import Advice as Advice
+from .study import Calibrated as Calibrated
 from .study import CrossFit as CrossFit
 from .study import LearnResult as LearnResult
 from .study import augment as augment
+from .study import calibrate as calibrate
 from .study import cross_fit as cross_fit
 from .study import learn as learn
 from .target import Copies as Copies

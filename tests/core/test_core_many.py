@@ -249,3 +249,31 @@ def test_draws_from_the_prior_are_those_of_its_chunks(monkeypatch: pytest.Monkey
     # below 12: the mean square of 20,000 draws is off by less than 6 √(11 / 20,000) = 14 %, but for a chance of 1e-8.
     expected = 2 * (x.square().sum(1) + 1) / 1.3**2 + 1 / 1.3
     assert torch.allclose(found.square().mean(0)[:, 0], expected, rtol=0.15)
+
+
+class Doubled(nn.Module):
+    """A network whose hook doubles gradients, which vmap passes by without a word."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.first(x))
+        if h.requires_grad:
+            h.register_hook(lambda g: 2 * g)
+        return self.last(h)
+
+
+def test_gradients_that_vmap_gets_wrong_are_those_of_each_network() -> None:
+    x = torch.randn(5, 3, generator=generator(0), dtype=torch.float64)
+    batch = Batch(x, torch.arange(5) % 2, 5, 0, 1)
+    target = Target(Doubled().double(), prior=Gaussian(1.0))
+    params = {k: torch.stack([w, 0.5 * w, w + 0.1]) for k, w in target.params().items()}
+    with pytest.warns(NovaculaWarning, match="are not those of each"):
+        losses, grads = loss_and_gradient(target, params, batch, generator(1))
+    for i, w in enumerate(unstack(params)):
+        one = {k: v.unsqueeze(0) for k, v in w.items()}
+        loss, alone = loss_and_gradient(Target(Doubled().double(), prior=Gaussian(1.0)), one, batch, generator(1))
+        torch.testing.assert_close(losses[i : i + 1], loss)
+        torch.testing.assert_close({k: g[i : i + 1] for k, g in grads.items()}, alone)

@@ -118,8 +118,8 @@ def test_large_tasks_are_described_briefly() -> None:
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"workers": 0}, "workers of 1 or more"),
-        ({"workers": -2}, "workers of 1 or more"),
+        ({"workers": 0}, "workers as a whole number of 1 or more"),
+        ({"workers": -2}, "workers as a whole number of 1 or more"),
         ({"backend": "spark"}, "a backend among loky, threads, dask, ray; got 'spark'"),
     ],
 )

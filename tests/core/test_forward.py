@@ -72,6 +72,33 @@ def test_gradients_reach_inputs_that_a_network_writes_on(network: str) -> None:
     assert torch.isfinite(x.grad).all()
 
 
+class Twice(nn.Module):
+    """One module under two names, and another whose weight is its."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        shared, other = nn.Linear(4, 4), nn.Linear(4, 4)
+        other.weight = shared.weight
+        self.first, self.second, self.third = nn.ModuleList([shared]), nn.ModuleList([shared]), other
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.first[0](x) + self.second[0](torch.tanh(self.third(x)))
+
+
+def test_a_module_under_two_names_keeps_its_weights() -> None:
+    net, x = Twice(), twelve()
+    f = Forward(net)
+    own = f.params()
+    assert list(own) == ["first.0.weight", "first.0.bias", "third.bias"]
+    moved = {k: w + 0.5 for k, w in own.items()}
+    found = f(moved, x)
+    assert all(torch.equal(f.params()[k], w) for k, w in own.items())
+    with torch.no_grad():
+        for w in net.parameters():
+            w.add_(0.5)
+        torch.testing.assert_close(found, net(x))
+
+
 class Reads(nn.Module):
     """Attention of one kind over four positions, averaged."""
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
+from novacula.core.errors import InputError
 from novacula.core.forward import Forward
 from novacula.core.params import Params
 from novacula.core.rng import generator
@@ -238,7 +239,7 @@ def test_a_network_that_insists_on_float32_is_checked_in_float32() -> None:
     assert set(coverage.covered) == {"mix.weight", "mix.bias"}
 
 
-def test_routing_by_values_raises() -> None:
+def test_routing_by_values_is_seen_or_refused() -> None:
     class Router(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -254,8 +255,10 @@ def test_routing_by_values_raises() -> None:
     xs = randn(4, 1, 3).abs()
     coverage = cover(forward, forward.params(), xs)
     assert "expert.weight" in coverage.covered
-    with pytest.raises(RuntimeError, match="expert"):
-        capture(coverage, forward.params(), torch.cat([xs[:3], -xs[3:]]))
+    mixed = torch.cat([xs[:3], -xs[3:]])
+    with pytest.raises(InputError, match=r"layer 'expert' to see 1 rows .* 3 rows of 4 examples"):
+        capture(coverage, forward.params(), mixed)
+    assert "expert.weight" in cover(forward, forward.params(), mixed).uncovered
 
 
 def test_cotangents_several_at_once_and_reuse() -> None:

@@ -132,7 +132,7 @@ class TestRows:
     def test_batches_differ_between_epochs_and_seeds(self) -> None:
         orders = [torch.cat([i for *_, i in self.data.batches(4, s, e)]).tolist() for s, e in ((0, 0), (0, 1), (1, 0))]
         assert len({tuple(o) for o in orders}) == 3
-        with refused("a batch size of at least 1"):
+        with refused("batch_size as a whole number of 1 or more"):
             next(self.data.batches(0, 0, 0))
 
     def test_to(self) -> None:

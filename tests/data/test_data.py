@@ -183,9 +183,11 @@ class TestInputErrors:
     def test_frame_columns_are_named(self) -> None:
         frame = pd.DataFrame({"age": [1.0, 2.0, math.nan], "height": [1.0, 2, 3]})
         with refused("a missing value in row 2, column 'age'"):
-            Data(frame, Y3)
-        with refused("str 'red' in row 0, column 'colour'"):
-            Data(pd.DataFrame({"age": [1, 2, 3], "colour": ["red", "blue", "red"]}), Y3)
+            Data(frame, Y3, tokens=True)
+        with refused("in column 'colour' of the frame"):
+            Data(pd.DataFrame({"age": [1, 2, 3], "colour": ["red", "blue", "red"]}), Y3, tokens=True)
+        with refused("'age' twice"):
+            Data(frame.set_axis(["age", "age"], axis=1), Y3)
         with refused("row 1, column 1 ('b')"):
             Data([[0.0, 1.0], [2.0, math.nan]], [0, 1], columns=["a", "b"])
 

@@ -139,7 +139,7 @@ class TestDatasets:
             Data.from_dataset(dataset)
 
     def test_limit_error(self) -> None:
-        with refused("a limit of at least 1"):
+        with refused("limit as a whole number of 1 or more"):
             Data.from_dataset(Stream(), limit=0)
 
 

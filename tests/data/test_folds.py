@@ -70,7 +70,7 @@ def test_token_ids_are_inputs_too() -> None:
 @pytest.mark.parametrize(
     ("x", "k", "match"),
     [
-        (draw(9, 2), 1, "at least 2 folds; got 1"),
+        (draw(9, 2), 1, "folds as a whole number of 2 or more; got 1"),
         (draw(9, 2), 10, "at most 9 folds"),
         (draw(2, 2).repeat(5, 1), 3, "at least 3 examples with different inputs; got 2"),
     ],

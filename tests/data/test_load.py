@@ -115,7 +115,7 @@ class TestNpz:
             ({"x": X, "targets": X, "labels": LABELS}, "one array of labels; got labels and targets"),
             ({"x": X, "y": LABELS[:3]}, "as many labels as inputs; got 6 in x and 3 in y"),
             ({"x": 3.0, "y": LABELS}, "a single value"),
-            ({"x": np.where(X[2, 1] == X, np.nan, X), "y": LABELS}, "NaN in row 2, column 1, in "),
+            ({"x": np.where(IMAGES[2, 1, 3] == IMAGES, np.nan, 0.5), "y": LABELS}, "NaN in row "),
             ({"x_train": X, "y_train": LABELS, "x_test": X[:, :2], "y_test": LABELS}, "one shape; got (3,) and (2,)"),
             ({"x": np.array([[1, "a"]] * 2, dtype=object), "y": LABELS[:2]}, "pickled Python objects"),
         ],
@@ -190,7 +190,10 @@ class TestNpy:
         rows = np.array([(1.5, 2, b"u"), (2.5, 3, b"v"), (3.5, 5, b"u")], dtype=[("a", "f8"), ("y", "i4"), ("k", "S1")])
         np.save(tmp_path / "s.npy", rows)
         data = load(tmp_path / "s.npy")
-        assert (data.columns, data.x.tolist()) == (("a", "k=u", "k=v"), [[1.5, 1, 0], [2.5, 0, 1], [3.5, 1, 0]])
+        assert (data.columns, data.x.tolist()) == (
+            ("a", "k=u", "k=v", "k=(other)"),
+            [[1.5, 1, 0, 0], [2.5, 0, 1, 0], [3.5, 1, 0, 0]],
+        )
         assert data.y.tolist() == [[2], [3], [5]]
 
     def test_errors(self, tmp_path: Path) -> None:
@@ -200,8 +203,8 @@ class TestNpy:
         np.save(tmp_path / "i.npy", IMAGES)
         with refused("a matrix in which to choose a target"):
             load(tmp_path / "i.npy", 0)
-        np.save(tmp_path / "d.npy", np.zeros(3, dtype=[("a", "M8[D]"), ("y", "f8")]))
-        with refused("datetime64[D] in column 'a'"):
+        np.save(tmp_path / "d.npy", np.zeros(3, dtype=[("a", "m8[D]"), ("y", "f8")]))
+        with refused("timedelta64[D] in field 'a'"):
             load(tmp_path / "d.npy")
 
 

@@ -274,9 +274,9 @@ def test_a_table_may_be_told_what_its_columns_are(tmp_path: Path) -> None:
     path.write_text(f"ward,id,a,y\n{rows}")
     for target in ("y", 3):
         data = nv.load(path, target, categorical=["ward"], drop=["id"], task="regression")
-        assert data.columns == ("ward=0", "ward=1", "ward=2", "a")
+        assert data.columns == ("ward=0", "ward=1", "ward=2", "ward=(other)", "a")
         assert data.task == "regression"
-    like = Like(data.x_shape, data.task, columns=data.columns)
+    like = Like(data.x_shape, data.task, columns=data.columns, coding=data.coding)
     assert load_new(path, like).x.tolist() == data.x.tolist()
     with pytest.raises(nv.InputError, match="a column 'wrad'"):
         nv.load(path, drop=["wrad"])

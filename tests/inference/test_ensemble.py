@@ -65,6 +65,11 @@ def test_a_parameter_without_an_initialisation_is_named() -> None:
     with pytest.warns(NovaculaWarning, match="share the first values of slope"):
         found = initial_weights(Target(Scaled()), 2, 0)
     assert [float(w["slope"]) for w in found] == [2.0, 2.0]
+    with pytest.warns(NovaculaWarning, match="or start near them"):
+        first = starts(Target(Scaled()), 4, 0)["slope"]
+    # Members of a network that nothing draws must differ, too. False alarm: 8 standard deviations.
+    assert first.unique().numel() == 4
+    assert float((first - 2).abs().max()) < 8 * 0.02 * 2
 
 
 def test_attention_initialises_its_own_projections() -> None:
@@ -159,7 +164,7 @@ def test_a_mixture_draws_evenly_from_its_components() -> None:
 
 
 def test_ensembles_refuse_nonsense() -> None:
-    with pytest.raises(InputError, match="one or more members"):
+    with pytest.raises(InputError, match="members as a whole number of 1 or more"):
         Ensemble(MAP(), members=0)
     with pytest.raises(InputError, match="ensemble of ensembles"):
         Ensemble(Ensemble(MAP()))

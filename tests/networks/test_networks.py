@@ -115,11 +115,11 @@ class TestBuiltIn:
                 torch.testing.assert_close(together[k][i], j)
 
     def test_errors(self) -> None:
-        with refused("width of 1 or more; got 0"):
+        with refused("width as a whole number of 1 or more; got 0"):
             mlp((3,), 2, width=0)
-        with refused("outputs of 1 or more"):
+        with refused("outputs as a whole number of 1 or more"):
             cnn((1, 8, 8), 0)
-        with refused("a depth of 0 or more"):
+        with refused("depth as a whole number of 0 or more"):
             mlp((3,), 2, depth=-1)
         with refused("an activation among gelu, tanh, relu; got 'sine'"):
             mlp((3,), 2, activation="sine")  # type: ignore[arg-type]

@@ -353,6 +353,31 @@ def test_crossed_intervals_by_their_definition(monkeypatch: pytest.MonkeyPatch) 
     assert found.level == pytest.approx(1 - 0.6 - min(2 * (1 - 1 / 4) / (21 / 4 + 1), (1 - 4 / 21) / 5))
 
 
+def test_crossed_intervals_in_units_of_a_scale_by_their_definition(monkeypatch: pytest.MonkeyPatch) -> None:
+    n, models, new, alpha = 19, 3, 5, 0.2
+    y, held_out, predictions = draw(n, 2), draw(n, 2, seed=1), draw(models, new, 2, seed=2)
+    own, theirs = draw(n, 2, seed=3).exp(), draw(models, new, 2, seed=4).exp()
+    folds = torch.arange(n) % models
+    monkeypatch.setattr("novacula.prediction.conformal.cross._AT_ONCE", n * 2 * 2)
+    found = cv_plus(y, held_out, predictions, folds, alpha=alpha, scales=(own, theirs))
+    for j in range(new):
+        for d in range(2):
+            ends = []
+            for i in range(n):
+                z = abs(float(y[i, d] - held_out[i, d])) / float(own[i, d])
+                centre, s = float(predictions[folds[i], j, d]), float(theirs[folds[i], j, d])
+                ends.append((centre - z * s, centre + z * s))
+            low = sorted(e[0] for e in ends)[math.floor(alpha * (n + 1) + 1e-9) - 1]
+            high = sorted(e[1] for e in ends)[math.ceil((1 - alpha) * (n + 1) - 1e-9) - 1]
+            assert (float(found.low[j, d]), float(found.high[j, d])) == pytest.approx((low, high))
+    # One scale for all changes nothing.
+    same = cv_plus(y, held_out, predictions, folds, alpha=alpha, scales=(0 * own + 3.0, 0 * theirs + 3.0))
+    plain = cv_plus(y, held_out, predictions, folds, alpha=alpha)
+    torch.testing.assert_close((same.low, same.high), (plain.low, plain.high))
+    with pytest.raises(InputError, match="positive scales"):
+        cv_plus(y, held_out, predictions, folds, alpha=alpha, scales=(0 * own, theirs))
+
+
 def test_the_jackknife_misses_no_more_than_its_theorem_says() -> None:
     """Of n + 1 examples fewer than 2α(n + 1) are missed when each is left out in turn: no chance is involved."""
     n, alpha = 19, 0.15

@@ -278,7 +278,7 @@ def test_losses_that_do_not_fit_classes_are_refused(loss: Any, options: dict[str
         ("pinball", {"tau": 1.0}, "tau"),
         ("absolute", {"actions": [1, 2]}, "actions"),
         (lambda a, y: (y - a).abs(), {"actions": [0.0]}, r"losses of shape \(1024, 3\)"),
-        (lambda a, y: y.sum(-1), {"actions": [0.0], "draws": 0}, "one draw"),
+        (lambda a, y: y.sum(-1), {"actions": [0.0], "draws": 0}, "draws as a whole number"),
     ],
 )
 def test_losses_that_do_not_fit_measurements_are_refused(loss: Any, options: dict[str, Any], match: str) -> None:

@@ -313,7 +313,7 @@ def test_what_was_still_moving_is_said_first() -> None:
 
 def test_intervals_are_in_the_units_of_the_extents() -> None:
     known = record(hyper={"rotation": {"value": 0.5, "interval": [0.4, 0.6], "converged": True}})
-    assert "puts 90 % on rotation ±72° to ±108°;" in verdict(known).sure
+    assert "would find rotation ±72° to ±108°," in verdict(known).sure
     assert extent_views(known)[0].spread == "±72° to ±108°"
     assert extent_views(record())[0].spread == ""
 

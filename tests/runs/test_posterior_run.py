@@ -405,7 +405,7 @@ def test_a_setting_knows_how_large_a_draw_is() -> None:
         ("sgld:lr=-1", "lr above 0"),
         ("multi-swag:method=3", "settings of multi-swag"),
         ("point:lr=1", "no settings with point"),
-        ("ensemble:members=0", "one or more members"),
+        ("ensemble:members=0", "members as a whole number of 1 or more"),
     ],
 )
 def test_names_and_settings_that_do_not_exist_are_refused(text: str, said: str) -> None:
@@ -419,9 +419,9 @@ def test_unset_settings_may_take_any_value() -> None:
 
 
 def test_an_object_needs_its_steps(fit: LearnResult) -> None:
-    with pytest.raises(InputError, match="steps of one or more"):
+    with pytest.raises(InputError, match="steps= for a method that is no name"):
         fit.with_posterior(SGLD())
-    with pytest.raises(InputError, match="at least one chain"):
+    with pytest.raises(InputError, match="chains as a whole number of 1 or more"):
         fit.with_posterior("sgld", chains=0)
 
 

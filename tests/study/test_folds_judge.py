@@ -61,6 +61,9 @@ class Planned:
     def blind(self, target: nv.Target, *_: Any, **__: Any) -> Made:
         return self.fold(target)
 
+    def one_fold(self, *_: Any) -> None:
+        return None
+
     def go_on(self, target: nv.Target, *_: Any, **__: Any) -> Made:
         return self.fold(target)
 
@@ -97,6 +100,18 @@ def test_what_helps_is_needed_and_kept() -> None:
     assert found.said == []
     assert found.hyper["rotation"]["value"] == pytest.approx(0.4)
     assert found.hyper["rotation"]["converged"]
+
+
+def test_what_another_makes_up_for_is_asked_of_networks_without_any() -> None:
+    # Either of two transformations gives .2 nats, and the second .006 more: leaving one out tells nothing.
+    def loss(sizes: dict[str, float]) -> float:
+        there = [sizes.get(k, 0.0) > 0.2 for k in ("rotation", "shear")]
+        return 0.5 - 0.2 * any(there) - 0.006 * all(there)
+
+    found = judged(loss, rotation=0.4, shear=0.4)
+    for name in ("rotation", "shear"):
+        assert found.verdicts[name]["verdict"] == "needed"
+        assert found.verdicts[name]["gain"] == pytest.approx(0.2, abs=0.01)
 
 
 def test_an_extent_that_is_too_small_is_doubled_until_nothing_is_gained() -> None:

@@ -17,14 +17,14 @@ from novacula.target import Copies, LogDensity, Target
 
 @pytest.mark.parametrize("name", ["train", "evidence", "predict"])
 def test_no_copy_at_all_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=rf"at least one transformed copy; got {name}=0\. Try: use 1 or more"):
+    with pytest.raises(InputError, match=rf"{name} as a whole number of 1 or more; got 0\. Try: {name}=1"):
         Copies(**{name: 0})
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
 @pytest.mark.parametrize("name", ["temperature", "likelihood_temperature"])
 def test_temperatures_that_are_none_are_refused(name: str, value: float) -> None:
-    with pytest.raises(InputError, match=rf"a {name} above zero; got {value}\. Try: use {name}=1.0"):
+    with pytest.raises(InputError, match=rf"{name} as a finite number above zero; got {value}\. Try: {name}=1.0"):
         Target(nn.Linear(3, 2), **{name: value})  # type: ignore[arg-type]
 
 

@@ -10,7 +10,7 @@ import typer
 
 from novacula.cli.console import err, errors_to_exit, never_choke, out, print_json, print_text, warn, warnings_to_stderr
 from novacula.cli.flags import takes
-from novacula.cli.options import AugmentOptions, Destination, Display, Options, PredictOptions
+from novacula.cli.options import AugmentOptions, CalibrateOptions, Destination, Display, Options, PredictOptions
 from novacula.runs.catalogue import FIGURES, broken
 from novacula.runs.flags import make, options_of
 
@@ -96,6 +96,26 @@ def augment(context: typer.Context, values: dict[str, Any]) -> None:
 
 
 @app.command(
+    epilog="Examples: novacula calibrate my_model.py:make_net train.npz --weights net.safetensors --out calibrated; "
+    "novacula calibrate my_model.py:make_net train.npz --weights net.pt --train my_model.py:train; "
+    "novacula calibrate mlp concrete.csv --target strength"
+)
+@takes(CalibrateOptions)
+def calibrate(values: dict[str, Any]) -> None:
+    """Calibrate your own network: probabilities, intervals and sets, without rows set aside.
+
+    Copies that are blind to a fold each tell how sure the network should be. Leaves a folder with the calibrated
+    network, which runs where only torch is installed.
+    """  # noqa: DOC501  (this text is the command's help)
+    from novacula.cli.calibrate import calibrate as run_calibrate
+
+    with errors_to_exit():
+        code = run_calibrate(make(CalibrateOptions, values))
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command(
     epilog="Examples: novacula predict runs/digits new.npz --out predictions.csv; "
     "novacula predict runs/patients new.csv --decide costs.csv --conformal 0.1 --calibration held-out.csv"
 )
@@ -143,8 +163,11 @@ def show(
     if as_json:
         print_json(found.record)
         return
+    from novacula.cli.progress import fact
     from novacula.cli.summary import summary
 
+    for text in found.record["data"].get("meaning") or []:
+        out().print(fact(text), soft_wrap=True)
     out().print(summary(found.record))
     if found.unchecked is not None:
         warn(found.unchecked)

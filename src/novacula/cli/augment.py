@@ -57,7 +57,8 @@ def _run(options: AugmentOptions, folder: OutputFolder | None, display: Display)
         from novacula.data.load import load  # torch, from here on
         from novacula.study.augmentation.advise import augment as compare
 
-        data = load(options.data)
+        data = load(options.data, size=options.size)
+        progress.decided(data.meaning)
         folder = folder or _at(default_folder(f"{data.name}-augment"))
         try:
             folder.claim()

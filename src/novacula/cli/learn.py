@@ -81,6 +81,7 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
         _set_threads(options.threads)
         estimator = None if options.train.evidence == "auto" else ESTIMATORS.find(options.train.evidence, "or auto")()
         assembled = assemble(options.setup)
+        progress.decided(assembled.meaning)
         # Whatever can be known to be wrong is known before the folder is touched.
         assembled.target.prepare(assembled.train)
         wanted, names = asked(options.train, assembled), read_controls(options.train.against)

@@ -121,6 +121,9 @@ class AugmentOptions:
         anchor=anchored_data,
     )
     only: tuple[str, ...] = flag((), "Transformation to try; may repeat.", metavar="NAME", shown="all", panel="Data")
+    size: int | None = flag(
+        None, "Pixels to which images are brought: shorter side, then the centre.", metavar="S", panel="Data"
+    )
     net: str = net_flag()
     time: float = flag(480.0, "Seconds that it may take.", metavar="SECONDS", panel="Training")
     steps: int | None = flag(
@@ -135,6 +138,65 @@ class AugmentOptions:
         panel="Output",
         fixed=False,
     )
+
+
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """Which network is calibrated, by which data, and how its copies are trained."""
+
+    net: str = flag(MISSING, "FILE.py:FUNCTION of (x_shape, outputs), or cnn, mlp, resnet, linear, auto.")
+    data: str = flag(MISSING, "Its training data: what 'novacula learn' takes.")
+    weights: Path | None = flag(
+        None,
+        "Its trained weights: a state dict as .safetensors, or by torch.save.",
+        metavar="FILE",
+        shown="it is trained first",
+        panel="Model",
+    )
+    standardise: bool = flag(
+        False, "The network takes tables in standard units; without --weights it always does.", panel="Model"
+    )
+    members: int = flag(1, "Full networks that predict together.", metavar="M", panel="Model")
+    target: tuple[str, ...] = flag(
+        (), "Column to predict, for tables; repeat for several.", metavar="COLUMN", panel="Data"
+    )
+    task: str | None = flag(
+        None,
+        "What the target is: classification, multilabel or regression.",
+        metavar="TASK",
+        shown="by the labels",
+        panel="Data",
+    )
+    categorical: tuple[str, ...] = flag(
+        (), "Column whose numbers are categories, for tables; may repeat.", metavar="COLUMN", panel="Data"
+    )
+    drop: tuple[str, ...] = flag((), "Column to leave out, for tables; may repeat.", metavar="COLUMN", panel="Data")
+    calibration: str | None = flag(
+        None,
+        "Labelled rows that the network was not trained on; then nothing is trained.",
+        metavar="FILE",
+        panel="Data",
+    )
+    folds: int = flag(3, "Copies, each blind to a fold.", metavar="K", panel="Training")
+    train: str | None = flag(
+        None, "FILE.py:FUNCTION of (network, data): your own training.", metavar="FUNCTION", panel="Training"
+    )
+    epochs: int | None = flag(
+        None,
+        "Passes over the data of each network that is trained.",
+        metavar="N",
+        shown="as many as lead a fresh network to its loss",
+        panel="Training",
+    )
+    time: float | None = flag(None, "Seconds after which training ends.", metavar="SECONDS", panel="Training")
+    seed: int = flag(0, "Seed of everything random.", metavar="N", panel="Training")
+    threads: int | None = flag(
+        None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training", fixed=False
+    )
+    out: Path | None = flag(None, "Folder to write to.", metavar="FOLDER", shown="runs/NAME-TIME", panel="Output")
+    overwrite: bool = flag(False, "Replace an older calibration in the folder.", panel="Output")
+    json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
+    quiet: bool = flag(False, "Show no progress.", panel="Output")
 
 
 @dataclass(frozen=True)

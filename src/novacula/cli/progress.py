@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -56,6 +56,12 @@ class Progress:
         elif not self._quiet:
             self._console.print(Text(text))
 
+    def decided(self, lines: Sequence[str]) -> None:
+        """Say what the data were taken for; this stays on the screen."""
+        if not self._quiet:
+            for text in lines:
+                self._console.print(fact(text))
+
     def __call__(self, done: int, total: int, record: Mapping[str, float]) -> None:
         """Show an epoch; the loop calls this."""
         if self._quiet:
@@ -68,6 +74,11 @@ class Progress:
             self._live.update(display(done, total, record, left, self._what))
         else:
             self._console.print(Text(line(done, total, record, left, self._what)))
+
+
+def fact(text: str) -> Text:
+    """One line of what data were taken for."""
+    return Text.assemble(("data: ", "cyan"), text)
 
 
 def line(done: int, total: int, record: Mapping[str, float], left: str, what: str = "epoch") -> str:

@@ -57,6 +57,8 @@ class Estimate:
 
     def __sub__(self, other: Estimate) -> Estimate:
         """The log Bayes factor of two models on the same data."""
+        if not isinstance(other, Estimate):
+            raise InputError("another estimate", f"a {type(other).__name__}", "float(estimate) is the number")
         for name, hint in (
             ("estimator", "score both models with the same estimator and settings"),
             ("fingerprint", "score both models on the same data"),

@@ -23,6 +23,7 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
 
 from novacula.core.errors import InputError
+from novacula.core.numbers import check_whole
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -90,8 +91,8 @@ def map(  # read as execute.map
         >>> map(abs, [-3, 2, -1])
         [3, 2, 1]
     """
-    if workers == 0 or workers < -1:
-        raise InputError("workers of 1 or more, or -1 for every core", str(workers), "workers=1")
+    if workers != -1:
+        check_whole("workers", workers)
     if backend not in _JOBLIB_NAMES:
         raise InputError(f"a backend among {', '.join(_JOBLIB_NAMES)}", repr(backend), "backend='loky'")
     listed = list(tasks)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -24,17 +24,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from novacula.core.alone import check_alone
 from novacula.core.attention import has_attention, plain_attention
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.many import Notes
+from novacula.core.modules.admitted import admitted, check_gradient, weights_kept
 from novacula.core.modules.call import Others, call_with, others_of
+from novacula.core.modules.copying import ShareHyperparameters
 from novacula.core.modules.outputs import logits_of
 from novacula.core.modules.parts import Parts
 from novacula.core.modules.training import Training, drawn_from, put_to_eval, seeded, train_mode
 from novacula.core.params import Params, detach
+from novacula.core.tensors import check_outputs
 from novacula.core.units import Units
 
 _NAMED = 12  # frozen parameters that a warning names
@@ -63,7 +65,7 @@ class Forward:
         notes: What is found out about the network while many of it are evaluated.
 
     Raises:
-        InputError: If the module has no trainable parameter.
+        InputError: If the module has no trainable parameter, a complex one or a scripted layer.
 
     Example:
         >>> f = Forward(nn.Linear(3, 2))
@@ -83,11 +85,16 @@ class Forward:
 
     def __post_init__(self) -> None:
         if not isinstance(self.module, nn.Module):
-            raise InputError(
-                "an nn.Module", f"a {type(self.module).__name__}", "pass the network itself, not its output"
-            )
-        with _ShareHyperparameters():
-            module = copy.deepcopy(self.module)
+            cls = self.module if isinstance(self.module, type) else None
+            got = f"the class {cls.__name__}" if cls else f"a {type(self.module).__name__}"
+            hint = f"make one: {cls.__name__}(…)" if cls else "pass the network itself, not its output"
+            raise InputError("an nn.Module", got, hint)
+        lazy = [k for k, w in self.module.named_parameters() if isinstance(w, nn.parameter.UninitializedParameter)]
+        if lazy:
+            got = f"{', '.join(lazy)} of lazy layers, which have no shape yet"
+            raise InputError("a network with its weights", got, "call it once on a batch before")
+        with ShareHyperparameters():
+            module = admitted(copy.deepcopy(self.module))
         if self.only is not None:
             _choose(module, self.only)
         trainable = [name for name, w in module.named_parameters() if w.requires_grad]
@@ -116,6 +123,11 @@ class Forward:
         recurrent = any(isinstance(layer, nn.RNNBase) and layer.dropout > 0 for layer in module.modules())
         object.__setattr__(self, "recurrent", recurrent)
         object.__setattr__(self, "notes", Notes(type(module).__name__))
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """What to say of weights that were inferred while statistics of the network's stayed as they were."""
+        return () if self.notes.training is None else self.notes.training.held
 
     def params(self) -> Params:
         """The module's trainable weights, as they came.
@@ -158,7 +170,7 @@ class Forward:
         memo: dict[int, Any] = {id(w): w for w in [*self.module.parameters(), *self.module.buffers()]}
         memo |= {id(own[name]): value for name, value in values.items()}
         other = copy.copy(self)
-        with _ShareHyperparameters():
+        with ShareHyperparameters():
             object.__setattr__(other, "module", copy.deepcopy(self.module, memo))
         return other
 
@@ -186,12 +198,14 @@ class Forward:
         Returns:
             Outputs ``f`` of shape ``(N, C)``.
         """
+        # Pairs of numbers, which it may read as complex ones, must not lie anywhere in a vector of all weights.
+        apart = {name: w.clone() if w.shape[-1:] == (2,) else w for name, w in params.items()}
         with ExitStack() as stack:
             if self.fused:
                 stack.enter_context(plain_attention())
             if self.recurrent and x.is_cuda:
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-            return self._evaluate(dict(params), x)
+            return self._evaluate(apart, x)
 
     def arguments(self, x: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         """What the module is called with, in order and by name, for inputs ``(N, …)``; tensors of its own."""
@@ -200,8 +214,8 @@ class Forward:
         inputs = inputs.clone() if inputs is x else inputs
         return ((inputs,), {}) if self.parts is None else self.parts.arguments(inputs)
 
-    def _evaluate(self, point: Params, x: Tensor) -> Tensor:
-        f = logits_of(call_with(self.module, point, *self.arguments(x), self.others))
+    def _evaluate(self, point: Params, x: Tensor, module: nn.Module | None = None) -> Tensor:
+        f = logits_of(call_with(module or self.module, point, *self.arguments(x), self.others))
         return self.units.outward(f) if isinstance(f, Tensor) else f
 
     def train(self, params: Params, x: Tensor, moving: Sequence[str] = ()) -> tuple[Tensor, Params]:
@@ -277,7 +291,7 @@ class Forward:
         memo: dict[int, Any] = {id(w): w for w in [*self.module.parameters(), *own.values()]}
         memo |= {id(own[k]): v.detach().to(own[k]).clone() for k, v in values.items()}
         other = copy.copy(self)
-        with _ShareHyperparameters():
+        with ShareHyperparameters():
             object.__setattr__(other, "module", copy.deepcopy(self.module, memo))
         object.__setattr__(other, "notes", Notes(self.notes.name, looped=self.notes.looped))
         other.notes.training = self.notes.training
@@ -307,35 +321,18 @@ class Forward:
             The number of outputs C.
 
         Raises:
-            InputError: If the network fails on ``x``, does not return an ``(N, C)`` tensor, or gives different outputs
-                for the same input in eval mode (sampling), or others for an example alone than in a batch; or if it
-                fails in train mode.
+            InputError: If the network fails on ``x``, writes on its weights, has no gradient or does not return an
+                ``(N, C)`` tensor, or gives different outputs for the same input in eval mode (sampling), or others for
+                an example alone than in a batch; or if it fails in train mode.
             NonFiniteError: If it returns NaN or infinite values.
         """
         params = self.params()
         devices = [x.device] if x.device.type == "cuda" else []
         # The module may use the global generator; forking it leaves the caller's stream untouched.
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
-            try:
-                first, second = self(params, x), self(params, x)
-            except _FAILURES as error:
-                raise InputError(
-                    f"a network that accepts inputs of shape {tuple(x.shape)} and dtype {x.dtype}"
-                    if self.parts is None
-                    else f"a network that accepts {self.parts}",
-                    f"{type(error).__name__}: {error}",
-                    "check the first layer's size and the data's shape (images are N×channels×height×width; ids of "
-                    "tokens stay whole numbers with Data(…, tokens=True))",
-                ) from error
-        if not isinstance(first, Tensor) or first.ndim != 2 or first.shape[0] != x.shape[0]:
-            tensor = isinstance(first, Tensor)
-            raise InputError(
-                f"network outputs of shape ({x.shape[0]}, C)",
-                str(tuple(first.shape)) if tensor else f"a {type(first).__name__}",
-                "end the network with a Flatten or a Linear layer"
-                if tensor
-                else "wrap the network in a module whose forward returns the logits alone",
-            )
+        with torch.no_grad(), torch.random.fork_rng(devices=devices), weights_kept(self.module, params):
+            first, second = self._tried(params, x), self._tried(params, x)
+        given = f"inputs of shape {tuple(x.shape)}" if self.parts is None else str(self.parts)
+        check_outputs(first, len(x), given)
         if not torch.isfinite(first).all():
             raise NonFiniteError(
                 "finite network outputs",
@@ -350,8 +347,27 @@ class Forward:
             )
         with torch.random.fork_rng(devices=devices):
             check_alone(self.module, lambda inputs: self(params, inputs), x, first)
+        with torch.enable_grad(), torch.random.fork_rng(devices=devices):
+            with ShareHyperparameters():
+                other = copy.deepcopy(self.module)
+            with plain_attention() if self.fused else nullcontext():
+                check_gradient(lambda module, w: self._evaluate(dict(w), x, module), other, params)
         self.trains(x)
         return first.shape[1]
+
+    def _tried(self, params: Params, x: Tensor) -> Tensor:
+        try:
+            with plain_attention() if self.fused else nullcontext():
+                return self._evaluate(dict(params), x)
+        except Exception as error:
+            raise InputError(
+                f"a network that accepts inputs of shape {tuple(x.shape)} and dtype {x.dtype}"
+                if self.parts is None
+                else f"a network that accepts {self.parts}",
+                f"{type(error).__name__}: {error}",
+                "check the first layer's size and the data's shape (images are N×channels×height×width; ids of "
+                "tokens stay whole numbers with Data(…, tokens=True))",
+            ) from error
 
 
 def _choose(module: nn.Module, patterns: Sequence[str]) -> None:
@@ -370,22 +386,3 @@ def _choose(module: nn.Module, patterns: Sequence[str]) -> None:
 def _alike(a: Tensor, b: Tensor) -> bool:
     # Whether outputs agree up to rounding.
     return bool((a - b).abs().max() <= torch.finfo(b.dtype).eps ** 0.5 * b.abs().max())
-
-
-class _ShareHyperparameters(TorchFunctionMode):
-    """While it is active, `copy.deepcopy` keeps tensors that require a gradient and are no parameters.
-
-    A copy of a leaf would be another leaf, and a copy of a tensor with a graph is refused by torch. `nn.Parameter`
-    copies itself without asking the mode. Tensors in lists or in objects of the module's are met as well.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if func is Tensor.__deepcopy__ and args[0].requires_grad:
-            return args[0]
-        return func(*args, **(kwargs or {}))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from novacula.core.errors import InputError
 from novacula.core.forward import Forward
 from novacula.core.params import Params
 
@@ -51,6 +52,57 @@ def calls(forward: Forward, params: Params, xs: Tensor, layer: str | None = None
                 stack.callback(module.register_forward_hook(hook(name), with_kwargs=True).remove)
         f = forward.average(params, xs)
     return found, f
+
+
+def steady(forward: Forward, params: Params, xs: Tensor) -> dict[str, frozenset[int]]:
+    """The layers that see as many rows for each example, whatever the batch is, and how many.
+
+    A network that sends examples to parts of it by their values (a mixture of experts) has others.
+
+    Args:
+        forward: The network.
+        params: The weights.
+        xs: Inputs ``(B, S, …)``; up to 16 examples are looked at.
+
+    Returns:
+        Rows of each call for an example, by the layer's name.
+    """
+    patterns: list[dict[str, list[float]]] = []
+    for part in (xs[:1, :1], xs[:2, :1], xs[:16, :1]):
+        seen: dict[str, list[float]] = {}
+        with ExitStack() as stack, torch.no_grad():
+            for name, module in forward.module.named_modules():
+                if next(module.parameters(recurse=False), None) is not None:
+                    hook = _rows_of(name, len(part), seen)
+                    stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+            forward.average(params, part)
+        patterns.append(seen)
+    first = patterns[0]
+    alike = [name for name in first if all(p.get(name) == first[name] for p in patterns)]
+    return {name: frozenset(map(int, first[name])) for name in alike if all(r.is_integer() for r in first[name])}
+
+
+def _rows_of(name: str, examples: int, seen: dict[str, list[float]]) -> Callable[..., None]:
+    def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x = args[0] if args else kwargs.get("input")
+        if isinstance(x, Tensor) and x.ndim:
+            seen.setdefault(name, []).append(x.shape[0] / examples)
+
+    return note
+
+
+def check_rows(layer: str, rows: int, examples: int, expected: frozenset[int]) -> None:
+    """Refuse a call with other rows than a layer is known to see.
+
+    Raises:
+        InputError: If the rows are no multiple of the examples, or not the one that is expected.
+    """
+    if rows % examples or rows // examples not in expected:
+        raise InputError(
+            f"layer {layer!r} to see {', '.join(map(str, sorted(expected)))} rows of each example, as in other batches",
+            f"{rows} rows of {examples} examples: the network sends examples to its parts by their values",
+            "compute every part for all examples, with the weight zero for those that are not sent to it",
+        )
 
 
 def last_linear(forward: Forward, params: Params, xs: Tensor) -> tuple[str | None, int]:

@@ -1,8 +1,9 @@
 """A function of weights, for many networks at once: chunks, vmap or a loop, gradients.
 
 `torch.func.vmap` in chunks of members, small enough that what they compute stays near the processor. Where vmap does
-not cover a network (an LSTM, say), the members are taken one after another, and a warning says so; which of the two is
-found out once a network, and kept in its `Notes` along with the chunks that memory sufficed for. `noisy_gradient` is
+not cover a network (an LSTM, say), or gets its gradient wrong, the members are taken one after another, and a warning
+says so; which of the two is found out once a network, by trial and by comparison, and kept in its `Notes` along with
+the chunks that memory sufficed for. `noisy_gradient` is
 for objectives that also depend on tensors no gradient is wanted of: the noise of variational methods, the masks of
 dropout. Noise is drawn outside, from the run's generator, so that a step repeats exactly with vmap and without.
 """
@@ -11,7 +12,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -38,6 +40,8 @@ class Notes:
     Args:
         name: What the function is called in a warning.
         looped: Whether members must be taken one after another, as far as is known.
+        warned: Whether a warning of vmap's has been waited for.
+        held: Whether gradients by vmap have been held against those of single members.
         fits: How many members memory sufficed for, by rows of input, where it ever ran out.
         recordings: Recordings of gradients by all that they depend on; None where there can be none.
         coverage: Which per-example gradients hooks give, as was measured, by shape of inputs, dtype and parameters.
@@ -46,6 +50,8 @@ class Notes:
 
     name: str
     looped: bool = False
+    held: bool = False
+    warned: bool = False
     fits: dict[int, int] = field(default_factory=dict)
     recordings: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     coverage: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
@@ -69,6 +75,63 @@ class Notes:
             stacklevel=3,
         )
 
+    def hold(self, function: Callable[[int, int], Any], members: int) -> None:
+        """Hold gradients of two members at once against those of one alone, once a network.
+
+        A network whose gradient vmap gets wrong without a word (by a hook on its graph, say) is looped over. One that
+        draws noise cannot be told, and is trusted.
+
+        Args:
+            function: From the first member and the last but one to tensors, or tuples of them, ``(M, …)``.
+            members: How many there are.
+        """
+        if members < 2 or self.looped or self.held:
+            return
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            try:
+                with _strict(self):
+                    both = [v[:1] for v in _tensors(function(0, 2))]
+                alone, again = (list(_tensors(function(0, 1))) for _ in range(2))
+            except (RuntimeError, NotImplementedError, ValueError, UserWarning) as error:
+                if is_out_of_memory(error):
+                    return
+                function(0, 1)  # where the function itself is at fault, it fails here too
+                self.loop(error)
+                return
+        if not all(torch.isfinite(v).all() for v in alone):
+            return
+        self.held = True
+        if _agree(again, alone) and not (self.looped or _agree(both, alone)):
+            self.loop(RuntimeError("its gradients of several networks at once are not those of each"))
+
+
+@contextmanager
+def _strict(notes: Notes) -> Iterator[None]:
+    # At first, that vmap loops over members by itself, which it says in a warning, counts as a failure.
+    if notes.warned:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "There is a performance drop")
+        yield
+    notes.warned = True
+
+
+def _tensors(found: Any) -> Iterator[Tensor]:
+    if isinstance(found, Tensor):
+        yield found.detach()
+    else:
+        for part in found:
+            yield from _tensors(part)
+
+
+def _agree(found: list[Tensor], expected: list[Tensor]) -> bool:
+    # Far from rounding, which counts for all in a tensor whose exact value is zero.
+    sizes = [float(v.norm()) for v in expected]
+    slack = 1e-3 * max(sizes)
+    pairs = zip(found, expected, sizes, strict=True)
+    return all(float((a - b).norm()) <= torch.finfo(b.dtype).eps ** 0.25 * (size + slack) for a, b, size in pairs)
+
 
 def chunk_of(params: Params, rows: int = 1) -> int:
     """How many members to take at once."""
@@ -85,9 +148,9 @@ def over_members(function: Callable[[Params], Any], params: Params, notes: Notes
     if members_of(params) == 1 or notes.looped:
         return _one_by_one(function, params)
     try:
-        with plain_attention():  # as vmap does not cover the other kinds
+        with plain_attention(), _strict(notes):  # vmap does not cover the other kinds
             return vmap(function, randomness="different")(params)
-    except (RuntimeError, NotImplementedError, ValueError) as error:
+    except (RuntimeError, NotImplementedError, ValueError, UserWarning) as error:
         if is_out_of_memory(error):
             raise
         found = _one_by_one(function, params)  # where the function itself is at fault, it fails here too
@@ -145,6 +208,7 @@ def noisy_gradient(
         grads = torch.autograd.grad(found[-1].sum(), list(mine.values()), allow_unused=True, materialize_grads=True)
         return tuple(v.detach() for v in found), grads
 
+    notes.hold(of_chunk, members_of(leaves))
     chunks = in_chunks(of_chunk, members_of(leaves), chunk_of(leaves, rows), notes, rows)
     values, grads = zip(*chunks, strict=True)
     gathered = tuple(torch.cat(parts) for parts in zip(*values, strict=True))

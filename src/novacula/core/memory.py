@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -11,6 +12,27 @@ import torch
 from novacula.core.errors import InputError, NovaculaWarning
 
 R = TypeVar("R")
+
+AT_ONCE = 1_024
+"""Transformed inputs that go through the network at once, of at most `NUMBERS` numbers together."""
+NUMBERS = 2**22
+
+
+def inputs_at_once(shape: Sequence[int], copies: int = 1) -> int:
+    """How many inputs, with their copies, go through a network at once: fewer of large ones.
+
+    Args:
+        shape: The shape of one input.
+        copies: Transformed copies of each.
+
+    Returns:
+        At least 1.
+
+    Example:
+        >>> inputs_at_once((1, 28, 28)), inputs_at_once((3, 64, 64)), inputs_at_once((3, 64, 64), 8)
+        (1024, 341, 42)
+    """
+    return max(1, min(AT_ONCE, NUMBERS // max(1, math.prod(shape))) // copies)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -11,6 +11,8 @@ import hashlib
 
 import torch
 
+from novacula.core.numbers import check_whole
+
 
 def derive(seed: int, *keys: str | int) -> int:
     """A 63-bit seed for the stream named by ``keys``.
@@ -22,10 +24,14 @@ def derive(seed: int, *keys: str | int) -> int:
     Returns:
         An integer in ``[0, 2**63)``.
 
+    Raises:
+        InputError: If the seed is no whole number.
+
     Example:
         >>> derive(0, "step", 1) == derive(0, "step", 1), derive(0, "step", 1) == derive(0, "step", 2)
         (True, False)
     """
+    check_whole("seed", seed, least=None)
     text = "\x1f".join([str(int(seed)), *map(str, keys)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 

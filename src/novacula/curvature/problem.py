@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ from novacula.core.forward import Forward
 from novacula.core.params import Params
 from novacula.core.rng import generator
 
+Mix: TypeAlias = Callable[[int], Tensor]
+"""The weights ``E (B, K, k)`` of combinations of a factor's K columns, given K."""
 Leverage = Literal["whole", "part", "solved", "approximate"]
 """What variances say of single examples: they are those of the exact matrix of all weights (``"whole"``) or of some
 (``"part"``), of all weights at the price of solves for each example (``"solved"``), or of no exact matrix."""
@@ -44,6 +46,7 @@ class Problem:
         scale: H is multiplied by this (``N/M`` for a subset of M out of N examples).
         differentiable: Whether results must carry gradients to whatever ``batches`` and ``factor`` depend on. When
             false, nothing is recorded.
+        combined: Combinations ``L E`` of the columns of ``factor``, where they are to be had for less than L.
     """
 
     forward: Forward
@@ -53,12 +56,14 @@ class Problem:
     size: int
     scale: float = 1.0
     differentiable: bool = False
+    combined: Callable[[Tensor, Tensor, Mix], Tensor] | None = None
 
-    def sketched(self, columns: int, seed: int) -> Problem:
+    def sketched(self, columns: int | Callable[[int], int], seed: int) -> Problem:
         """The problem with random combinations of the columns of the Fisher factors, ``L E`` with ``E Eᵀ ≈ I``.
 
         Args:
-            columns: How many combinations, with random signs; factors with no more columns stay as they are.
+            columns: How many combinations, with random signs, or how many for C outputs; factors with no more columns
+                stay as they are.
             seed: Seed of the signs.
 
         Returns:
@@ -66,15 +71,19 @@ class Problem:
         """
 
         def factor(f: Tensor, y: Tensor) -> Tensor:
-            whole = self.factor(f, y)
-            if whole.shape[2] <= columns:
-                return whole
-            # The same signs whenever the same batch comes.
-            rng = generator(seed, "columns", whole.shape[0])
-            signs = torch.randint(2, (*whole.shape[::2], columns), generator=rng).to(whole) * 2 - 1
-            return whole @ (signs / columns**0.5)
+            most = columns if isinstance(columns, int) else columns(f.shape[1])
 
-        return replace(self, factor=factor)
+            def signs(width: int) -> Tensor:
+                # The same signs whenever the same batch comes.
+                drawn = torch.randint(2, (len(f), width, most), generator=generator(seed, "columns", len(f)))
+                return (drawn * 2 - 1).to(f) / most**0.5
+
+            if self.combined is not None and f.shape[1] > most:
+                return self.combined(f, y, signs)
+            whole = self.factor(f, y)
+            return whole if whole.shape[2] <= most else whole @ signs(whole.shape[2])
+
+        return replace(self, factor=factor, combined=None)
 
 
 class LogDet(NamedTuple):

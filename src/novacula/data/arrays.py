@@ -15,11 +15,14 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError, NovaculaWarning
+from novacula.core.tensors import check_plain
 
 
 def to_tensor(x: Any, what: str, *, least: int = 2) -> Tensor:
     """A tensor of numbers or booleans."""
     columns = frame_columns(x)
+    if isinstance(x, Tensor):
+        check_plain(x, what)
     t = x.detach() if isinstance(x, Tensor) else _from_numpy(_to_numpy(x, what, columns), what)
     if t.ndim == 0:
         raise InputError(

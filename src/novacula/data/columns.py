@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from novacula.core.errors import InputError, NovaculaWarning
-from novacula.data.raw import Choice, Like, New, Raw, Source, Table
+from novacula.data.known import Columns, words_of
+from novacula.data.raw import Choice, Like, New, Raw, Source, Split, Table
 
-MAX_CATEGORIES = 20
+Known = np.ma.MaskedArray
 _UNNAMED = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 _MANY = 20  # rows from which on whole numbers without gaps are no accident
 _IDENTIFIER = re.compile(r"(^|[_ .-])(id|index|idx|nr|no|row|key|uuid)$", re.IGNORECASE)
@@ -28,30 +29,50 @@ class RawColumns:
     where: str  # the source, for people
     names: tuple[str, ...]  # the columns' names
     n: int  # the number of rows
-    read: Callable[[str], np.ndarray]  # A column by its name: numbers or strings, shape ``(N,)``
-    missing: Callable[[str], int]  # how many of a column's entries are missing
+    read: Callable[[str], np.ma.MaskedArray]  # A column by its name, as `known` makes them, shape ``(N,)``
     left_out: tuple[str, ...] = ()  # columns that are neither inputs nor targets
 
-    def training(self, target: Choice, split: int | None) -> Source:
+    def training(self, target: Choice, split: Split) -> Source:
         """All columns, of which one or more are the target, without the row numbers that an export leaves."""
         targets = _choose_target(list(self.names), target, self.where)
         if lost := [t for t in targets if t in self.left_out]:
             raise InputError("a target that is not dropped", repr(lost[0]), "leave it out of the columns to drop")
         columns = {name: self.read(name) for name in self.names if name not in self.left_out}
-        return _chosen(without_row_numbers(columns, targets), targets, self.where)
+        kept = without_row_numbers(columns, targets)
+        said = [f"column {name!r} left out: it counts the rows" for name in columns if name not in kept]
+        said += [f"column {name!r} left out, as asked" for name in self.left_out]
+        rows, lost = _with_targets(kept, targets, self.where)
+        said += lost
+        inputs = {n: c if rows is None else c[rows] for n, c in kept.items() if n not in targets}
+        empty = [n for n, c in inputs.items() if np.ma.getmaskarray(c).all()]
+        said += [f"column {name!r} left out: all its values are missing" for name in empty]
+        inputs = {n: c for n, c in inputs.items() if n not in empty}
+        if not inputs:
+            got = f"only the target {targets} in {self.where}"
+            raise InputError("at least one input column", got, "check the delimiter and header")
+        y = _target(kept, targets, rows, self.where)
+        return Source(Table(Columns(inputs, self.where), y), targets=tuple(targets), said=tuple(said), rows=rows)
 
     def new(self, like: Like, *, labels: bool, groups: str | None) -> New:
         """The run's columns, in its order; its targets where they are there and whole."""
         if len(like.shape) != 1:
             got = f"the table {self.where}"
             raise InputError(f"inputs of shape {like.shape}, as in the run", got, "pass data of the kind")
-        names, targets = _inputs_of(self, like)
-        x = np.stack([_indicator(self, n, like) for n in names], axis=1)
+        names, targets, own = _inputs_of(self, like)
+        for name in names:
+            if name not in self.names:
+                raise _unknown(self, name, own)
+        table = Columns({o: self.read(n) for o, n in zip(own, names, strict=True)}, self.where)
         if groups is not None and groups not in self.names:
             raise _unknown(self, groups)
         group = None if groups is None else self.read(groups).tolist()
         y, note = _labels_of(self, targets) if labels else (None, "")
-        return New(x, y, group, note=note)
+        alone = [n for n in self.names if n not in (*names, *targets, groups)]
+        notes = [note] if note else []
+        if alone:
+            shown = listed(map(repr, alone), 6)
+            notes.append(f"column{'s' * (len(alone) > 1)} {shown} left alone: the run has none of that name")
+        return New(table, y, group, notes=tuple(notes))
 
 
 def asked(raw: Raw, categorical: Sequence[str], drop: Sequence[str]) -> Raw:
@@ -64,9 +85,9 @@ def asked(raw: Raw, categorical: Sequence[str], drop: Sequence[str]) -> Raw:
         if name not in raw.names:
             raise _unknown(raw, name)
 
-    def read(name: str) -> np.ndarray:
+    def read(name: str) -> np.ma.MaskedArray:
         values = raw.read(name)
-        return values.astype(np.str_) if name in categorical else values
+        return words_of(values) if name in categorical else values
 
     return replace(raw, left_out=tuple(drop), read=read)
 
@@ -85,7 +106,7 @@ def listed(names: Any, most: int = 12) -> str:
 # ---------------------------------------------------------------------- training data
 
 
-def without_row_numbers(columns: Mapping[str, np.ndarray], targets: Sequence[str]) -> Mapping[str, np.ndarray]:
+def without_row_numbers(columns: Mapping[str, Known], targets: Sequence[str]) -> Mapping[str, Known]:
     """Leave out unnamed columns that count the rows, and warn of named ones that look like it.
 
     A frame's index ends up in its export (as a column without a name, ``Unnamed: 0`` or ``__index_level_0__``). Where
@@ -102,8 +123,11 @@ def without_row_numbers(columns: Mapping[str, np.ndarray], targets: Sequence[str
         NovaculaWarning: If a column was left out, or one of at least 20 rows looks like an identifier.
     """
     kept = dict(columns)
-    for name, values in columns.items():
-        if values.dtype.kind not in "iuf" or len(values) < 3 or name in targets or len(kept) <= len(targets) + 1:
+    for name, cells in columns.items():
+        values = np.ma.getdata(cells)
+        if np.ma.is_masked(cells) or values.dtype.kind not in "iuf" or len(values) < 3:
+            continue
+        if name in targets or len(kept) <= len(targets) + 1:
             continue
         ordered = np.sort(values)
         if not np.array_equal(ordered, ordered[0] + np.arange(len(values))):
@@ -122,40 +146,35 @@ def without_row_numbers(columns: Mapping[str, np.ndarray], targets: Sequence[str
     return kept
 
 
-def _chosen(columns: Mapping[str, np.ndarray], chosen: Sequence[str], where: str) -> Source:
-    # A text column with values a < b < … becomes one 0/1 column for each value, named column=a, column=b, ….
-    blocks, names = [], []
-    for name, values in columns.items():
-        if values.dtype.kind not in "biufUS":
-            got = f"{values.dtype} in column {name!r} of {where}"
-            raise InputError("columns of numbers or text", got, "drop the column, or convert it to numbers")
-        if name in chosen:
-            continue
-        if values.dtype.kind in "US":
-            values = values.astype(np.str_)
-            levels, codes = np.unique(values, return_inverse=True)
-            if len(levels) > MAX_CATEGORIES:
-                shown = ", ".join(map(repr, levels[:3].tolist()))
-                raise InputError(
-                    f"numbers, or at most {MAX_CATEGORIES} distinct words in a column",
-                    f"{len(levels)} in column {name!r} of {where}: {shown}, …",
-                    "drop the column, group its values, or write numbers with a decimal point",
-                )
-            blocks.append(np.eye(len(levels))[codes])
-            names += [f"{name}={level}" for level in levels.tolist()]
-        else:
-            blocks.append(values.astype(np.float64)[:, None])
-            names.append(name)
-    if not blocks:
-        raise InputError(
-            "at least one input column", f"only the target {chosen} in {where}", "check the delimiter and header"
-        )
-    y = (
-        columns[chosen[0]]
-        if len(chosen) == 1
-        else np.stack([_number_target(columns, c, where) for c in chosen], axis=1)
-    )
-    return Source(Table(np.concatenate(blocks, axis=1), y), columns=tuple(names), targets=tuple(chosen))
+def _with_targets(
+    columns: Mapping[str, Known], targets: Sequence[str], where: str
+) -> tuple[np.ndarray | None, list[str]]:
+    # The rows that have all targets, where some have not; and what to say of the others.
+    lost = np.any([np.ma.getmaskarray(columns[t]) for t in targets], axis=0)
+    if not lost.any():
+        return None, []
+    if lost.all():
+        raise InputError("rows with a target", f"none in {where}: {listed(targets)} is missing", "choose another")
+    return np.flatnonzero(~lost), [f"{int(lost.sum()):,} of {len(lost):,} rows left out: they have no target"]
+
+
+def _target(columns: Mapping[str, Known], targets: Sequence[str], rows: np.ndarray | None, where: str) -> np.ndarray:
+    found = [np.ma.getdata(columns[t]) for t in targets]
+    found = found if rows is None else [y[rows] for y in found]
+    if len(found) == 1:
+        return _whole_again(found[0], rows)
+    for name, y in zip(targets, found, strict=True):
+        if y.dtype.kind == "U":
+            got = f"text in column {name!r} of {where}"
+            raise InputError("numbers in several target columns", got, "choose one target")
+    return np.stack(found, axis=1)
+
+
+def _whole_again(y: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+    # Whole numbers that became floats only because some of them are missing, as in a frame.
+    if rows is None or y.dtype.kind != "f" or not bool((y == np.round(y)).all()) or bool((np.abs(y) >= 2**53).any()):
+        return y
+    return y.astype(np.int64)
 
 
 def _choose_target(names: list[str], target: Choice, where: str) -> list[str]:
@@ -186,72 +205,44 @@ def _choose_target(names: list[str], target: Choice, where: str) -> list[str]:
     return chosen
 
 
-def _number_target(columns: Mapping[str, np.ndarray], name: str, where: str) -> np.ndarray:
-    if columns[name].dtype.kind in "US":
-        raise InputError(
-            "numbers in several target columns", f"text in column {name!r} of {where}", "choose one target"
-        )
-    return columns[name]
-
-
 # ---------------------------------------------------------------------- data to predict
 
 
 def _labels_of(table: RawColumns, targets: tuple[str, ...]) -> tuple[np.ndarray | None, str]:
     if not targets or not set(targets) <= set(table.names):
         return None, ""
-    if missing := max(table.missing(t) for t in targets):
+    columns = [table.read(t) for t in targets]
+    if missing := max(np.ma.count_masked(c) for c in columns):
         some = f"{missing:,} of {table.n:,} labels are missing in {table.where}: there are no scores"
         return None, some if missing < table.n else ""
-    columns = [table.read(t) for t in targets]
-    return columns[0] if len(columns) == 1 else np.stack(columns, axis=1), ""
+    found = [np.ma.getdata(c) for c in columns]
+    return found[0] if len(found) == 1 else np.stack(found, axis=1), ""
 
 
-def _inputs_of(table: RawColumns, like: Like) -> tuple[list[str], tuple[str, ...]]:
-    # The names of the file's columns that are the run's inputs, in the run's order, and of those that are its targets.
-    width, names = like.shape[0], list(table.names)
-    if not like.columns or _numbered(like.columns, like.targets):
+def _inputs_of(table: RawColumns, like: Like) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    # The names of the file's columns that are the run's inputs, those that are its targets, and the run's own names.
+    own = like.columns if like.coding is None else like.coding.sources
+    width, names = len(own) or like.shape[0], table.names
+    if not own or _numbered(own, like.targets):
         # Nothing but the position tells the columns apart.
         if not _numbered(names, ()):
             raise InputError(
                 f"{width} columns without names, as in the run", f"{table.where}, which has a header", "drop it"
             )
-        if len(names) == width + len(like.targets) and like.columns:
-            return list(like.columns), like.targets
+        if len(names) == width + len(like.targets) and own:
+            return own, like.targets, own
         if len(names) != width:
             raise InputError(
                 f"{width} input columns, as in the run", f"{len(names)} in {table.where}", "pass the same ones"
             )
-        return names, ()
-    if _numbered(names, ()) and not set(like.columns) & set(names):
-        raise InputError(f"a header with the run's columns {listed(like.columns)}", f"none in {table.where}", "add one")
-    return list(like.columns), like.targets
+        return names, (), own or names
+    if _numbered(names, ()) and not set(own) & set(names):
+        raise InputError(f"a header with the run's columns {listed(own)}", f"none in {table.where}", "add one")
+    return own, like.targets, own
 
 
 def _numbered(names: Any, targets: Any) -> bool:
     return sorted([*names, *targets], key=lambda n: (len(n), n)) == [str(i) for i in range(len(names) + len(targets))]
-
-
-def _indicator(table: RawColumns, name: str, like: Like) -> np.ndarray:
-    # A column of numbers; or, for "column=value", whether a text column has the value.
-    if name in table.names:
-        values = table.read(name)
-        if values.dtype.kind in "US":
-            raise InputError(
-                "numbers, as in the run", f"{str(values[0])!r} in column {name!r} of {table.where}", "correct it"
-            )
-        return values.astype(np.float64)
-    column = max((c for c in table.names if name.startswith(f"{c}=")), key=len, default=None)
-    if column is None:
-        source = name.split("=", 1)[0]  # of an indicator column, the text column that it was made from
-        raise _unknown(table, source, like.columns)
-    levels = [n[len(column) + 1 :] for n in like.columns if n.startswith(f"{column}=")]
-    values = table.read(column).astype(np.str_)
-    strange = np.flatnonzero(~np.isin(values, levels))
-    if len(strange):
-        got = f"{str(values[strange[0]])!r} in row {strange[0]}, column {column!r} of {table.where}"
-        raise InputError(f"one of the run's values {listed(levels)}", got, "correct it, or leave the row out")
-    return (values == name[len(column) + 1 :]).astype(np.float64)
 
 
 def _unknown(table: RawColumns, name: str, inputs: tuple[str, ...] = ()) -> InputError:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,15 +18,21 @@ from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.core.modules.parts import Parts
+from novacula.core.numbers import check_whole, shown
 from novacula.core.rng import generator
+from novacula.data.about import About, coded, meaning
 from novacula.data.arrays import frame_columns
+from novacula.data.coding import Coding, Column
 from novacula.data.datasets import read_dataset
-from novacula.data.inputs import as_inputs
-from novacula.data.labels import Task, as_labels
-from novacula.data.parts import as_parts, several
+from novacula.data.known import Columns, frame_of
+from novacula.data.labels import Task, as_labels, as_names
+from novacula.data.lazy import LazyRows
+from novacula.data.parts import as_one
 
 if TYPE_CHECKING:
     from novacula.data.standardise import Standardiser
+
+_NOTHING = About()
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -48,6 +55,8 @@ class Data:
         tokens: Whether ``x`` holds whole-number ids, kept as int64.
         dtype: The floating dtype wanted.
         scaling: The transformation to standard units that ``x`` and ``y`` went through (`Standardiser.apply` sets it).
+        coding: How the columns of a frame become inputs, where other data have learned it (``train.coding``).
+        about: What a reader has to say (`nv.load` sets it).
 
     Attributes:
         x: Inputs, floats (or int64 ids), shape ``(N, …)``; several parts side by side, ``(N, 1, D)``.
@@ -72,6 +81,7 @@ class Data:
     classes: tuple[str, ...]
     columns: tuple[str, ...]
     scaling: Standardiser | None
+    about: About
     parts: Parts | None
 
     def __init__(
@@ -86,20 +96,23 @@ class Data:
         tokens: bool = False,
         dtype: torch.dtype | None = None,
         scaling: Standardiser | None = None,
+        coding: Coding | None = None,
+        about: About = _NOTHING,
     ) -> None:
-        columns = tuple(map(str, columns)) if columns is not None else frame_columns(x)
-        parts = None
-        if several(x):
-            inputs, parts = as_parts(x, dtype=dtype)
-        else:
-            inputs = as_inputs(x, tokens=tokens, dtype=dtype, columns=columns)
+        table = x if isinstance(x, Columns) else frame_of(x)
+        if table is not None:
+            # Ids are neither filled nor measured: nothing is learned from them.
+            found = (
+                Coding(tuple(map(Column, table.values))) if tokens else coding or about.coding or Coding.learn(table)
+            )
+            x, about = found.encode(table), replace(about, coding=found)
+            columns = found.names if columns is None or len(columns) != len(found.names) else columns
+        columns = as_names(columns, "columns") if columns is not None else frame_columns(x)
+        inputs, parts = as_one(x, tokens=tokens, dtype=dtype, columns=columns)
         labels = as_labels(y, x=inputs, task=task, classes=classes)
         if len(inputs) != len(labels.y):
-            raise InputError(
-                "as many labels as inputs",
-                f"{len(inputs)} inputs and {len(labels.y)} labels",
-                "check how they were paired",
-            )
+            got = f"{len(inputs)} inputs and {len(labels.y)} labels"
+            raise InputError("as many labels as inputs", got, "check how they were paired")
         if columns and (inputs.ndim != 2 or len(columns) != inputs.shape[1]):
             raise InputError(
                 f"one column name for each feature of {tuple(inputs.shape[1:])}", f"{len(columns)}", "check columns="
@@ -112,6 +125,7 @@ class Data:
             classes=labels.classes,
             columns=columns,
             scaling=scaling,
+            about=about,
             parts=parts,
         )
 
@@ -141,6 +155,7 @@ class Data:
             classes=self.classes,
             columns=names,
             scaling=scaling or self.scaling,
+            about=self.about if names else replace(self.about, coding=None),
             parts=self.parts,
         )
 
@@ -192,6 +207,18 @@ class Data:
         return self.n
 
     @property
+    def coding(self) -> Coding | None:
+        """How a table's columns became inputs: words, and missing entries; None for other data."""
+        return self.about.coding
+
+    @property
+    def meaning(self) -> tuple[str, ...]:
+        """What the data were taken for: target and inputs, rows and columns left out, words, missing entries."""
+        count = int(self.y.max()) + 1 if self.task == "classification" else (self.y.shape[1] if self.y.ndim > 1 else 1)
+        tokens = not self.x.is_floating_point()
+        return meaning(self.about, self.task, self.classes, count, self.x_shape, tokens)
+
+    @property
     def x_shape(self) -> tuple[int, ...]:
         """The shape of one input, without the axis of examples."""
         return tuple(self.x.shape[1:])
@@ -203,9 +230,14 @@ class Data:
 
     @cached_property
     def fingerprint(self) -> str:
-        """BLAKE2b of contents, shapes and dtypes: 16 hexadecimal digits, the same on every machine."""
+        """BLAKE2b of contents, shapes and dtypes: 16 hexadecimal digits, the same on every machine.
+
+        Of inputs that are read as needed, names, sizes and the contents of a thousand rows stand for the contents.
+        """
         digest = hashlib.blake2b(digest_size=8)
-        for t in (self.x, self.y):
+        if isinstance(self.x, LazyRows):
+            digest.update(self.x.fingerprint.encode())
+        for t in (self.y,) if isinstance(self.x, LazyRows) else (self.x, self.y):
             digest.update(f"{t.dtype}{tuple(t.shape)}".encode())
             digest.update(t.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         if self.parts is not None:
@@ -227,7 +259,10 @@ class Data:
         if isinstance(index, slice):
             rows = torch.arange(self.n)[index]
         else:
-            rows = torch.as_tensor(index)
+            try:
+                rows = torch.as_tensor(index)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise InputError("row numbers or a mask", shown(index), "pass a 1-D index") from error
             if rows.ndim != 1 or (rows.is_floating_point() and rows.numel()):
                 raise InputError(
                     "row numbers or a mask", f"shape {tuple(rows.shape)}, {rows.dtype}", "pass a 1-D index"
@@ -251,6 +286,9 @@ class Data:
     def split(self, train: float | int, seed: int = 0, *, stratify: bool = False) -> tuple[Data, Data]:
         """Split the rows at random into two parts.
 
+        Where words and missing entries of a table were encoded, this is done anew by the first part's rows alone, in
+        the same columns: its medians fill both parts, and words that it does not have count as other.
+
         Args:
             train: The first part's share (a float between 0 and 1) or its number of rows (an integer).
             seed: Seed of the permutation.
@@ -262,7 +300,9 @@ class Data:
         Raises:
             InputError: If one part would be empty, or stratification is asked of another task.
         """
-        share = isinstance(train, float)
+        if not isinstance(train, Real) or isinstance(train, bool):
+            raise InputError("a share or a number of rows", shown(train), "split(0.8)")
+        share = not isinstance(train, Integral)
         if (share and not 0 < train < 1) or (not share and not 0 < train < self.n):
             wanted = "a share between 0 and 1" if share else f"a number of rows from 1 to {self.n - 1}"
             raise InputError(wanted, repr(train), "leave at least one row to each part")
@@ -270,7 +310,25 @@ class Data:
         order = torch.randperm(self.n, generator=generator(seed, "split"))
         if stratify:
             order = self._stratified(order, n_train)
-        return self.subset(order[:n_train]), self.subset(order[n_train:])
+        first, rest = self.subset(order[:n_train]), self.subset(order[n_train:])
+        if self.coding is not None and self.coding.learned and self.scaling is None:
+            first._set(about=replace(self.about, coding=self.coding.relearn(first.x)))
+            first, rest = first.coded_as(first), rest.coded_as(first)
+        return first, rest
+
+    def coded_as(self, train: Data) -> Data:
+        """The same rows with words and missing entries as the training rows say.
+
+        Args:
+            train: Rows of a split of the same table.
+
+        Returns:
+            New data in the same columns; this one where nothing was encoded.
+        """
+        coding = train.coding
+        if coding is None or not coding.learned or coding.names != self.columns:
+            return self
+        return self.with_values(coding.reapply(self.x), self.y)._set(about=train.about)
 
     # Reorders a permutation so that its first n_train rows hold each class in proportion (largest remainders).
     def _stratified(self, order: Tensor, n_train: int) -> Tensor:
@@ -302,11 +360,12 @@ class Data:
         Raises:
             InputError: If ``batch_size`` is less than 1.
         """
-        if batch_size < 1:
-            raise InputError("a batch size of at least 1", str(batch_size), "use for instance 128")
+        check_whole("batch_size", batch_size)
         order = torch.randperm(self.n, generator=generator(seed, "batches", epoch)).to(self.x.device)
-        for index in order.split(batch_size):
-            yield self.x[index], self.y[index], index
+        indices = order.split(batch_size)
+        rows = self.x.ahead(indices) if isinstance(self.x, LazyRows) else (self.x[index] for index in indices)
+        for x, index in zip(rows, indices, strict=True):
+            yield x, self.y[index], index
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Data:
         """The same data in another floating dtype or on another device.
@@ -317,12 +376,22 @@ class Data:
 
         Returns:
             A new dataset.
+
+        Raises:
+            InputError: If the dtype is no floating one, or there is no such device.
         """
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise InputError("a floating dtype of torch's", shown(dtype), "use dtype=torch.float64")
+        try:
+            device = None if device is None else torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise InputError("a device of torch's", shown(device), "use 'cpu' or 'cuda'") from error
         x, y = (t.to(device=device, dtype=dtype if t.is_floating_point() else None) for t in (self.x, self.y))
         return self.with_values(x, y)
 
     def __repr__(self) -> str:
         kinds = f" in {len(self.classes)} classes" if self.classes else ""
         dtype = str(self.x.dtype).removeprefix("torch.")
+        said = "".join(f"; {text}" for text in (*self.about.said, *coded(self.coding)))
         x = f"{self.x_shape} {dtype}" if self.parts is None else f"[{self.parts}]"
-        return f"Data({self.name!r}, n={self.n}, x={x}, {self.task}{kinds}, {self.fingerprint})"
+        return f"Data({self.name!r}, n={self.n}, x={x}, {self.task}{kinds}, {self.fingerprint}{said})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +16,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from novacula.core.errors import InputError, NovaculaWarning
+from novacula.core.numbers import check_numbers
+from novacula.data import lazy
+from novacula.data.inputs import lazy_inputs
+from novacula.data.lazy import LazyRows, sampled
 from novacula.data.loaders import every_row_once
+from novacula.data.sources.rows import ItemRows
 
 INPUT_KEYS = ("x", "input", "inputs", "image", "images", "img", "pixel_values", "input_ids", "features", "data")
 LABEL_KEYS = ("y", "label", "labels", "target", "targets")
@@ -48,8 +54,7 @@ class MapStyle(Protocol):
 
 def read_dataset(dataset: Any, limit: int | None = None) -> tuple[Any, Any]:
     """Read up to ``limit`` examples."""
-    if limit is not None and limit < 1:
-        raise InputError("a limit of at least 1", str(limit), "leave it out to read everything")
+    check_numbers(limit=limit)
     if isinstance(dataset, Mapping):
         hint = "choose one split of it" if not {"x", "y"} <= set(dataset) else "call Data(d['x'], d['y'])"
         raise InputError("a dataset or a loader", f"a dictionary with keys {_keys(dataset)}", hint)
@@ -59,6 +64,8 @@ def read_dataset(dataset: Any, limit: int | None = None) -> tuple[Any, Any]:
         if isinstance(dataset, IterableDataset):
             items = enumerate(islice(iter(dataset), limit))
         elif isinstance(dataset, MapStyle):
+            if limit is None and (found := _read_as_needed(dataset)) is not None:
+                return found
             _warn_if_random(dataset)
             size = len(dataset) if limit is None else min(limit, len(dataset))
             items = ((i, dataset[i]) for i in range(size))
@@ -69,6 +76,35 @@ def read_dataset(dataset: Any, limit: int | None = None) -> tuple[Any, Any]:
         raise InputError("a dataset with at least two items", "an empty one", "check its folder and filters")
     inputs = _by_part([x for x, _ in pairs], lambda values: _stack(values, "input"))
     return inputs, _stack([y for _, y in pairs], "label")
+
+
+def _read_as_needed(dataset: MapStyle) -> tuple[LazyRows, Any] | None:
+    # Inputs that are asked for as needed, and all labels, where the inputs would take much memory.
+    n = len(dataset)
+    parts = list(_parts_of(_pair(dataset[0], "item 0")[0])) if n else []
+    if len(parts) != 1:
+        return None  # several parts lie side by side in one tensor
+    first = _array(parts[0])
+    if n * math.prod(first.shape) * 4 <= lazy.LARGE:
+        return None
+    again = _array(_pair(dataset[0], "item 0")[0])
+    if first.shape != again.shape or not bool((first == again).all()):
+        got = "a dataset that transforms its inputs at random, too large to read once"
+        raise InputError("items that are the same each time", got, "pass the data without augmentation")
+    return lazy_inputs(ItemRows(dataset, _input, n), tokens=False, dtype=None, columns=()), _labels_of(dataset, n)
+
+
+def _input(item: Any, where: str) -> Any:
+    return _array(_pair(item, where)[0])
+
+
+def _labels_of(dataset: MapStyle, n: int) -> Any:
+    # Those that the dataset lists, as torchvision's do, if they are those of its items; else item by item.
+    listed: Any = next((getattr(dataset, k) for k in ("targets", "labels") if hasattr(dataset, k)), ())
+    some = sampled(n, 8).tolist() if np.shape(listed)[:1] == (n,) else []
+    if some and all(np.array_equal(_array(listed[i]), _array(_pair(dataset[i], "")[1])) for i in some):
+        return listed if isinstance(listed, Tensor) else np.asarray(listed)
+    return _stack([_pair(dataset[i], f"item {i}")[1] for i in range(n)], "label")
 
 
 def _read_loader(loader: DataLoader, limit: int | None) -> tuple[Any, Any]:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError, NovaculaWarning
+from novacula.core.numbers import check_whole
 from novacula.core.rng import generator
+from novacula.data.arrays import to_tensor
 from novacula.data.data import Data
+from novacula.data.lazy import row_keys
 
 
 def folds_of(data: Data, k: int = 3, seed: int = 0) -> Tensor:
@@ -40,11 +45,10 @@ def folds_of(data: Data, k: int = 3, seed: int = 0) -> Tensor:
         >>> sorted(folds.bincount().tolist()), bool(folds[1] == folds[4])
         ([2, 3], True)
     """
-    if k < 2:
-        raise InputError("at least 2 folds", str(k), "use folds=3")
+    check_whole("folds", k, least=2)
     if k > data.n:
         raise InputError(f"at most {data.n} folds, one for each example", str(k), "use folds=3")
-    same = _same_inputs(data.x)
+    same = row_keys(data.x).tolist()
     if (different := max(same) + 1) < k:
         raise InputError(f"at least {k} examples with different inputs", str(different), "use fewer folds")
     classes = _classes(data, k)
@@ -63,13 +67,30 @@ def folds_of(data: Data, k: int = 3, seed: int = 0) -> Tensor:
     return torch.from_numpy(found)
 
 
-def _same_inputs(x: Tensor) -> list[int]:
-    # A number for each different input; the two zeros are one.
-    rows = np.ascontiguousarray(x.detach().cpu().flatten(1).numpy() + 0)
-    if rows.shape[1] == 0:
-        return [0] * len(rows)
-    as_bytes = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))[:, 0]
-    return np.unique(as_bytes, return_inverse=True)[1].ravel().tolist()
+def given_folds(data: Data, folds: int | Tensor | Sequence[int], seed: int) -> Tensor:
+    """The fold of each example: dealt, or as a person says.
+
+    Args:
+        data: The examples.
+        folds: K, or the fold of each example, 0 to K − 1.
+        seed: Seed of the order in which they are dealt.
+
+    Returns:
+        The folds, int64, shape ``(N,)``.
+
+    Raises:
+        InputError: If K or the folds do not fit the examples.
+    """
+    if not isinstance(folds, Tensor | Sequence | np.ndarray) or isinstance(folds, str):
+        return folds_of(data, cast("int", folds), seed)
+    folds = to_tensor(folds, "folds")
+    if folds.shape != (data.n,) or folds.is_floating_point() or folds.dtype == torch.bool:
+        got = f"shape {tuple(folds.shape)}, {folds.dtype}"
+        raise InputError(f"the number of folds, or whole numbers of shape ({data.n},)", got, "use folds=3")
+    counts = folds.unique(return_counts=True)[0]
+    if len(counts) < 2 or not torch.equal(counts.cpu().long(), torch.arange(len(counts))):
+        raise InputError("folds numbered 0 to K − 1, at least two", f"{counts.tolist()[:9]}", "number them anew")
+    return folds.cpu().long()
 
 
 def _classes(data: Data, k: int) -> np.ndarray:

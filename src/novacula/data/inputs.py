@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError, NovaculaWarning
-from novacula.data.arrays import check_finite, check_rounding, place, to_tensor
+from novacula.core.numbers import shown
+from novacula.data.arrays import check_finite, check_rounding, check_rows, place, to_tensor
+from novacula.data.lazy import LazyRows, Source, sampled
 
 _CHANNELS = (1, 3, 4)
 
@@ -28,8 +31,13 @@ def as_inputs(x: Any, *, tokens: bool, dtype: torch.dtype | None, columns: Seque
     Raises:
         InputError: If the values are not finite numbers, or the shape is not ``(N, …)`` with at least one feature.
     """
-    if dtype is not None and not dtype.is_floating_point:
-        raise InputError("a floating dtype", str(dtype), "use dtype=torch.float32, or tokens=True for whole-number ids")
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise InputError(
+            "a floating dtype of torch's", shown(dtype), "use dtype=torch.float32, or tokens=True for whole-number ids"
+        )
+    if isinstance(x, LazyRows):
+        check_rows(len(x), "inputs", least)
+        return x  # each row is checked when it is read
     t = to_tensor(x, "inputs", least=least)
     if t.ndim < 2 or t.numel() == 0:
         raise InputError(
@@ -54,6 +62,28 @@ def as_inputs(x: Any, *, tokens: bool, dtype: torch.dtype | None, columns: Seque
     elif out.ndim == 4:
         _warn_unscaled(out)
     return out.contiguous()
+
+
+@dataclass(frozen=True)
+class AsInputs:
+    """`as_inputs` of rows that are read as needed."""
+
+    tokens: bool
+    dtype: torch.dtype | None
+    columns: tuple[str, ...]
+
+    def __call__(self, raw: Any) -> Tensor:
+        """Inputs ``(n, …)`` of some rows as they are stored."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NovaculaWarning)  # said once, of the first rows
+            return as_inputs(raw, tokens=self.tokens, dtype=self.dtype, columns=self.columns, least=1)
+
+
+def lazy_inputs(source: Source, *, tokens: bool, dtype: torch.dtype | None, columns: Sequence[str]) -> LazyRows:
+    """Inputs of a source whose rows are read as needed."""
+    first = source.read(sampled(source.shape[0], 64))
+    as_inputs(first, tokens=tokens, dtype=dtype, columns=columns, least=1)
+    return LazyRows(source, AsInputs(tokens, dtype, tuple(columns)))
 
 
 def _as_tokens(t: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError, NovaculaWarning
+from novacula.core.numbers import shown
 from novacula.data.arrays import check_finite, check_rounding, check_rows, frame_columns, place, to_tensor
 
 Task: TypeAlias = Literal["classification", "multilabel", "regression"]
@@ -55,7 +56,7 @@ def as_labels(
     """
     if task is not None and task not in get_args(Task):
         raise InputError(f"a task among {', '.join(get_args(Task))}", repr(task), "leave it out to have it guessed")
-    names = tuple(map(str, classes)) if classes is not None else ()
+    names = as_names(classes, "classes") if classes is not None else ()
     if len(set(names)) < len(names):
         raise InputError("class names that differ", f"{list(names)}", "remove the duplicates")
     strings = _strings(y)
@@ -79,6 +80,13 @@ def as_labels(
     out = t.to(x.dtype if x.is_floating_point() else torch.get_default_dtype())
     check_rounding(t, out, "labels", columns)
     return Labels(out.reshape(len(t), -1).contiguous().to(x.device), task, names if task == "multilabel" else ())
+
+
+def as_names(names: Sequence[str], what: str) -> tuple[str, ...]:
+    """Names as strings."""
+    if not isinstance(names, Iterable):
+        raise InputError(f"{what} as a list of names", shown(names), f"{what}=['a', 'b']")
+    return tuple(map(str, names))
 
 
 # The labels as strings, if they are strings; a missing one among them is refused.

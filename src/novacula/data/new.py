@@ -16,11 +16,14 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
+from novacula.data.coding import Coding, Column
 from novacula.data.columns import listed
 from novacula.data.inputs import as_inputs
+from novacula.data.known import Columns, matrix_of
 from novacula.data.labels import as_labels
 from novacula.data.raw import Like, New
 from novacula.data.sources.read import read
+from novacula.data.sources.rows import opened
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +73,10 @@ def load_new(path: str | Path, like: Like, *, labels: bool = True, groups: str |
     """
     found = read(path, lambda raw: raw.new(like, labels=labels, groups=groups))
     name, where = Path(path).stem.removesuffix(".csv").removesuffix(".tsv"), str(Path(path).expanduser())
-    x = _inputs(found, like, where)
+    raw, said = _encoded(found, like, where)
+    x = _inputs(raw, like, where)
     y = _labels(found, x, like, where) if labels and found.y is not None else None
-    notes = (found.note,) if found.note else ()
-    return NewData(x, y, name, torch.arange(len(x)), found.names, found.groups, notes)
+    return NewData(x, y, name, torch.arange(len(x)), found.names, found.groups, (*found.notes, *said))
 
 
 def read_groups(path: str | Path, groups: str, like: Like) -> list[Any]:
@@ -81,13 +84,25 @@ def read_groups(path: str | Path, groups: str, like: Like) -> list[Any]:
     return read(path, lambda raw: raw.new(like, labels=False, groups=groups)).groups or []
 
 
-def _inputs(found: New, like: Like, where: str) -> Tensor:
-    raw = found.x
-    if found.columns and like.columns and len(like.shape) == 1 and np.ndim(raw) == 2:
-        missing = [c for c in like.columns if c not in found.columns]
-        if missing:
-            raise InputError(f"columns {listed(like.columns)}", f"none called {missing[0]!r} in {where}", "rename them")
-        raw = raw[:, [found.columns.index(c) for c in like.columns]]
+def _encoded(found: New, like: Like, where: str) -> tuple[Any, tuple[str, ...]]:
+    # Inputs as an array in the run's order of columns, and what became of words and missing entries.
+    raw, coding = opened(found.x, tokens=like.tokens, dtype=like.dtype, columns=like.columns), like.coding
+    own = like.columns if coding is None else coding.sources
+    if not isinstance(raw, Columns) and len(like.shape) == 1 and raw.ndim == 2:
+        if found.columns and own:
+            missing = [c for c in own if c not in found.columns]
+            if missing:
+                raise InputError(f"columns {listed(own)}", f"none called {missing[0]!r} in {where}", "rename them")
+            raw = raw[:, [found.columns.index(c) for c in own]]
+        if coding is not None and coding.learned and raw.shape[1] == len(own):
+            raw = matrix_of(raw, own, where)
+    if not isinstance(raw, Columns):
+        return raw, ()
+    coding = coding or Coding(tuple(map(Column, raw.values)))
+    return coding.encode(raw), coding.remarks(raw)
+
+
+def _inputs(raw: Any, like: Like, where: str) -> Tensor:
     try:
         x = as_inputs(raw, tokens=like.tokens, dtype=like.dtype, columns=like.columns, least=1)
     except InputError as error:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
+from novacula.data.coding import Coding
 from novacula.data.labels import Task
 
 Choice = str | int | Sequence[str] | None
+Split = int | str | Path | None  # a published split, or a list of files
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class Like:
     targets: tuple[str, ...] = ()  # names of the target's columns, or of the labels' array
     tokens: bool = False  # whether inputs are whole-number ids
     dtype: torch.dtype | None = None  # the floating dtype wanted
+    coding: Coding | None = None  # how a table's columns became inputs
+    size: int | None = None  # the size to which images were brought
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,25 +49,27 @@ class Source:
     classes: tuple[str, ...] | None = None  # names of the classes, where the file has them
     columns: tuple[str, ...] | None = None  # names of the inputs' columns, where it has them
     targets: tuple[str, ...] = ()  # names of the target's columns, where it has them
+    said: tuple[str, ...] = ()  # what was decided, in sentences
+    rows: np.ndarray | None = None  # numbers of the training rows in the source, where some were left out
 
 
 @dataclass(frozen=True, eq=False)
 class New:
     """Inputs to predict as they were read, not yet checked."""
 
-    x: Any  # the inputs
+    x: Any  # the inputs: an array, or columns of the names that the run knows
     y: Any = None  # their labels, or None
     groups: list[Any] | None = None  # the group of each, or None
     columns: tuple[str, ...] = ()  # names of the columns of a table, where the file has them
-    note: str = ""  # what a reader must know about which rows these are; empty for nothing
+    notes: tuple[str, ...] = ()  # what a reader must know about which rows and columns these are
     names: tuple[str, ...] = ()  # A name for each row, where the source has them (files of images)
 
 
 class Raw(Protocol):
     """A source that is open: read once, and understood in two ways."""
 
-    def training(self, target: Choice, split: int | None) -> Source:
-        """Rows with labels, in the parts that the source has."""
+    def training(self, target: Choice, split: Split) -> Source:
+        """Rows with labels, in the parts that the source has, or that a published split or a list of files makes."""
         ...
 
     def new(self, like: Like, *, labels: bool, groups: str | None) -> New:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
+from novacula.data.lazy import LazyRows
 
 
 class Rows(Protocol):
@@ -99,6 +100,7 @@ class Standardiser:
         Raises:
             InputError: If the data have been standardised already.
         """
+        _check_rows(data)
         if data.scaling is not None:
             raise InputError("data in their original units", "standardised data", "fit on the data before apply()")
         x_mean, x_sd, x_constant = _measure(data.x if data.x.ndim == 2 and data.x.is_floating_point() else None)
@@ -120,6 +122,7 @@ class Standardiser:
         Raises:
             InputError: If the data are standardised already, or have another number of columns.
         """
+        _check_rows(data)
         if data.scaling is not None:
             raise InputError("data in their original units", "standardised data", "apply the standardiser once")
         for what, t, mean in (("x", data.x, self.x_mean), ("y", data.y, self.y_mean)):
@@ -195,10 +198,17 @@ class Standardiser:
         return (sd.double() * self.y_sd.to(sd.device)).to(sd.dtype) if self.y_sd.numel() else sd
 
 
+def _check_rows(data: object) -> None:
+    if getattr(data, "with_values", None) is None:
+        raise InputError("nv.Data", f"a {type(data).__name__}", "nv.Data(x, y); inputs(x) takes a tensor alone")
+
+
 # Column means and deviations in float64, and which columns are constant; empty tensors for no table.
 def _measure(t: Tensor | None) -> tuple[Tensor, Tensor, list[int]]:
     if t is None:
         return torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.float64), []
+    if isinstance(t, LazyRows):
+        return _measured(t)
     wide = t.detach().cpu().double()
     constant = wide.amax(0) == wide.amin(0)
     mean = torch.where(constant, wide[0], wide.mean(0))
@@ -206,5 +216,29 @@ def _measure(t: Tensor | None) -> tuple[Tensor, Tensor, list[int]]:
     return mean, sd, constant.nonzero()[:, 0].tolist()
 
 
+# The same of rows that are read as needed, in two passes.
+def _measured(t: LazyRows) -> tuple[Tensor, Tensor, list[int]]:
+    low, high, total = t[0].double(), t[0].double(), torch.zeros(t.shape[1], dtype=torch.float64)
+    for part in t.parts():
+        wide = part.double()
+        low, high, total = torch.minimum(low, wide.amin(0)), torch.maximum(high, wide.amax(0)), total + wide.sum(0)
+    constant = low == high
+    mean = torch.where(constant, low, total / len(t))
+    squares = sum((part.double() - mean).square().sum(0) for part in t.parts())
+    sd = torch.where(constant, torch.ones_like(mean), (torch.as_tensor(squares) / len(t)).sqrt())
+    return mean, sd, constant.nonzero()[:, 0].tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class _Shift:
+    mean: Tensor
+    sd: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return _shift(x, self.mean, self.sd)
+
+
 def _shift(t: Tensor, mean: Tensor, sd: Tensor) -> Tensor:
+    if isinstance(t, LazyRows):
+        return t.mapped(_Shift(mean, sd)) if mean.numel() else t
     return ((t.double() - mean.to(t.device)) / sd.to(t.device)).to(t.dtype) if mean.numel() else t

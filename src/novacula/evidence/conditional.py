@@ -24,6 +24,7 @@ from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
+from novacula.core.numbers import check_fields
 from novacula.core.params import Params
 from novacula.core.rng import derive, generator
 from novacula.curvature import plan
@@ -71,6 +72,7 @@ class Conditional:
     temperature: float | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         hint = "use nv.evidence.Conditional(fraction=0.8)"
         check_structure(self.structure)
         check_counts(hint, orders=self.orders, limit=self.limit, epochs=self.epochs, batch_size=self.batch_size)

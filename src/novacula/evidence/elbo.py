@@ -25,6 +25,7 @@ from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
+from novacula.core.numbers import check_fields
 from novacula.core.params import Params, unstack
 from novacula.core.rng import derive, generator
 from novacula.curvature import Curvature
@@ -65,6 +66,7 @@ class ELBO:
     copies: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_structure(self.structure, get_args(Dense))
         check_counts("use nv.evidence.ELBO(structure='last_layer', samples=16)", copies=self.copies)
         if self.samples < 3:

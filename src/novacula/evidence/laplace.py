@@ -32,10 +32,11 @@ import torch
 from torch import Tensor
 
 from novacula.core.estimate import Estimate
+from novacula.core.numbers import check_fields
 from novacula.core.params import Params, count
 from novacula.core.rng import derive, generator
 from novacula.curvature import Curvature, Problem
-from novacula.curvature.structures.names import Structure, build, check_structure
+from novacula.curvature.structures.names import Structure, build, check_structure, columns_of
 from novacula.data.data import Data
 from novacula.evidence.common import (
     check_counts,
@@ -90,6 +91,7 @@ class Laplace:
     probes: int = 16
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_structure(self.structure)
         hint = "use nv.evidence.Laplace(structure='kron')"
         check_counts(hint, repeats=self.repeats, subset=self.subset, copies=self.copies, chunk=self.chunk)
@@ -107,7 +109,8 @@ class Laplace:
         target, params = weights_for(target, start)
         copies = self.copies or target.copies.evidence
         subset = None if self.subset is None or self.subset >= data.n else self.subset
-        blind = target.averaged is not None or subset is not None
+        columns = self._columns(target, params, data, subset or data.n)
+        blind = target.averaged is not None or subset is not None or columns is not None
         repeats = self.repeats if blind or self.structure == "matrix_free" else 1
         drawn, doubts = [], []
         for r in range(repeats):
@@ -118,6 +121,8 @@ class Laplace:
         assumptions = _assumptions(drawn[0].curvature, exactly)
         if subset is not None:
             assumptions.append(f"the curvature of {subset} random examples stands for that of all {data.n}")
+        if columns is not None:
+            assumptions.append(f"{columns} random combinations of the outputs of an example stand for all")
         if blind and repeats == 1:
             doubts.append("one draw of what is random: no standard error (use repeats=2 or more)")
         return make_estimate(
@@ -154,6 +159,13 @@ class Laplace:
             problem = dataclasses.replace(problem, params=_peak(target, problem, curvature))
         value, stderr, terms = laplace_value(target, problem, log_likelihood(target, problem), curvature)
         return _Draw(value, stderr, terms, curvature, exactly)
+
+    def _columns(self, target: Target, params: Params, data: Data, examples: int) -> int | None:
+        # How many combinations of outputs the structure takes, where not all.
+        with torch.no_grad():
+            outputs = target.forward(params, data.x[:1]).shape[1]
+        columns = columns_of(outputs, examples)
+        return columns if columns < outputs and self.structure in {"kron", "diag"} else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
+from novacula.core.numbers import check_fields
 from novacula.core.params import Params
 from novacula.core.rng import derive
 from novacula.curvature import Problem, plan, rows
@@ -55,6 +56,7 @@ class LinearGaussian:
     copies: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_counts("use nv.evidence.LinearGaussian()", copies=self.copies)
 
     @property

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
+from novacula.core.numbers import check_fields
 from novacula.core.params import Params, count
 from novacula.core.rng import derive, generator
 from novacula.curvature import Problem, ntk_gram
@@ -66,6 +67,7 @@ class NTKSubset:
     repeats: int = 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         hint = "use nv.evidence.NTKSubset()"
         check_counts(hint, subset=self.subset, fit=self.fit, copies=self.copies, repeats=self.repeats)
         if self.outputs not in {"sampled", "all"}:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
+from novacula.core.numbers import check_fields
 from novacula.core.params import Params
 from novacula.core.rng import derive, generator
 from novacula.data.data import Data
@@ -58,6 +59,7 @@ class Prequential:
     orders: int = 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         counts = {"blocks": self.blocks, "epochs": self.epochs, "batch_size": self.batch_size, "orders": self.orders}
         check_counts("use nv.evidence.Prequential()", **counts)
 

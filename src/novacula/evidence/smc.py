@@ -13,6 +13,7 @@ import torch
 
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
+from novacula.core.numbers import check_fields
 from novacula.core.params import Params
 from novacula.data.data import Data
 from novacula.evidence.common import invariance_assumptions, make_estimate
@@ -50,6 +51,7 @@ class SMC:
     steps: int = 1_000
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.populations < 2:
             raise InputError("two or more populations", str(self.populations), "their spread is the error: use 4")
 

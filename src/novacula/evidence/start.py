@@ -7,13 +7,16 @@ import torch
 from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.data.data import Data
+from novacula.data.given import DataLike, as_data
 from novacula.posteriors.base import Posterior, weights_of
 from novacula.target import Target
+from novacula.target.given import TargetLike, prepared
 
 
-def bound(target: Target, data: Data) -> tuple[Target, Data]:
+def bound(target: TargetLike, data: DataLike) -> tuple[Target, Data]:
     """Target and data that fit together (see `Target.prepare`)."""
-    whole, checked = target.prepare(data)
+    data = as_data(data)
+    whole, checked = prepared(target, data)
     # The same tensor is the same data, whose fingerprint may be known already.
     return whole, data if checked.y is data.y else checked
 

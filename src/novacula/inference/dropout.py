@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.many import noisy_gradient
+from novacula.core.numbers import check_fields
 from novacula.core.params import Params, unstack
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Start
@@ -71,6 +72,7 @@ class Dropout:
     batching: Batching = field(default="mini", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_share(self.p)
 
     def init(self, target: Density, data: Data, rng: torch.Generator, start: Start) -> DropoutState:
@@ -102,4 +104,4 @@ class Dropout:
 
     def posterior(self, target: Target, state: DropoutState) -> Posterior:
         """Thinned networks, or a mixture of the members'."""
-        return mixture([DropoutPosterior(w, state.masks, target.held) for w in unstack(state.params)])
+        return mixture([DropoutPosterior(w, state.masks, target.forward.held) for w in unstack(state.params)])

@@ -5,29 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, get_args
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from novacula.core import execute
 from novacula.core.errors import InputError
 from novacula.core.execute import Backend
+from novacula.core.numbers import as_path, check_callable, check_numbers, check_whole, shown
 from novacula.core.params import Params, detach
 from novacula.core.rng import derive
 from novacula.data.data import Data
+from novacula.data.given import DataLike
 from novacula.inference.loop import Progress, run
-from novacula.inference.method import Method
+from novacula.inference.method import Method, check_method
 from novacula.inference.starts import Others, starts
-from novacula.posteriors.base import Posterior
+from novacula.posteriors.base import Learned, Posterior, weights_of
 from novacula.posteriors.mixture import gathered
 from novacula.target import Density, LogDensity, Target
+from novacula.target.given import prepared
 
 
 def infer(
     method: Method,
-    target: Density | Callable[[Params], Tensor],
-    data: Data | None = None,
+    target: Density | nn.Module | Callable[[Params], Tensor],
+    data: DataLike | None = None,
     *,
-    init: Params | None = None,
+    init: Params | Posterior | Learned | None = None,
     steps: int | None = None,
     epochs: int | None = None,
     batch_size: int = 128,
@@ -44,10 +48,11 @@ def infer(
 
     Args:
         method: How, for instance `MAP`, `SWAG`, `NUTS`.
-        target: The target density; or a function from a dictionary of tensors to a log-density in nats, for samplers.
-        data: The training data of a network.
-        init: The point where a plain log-density is started, required for a function; for a network, weights to start
-            from in the place of its own.
+        target: The target density; or a network, which is taken with the likelihood of the data's task; or a function
+            from a dictionary of tensors to a log-density in nats, for samplers.
+        data: The training data of a network; or a pair ``(x, y)``, a dataset or a loader.
+        init: The point where a plain log-density is started, required for a function; for a network, weights (or a
+            posterior, or a result that has one) to start from in the place of its own.
         steps: Steps in all, warm-up included; give this or ``epochs``.
         epochs: Passes over the data; for methods that take minibatches.
         batch_size: Examples a step, for methods that take minibatches.
@@ -82,10 +87,19 @@ def infer(
         >>> abs(float(post.mode["weight"]) - 1) < 0.1
         True
     """
+    check_method(method)
+    check_numbers(steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
+    check_whole("chains", chains)
+    if workers != -1:
+        check_whole("workers", workers)
+    check_callable("progress", progress)
+    checkpoint = None if checkpoint is None else as_path(checkpoint, "checkpoint as a path")
+    if others not in get_args(Others):
+        raise InputError("others='auto', 'fresh' or 'near'", shown(others), "leave it out")
     density, data = _prepare(target, data, init)
     own = None
     if init is not None and isinstance(density, Target):
-        density, init = density.at(init)  # statistics that come with the weights
+        density, init = density.at(weights_of(init))  # statistics that come with the weights
         own = _checked(density, init)
     first = starts(density, chains, derive(seed, "starts"), own=own, others=others)
     task = _Task(method, density, data, first, epochs, steps, batch_size, seed, checkpoint, resume)
@@ -151,16 +165,15 @@ def _run(task: _Task) -> Posterior:
 
 
 def _prepare(
-    target: Density | Callable[[Params], Tensor], data: Data | None, init: Params | None
+    target: Density | nn.Module | Callable[[Params], Tensor], data: DataLike | None, init: Any
 ) -> tuple[Density, Data | None]:
-    if isinstance(target, Target):
+    if isinstance(target, Target | nn.Module):
         if data is None:
             raise InputError("the training data of a network", "none", "pass nv.Data(x, y), or nv.load(…)")
-        return target.prepare(data)
+        return prepared(target, data)
     if data is not None:
-        raise InputError(
-            "no data with a plain log-density", f"{data.n} examples", "let the function itself hold what it needs"
-        )
+        got = f"a {type(data).__name__} and a {type(target).__name__}"
+        raise InputError("no data with a plain log-density", got, "let the function itself hold what it needs")
     if isinstance(target, LogDensity):
         return (target if init is None else LogDensity(target.function, init, target.prior)), None
     if init is None:
@@ -168,8 +181,8 @@ def _prepare(
     return LogDensity(target, init), None
 
 
-def _checked(target: Target, init: Params) -> Params:
-    own = target.params()
+def _checked(target: Target, init: Params | Posterior | Learned) -> Params:
+    own, init = target.params(), weights_of(init)
     for name, w in own.items():
         if name not in init or init[name].shape != w.shape:
             got = f"shape {tuple(init[name].shape)}" if name in init else f"only {', '.join(init)}"

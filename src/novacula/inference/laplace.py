@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from novacula.core.numbers import check_fields
 from novacula.curvature.structures.names import Structure, check_structure
 from novacula.data.data import Data
-from novacula.inference.method import Batching, Info, Method, Start
+from novacula.inference.method import Batching, Info, Method, Start, check_method
 from novacula.inference.optimising.map import MAP
 from novacula.posteriors.base import Posterior, network_target
 from novacula.posteriors.laplace import checked_temperature, laplace_posterior
@@ -56,6 +57,8 @@ class Laplace:
     settle: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        check_method(self.optimiser)
         check_structure(self.structure)
         if self.temperature is not None:
             checked_temperature(self.temperature)

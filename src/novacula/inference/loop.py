@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError, NonFiniteError
+from novacula.core.numbers import check_numbers, check_whole
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.data.data import Data
 from novacula.inference.checkpoint import load_checkpoint, save_checkpoint
-from novacula.inference.method import Info, Method, Start
+from novacula.inference.method import Info, Method, Start, check_method
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
 
@@ -51,6 +52,7 @@ def run(
     progress: Progress | None = None,
 ) -> Outcome:
     """Run a method."""
+    check_method(method)
     feed, total = _plan(method, data, epochs, steps, batch_size, seed)
     n_rounds = math.ceil(total / feed.per_round)
     first = Start.of(target, {k: w.unsqueeze(0) for k, w in target.params().items()} if start is None else start, total)
@@ -122,10 +124,10 @@ class _Feed:
 def _plan(
     method: Method, data: Data | None, epochs: int | None, steps: int | None, batch_size: int, seed: int
 ) -> tuple[_Feed, int]:
+    check_numbers(epochs=epochs, steps=steps)
+    check_whole("batch_size", batch_size)
     if (epochs is None) == (steps is None):
         raise InputError("either epochs or steps", f"epochs={epochs}, steps={steps}", "give exactly one of them")
-    if (epochs or steps or 0) < 1 or batch_size < 1:
-        raise InputError("positive epochs, steps and batch_size", f"{epochs}, {steps}, {batch_size}", "use 1 or more")
     if data is not None and method.batching == "mini":
         size = min(batch_size, data.n)
         per_epoch = math.ceil(data.n / size)

@@ -15,6 +15,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 
+from novacula.core.errors import InputError
+from novacula.core.numbers import shown
 from novacula.core.params import Params
 from novacula.posteriors.base import Posterior
 from novacula.target import Density
@@ -85,3 +87,19 @@ class Method(Protocol):
     def posterior(self, target: Any, state: Any) -> Posterior:
         """What the state says about the weights."""
         ...
+
+
+def check_method(method: Any) -> None:
+    """Refuse what is no method.
+
+    Args:
+        method: What somebody passed for one.
+
+    Raises:
+        InputError: If it is a class, a name, or anything else that cannot be run.
+    """
+    parts = ("init", "step", "posterior")
+    if isinstance(method, type) or not all(callable(getattr(method, name, None)) for name in parts):
+        got = f"the class {method.__name__}" if isinstance(method, type) else shown(method)
+        hint = f"{method.__name__}()" if isinstance(method, type) else "nv.MAP(), nv.SWAG(), nv.NUTS() …"
+        raise InputError("a method of inference", got, hint)

@@ -47,8 +47,9 @@ def starts(
     """First weights of M members.
 
     The first member starts at the target's own weights. The others of a network start at fresh draws of its
-    initialisation, by the ``reset_parameters`` of its layers, or near the first; those of a plain log-density at
-    ``init`` plus uniform noise in ±1, halved until the density is finite there.
+    initialisation, by the ``reset_parameters`` of its layers (and near the first in weights of layers that have none),
+    or near the first; those of a plain log-density at ``init`` plus uniform noise in ±1, halved until the density is
+    finite there.
 
     Args:
         target: The density.
@@ -86,7 +87,10 @@ def starts(
         )
     held = held or {}
     if not near:
-        return _stacked(target, [{**own, **held}, *initial_weights(target, members - 1, seed)])
+        drawn = initial_weights(target, members - 1, seed)
+        kept = {k: own[k] for k in _resets(target.forward.module, own)[1]}
+        fresh = ({**f, **_moved(kept, generator(seed, "near", i))} for i, f in enumerate(drawn, 1))
+        return _stacked(target, [{**own, **held}, *fresh])
     fresh = initial_weights(target, members - 1, seed) if drawn else [own] * (members - 1)
     moved = [_moved(own, generator(seed, "near", i)) for i in range(1, members)]
     near_ones = ({**m, **held, **{k: f[k] for k in drawn}} for m, f in zip(moved, fresh, strict=True))
@@ -152,21 +156,12 @@ def initial_weights(target: Target, n: int, seed: int) -> list[Params]:
     if n == 0:
         return []
     module = copy.deepcopy(target.forward.module)
-    resets: list[Callable[[], object]] = []
-    reset_names: set[str] = set()
-    for name, layer in module.named_modules():
-        reset = _reset_of(layer)
-        if reset is not None:
-            resets.append(reset)
-            # A layer's reset speaks for the parameters below it too (attention holds a projection of its own).
-            reset_names |= {f"{name}.{k}" if name else k for k, _ in layer.named_parameters()}
-    whole, set_by_it = _own_initialisation(module)
-    resets += whole
-    reset_names |= set_by_it
     own, buffers = target.params(), dict(target.forward.module.named_buffers())
-    if kept := [name for name in own if name not in reset_names]:
+    resets, kept = _resets(module, own)
+    if kept:
         warnings.warn(
-            f"members share the first values of {', '.join(kept)}: their layers have no reset_parameters()",
+            f"members share the first values of {', '.join(kept)}, or start near them: their layers have no"
+            " reset_parameters()",
             NovaculaWarning,
             stacklevel=2,
         )
@@ -182,6 +177,20 @@ def initial_weights(target: Target, n: int, seed: int) -> list[Params]:
         reset_buffers = {k: b for k, b in module.named_buffers() if not torch.equal(b, buffers[k])}
         found.append(detach({**{k: named[k] for k in own}, **reset_buffers}))
     return found
+
+
+def _resets(module: nn.Module, own: Params) -> tuple[list[Callable[[], object]], list[str]]:
+    # What draws a network's weights anew, and the names of those that nothing draws.
+    resets: list[Callable[[], object]] = []
+    drawn: set[str] = set()
+    for name, layer in module.named_modules():
+        reset = _reset_of(layer)
+        if reset is not None:
+            resets.append(reset)
+            # A layer's reset speaks for the parameters below it too (attention holds a projection of its own).
+            drawn |= {f"{name}.{k}" if name else k for k, _ in layer.named_parameters()}
+    whole, set_by_it = _own_initialisation(module)
+    return [*resets, *whole], [name for name in own if name not in drawn | set_by_it]
 
 
 def _own_initialisation(module: nn.Module) -> tuple[list[Callable[[], object]], set[str]]:

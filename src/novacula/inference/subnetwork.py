@@ -37,12 +37,13 @@ from typing import Any
 import torch
 
 from novacula.core.errors import InputError
+from novacula.core.numbers import check_fields
 from novacula.core.params import Params, stack, unstack
 from novacula.core.rng import split
 from novacula.data.data import Data
 from novacula.inference.dropout import Dropout
 from novacula.inference.loop import run
-from novacula.inference.method import Batching, Info, Method, Start
+from novacula.inference.method import Batching, Info, Method, Start, check_method
 from novacula.inference.optimising.map import MAP
 from novacula.posteriors.base import Posterior, network_target
 from novacula.posteriors.mixture import mixture
@@ -88,6 +89,9 @@ class Subnetwork:
     separate: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        for method in (self.method, self.optimiser or self.method):
+            check_method(method)
         check_which(self.which)
         if self.epochs < 1 or self.batch_size < 1:
             raise InputError(

@@ -53,8 +53,9 @@ class Compose:
 
     def __init__(self, *invariances: Invariance, parts: tuple[Invariance, ...] = (), eta: Tensor | None = None) -> None:
         every = (*invariances, *parts)
-        if not every:
-            raise InputError("one or more invariances", "none", "use Compose(Affine(), Colour())")
+        if not every or any(isinstance(part, type) or getattr(part, "eta", None) is None for part in every):
+            got = ", ".join(getattr(part, "__name__", type(part).__name__) for part in every) or "none"
+            raise InputError("one or more invariances", got, "use Compose(Affine(), Colour())")
         object.__setattr__(self, "parts", every)
         joined = torch.cat([part.eta for part in every]) if eta is None else eta
         object.__setattr__(self, "eta", checks.extents(joined, [], self.names))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeAlias
 
 import torch
@@ -67,6 +68,11 @@ class Likelihood(Protocol):
     def factor(self, f: Tensor, y: Tensor) -> Tensor:
         """``L (N, C, K)`` with ``L Lᵀ`` the Fisher information of ``f`` (GGN block); differentiable in ``f``."""
         ...
+
+    def combined(self, f: Tensor, y: Tensor, mix: Callable[[int], Tensor]) -> Tensor:
+        """``L E (N, C, k)`` for ``E = mix(K) (N, K, k)``; a likelihood of many outputs has it without forming L."""
+        factor = self.factor(f, y)
+        return factor @ mix(factor.shape[2])
 
     @abstractmethod
     def sample(self, f: Tensor, rng: torch.Generator) -> Tensor:

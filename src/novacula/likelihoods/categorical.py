@@ -7,6 +7,7 @@ probabilities are; the off-diagonal ``−p √pᵀ`` carries the information tha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
 from typing import ClassVar, Literal
@@ -58,6 +59,12 @@ class Categorical(Likelihood):
         log_p = f.log_softmax(-1)
         root = (0.5 * log_p).exp()
         return torch.diag_embed(root) - log_p.exp()[:, :, None] * root[:, None, :]
+
+    def combined(self, f: Tensor, y: Tensor, mix: Callable[[int], Tensor]) -> Tensor:
+        """``L E = √p ∘ E − p (√pᵀ E)``, without the ``C × C`` matrix."""
+        log_p = f.log_softmax(-1)
+        spread = (0.5 * log_p).exp()[:, :, None] * mix(f.shape[1])
+        return spread - log_p.exp()[:, :, None] * spread.sum(1, keepdim=True)
 
     @torch.no_grad()
     def sample(self, f: Tensor, rng: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""A likelihood from the look of the labels."""
+"""A likelihood from the look of the labels, or from the task that they pose."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
+from novacula.data.labels import Task
 from novacula.likelihoods import checks
 from novacula.likelihoods.bernoulli import Bernoulli
 from novacula.likelihoods.categorical import Categorical
 from novacula.likelihoods.normal import Normal
+
+
+def likelihood_of(task: Task) -> Categorical | Bernoulli | Normal:
+    """The likelihood of a task by default."""
+    return {"classification": Categorical, "multilabel": Bernoulli, "regression": Normal}[task]()
 
 
 def default_likelihood(y: Tensor) -> Categorical | Bernoulli | Normal:

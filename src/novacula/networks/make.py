@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from novacula.core.errors import InputError
+from novacula.core.numbers import check_whole, shown
 from novacula.core.rng import derive
 from novacula.networks.cnn import cnn
-from novacula.networks.mlp import linear, mlp
+from novacula.networks.mlp import as_shape, linear, mlp
 from novacula.networks.resnet import resnet
 from novacula.networks.user import from_file
 
@@ -49,7 +50,10 @@ def make(name: str, x_shape: Sequence[int], outputs: int, seed: int = 0, **optio
         >>> torch.equal(a, b)
         True
     """
-    shape = tuple(int(size) for size in x_shape)
+    shape = as_shape(x_shape)
+    check_whole("outputs", outputs)
+    if not isinstance(name, str):
+        raise InputError(f"a network among {', '.join(BUILT_IN)}, auto, or file.py:function", shown(name), "'mlp'")
     if name == "auto":
         name = "cnn" if len(shape) == 3 and min(shape[1:]) >= _SMALLEST_IMAGE else "mlp"
     if name in BUILT_IN:

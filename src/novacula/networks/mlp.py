@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Literal, TypeAlias
 
 from torch import nn
 
 from novacula.core.errors import InputError
+from novacula.core.numbers import check_whole, shown
 
 Activation: TypeAlias = Literal["gelu", "tanh", "relu"]
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "tanh": nn.Tanh, "relu": nn.ReLU}
@@ -40,8 +42,7 @@ def mlp(
         9610
     """
     check_sizes(x_shape, outputs=outputs, width=width)
-    if depth < 0:
-        raise InputError("a depth of 0 or more", str(depth), "depth=1")
+    check_whole("depth", depth, least=0)
     if activation not in _ACTIVATIONS:
         raise InputError(f"an activation among {', '.join(_ACTIVATIONS)}", repr(activation), "activation='gelu'")
     layers: list[nn.Module] = [nn.Flatten()]
@@ -70,13 +71,18 @@ def linear(x_shape: Sequence[int], outputs: int) -> nn.Sequential:
 
 def check_sizes(x_shape: Sequence[int], **sizes: int) -> None:
     """Refuse sizes that are not positive."""
-    if not x_shape or min(x_shape) < 1:
-        raise InputError(
-            "the shape of one input, such as (1, 28, 28) or (8,)", str(tuple(x_shape)), "pass data.x_shape"
-        )
+    as_shape(x_shape)
     for name, size in sizes.items():
-        if size < 1:
-            raise InputError(f"{name} of 1 or more", str(size), f"{name}=16, for instance")
+        check_whole(name, size)
+
+
+def as_shape(x_shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of one input, if it is one."""
+    sizes = tuple(x_shape) if isinstance(x_shape, Sequence) else ()
+    if not sizes or not all(isinstance(size, Integral) and size > 0 for size in sizes):
+        wanted = "the shape of one input, such as (1, 28, 28) or (8,)"
+        raise InputError(wanted, shown(x_shape), "pass data.x_shape")
+    return tuple(map(int, sizes))
 
 
 def check_image(x_shape: Sequence[int]) -> tuple[int, int, int]:

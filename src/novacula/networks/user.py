@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -37,14 +37,7 @@ def from_file(name: str, x_shape: tuple[int, ...], outputs: int) -> nn.Module:
         InputError: If the file or the name does not exist, the file or function raises, the function takes other
             arguments, or what it gives is no `nn.Module`.
     """
-    file, colon, attribute = name.rpartition(":")
-    if not colon or not file.endswith(".py"):
-        raise InputError("file.py:function", repr(name), f"{(name if not colon else file) or 'my_model.py'}:make_net")
-    path = Path(file).expanduser()
-    if not path.is_file():
-        siblings = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        close = difflib.get_close_matches(path.name, siblings, n=3)
-        raise InputError("a Python file that exists", file, ", ".join(close) or "check the path")
+    path, attribute = _place(name, "my_model.py:make_net")
     with _contained(path):
         state = torch.get_rng_state()
         found = _find(_run(path, anew=False), attribute, path)
@@ -58,6 +51,36 @@ def from_file(name: str, x_shape: tuple[int, ...], outputs: int) -> nn.Module:
         kind = f"the class {made.__name__}" if isinstance(made, type) else f"a {type(made).__name__}"
         raise InputError(f"an nn.Module from {attribute} in {path}", kind, f"return the network: {_EXAMPLE}")
     return made
+
+
+def function_from(name: str, example: str) -> Callable[..., Any]:
+    """A function that ``file.py:name`` names; see `from_file` for what is kept as it was.
+
+    Returns:
+        The function.
+
+    Raises:
+        InputError: If the file or the name does not exist, or the file raises.
+    """
+    path, attribute = _place(name, example)
+    with _contained(path):
+        return _find(_run(path, anew=False), attribute, path)
+
+
+def _place(name: str, example: str) -> tuple[Path, str]:
+    file, colon, attribute = name.rpartition(":")
+    if not colon or not file.endswith(".py"):
+        raise InputError(
+            "file.py:function",
+            repr(name),
+            f"{(name if not colon else file) or example.partition(':')[0]}:{example.partition(':')[2]}",
+        )
+    path = Path(file).expanduser()
+    if not path.is_file():
+        siblings = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, siblings, n=3)
+        raise InputError("a Python file that exists", file, ", ".join(close) or "check the path")
+    return path, attribute
 
 
 def _run(path: Path, *, anew: bool) -> ModuleType:

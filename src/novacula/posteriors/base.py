@@ -11,8 +11,9 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -177,16 +178,54 @@ def network_target(target: Density, what: str) -> Target:
     return target
 
 
-def weights_of(start: Params | Posterior) -> Params:
+@runtime_checkable
+class Learned(Protocol):
+    """What has a posterior: the result of `nv.learn`, or a choice of the predictive."""
+
+    @property
+    def posterior(self) -> Any:
+        """The posterior."""
+        ...
+
+
+def weights_of(start: Params | Posterior | Learned) -> Params:
     """The point that a start value names.
 
     Args:
-        start: Weights, or a posterior.
+        start: Weights, a posterior, or a result that has one.
 
     Returns:
         The weights, or the posterior's mode.
+
+    Raises:
+        InputError: If it is nothing of that.
     """
-    return start if isinstance(start, dict) else start.mode
+    found = start.posterior if isinstance(start, Learned) else start
+    params: Any = found if isinstance(found, Mapping) else getattr(found, "mode", None)
+    if not isinstance(params, Mapping) or not all(isinstance(w, Tensor) for w in params.values()):
+        hint = "pass a posterior, the result of nv.learn, or target.params()"
+        raise InputError("weights: a dictionary of tensors, or a posterior", f"a {type(start).__name__}", hint)
+    return cast("Params", params)
+
+
+def posterior_of(given: Posterior | Learned) -> Posterior:
+    """The posterior that somebody passed, or that of a result.
+
+    Args:
+        given: A posterior, or a result that has one.
+
+    Returns:
+        The posterior.
+
+    Raises:
+        InputError: If it is neither: a network, a target, a class.
+    """
+    found = given.posterior if isinstance(given, Learned) else given
+    if isinstance(found, type) or not isinstance(getattr(found, "mode", None), Mapping):
+        got = f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
+        hint = "learn first: fit = nv.learn(network, (x, y)), then nv.predict(fit, x)"
+        raise InputError("a posterior, or the result of nv.learn", got, hint)
+    return found
 
 
 def overparameterised(target: Target, params: Params, size: int, temperature: float, what: str) -> tuple[str, ...]:

@@ -78,11 +78,12 @@ class LaplacePosterior(BasePosterior):
         if self.curvature.fallback:
             blocks = ", ".join(f"{name} ({what})" for name, what in self.curvature.fallback.items())
             found.append(f"not covered by the {self.structure} structure itself: {blocks}")
-        if self.held_out is not None and (doubt := self.held_out.reservation(self.temperature)):
-            found.append(f"{self.structure}: {doubt}")
-        if away := self.away():
-            found.append(away)
-        return tuple(found)
+        return (*found, *filter(None, (self.worse(), self.away())))
+
+    def worse(self) -> str:
+        """That the predictive is worse than its own point estimate; nothing where it is not, or was not asked."""
+        doubt = None if self.held_out is None else self.held_out.reservation(self.temperature)
+        return "" if doubt is None else f"{self.structure}: {doubt}"
 
     def away(self) -> str:
         """That the weights are further from the mode than draws of the posterior are; nothing where they are not."""
@@ -118,7 +119,7 @@ class LaplacePosterior(BasePosterior):
         mean = finite(fixed_outputs(target, self.mode, x, copies=how.copies, seed=how.seed, chunk=how.chunk))
         # The average over copies has less noise than the spread of the weights; the variance needs fewer copies.
         fewer = min(how.copies, target.copies.evidence)
-        size = default_chunk(target, fewer) if how.chunk is None else how.chunk
+        size = default_chunk(target, x, fewer) if how.chunk is None else how.chunk
 
         def variance(start: int, stop: int) -> Tensor:
             return self.functional_variance(fixed_copies(target, x[start:stop], fewer, how.seed))
@@ -215,8 +216,8 @@ def laplace_posterior(
         held_out = reference(target, mode, data, seed=seed, examples=examples, curvature=known).of(curvature)
     statistics = detach({k: params[k] for k in held if k in params})
     made = LaplacePosterior({**mode, **statistics}, target, curvature, covariance, temperature, held_out, distance)
-    if away := made.away():
-        warnings.warn(away, NovaculaWarning, stacklevel=2)
+    for reservation in filter(None, (made.worse(), made.away())):
+        warnings.warn(reservation, NovaculaWarning, stacklevel=2)
     return made
 
 

@@ -27,10 +27,15 @@ from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.core.modules.parts import Values
+from novacula.core.numbers import check_numbers
+from novacula.core.tensors import check_outputs, check_plain
+from novacula.data.arrays import frame_columns
+from novacula.data.inputs import as_inputs
+from novacula.data.lazy import LazyRows
 from novacula.data.parts import as_parts, several
 from novacula.posteriors.answers import How, finite
 from novacula.posteriors.answers import Kind as Way
-from novacula.posteriors.base import Posterior, network_target
+from novacula.posteriors.base import Learned, Posterior, network_target, posterior_of
 from novacula.posteriors.linearised import Rule, check_rule
 from novacula.prediction.predictive import Predictive
 from novacula.target import Target
@@ -40,8 +45,8 @@ KINDS: tuple[Kind, ...] = ("auto", "plug-in", "linearised", "mixture")
 
 
 def predict(
-    posterior: Posterior,
-    x: Tensor | Values,
+    posterior: Posterior | Learned,
+    x: Tensor | Values | Any,
     *,
     kind: Kind = "auto",
     rule: Rule | None = None,
@@ -54,8 +59,9 @@ def predict(
     """Predict the labels of new inputs.
 
     Args:
-        posterior: What is known about the weights; it knows its target.
-        x: Inputs, shape ``(N, …)``; of several parts, a dictionary or tuple of them, as the training data had.
+        posterior: What is known about the weights, which knows its target; or a result that has one.
+        x: Inputs, shape ``(N, …)``: a tensor, which is taken as it is; or an array, lists or a frame, which are read as
+            `Data` reads them; of several parts, a dictionary or tuple of them, as the training data had.
         kind: How, see the module's text. ``"auto"`` is plug-in for a `Point`, linearised for a `LaplacePosterior` and a
             mixture for everything else.
         rule: How a linearised predictive is made: ``"analytic"``, ``"monte_carlo"``, ``"probit"`` or
@@ -82,12 +88,15 @@ def predict(
         >>> predict(Point(target.params(), target), torch.zeros(4, 3)).mean().shape
         torch.Size([4, 2])
     """
+    check_numbers(samples=samples, copies=copies, chunk=chunk, seed=seed)
+    if callable(getattr(posterior, "predict", None)):
+        got = f"a {type(posterior).__name__}, which predicts by itself"
+        raise InputError("a posterior", got, "call its predict(x)")
+    posterior = posterior_of(posterior)
     target = network_target(posterior.target, "predictions")
-    inputs = _one_tensor(target, x)
-    chosen = _check(posterior, target, inputs, kind, rule, samples, average)
+    chosen = _check(posterior, target, kind, rule, average)
+    inputs = _inputs(_one_tensor(target, x), posterior, target)
     s = target.copies.predict if copies is None else copies
-    if s < 1:
-        raise InputError("at least one transformed copy", str(copies), "use 1 or more, or leave it out")
     with torch.no_grad():
         found = posterior.outputs(inputs, How(chosen, s, samples, rule, average, seed, chunk))
     f = finite(found.values)
@@ -107,9 +116,7 @@ def _one_tensor(target: Target, x: Any) -> Any:
     return joined.to(like.device, like.dtype) if joined.is_floating_point() else joined.to(like.device)
 
 
-def _check(
-    posterior: Posterior, target: Target, x: Tensor, kind: Kind, rule: Rule | None, samples: int | None, average: str
-) -> Way:
+def _check(posterior: Posterior, target: Target, kind: Kind, rule: Rule | None, average: str) -> Way:
     if kind not in KINDS:
         raise InputError(f"a kind among {', '.join(KINDS)}", repr(kind), "leave it out for the default")
     if kind == "auto":
@@ -126,25 +133,34 @@ def _check(
                 "a rule with a linearised predictive only", f"rule={rule!r}, kind={kind!r}", "leave the rule out"
             )
         check_rule(rule, target.likelihood)
-    if samples is not None and samples < 1:
-        raise InputError("at least one sample", str(samples), "use 1 or more")
     if average not in {"outputs", "probabilities"} or (average == "probabilities" and kind == "linearised"):
         raise InputError("average='outputs', or 'probabilities' for plug-in and mixture", repr(average), "leave it out")
-    if not isinstance(x, Tensor) or x.ndim < 1 or len(x) == 0:
-        got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-        raise InputError(
-            "a batch of one or more inputs, shape (N, …)", got, "pass torch.as_tensor(x), with a batch axis"
-        )
-    if x.is_floating_point() and not torch.isfinite(x).all():
+    return kind
+
+
+def _inputs(x: Any, posterior: Posterior, target: Target) -> Tensor:
+    # Inputs as a tensor that the network takes.
+    like = next(iter(posterior.mode.values()))
+    if isinstance(x, LazyRows):
+        pass
+    elif isinstance(x, Tensor):
+        check_plain(x, "inputs")
+    else:
+        x = as_inputs(x, tokens=False, dtype=like.dtype, columns=frame_columns(x), least=1).to(like.device)
+    if x.ndim < 1 or len(x) == 0:
+        raise InputError("a batch of one or more inputs, shape (N, …)", f"shape {tuple(x.shape)}", "pass x[None]")
+    # Rows that are read as needed are checked as they are read.
+    if x.is_floating_point() and not isinstance(x, LazyRows) and not torch.isfinite(x).all():
         row = int((~torch.isfinite(x.reshape(len(x), -1)).all(1)).nonzero()[0, 0])
         raise InputError("finite inputs", f"NaN or infinity in row {row}", "drop or impute the row")
     try:
         with torch.no_grad():
-            target.forward(posterior.mode, x[:1])
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            f = target.forward(posterior.mode, x[:1])
+    except Exception as error:
         raise InputError(
             "inputs like those the network was trained on",
-            f"shape {tuple(x.shape)}, {x.dtype}: {error}",
+            f"shape {tuple(x.shape)}, {x.dtype}: {type(error).__name__}: {error}",
             "check the shape, the batch axis and the dtype",
         ) from error
-    return kind
+    check_outputs(f, 1, f"the first of inputs of shape {tuple(x.shape)}")
+    return x

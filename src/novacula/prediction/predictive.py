@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
+from novacula.core.numbers import check_whole, check_within, shown
+from novacula.data.arrays import to_tensor
 from novacula.data.standardise import Standardiser
 from novacula.likelihoods.base import Likelihood
 from novacula.posteriors.linearised import add_noise, gaussian_log_prob, mixture_log_prob
@@ -181,8 +183,7 @@ class Predictive:
             >>> [round(float(end), 2) for end in one.interval(0.95)]
             [-3.92, 3.92]
         """
-        if not 0 < level < 1:
-            raise InputError("a level between 0 and 1", str(level), "use 0.9 for 90 %")
+        check_within("level", level)
         low, high = self.quantile([(1 - level) / 2, (1 + level) / 2])
         return low, high
 
@@ -204,7 +205,10 @@ class Predictive:
             >>> [round(float(q), 2) for q in one.quantile([0.5, 0.975])]
             [0.0, 3.92]
         """
-        wanted = torch.as_tensor(p, dtype=torch.float64)
+        try:
+            wanted = torch.as_tensor(p, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError):
+            wanted = torch.empty(0)
         if wanted.ndim > 1 or wanted.numel() == 0 or not bool(((wanted > 0) & (wanted < 1)).all()):
             raise InputError("probabilities between 0 and 1", str(p), "use 0.5 for the median")
         levels = wanted.flatten().tolist()
@@ -239,12 +243,9 @@ class Predictive:
             tensor([[1, 0],
                     [1, 0]])
         """
-        if n < 1 or not isinstance(rng, torch.Generator):
-            raise InputError(
-                "a positive number of draws and a torch.Generator",
-                f"{n} and a {type(rng).__name__}",
-                "sample(100, torch.Generator().manual_seed(0))",
-            )
+        check_whole("n", n)
+        if not isinstance(rng, torch.Generator):
+            raise InputError("rng as a torch.Generator", shown(rng), "torch.Generator().manual_seed(0)")
         f = self.outputs
         if self.covariance is not None:
             factor = torch.linalg.cholesky(self.total_covariance())
@@ -295,7 +296,9 @@ class Predictive:
         Raises:
             InputError: If there are more or fewer than N, or one does not fit the likelihood.
         """
-        y = self.likelihood.validate(torch.as_tensor(y), self.outputs.shape[2], training=False).to(self.outputs.device)
+        y = self.likelihood.validate(to_tensor(y, "labels", least=1), self.outputs.shape[2], training=False).to(
+            self.outputs.device
+        )
         if len(y) != self.n:
             raise InputError(f"labels of the {self.n} inputs", f"{len(y)} labels", "pass the labels of the same rows")
         return y

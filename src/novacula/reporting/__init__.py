@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from novacula.core.numbers import as_path
 from novacula.core.storage.run import ADVICE
 from novacula.reporting.recipes import export
 
@@ -20,7 +21,7 @@ def report(folder: str | Path) -> Path:
         The page's path.
     """
     # Matplotlib and jinja2 only when a report is wanted.
-    if (Path(folder) / ADVICE).is_file():
+    if (as_path(folder, "a run folder") / ADVICE).is_file():
         from novacula.reporting.advice.page import report as write_advice
 
         return write_advice(folder)

@@ -17,6 +17,7 @@ def provenance(record: Mapping[str, Any]) -> dict[str, Any]:
     shape = data.get("input_shape")
     facts: Entries = [
         ("Data", str(data.get("name") or MISSING)),
+        *(("Taken for" if i == 0 else "", text) for i, text in enumerate(data.get("meaning") or [])),
         ("Data fingerprint", str(data.get("fingerprint") or MISSING)),
         ("Input shape", " × ".join(map(str, shape)) if shape else MISSING),
         ("Task", str(data.get("task") or MISSING)),

@@ -185,6 +185,9 @@ def _folds(record: Record) -> list[str]:
     also = f" and {listing([f'{m.words} {m.text(found[m.key])}' for m in shown])}" if shown else ""
     loss = with_error(found["nll"], found.get("stderr"))
     sentences = [f"Networks that have not seen them predict the training examples with a log loss of {loss}{also}."]
+    if found.get("expected") is not None:
+        after = with_error(found["expected"], found.get("expected_stderr"))
+        sentences.append(f"Of the network that has seen them all, {after} is expected on new ones: it has more data.")
     for word, sentence in _SPOKEN.items():
         named = {k: v for k, v in (record.get("verdicts") or {}).items() if v.get("verdict") == word}
         known = [k for k, v in named.items() if v.get("gain") is not None]
@@ -207,7 +210,10 @@ def _intervals(record: Record) -> list[str]:
     said = [f"{meaning(name, record).label} {text}" for name, text in intervals(record).items()]
     if not said:
         return []
-    return [f"At these weights the evidence puts 90 % on {listing(said[:4])}; another training may differ by more."]
+    return [
+        f"Nine independent repetitions in ten would find {listing(said[:4])}, as far as these weights tell; another "
+        "training may differ by more."
+    ]
 
 
 def _assumptions(record: Record) -> tuple[str, ...]:

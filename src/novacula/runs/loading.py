@@ -23,6 +23,7 @@ from novacula.core.params import Params
 from novacula.core.rng import derive
 from novacula.core.storage.run import WEIGHTS, Run
 from novacula.core.units import Units
+from novacula.data.coding import Coding
 from novacula.data.data import Data
 from novacula.data.raw import Like
 from novacula.data.standardise import Standardiser
@@ -68,7 +69,10 @@ class SavedRun:
         names = {k: tuple(data.get(k) or ()) for k in ("classes", "columns", "targets")}
         dtype = next(iter(self.posterior.mode.values())).dtype
         tokens = bool(data.get("tokens"))
-        return Like(tuple(data["input_shape"]), data["task"], **names, tokens=tokens, dtype=None if tokens else dtype)
+        coding = None if data.get("coding") is None else Coding.of_dict(data["coding"])
+        wanted = None if tokens else dtype
+        known = {"tokens": tokens, "dtype": wanted, "coding": coding, "size": data.get("size")}
+        return Like(tuple(data["input_shape"]), data["task"], **names, **known)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from novacula.core.errors import InputError
+from novacula.core.numbers import check_numbers
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.curvature.structures.names import STRUCTURES
@@ -57,8 +58,9 @@ def inferred(
         steps = default if steps is None else steps
         batch_size = batch_size or min(data.n, max(default_batch, least))
     chains = 1 if chains is None else chains
-    if steps is None or steps < 1:
-        raise InputError("steps of one or more", str(steps), "steps=1000, for instance")
+    if steps is None:
+        raise InputError("steps= for a method that is no name", "none", "steps=1000, for instance")
+    check_numbers(steps=steps, chains=chains, batch_size=batch_size)
     batch_size = batch_size or default_batch
     # Members of a network that came trained start near what was learned; others shall differ as initialisations do.
     others = "near" if trained_before(target, target.params()) else "fresh"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from novacula.core.estimate import Estimate
+from novacula.core.numbers import as_path
 from novacula.core.params import Params
 from novacula.core.rng import derive
 from novacula.data.data import Data
@@ -79,7 +80,7 @@ class LearnResult:
         Returns:
             What ``run.json`` holds.
         """
-        return save(self, Path(folder), **options)
+        return save(self, as_path(folder, "a folder"), **options)
 
     def with_posterior(
         self,

@@ -21,6 +21,11 @@ def anchored_data(path: str) -> str:
     return str(found.resolve()) if path != "digits" and found.exists() else path
 
 
+def anchored_split(split: str) -> str:
+    """A list of files as seen from any folder; a number is one of a published split."""
+    return split if split.isdigit() else anchored_data(split)
+
+
 def anchored_net(net: str) -> str:
     """A network's name as seen from any folder."""
     file, colon, name = net.rpartition(":")
@@ -61,7 +66,16 @@ class Setup:
         (), "Column whose numbers are categories, for tables; may repeat.", metavar="COLUMN", panel="Data"
     )
     drop: tuple[str, ...] = flag((), "Column to leave out, for tables; may repeat.", metavar="COLUMN", panel="Data")
-    split: int | None = flag(None, "Published split K, for files that have them.", metavar="K", panel="Data")
+    split: str | None = flag(
+        None,
+        "Published split K, for files that have them; or for images a list of files to learn from (.txt, .csv).",
+        metavar="K|FILE",
+        panel="Data",
+        anchor=anchored_split,
+    )
+    size: int | None = flag(
+        None, "Pixels to which images are brought: shorter side, then the centre.", metavar="S", panel="Data"
+    )
     train: int | None = flag(
         None,
         "Training examples, drawn at random; the others are for testing.",

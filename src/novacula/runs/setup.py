@@ -42,6 +42,12 @@ class Assembled:
     rows: Tensor | None = None
     targets: tuple[str, ...] = ()  # names of the target's columns, where they are known
 
+    @property
+    def meaning(self) -> tuple[str, ...]:
+        """What the data were taken for, and how many examples there are to learn from and to test on."""
+        held = f"{self.test.n:,} for testing" if self.test is not None else "none for testing"
+        return (*self.train.meaning, f"{self.train.n:,} examples to learn from, {held}")
+
 
 def assemble(setup: Setup) -> Assembled:
     """Load the data, set test data aside, and put the target together."""
@@ -75,7 +81,16 @@ def load_ood(path: str, assembled: Assembled) -> NewData:
     train = assembled.train
     if assembled.test is None:
         raise InputError("test data, from which --ood are to be told", "none", "leave out --ood, or set some aside")
-    like = Like(train.x_shape, train.task, train.classes, train.columns, assembled.targets, dtype=train.x.dtype)
+    like = Like(
+        train.x_shape,
+        train.task,
+        train.classes,
+        train.columns,
+        assembled.targets,
+        dtype=train.x.dtype,
+        coding=train.coding,
+        size=train.about.size,
+    )
     return load_new(path, like, labels=False)
 
 
@@ -103,7 +118,8 @@ def _load(setup: Setup, task: Task | None) -> tuple[Data, Data | None, Tensor | 
         target = int(target)
     wanted: Any = setup.task or task  # checked where the labels are read
     columns: dict[str, Any] = {"categorical": setup.categorical, "drop": setup.drop}
-    splits = load_splits(setup.data, target, split=setup.split, task=wanted, **columns)
+    split = int(setup.split) if setup.split is not None and setup.split.isdigit() else setup.split
+    splits = load_splits(setup.data, target, split=split, task=wanted, size=setup.size, **columns)
     targets = splits.targets or setup.target
     n, fraction = setup.train, setup.test_fraction
     if n is not None and n < 1:
@@ -113,8 +129,10 @@ def _load(setup: Setup, task: Task | None) -> tuple[Data, Data | None, Tensor | 
             raise InputError(
                 "no --test-fraction for data with a test part of their own", f"{fraction:g}", "leave it out"
             )
-        train = splits.train if n is None or n == splits.train.n else splits.train.split(n, setup.seed)[0]
-        return train, splits.test, torch.arange(splits.test.n), targets
+        if n is None or n == splits.train.n:
+            return splits.train, splits.test, torch.arange(splits.test.n), targets
+        train = splits.train.split(n, setup.seed)[0]
+        return train, splits.test.coded_as(train), torch.arange(splits.test.n), targets
     if n is not None and fraction is not None:
         raise InputError("either --train or --test-fraction", "both", "use one: the other follows")
     fraction = _TEST_FRACTION if fraction is None else fraction
@@ -124,9 +142,10 @@ def _load(setup: Setup, task: Task | None) -> tuple[Data, Data | None, Tensor | 
         return splits.train, None, None, targets
     share = 1 - fraction if n is None else n
     # The rows' numbers go the same way as the rows.
-    numbers = splits.train.with_values(torch.arange(splits.train.n).unsqueeze(1), splits.train.y)
+    every = torch.arange(splits.train.n) if splits.rows is None else splits.rows
+    numbers = splits.train.with_values(every, splits.train.y)
     train, test = splits.train.split(share, setup.seed)
-    return train, test, numbers.split(share, setup.seed)[1].x[:, 0], targets
+    return train, test, numbers.split(share, setup.seed)[1].x, targets
 
 
 # The likelihood, and the number of outputs that it asks of the network.

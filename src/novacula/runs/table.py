@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from novacula.core.errors import InputError
+from novacula.core.errors import InputError, NovaculaWarning
 from novacula.data.new import NewData, load_new, read_groups
+from novacula.data.overlap import shared_rows
 from novacula.data.standardise import Standardiser
 from novacula.prediction.conformal.calibrate import Conformal, calibrate
 from novacula.prediction.conformal.sets import Intervals, Sets
@@ -34,6 +36,7 @@ from novacula.runs.loading import SavedRun, training_data
 from novacula.runs.saving import LEVELS, own_units
 from novacula.runs.settings import anchored_data
 
+_TOO_MANY = 0.5  # the share of training rows among those that calibrate
 _POINT_LOSSES = ("squared", "absolute", "pinball")
 
 
@@ -116,11 +119,36 @@ def calibrated(saved: SavedRun, alpha: float, rows: Rows, predicted: Rows) -> tu
             f"the same {rows.n:,} rows of {rows.name}",
             "--calibration FILE with other rows, which the run did not learn from",
         )
+    _refuse_known(saved, rows)
     rule = calibrate(saved.predict_standard(rows.x), rows.y, alpha=alpha, groups=rows.groups)
     level = f"{1 - alpha:.0%}".replace("%", "\u00a0%")
     which = f"the run's own {rows.n:,} test examples" if rows.own else f"{rows.n:,} examples of {rows.name}"
     promise = f"conformal sets hold the truth in {level} of cases if the data are exchangeable with {which}"
     return rule, rows.n, (promise,)
+
+
+def _refuse_known(saved: SavedRun, rows: Rows) -> None:
+    # Rows that a network was trained on fit it better than others, and sets would hold less than they promise.
+    assert rows.y is not None
+    if rows.own:
+        return
+    try:
+        known = training_data(saved).train
+    except InputError:
+        return  # the data are not where they were, so that nothing can be compared
+    y = rows.y if known.scaling is None else known.scaling.targets(rows.y)
+    shared = int(shared_rows(known, known.with_values(rows.x, y)).sum())
+    if shared > _TOO_MANY * rows.n:
+        raise InputError(
+            "calibration data that the run did not learn from",
+            f"{shared:,} of {rows.n:,} rows of {rows.name} that it did",
+            "--calibration FILE with other rows, or leave it out for the run's own test examples",
+        )
+    if shared:
+        text = (
+            f"{shared:,} of {rows.n:,} calibration rows of {rows.name} are training rows: sets hold less than promised"
+        )
+        warnings.warn(text, NovaculaWarning, stacklevel=2)
 
 
 def tabulate(

@@ -1,10 +1,12 @@
-"""Whole questions, answered: learn a prior, cross-fit, find augmentations, compare models and controls."""
+"""Whole questions, answered: learn a prior, cross-fit, calibrate, find augmentations, compare models and controls."""
 
 from novacula.runs.loading import SavedRun, load_posterior, load_run
 from novacula.runs.result import LearnResult
 from novacula.runs.saving import describe
 from novacula.study.augmentation.advice import Advice
 from novacula.study.augmentation.advise import augment
+from novacula.study.calibrating.calibrate import calibrate
+from novacula.study.calibrating.result import Calibrated
 from novacula.study.comparing.compare import compare
 from novacula.study.comparing.result import Comparison
 from novacula.study.controls.compute import against, controls
@@ -21,6 +23,7 @@ from novacula.study.temperature.safe_bayes import SafeBayes, safe_bayes
 
 __all__ = [
     "Advice",
+    "Calibrated",
     "ColdPosterior",
     "Comparison",
     "Control",
@@ -33,6 +36,7 @@ __all__ = [
     "TemperatureChoice",
     "against",
     "augment",
+    "calibrate",
     "choose_temperature",
     "cold_posterior",
     "compare",

@@ -11,14 +11,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from novacula.core.memory import with_halving
+from novacula.core.memory import inputs_at_once, with_halving
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.target import Target
 from novacula.target.many import outputs
-
-AT_ONCE = 1024
-"""Transformed inputs that go through the network at once."""
 
 
 def fixed_copies(target: Target, x: Tensor, copies: int, seed: int) -> Tensor:
@@ -50,10 +47,10 @@ def member_outputs(
         return f.mean(2) if average else f
 
     with torch.no_grad():
-        size = default_chunk(target, copies) if chunk is None else chunk
+        size = default_chunk(target, x, copies) if chunk is None else chunk
         return torch.cat(with_halving(of_inputs, len(x), size, what="inputs"), 1)
 
 
-def default_chunk(target: Target, copies: int) -> int:
-    """How many inputs to take at once."""
-    return max(1, AT_ONCE // (1 if target.averaged is None else copies))
+def default_chunk(target: Target, x: Tensor, copies: int) -> int:
+    """How many inputs like x ``(N, …)`` to take at once."""
+    return inputs_at_once(x.shape[1:], 1 if target.averaged is None else copies)

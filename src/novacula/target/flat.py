@@ -111,6 +111,7 @@ class FlatDensity:
             return self.value_and_gradient(q, *(data or self.parts[0]), with_prior=first)
 
         q = inputs[0]
+        self.target.notes.hold(lambda i, j: plain(q[i:j], *inputs[1:]), len(q))
         plain(*inputs)  # finds out whether the network must be looped over, which makes too long a recording
         if len(q) > 1 and self.target.notes.looped:
             return plain

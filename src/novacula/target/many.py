@@ -83,10 +83,16 @@ def loss_and_gradient(target: Density, params: Params, batch: Batch, rng: torch.
             value = target.log_density(w)
             return value, value
 
+        _hold(params, target.notes, density, batch.total)
         return _in_chunks(params, chunk_of(params), target.notes, 1, density, batch.total)
 
     xs = target.warp(batch.x, target.copies.train, rng)
     rows = xs.shape[0] * xs.shape[1]
+
+    def densities(w: Params) -> tuple[Tensor, Tensor]:
+        return target.densities(w, xs, batch.y, batch.total)
+
+    _hold(params, target.notes, densities, batch.total)
     size = chunk_of(params, rows)
     members = members_of(params)
     long = batch.steps * batch.alike * math.ceil(members / size) >= _LONG[members > 1]
@@ -94,10 +100,6 @@ def loss_and_gradient(target: Density, params: Params, batch: Batch, rng: torch.
         replayed = _replayed(target, params, xs.detach(), batch, size, new=long)
         if replayed is not None:
             return replayed
-
-    def densities(w: Params) -> tuple[Tensor, Tensor]:
-        return target.densities(w, xs, batch.y, batch.total)
-
     return _in_chunks(params, size, target.notes, rows, densities, batch.total)
 
 
@@ -112,6 +114,10 @@ def _gradient(
             -density.sum() / total, list(leaves.values()), allow_unused=True, materialize_grads=True
         )
     return -fit.detach(), *found
+
+
+def _hold(params: Params, notes: Notes, densities: Callable[[Params], tuple[Tensor, Tensor]], total: int) -> None:
+    notes.hold(lambda i, j: _gradient(densities, part_of(params, i, j), notes, total), members_of(params))
 
 
 def _in_chunks(

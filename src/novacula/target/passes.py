@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from novacula.core.errors import InputError
+from novacula.core.numbers import check_whole
 from novacula.core.rng import generator
 from novacula.data.data import Data
 
@@ -31,8 +31,7 @@ class Copies:
 
     def __post_init__(self) -> None:
         for name in ("train", "evidence", "predict"):
-            if getattr(self, name) < 1:
-                raise InputError("at least one transformed copy", f"{name}={getattr(self, name)}", "use 1 or more")
+            check_whole(name, getattr(self, name))
 
 
 class Scores(Protocol):

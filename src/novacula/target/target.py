@@ -26,7 +26,9 @@ from torch import Tensor, nn
 from novacula.core.errors import InputError
 from novacula.core.forward import Forward
 from novacula.core.many import Notes
+from novacula.core.memory import inputs_at_once
 from novacula.core.modules.parts import Parts
+from novacula.core.numbers import check_positive, shown
 from novacula.core.params import Params
 from novacula.core.units import Units
 from novacula.curvature.problem import Problem
@@ -39,6 +41,7 @@ from novacula.likelihoods.declared import check_quadratic
 from novacula.priors import Gaussian
 from novacula.priors.base import Prior
 from novacula.priors.declared import check_gaussian
+from novacula.target.parts import check_part
 from novacula.target.passes import Copies, Passes
 
 _COMPONENTS = ("prior", "likelihood", "invariance")
@@ -84,10 +87,11 @@ class Target:
 
     def __post_init__(self) -> None:
         for name in ("temperature", "likelihood_temperature"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(
-                    f"a {name} above zero", str(getattr(self, name)), f"use {name}=1.0 for the Bayes posterior"
-                )
+            check_positive(name, getattr(self, name))
+        if not isinstance(self.copies, Copies):
+            raise InputError("copies as nv.Copies", shown(self.copies), "copies=nv.Copies(train=1)")
+        for part in _COMPONENTS:
+            check_part(part, getattr(self, part))
         if self.forward is None:
             object.__setattr__(self, "forward", Forward(self.network, only=self.parameters))
         object.__setattr__(self, "prior", self.prior.bind(self.forward.params()))
@@ -96,11 +100,6 @@ class Target:
     def notes(self) -> Notes:
         """What was found out about the network while many of it were evaluated."""
         return self.forward.notes
-
-    @property
-    def held(self) -> tuple[str, ...]:
-        """What to say of weights that were inferred while statistics of the network's stayed as they were."""
-        return () if self.notes.training is None else self.notes.training.held
 
     @property
     def averaged(self) -> Invariance | None:
@@ -377,7 +376,7 @@ class Target:
             params: The point; statistics among it are constants.
             data: The examples.
             seed: Seed of the transformations: the same seed gives the same copies in every pass.
-            chunk: Examples per batch; by default about 1,000 transformed inputs.
+            chunk: Examples per batch; by default about 1,000 transformed inputs, fewer of large ones.
             copies: S; by default ``self.copies.evidence``.
             total: N when ``data`` is a subset that stands for more examples; a likelihood's temperature scales the sum
                 too.
@@ -388,12 +387,13 @@ class Target:
         """
         target, weights = self.at(params)
         s = 1 if self.averaged is None else copies or self.copies.evidence
-        size = chunk or max(1, 1024 // s)
+        size = chunk or inputs_at_once(data.x_shape, s)
         return Problem(
             forward=target.forward,
             params={k: w.detach() for k, w in weights.items()},
             batches=Passes(self, data, s, seed, size),
             factor=self.likelihood.factor,
+            combined=self.likelihood.combined,
             size=data.n,
             scale=(total or data.n) / data.n / self.likelihood_temperature,
             differentiable=differentiable,

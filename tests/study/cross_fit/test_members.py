@@ -142,7 +142,23 @@ def test_one_network_has_no_mixture_to_choose() -> None:
     members = {k: w.expand(2, *w.shape) for k, w in flexible().params().items()}
     scores = fit.choose(fit.params[0], members=members, structures=("last_layer",)).scores
     assert "ensemble" not in {s.structure for s in scores}
-    with pytest.raises(nv.InputError, match="one or more members"):
+    with pytest.raises(nv.InputError, match="members as a whole number of 1 or more"):
         nv.cross_fit(flexible(), wavy(), members=0, **options)
     with pytest.raises(nv.InputError, match="a posterior for each member"):
         nv.cross_fit(flexible(), wavy(), members=2, **{**options, "method": nv.SGLD(keep=10)})
+
+
+def test_a_spread_draws_the_temperature_to_one_by_its_penalty() -> None:
+    # Rows that are all right ask for no temperature; with a spread the slope of loss and penalty is nought.
+    y = torch.arange(40) % 3
+    f = 4 * torch.nn.functional.one_hot(y, 3).double() + 0.1 * torch.randn(40, 3, dtype=torch.float64)
+    folds = torch.arange(40) % 2
+    assert fit_temperature(Categorical(), f, y, folds).value < 0.2  # where the loss is nought in float64
+    found = fit_temperature(Categorical(), f, y, folds, spread=0.5)
+
+    def objective(s: float) -> float:
+        return -float((f * math.exp(-s)).log_softmax(1)[torch.arange(40), y].sum()) + s**2 / (2 * 0.5**2)
+
+    s = math.log(found.value)
+    assert 0.5 < found.value < 1
+    assert abs(objective(s + 1e-4) - objective(s - 1e-4)) / 2e-4 < 1e-3

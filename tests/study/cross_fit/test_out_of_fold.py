@@ -360,7 +360,7 @@ def test_a_rare_class_is_said_and_remembered() -> None:
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"folds": 1}, "at least 2 folds"),
+        ({"folds": 1}, "folds as a whole number of 2 or more"),
         ({"folds": torch.zeros(39, dtype=torch.long)}, r"whole numbers of shape \(40,\)"),
         ({"folds": torch.zeros(40)}, "whole numbers"),
         ({"folds": torch.zeros(40, dtype=torch.long)}, "at least two"),

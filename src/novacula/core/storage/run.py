@@ -36,6 +36,7 @@ from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as save_numpy
 
 from novacula.core.errors import DamagedRun, InputError
+from novacula.core.numbers import as_path
 from novacula.core.storage.atomic import write_bytes, write_json
 from novacula.core.storage.schema import Entry, Epochs, Manifest, Record, Scores, check, manifest_of
 from novacula.core.storage.seal import digest, parse, read_sealed, write_sealed
@@ -99,7 +100,7 @@ class Run:
             InputError: If the folder is missing, holds no finished run or one of another schema.
             DamagedRun: If its files are not those that were written; the hint says what can still be used.
         """
-        folder = Path(folder)
+        folder = as_path(folder, "a run folder")
         _check_folder(folder)
         manifest = _manifest(folder)
         record = _check(_json(folder, RECORD, manifest), folder / RECORD)
@@ -138,7 +139,7 @@ class Run:
         Raises:
             InputError: If an entry that every run must have is missing, or the folder cannot be written.
         """
-        folder = Path(folder)
+        folder = as_path(folder, "a run folder")
         content = _check({"schema": SCHEMA, **plain(record)}, folder / RECORD)
         kept = {name: np.ascontiguousarray(a) for name, a in (arrays or {}).items()}
         records = [plain(epoch) for epoch in history]

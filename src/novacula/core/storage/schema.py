@@ -13,6 +13,18 @@ import msgspec
 Number = float | None
 
 
+class Coded(msgspec.Struct):
+    """How a column of a table became inputs."""
+
+    name: str
+    words: list[str] | None = None
+    fill: float | str | None = None
+    marked: bool = False
+    missing: int = 0
+    rare: list[str] = []
+    other: int = 0
+
+
 class Piece(msgspec.Struct):
     """One of several inputs."""
 
@@ -42,6 +54,9 @@ class Described(msgspec.Struct):
     tokens: bool | None = None
     parts: Layout | None = None
     task: Literal["classification", "regression", "multilabel"] | None = None
+    meaning: list[str] | None = None
+    coding: list[Coded] | None = None
+    size: int | None = None
 
 
 class Evidence(msgspec.Struct):

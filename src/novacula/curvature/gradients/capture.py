@@ -33,7 +33,7 @@ References:
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -41,6 +41,7 @@ from torch import Tensor
 
 from novacula.core.attention import plain_attention
 from novacula.core.forward import Forward
+from novacula.core.layers import check_rows, steady
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.curvature.gradients.fallback import jacobian_by_loop, jacobian_by_vmap
@@ -65,6 +66,7 @@ class Coverage:
         forward: The network.
         covered: Parameters whose per-example gradients the sites give.
         uncovered: The others.
+        rows: How many rows of each example layers see, by their names.
         copies: Whether layers' inputs and outputs must be copied, because the network changes them in place.
         vmaps: Whether `torch.func.vmap` gives the right Jacobian of the uncovered ones.
         anchor: A number that requires a gradient and never gets one; graphs that would start at a layer start here,
@@ -74,6 +76,7 @@ class Coverage:
     forward: Forward
     covered: tuple[str, ...]
     uncovered: tuple[str, ...]
+    rows: Mapping[str, frozenset[int]]
     copies: bool
     vmaps: bool
     anchor: Tensor
@@ -89,34 +92,28 @@ def capture(coverage: Coverage, params: Params, xs: Tensor) -> Captured:
         The record.
 
     Raises:
-        RuntimeError: If a layer that was covered when `cover` looked is now called with other than the examples on its
-            first axis (a network that routes examples by their values), or what it sees is now changed in place.
+        InputError: If a layer that was covered when `cover` looked is now called with other rows of the examples on its
+            first axis (a network that sends examples to its parts by their values).
+        RuntimeError: If what a layer sees is now changed in place.
     """
     names = frozenset(coverage.covered)
     captured, intact = record(coverage.forward, params, xs, coverage.anchor, names, coverage.copies)
     if not intact:
         raise RuntimeError("the network changes in place what it left alone when its coverage was checked")
     for site in captured.sites:
-        if not site.regular:
-            raise RuntimeError(
-                f"layer {site.layer!r} was called with {site.output.shape[0]} rows for {site.examples} examples of"
-                f" {site.copies} copies; its rows followed the examples when its coverage was checked"
-            )
+        check_rows(site.layer, site.output.shape[0], site.examples * site.copies, coverage.rows[site.layer])
     return captured
 
 
 def output_gradients(captured: Captured, v: Tensor, *, create_graph: bool = False) -> list[Tensor]:
     """Backward to the sites: the gradient of ``Σ_n <v_n, f̄_n>`` with respect to each site's output; v ``(B, C)``."""
-    nodes = [site.output for site in captured.sites if site.output.requires_grad]  # not those under torch.no_grad()
-    found: Iterator[Tensor | None] = iter(())
-    if nodes and captured.outputs.requires_grad:
-        found = iter(
-            torch.autograd.grad(
-                captured.outputs, nodes, v, retain_graph=True, create_graph=create_graph, allow_unused=True
-            )
-        )
-    gradients = [next(found, None) if site.output.requires_grad else None for site in captured.sites]
-    return [torch.zeros_like(s.output) if g is None else g for s, g in zip(captured.sites, gradients, strict=True)]
+    nodes = [site.output for site in captured.sites]
+    if not nodes or not captured.outputs.requires_grad:
+        return [torch.zeros_like(node) for node in nodes]
+    found = torch.autograd.grad(
+        captured.outputs, nodes, v, retain_graph=True, create_graph=create_graph, allow_unused=True
+    )
+    return [torch.zeros_like(node) if g is None else g for node, g in zip(nodes, found, strict=True)]
 
 
 def per_example_gradients(
@@ -177,12 +174,13 @@ def cover(forward: Forward, params: Params, xs: Tensor) -> Coverage:
     Args:
         forward: The network.
         params: The weights.
-        xs: A batch of inputs ``(B, S, …)``; up to three examples are used, and a single one is doubled.
+        xs: A batch of inputs ``(B, S, …)``; gradients are compared at up to three examples, of which a single one is
+            doubled, and rows are counted at up to 16.
 
     Returns:
         The coverage. A parameter whose true gradient vanishes for both examples shows nothing, and counts as uncovered.
     """
-    xs = xs.detach()[:3]
+    xs = xs.detach()[:16]
     xs = torch.cat([xs, xs]) if len(xs) == 1 else xs
     rng = generator(0, "coverage")
     point = {}
@@ -205,7 +203,8 @@ def _double(forward: Forward, point: Params, xs: Tensor) -> tuple[Params, Tensor
 
 
 def _compare(forward: Forward, params: Params, point: Params, xs: Tensor, rng: torch.Generator) -> Coverage:
-    names = tuple(params)
+    names, rows = tuple(params), steady(forward, point, xs)
+    xs = xs[:3]
     leaves = {name: point[name].detach().requires_grad_() for name in names}
     truth: list[Params] = []
     v = torch.empty(0)
@@ -220,15 +219,17 @@ def _compare(forward: Forward, params: Params, point: Params, xs: Tensor, rng: t
     tolerance = torch.finfo(v.dtype).eps ** 0.5
 
     def agrees(found: Params, name: str) -> bool:
+        if found[name].shape[1:] != truth[0][name].shape:  # a layer that is another than its kind
+            return False
         errors = [float((found[name][n] - truth[n][name]).norm()) for n in range(2)]
         sizes = [float(truth[n][name].norm()) for n in range(2)]
         return max(sizes) > 0 and all(e <= tolerance * s for e, s in zip(errors, sizes, strict=True))
 
     anchor = torch.zeros((), requires_grad=True, device=v.device)
-    found, copies = _try_capture(forward, point, xs, v, anchor, frozenset(names))
+    found, copies = _try_capture(forward, point, xs, v, anchor, frozenset(names), rows)
     covered = tuple(name for name in names if name in found and agrees(found, name))
     uncovered = tuple(name for name in names if name not in covered)
-    coverage = Coverage(forward, covered, uncovered, copies, vmaps=True, anchor=anchor)
+    coverage = Coverage(forward, covered, uncovered, rows, copies, vmaps=True, anchor=anchor)
     return replace(coverage, vmaps=_vmap_agrees(coverage, point, xs, v, truth, agrees))
 
 
@@ -248,7 +249,13 @@ def _vmap_agrees(
 
 
 def _try_capture(
-    forward: Forward, point: Params, xs: Tensor, v: Tensor, anchor: Tensor, names: frozenset[str]
+    forward: Forward,
+    point: Params,
+    xs: Tensor,
+    v: Tensor,
+    anchor: Tensor,
+    names: frozenset[str],
+    rows: Mapping[str, frozenset[int]],
 ) -> tuple[Params, bool]:
     # Captured gradients of every candidate, and whether copies were needed because the network works in place.
     for copies in (False, True):
@@ -256,8 +263,8 @@ def _try_capture(
             captured, intact = record(forward, point, xs, anchor, names, copies)
             if not intact:
                 continue
-            irregular = {n for site in captured.sites if not site.regular for n in (site.weight, site.bias)}
-            sites = tuple(site for site in captured.sites if site.regular)
+            sites = tuple(site for site in captured.sites if site.regular and site.layer in rows)
+            irregular = {n for site in captured.sites if site not in sites for n in (site.weight, site.bias)}
             seen = {n for site in sites for n in (site.weight, site.bias) if n is not None} - irregular
             captured = replace(captured, sites=sites, covered=tuple(name for name in point if name in seen))
             return per_example_gradients(captured, v), copies

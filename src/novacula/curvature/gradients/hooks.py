@@ -42,7 +42,7 @@ def record(
         )
 
         def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
-            if weight is None and bias is None:
+            if (weight is None and bias is None) or not torch.is_grad_enabled():  # a network's own constants
                 return None
             x = args[0] if args else kwargs["input"]
             # Starting the graph here keeps weights out of it: backward computes no weight gradients.

@@ -4,6 +4,10 @@ Both run in reverse mode: ``Jᵀq`` is one backward pass, and ``Jv`` is the deri
 the direction v, one backward pass through the first. Unlike forward mode this works for whatever autograd can
 differentiate twice (attention and in-place layers included); it costs about as much, as all vectors share the forward
 pass.
+
+Where a network's second derivative does not exist (`torch.cdist`, hard sigmoids, `nn.EmbeddingBag`) or is that of
+another function (hooks that change gradients), as a comparison with per-example gradients shows, the Jacobian of each
+batch is formed from these (`Formed`).
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from torch import Tensor
 from novacula.core.attention import plain_attention
 from novacula.core.params import flatten, unflatten
 from novacula.core.rng import generator
-from novacula.curvature.gradients.jacobian import Plan
+from novacula.curvature.gradients.jacobian import Plan, jacobian, plan, rows
 
 GROUP = 16
 """Vectors that are multiplied at once where that works and is worth it."""
@@ -77,8 +81,35 @@ class Linearised:
         return tuple(w.new_zeros(*lead, *w.shape) if g is None else g for g, w in zip(found, leaves, strict=True))
 
 
-def linearise(made: Plan, xs: Tensor, *, keep: bool = False) -> Linearised:
+@dataclass(frozen=True, eq=False)
+class Formed:
+    """The network around a point, on one batch, by its Jacobian."""
+
+    outputs: Tensor
+    matrix: Tensor  # ``(B, C, P)``
+
+    def pull(self, cotangents: Sequence[Tensor], *, create_graph: bool = False) -> Tensor:
+        """``Jᵀ q`` for several q: cotangents ``(B, C)`` to ``(n, P)``."""
+        with torch.set_grad_enabled(create_graph):
+            return torch.stack(list(cotangents)).flatten(1) @ self.matrix.flatten(0, 1)
+
+    def push(self, vectors: Tensor) -> Tensor:
+        """``J v`` for several v: vectors ``(n, P)`` to ``(n, B, C)``."""
+        matrix = self.matrix.detach()
+        return (vectors.detach().to(matrix) @ matrix.flatten(0, 1).T).unflatten(1, matrix.shape[:2])
+
+
+def linearise(made: Plan, xs: Tensor, *, keep: bool = False) -> Linearised | Formed:
     """Evaluate the network on a batch, ready for products; xs ``(B, S, …)``."""
+    if made.formed:
+        with torch.set_grad_enabled(keep):
+            point = {**made.problem.params, **made.leaves} if keep else made.problem.params
+            outputs = made.problem.forward.average(point, xs if keep else xs.detach())
+            return Formed(outputs, jacobian(made, xs))
+    return _linearised(made, xs, keep=keep)
+
+
+def _linearised(made: Plan, xs: Tensor, *, keep: bool = False) -> Linearised:
     with torch.enable_grad(), plain_attention():  # the kernels that it replaces have no second derivative
         outputs = made.problem.forward.average({**made.problem.params, **made.leaves}, xs if keep else xs.detach())
         dummy = torch.zeros_like(outputs, requires_grad=True)
@@ -88,24 +119,37 @@ def linearise(made: Plan, xs: Tensor, *, keep: bool = False) -> Linearised:
     return Linearised(made, outputs, dummy, pulled)
 
 
-def can_batch(made: Plan) -> bool:
-    """Whether several vectors can be multiplied at once: the network is small, and vmap covers its derivatives."""
-    if made.weights > SMALL:
-        return False
-    xs, _ = next(made.chunks())
-    one = linearise(made, xs[:1])
-    both = replace(one, plan=replace(made, batched=True))
-    vectors = torch.randn(2, made.weights, generator=generator(0, "vectors")).to(made.leaves[made.names[0]])
+def ready(made: Plan) -> Plan:
+    """Find out how products of this network are computed.
+
+    Args:
+        made: The plan of all batches as they come.
+
+    Returns:
+        The plan, with what `Linearised` can be trusted with: several vectors at once, or one; or else with chunks of
+        examples whose Jacobian fits into memory.
+    """
+    xs, y = (part[:1] for part in next(made.chunks()))
+    rng, like = generator(0, "vectors"), made.leaves[made.names[0]]
+    vectors, cotangents = (torch.randn(2, n, generator=rng).to(like) for n in (made.weights, made.outputs))
+    pulled = rows(made, xs, y, factor=lambda f, _: cotangents.T.unsqueeze(0).to(f))[0].detach()
+    for batched in (True, False) if made.weights <= SMALL else (False,):
+        found = replace(made, batched=batched)
+        if _agrees(found, xs, vectors, cotangents.unsqueeze(1), pulled):
+            return found
+    return replace(plan(made.problem, made.names, columns=made.outputs), formed=True)
+
+
+def _agrees(made: Plan, xs: Tensor, vectors: Tensor, cotangents: Tensor, expected: Tensor) -> bool:
+    # Whether products run, without warnings, and meet ``Jᵀ q`` as per-example gradients have it.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # vmap warns where it falls back to a slow loop of its own
-            pushed = both.push(vectors)
-            pulled = both.pull(pushed.unbind(0), create_graph=True)
-    except (RuntimeError, UserWarning):
+            tangent = _linearised(made, xs)
+            pushed = tangent.push(vectors)
+            pulled = tangent.pull(cotangents.to(tangent.outputs).unbind(0), create_graph=True).detach()
+    except (RuntimeError, NotImplementedError, UserWarning):
         return False
     tolerance = torch.finfo(pushed.dtype).eps ** 0.5
-    expected = one.push(vectors)
-    return all(
-        bool((found - true).norm() <= tolerance * true.norm())
-        for found, true in ((pushed, expected), (pulled, one.pull(expected.unbind(0))))
-    )
+    pairs = ((pulled, expected), (pushed.flatten(1) @ cotangents.flatten(1).T.to(pushed), vectors @ expected.T))
+    return all(bool((found - true).norm() <= tolerance * true.norm()) for found, true in pairs)

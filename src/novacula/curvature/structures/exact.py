@@ -232,17 +232,7 @@ def assemble(
     gram: Callable[[], Tensor] | None = None,
 ) -> Exact:
     """Build the matrix from its rows; rows_ ``(xs, y)``, jacobian_ ``(B, C, P)``; or from a faster ``Gᵀ G``."""
-    p, r = made.weights, made.problem.size * made.columns
-    if side not in {"auto", "primal", "dual"}:
-        raise InputError("side 'auto', 'primal' or 'dual'", repr(side), "leave it at 'auto'")
-    chosen: Literal["primal", "dual"] = "primal" if side == "primal" or (side == "auto" and p <= r) else "dual"
-    size = 8 * (p * p if chosen == "primal" else r * max(p, r))
-    if size > LIMIT:
-        raise InputError(
-            f"a matrix of at most {LIMIT / 2**30:.0f} GiB",
-            f"{p:,} weights and {r:,} rows of the data, {size / 2**30:.0f} GiB",
-            "use structure='kron' or 'matrix_free', or a subset of the data",
-        )
+    chosen = affordable(made, side)
 
     def chunk(xs: Tensor, y: Tensor) -> tuple[Tensor]:
         g = rows_(xs, y).flatten(0, 1)
@@ -259,6 +249,22 @@ def assemble(
     matrix = matrix if scale == 1 else matrix * (scale if chosen == "primal" else scale**0.5)
     params = {name: made.problem.params[name] for name in made.names}
     return Exact(params, chosen, matrix, jacobian_, structure, {}, warnings)
+
+
+def affordable(made: Plan, side: str = "auto") -> Literal["primal", "dual"]:
+    """The side from which a matrix is made, or a refusal by its size."""
+    p, r = made.weights, made.problem.size * made.columns
+    if side not in {"auto", "primal", "dual"}:
+        raise InputError("side 'auto', 'primal' or 'dual'", repr(side), "leave it at 'auto'")
+    chosen: Literal["primal", "dual"] = "primal" if side == "primal" or (side == "auto" and p <= r) else "dual"
+    size = 8 * (p * p if chosen == "primal" else r * max(p, r))
+    if size > LIMIT:
+        raise InputError(
+            f"a matrix of at most {LIMIT / 2**30:.0f} GiB",
+            f"{p:,} weights and {r:,} rows of the data, {size / 2**30:.0f} GiB",
+            "use structure='kron' or 'matrix_free', or a subset of the data",
+        )
+    return chosen
 
 
 def _cholesky(whitened: Tensor, scale: float | Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from novacula.core.layers import calls, first_names, last_linear
 from novacula.core.params import Params
 from novacula.curvature.gradients.jacobian import BUDGET, Plan, jacobian, plan, rows, unit_factor
 from novacula.curvature.problem import Leverage, LogDet, Problem
-from novacula.curvature.structures.exact import Exact, ExactCovariance, assemble
+from novacula.curvature.structures.exact import Exact, ExactCovariance, affordable, assemble
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,6 +207,7 @@ def last_layer(problem: Problem, name: str | None = None) -> LastLayer:
     if not own:
         raise InputError(f"trainable parameters in layer {layer!r}", "none", "name another layer, or unfreeze this one")
     made = plan(problem, tuple(own.values()))
+    affordable(made)
     head = Head(made, layer, own.get("weight"), own.get("bias"))
     if isinstance(modules[layer], nn.Linear) and _plain(head, xs, y):
         of_outputs = partial(head.rows, y=y, factor=unit_factor)

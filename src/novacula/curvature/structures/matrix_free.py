@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -30,7 +30,7 @@ from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.params import Params, flatten, unflatten
 from novacula.core.rng import generator
 from novacula.curvature.gradients.jacobian import Plan, jacobian, plan
-from novacula.curvature.gradients.products import can_batch, linearise
+from novacula.curvature.gradients.products import linearise, ready
 from novacula.curvature.precision import precision_vector
 from novacula.curvature.problem import Leverage, LogDet, Problem
 from novacula.curvature.structures.diagonal import diagonal
@@ -204,7 +204,7 @@ def matrix_free(
             "leave the defaults",
         )
     made = plan(problem, columns=1, budget=2**62)  # no rows are formed, so the problem's own batches fit
-    return MatrixFree(replace(made, batched=can_batch(made)), probes, iterations, tolerance, seed)
+    return MatrixFree(ready(made), probes, iterations, tolerance, seed)
 
 
 def product(made: Plan, vectors: Tensor) -> Tensor:

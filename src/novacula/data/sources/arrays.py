@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from novacula.core.errors import InputError
 from novacula.data.columns import RawColumns, no_groups
-from novacula.data.raw import Choice, Like, New, Source, Table
+from novacula.data.raw import Choice, Like, New, Source, Split, Table
+from novacula.data.sources.rows import FileRows
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,7 @@ class RawArrays:
     """Arrays that are read when they are asked for."""
 
     where: str  # the source, for people
-    read: Callable[[str], np.ndarray]  # an array by its name
+    read: Callable[[str], Any]  # An array by its name, or rows of it that are read as needed
     part: Callable[[str], Part | None]  # A part by its name, or None
     absent: InputError  # what to say where there are no inputs at all
     unlabelled: Callable[[Part, str | None], InputError]  # what to say where a part has no labels of the wanted name
@@ -39,7 +40,7 @@ class RawArrays:
     columns: tuple[str, ...] | None = None  # names of the inputs' columns, where it has them
     table: RawColumns | None = None
 
-    def training(self, target: Choice, split: int | None) -> Source:
+    def training(self, target: Choice, split: Split) -> Source:
         """Inputs and labels of all parts, or of a published split."""
         if target is not None and not self.names:
             if self.table is None:
@@ -48,6 +49,8 @@ class RawArrays:
             return self.table.training(target, split)
         if target is not None and not isinstance(target, str):
             raise InputError("the name of the labels' array", repr(target), "target='y', for instance")
+        if split is not None and not isinstance(split, int):
+            raise InputError("the number of a published split", f"{split} for {self.where}", "--split 0")
         train, test = self.part("train"), self.part("test")
         if split is not None and (train is not None or test is not None):
             raise InputError("a file with published splits", f"{self.where}, which has a test part", "leave out split=")
@@ -59,7 +62,8 @@ class RawArrays:
             held = None if test is None else self._table(test, target)
             return Source(table, held, self.classes, self.columns)
         mask = self._mask(split, len(table.x))
-        rest, held = (Table(table.x[rows], table.y[rows]) for rows in (~mask, mask))
+        x = table.x.read(np.arange(len(table.x))) if isinstance(table.x, FileRows) else table.x
+        rest, held = (Table(x[rows], table.y[rows]) for rows in (~mask, mask))
         return Source(rest, held, self.classes, self.columns)
 
     def new(self, like: Like, *, labels: bool, groups: str | None) -> New:
@@ -79,12 +83,14 @@ class RawArrays:
         x = self._inputs(part)
         y, z = (None if key is None else self._beside(key, part, len(x)) for key in (label, group))
         note = f"{self.where} has a test part: its {len(x):,} rows are read" if part.name == "test" else ""
-        return New(x, y, None if z is None else z.tolist(), self.columns or (), note)
+        return New(x, y, None if z is None else z.tolist(), self.columns or (), (note,) if note else ())
 
-    def _inputs(self, part: Part) -> np.ndarray:
+    def _inputs(self, part: Part) -> Any:
         # Grey images (N, H, W) get their axis of channels; the name says that they are images.
         x = self.read(part.inputs)
-        return x[:, None] if x.ndim == 3 and "image" in part.inputs.lower() else x
+        if x.ndim != 3 or "image" not in part.inputs.lower():
+            return x
+        return replace(x, axis=True) if isinstance(x, FileRows) else x[:, None]
 
     def _beside(self, key: str, part: Part, n: int) -> np.ndarray:
         a = self.read(key)

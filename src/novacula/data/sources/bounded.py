@@ -12,8 +12,10 @@ import io
 import math
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TextIO
 
 import numpy as np
 
@@ -137,3 +139,48 @@ def decoded(path: Path) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         got = f"byte {content[error.start]:#04x} in line {line} of {path}"
         raise InputError("UTF-8 text with one row a line", got, "save it as CSV in UTF-8") from error
+
+
+@contextmanager
+def text_of(path: Path) -> Iterator[TextIO]:
+    """A text file in UTF-8 as it is read, expanded where its name ends in ``.gz``; never in memory as a whole.
+
+    Args:
+        path: The file.
+
+    Yields:
+        Its text, with the ends of its lines as they are.
+
+    Raises:
+        InputError: If it is other text (the line is named), expands to more than it may, or is damaged.
+    """
+    packed = path.suffix.lower() == ".gz"
+    try:
+        with path.open("rb") as plain:
+            raw: Any = io.BufferedReader(_Counted(gzip.GzipFile(fileobj=plain), path)) if packed else plain
+            yield io.TextIOWrapper(raw, "utf-8-sig", newline="")
+    except UnicodeDecodeError:
+        decoded(path)  # which names the line
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError("a whole gzip file", f"{path}: {error}", "fetch it again") from error
+
+
+class _Counted(io.RawIOBase):
+    # What a compressed file expands to, up to what it may.
+
+    def __init__(self, file: Any, path: Path) -> None:
+        self.file, self.path, self.size = file, path, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        found = self.file.read(len(buffer))
+        buffer[: len(found)] = found
+        self.size += len(found)
+        check_expanded(self.path, self.size)
+        return len(found)
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()

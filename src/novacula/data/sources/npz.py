@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 
 from novacula.core.errors import InputError
+from novacula.data import lazy
 from novacula.data.columns import RawColumns
+from novacula.data.known import known
 from novacula.data.sources.arrays import Part, RawArrays
 from novacula.data.sources.bounded import check_archive, check_array
+from novacula.data.sources.rows import rows_of_file
 
 INPUT_NAMES = ("x", "inputs", "images", "features", "data", "input", "image")
 LABEL_NAMES = ("y", "labels", "targets", "target", "label")
@@ -45,8 +48,8 @@ def open_npz(path: Path) -> RawArrays:
     """Open an archive of arrays."""
     keys = tuple(k for k in _load(path, names=True) if not k.startswith("__"))
 
-    def read(key: str) -> np.ndarray:
-        return _load(path, key)
+    def read(key: str) -> Any:
+        return rows_of_file(path, key) or _load(path, key)
 
     def part(name: str) -> Part | None:
         inputs = _find(keys, INPUT_NAMES, name, path)
@@ -77,11 +80,11 @@ def open_npy(path: Path) -> RawColumns | RawArrays:
     """Open a single array, of columns or with its labels in a file beside it."""
     x, where = _load(path), str(path)
     if x.dtype.names:
-        return RawColumns(where, tuple(x.dtype.names), len(x), lambda name: np.asarray(x[name]), lambda name: 0)
+        return RawColumns(where, tuple(x.dtype.names), len(x), lambda name: known(x[name], where=f"field {name!r}"))
     table = None
     if x.ndim == 2:
         places = tuple(map(str, range(x.shape[1])))
-        table = RawColumns(where, places, len(x), lambda name: x[:, int(name)], lambda name: 0)
+        table = RawColumns(where, places, len(x), lambda name: known(x[:, int(name)], where=f"column {name}"))
     unlabelled = InputError(
         "labels for the inputs",
         f"{path} without a file of labels beside it",
@@ -90,7 +93,7 @@ def open_npy(path: Path) -> RawColumns | RawArrays:
     whole = Part("", path.stem, lambda name: _companion(path) if name is None else None)
     return RawArrays(
         where,
-        lambda name: x if name == path.stem else _load(path.with_name(name)),
+        lambda name: (rows_of_file(path) or x) if name == path.stem else _load(path.with_name(name)),
         {"": whole}.get,
         unlabelled,
         lambda part, target: unlabelled,
@@ -103,7 +106,8 @@ def _load(path: Path, key: str | None = None, *, names: bool = False) -> Any:
     archive = key is not None or names
     try:
         _check_sizes(path)
-        file = np.load(path, allow_pickle=False)
+        large = not archive and path.stat().st_size > lazy.LARGE  # pages of a mapped file are read as they are used
+        file = np.load(path, allow_pickle=False, mmap_mode="r" if large else None)
         if not archive:
             return file
         if not isinstance(file, np.lib.npyio.NpzFile):

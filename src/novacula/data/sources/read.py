@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from novacula.core.errors import InputError
+from novacula.core.numbers import as_path
 from novacula.data.raw import Raw
 from novacula.data.sources.arrays import digits
-from novacula.data.sources.images import IMAGE_SUFFIXES, RawImages, is_idx, open_idx
+from novacula.data.sources.folders import IMAGE_SUFFIXES, RawImages
+from novacula.data.sources.idx import is_idx, open_idx
 from novacula.data.sources.npz import open_npy, open_npz
 from novacula.data.sources.tables import open_delimited, open_parquet
 
@@ -33,7 +35,7 @@ def read(path: str | Path, understand: Callable[[Raw], _T]) -> _T:
     """What a reader makes of a source; a file is read while it does."""
     if str(path) == "digits":
         return understand(digits())
-    path = Path(path).expanduser()
+    path = as_path(path, "a file or folder").expanduser()
     if not path.exists():
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, [*siblings, "digits"], n=3)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
+from novacula.core.numbers import check_fields
 from novacula.data.data import Data
 from novacula.inference.hamiltonian.adaptation import MassKind
 from novacula.inference.hamiltonian.chains import ChainState, Settings, advance, draws_of_chains, start_chains
@@ -55,6 +56,7 @@ class HMC:
     batching: Batching = field(default="full", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         self._settings.check()
         if self.leapfrogs < 1 or not 0 <= self.jitter < 1:
             raise InputError(

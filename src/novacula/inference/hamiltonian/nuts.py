@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
+from novacula.core.numbers import check_fields
 from novacula.data.data import Data
 from novacula.inference.hamiltonian.adaptation import MassKind
 from novacula.inference.hamiltonian.chains import ChainState, Settings, advance, draws_of_chains, start_chains
@@ -55,6 +56,7 @@ class NUTS:
     batching: Batching = field(default="full", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         self._settings.check()
         if not 1 <= self.max_depth <= 20:
             raise InputError("max_depth from 1 to 20", str(self.max_depth), "use 10")

@@ -42,6 +42,7 @@ from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.core.many import normal_like, per_member
+from novacula.core.numbers import check_fields
 from novacula.core.params import Params
 from novacula.data.data import Data
 from novacula.inference.langevin.step_size import EVERY, FIRST, StepSize
@@ -117,6 +118,7 @@ class SGLD:
     batching: Batching = field(default="mini", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check(self.lr, self.cycles, self.explore)
         if not 0 <= self.decay < 1 or not self.damping > 0:
             raise InputError("decay in [0, 1) and damping above 0", f"{self.decay}, {self.damping}", "leave them out")
@@ -159,7 +161,7 @@ class SGLD:
         rms = {k: (v / correction).sqrt() for k, v in second.items()}
         members = next(iter(rms.values())).shape[0]
         total = sum(r.numel() for r in rms.values()) / members
-        mean = torch.stack([r.flatten(1).sum(1) for r in rms.values()]).sum(0) / total
+        mean = torch.stack([r.reshape(len(r), -1).sum(1) for r in rms.values()]).sum(0) / total
         # A chain that has met no gradient yet takes plain steps.
         rms, mean = {k: r + per_member(mean == 0, r) for k, r in rms.items()}, mean + (mean == 0)
         floor = {k: r + self.damping * per_member(mean, r) for k, r in rms.items()}
@@ -192,6 +194,7 @@ class SGHMC:
     batching: Batching = field(default="mini", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check(self.lr, self.cycles, self.explore)
         if not 0 < self.friction <= 1:
             raise InputError("friction in (0, 1]", str(self.friction), "use 0.1, a momentum of 0.9")

@@ -103,7 +103,7 @@ def _times(numbers: Tensor, params: Params) -> Params:
 
 
 def _dot(a: Params, b: Params) -> Tensor:
-    return torch.stack([(v * b[k]).flatten(1).sum(1) for k, v in a.items()]).sum(0)
+    return torch.stack([(v * b[k]).reshape(len(v), -1).sum(1) for k, v in a.items()]).sum(0)
 
 
 def _norm(params: Params) -> Tensor:

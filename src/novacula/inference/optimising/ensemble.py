@@ -14,15 +14,17 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import torch
 
 from novacula.core.errors import InputError
+from novacula.core.numbers import check_fields, check_whole, shown
 from novacula.core.rng import split
 from novacula.data.data import Data
-from novacula.inference.method import Batching, Info, Method, Start
+from novacula.inference.method import Batching, Info, Method, Start, check_method
 from novacula.inference.optimising.map import MAP
 from novacula.inference.starts import Others, starts
 from novacula.posteriors.base import Posterior
@@ -55,8 +57,13 @@ class Ensemble:
     redraw: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.members < 1 or isinstance(self.method, Ensemble):
-            got = "an ensemble of ensembles" if isinstance(self.method, Ensemble) else f"members={self.members}"
+        check_fields(self)
+        check_whole("members", self.members)
+        check_method(self.method)
+        if not isinstance(self.redraw, Sequence):
+            raise InputError("redraw as a tuple of names", shown(self.redraw), 'redraw=("head",)')
+        if isinstance(self.method, Ensemble):
+            got = "an ensemble of ensembles"
             raise InputError("one or more members of a method", got, "use Ensemble(MAP(), members=5)")
         if self.start not in get_args(Others):
             raise InputError("start 'auto', 'fresh' or 'near'", repr(self.start), "leave it out")

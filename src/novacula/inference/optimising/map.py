@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 
+from novacula.core.numbers import check_fields, check_positive
 from novacula.core.params import Params, unstack
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Start
@@ -43,12 +44,19 @@ class MAP:
     Args:
         lr: Peak learning rate of Adam.
         schedule: ``"one-cycle"`` or ``"constant"``.
+
+    Raises:
+        InputError: If the rate is not positive, or the schedule is unknown.
     """
 
     lr: float = 2e-3
     schedule: Literal["one-cycle", "constant"] = "one-cycle"
 
     batching: Batching = field(default="mini", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_positive("lr", self.lr)
 
     def init(self, target: Density, data: Data | None, rng: torch.Generator, start: Start) -> MAPState:
         """Start where the members start."""

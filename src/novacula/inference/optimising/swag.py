@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
+from novacula.core.numbers import check_fields
 from novacula.core.params import Params, count, flatten, unflatten, unstack
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Start
@@ -108,6 +109,7 @@ class SWAG:
     batching: Batching = field(default="mini", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("lr", "swa_lr", "scale"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} above zero", str(getattr(self, name)), "leave it out for the default")

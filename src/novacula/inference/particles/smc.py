@@ -31,6 +31,7 @@ from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.core.many import chunk_of, in_chunks, over_members, part_of
+from novacula.core.numbers import check_fields
 from novacula.core.params import Params, flatten, unflatten
 from novacula.data.data import Data
 from novacula.inference.hamiltonian.mass import DiagonalMass
@@ -92,6 +93,7 @@ class SMC:
     batching: Batching = field(default="full", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.move not in ("hmc", "elliptical"):
             raise InputError("move='hmc' or 'elliptical'", repr(self.move), "leave it out for 'hmc'")
         if self.particles < 4 or self.moves < 1 or self.leapfrogs < 1:

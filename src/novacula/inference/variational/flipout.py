@@ -25,7 +25,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from novacula.core.forward import Forward
-from novacula.core.layers import first_names
+from novacula.core.layers import check_rows, first_names, steady
 from novacula.core.params import Params
 from novacula.core.rng import generator
 
@@ -52,6 +52,7 @@ class Call:
     bias: str | None  # its bias's name; None where there is none, or it is frozen
     inputs: int  # I, its input features or channels
     outputs: int  # O, its output features or channels
+    rows: frozenset[int]  # how many rows of each example, in each copy, it sees
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +87,7 @@ class Flipout:
         with ExitStack() as stack:
             for call in self.calls:
                 module = modules[call.layer]
-                hook = _hook(call, noise, signs, len(xs))
+                hook = _hook(call, noise, signs, *xs.shape[:2])
                 stack.callback(module.register_forward_hook(hook, prepend=True, with_kwargs=True).remove)
             return self.forward.average(base, xs)
 
@@ -107,6 +108,7 @@ class Flipout:
 
 def flipout(forward: Forward, params: Params, xs: Tensor) -> Flipout:
     """Find out which layers can take part; xs ``(B, S, …)``."""
+    rows = steady(forward, params, xs.detach())
     xs = xs[:3].detach()
     rng = generator(0, "flipout")
 
@@ -132,7 +134,7 @@ def flipout(forward: Forward, params: Params, xs: Tensor) -> Flipout:
         # What is no parameter stays as it is.
         shift |= {k: torch.zeros_like(v) for k, v in point.items() if k not in shift}
         groups: dict[str, list[Call]] = {}
-        for call in _candidates(forward, params):
+        for call in _candidates(forward, params, rows):
             groups.setdefault(call.weight, []).append(call)
         agreeing = [calls for calls in groups.values() if _agrees(forward, tuple(calls), point, shift, xs, rng)]
         kept = tuple(call for calls in agreeing for call in calls)
@@ -140,19 +142,19 @@ def flipout(forward: Forward, params: Params, xs: Tensor) -> Flipout:
     return Flipout(forward, kept if whole else ())
 
 
-def _candidates(forward: Forward, params: Params) -> list[Call]:
+def _candidates(forward: Forward, params: Params, rows: Mapping[str, frozenset[int]]) -> list[Call]:
     aliases = first_names(forward.module)
     found: list[Call] = []
     for layer, module in forward.module.named_modules():
         if isinstance(module, Layer):
             prefix = f"{layer}." if layer else ""
             weight, bias = aliases.get(f"{prefix}weight"), aliases.get(f"{prefix}bias")
-            if weight in params:
+            if weight in params and layer in rows:
                 linear = isinstance(module, nn.Linear)
                 inputs, outputs = (
                     (module.in_features, module.out_features) if linear else (module.in_channels, module.out_channels)
                 )
-                found.append(Call(layer, weight, bias if bias in params else None, inputs, outputs))
+                found.append(Call(layer, weight, bias if bias in params else None, inputs, outputs, rows[layer]))
     return found
 
 
@@ -174,15 +176,14 @@ def _agrees(
     return bool(effect > 0) and bool((mine - truth).norm() <= torch.finfo(truth.dtype).eps ** 0.5 * effect)
 
 
-def _hook(call: Call, noise: Params, signs: Params, examples: int) -> Callable[..., Tensor]:
+def _hook(call: Call, noise: Params, signs: Params, examples: int, copies: int) -> Callable[..., Tensor]:
     r, s = signs[f"r:{call.weight}"], signs[f"s:{call.weight}"]
     weight, bias = noise[call.weight], None if call.bias is None else noise[call.bias]
 
     def add(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
         x = args[0] if args else kwargs["input"]
-        each, rest = divmod(x.shape[0], examples)
-        if rest or each == 0:
-            raise RuntimeError(f"layer {call.layer!r} saw {x.shape[0]} rows for {examples} examples")
+        check_rows(call.layer, x.shape[0], copies * examples, call.rows)
+        each = x.shape[0] // examples
         if isinstance(module, nn.Linear):
             return output + F.linear(x * _rows(s, each, x.ndim, -1), weight, bias) * _rows(r, each, output.ndim, -1)
         assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)

@@ -32,6 +32,7 @@ import torch
 
 from novacula.core.errors import InputError
 from novacula.core.many import noisy_gradient, normal_like
+from novacula.core.numbers import check_fields
 from novacula.core.params import Params, unstack
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Start
@@ -90,6 +91,7 @@ class IVON:
     batching: Batching = field(default="mini", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("lr", "h0", "temperature"):
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise InputError(f"{name} above zero", str(value), "leave it out for the default")
@@ -157,7 +159,7 @@ class IVON:
         temperature = self.temperature or target.temperature
         first = {k: m[0] for k, m in state.mean.items()}
         warnings = overparameterised(target, first, state.size, temperature, "independent Gaussians")
-        warnings += target.held
+        warnings += target.forward.held
         members = zip(unstack(state.mean), unstack(self._sd(target, state)), strict=True)
         return mixture([DiagonalGaussian(m, s, target, warnings) for m, s in members])
 

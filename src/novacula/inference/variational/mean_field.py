@@ -35,6 +35,7 @@ from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.core.many import noisy_gradient, normal_like
+from novacula.core.numbers import check_fields
 from novacula.core.params import Params, count, unstack
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Start
@@ -92,6 +93,7 @@ class MeanField:
     batching: Batching = field(default="mini", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("lr", "sd_lr", "init_sd", "temperature"):
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise InputError(f"{name} above zero", str(value), "leave it out for the default")
@@ -186,7 +188,7 @@ class MeanField:
         temperature = self.temperature or target.temperature
         first = {k: m[0] for k, m in state.mean.items()}
         warnings = overparameterised(target, first, state.size, temperature, "independent Gaussians")
-        warnings += target.held
+        warnings += target.forward.held
         if self.noise == "flipout" and shared:
             warnings += (
                 f"drawn once a batch, not once an example, in training: {', '.join(shared)} (not of a linear or "

@@ -150,7 +150,7 @@ def covariance_of(target: Target, params: Params, curvature: Curvature, *, extra
 
 def variance_at(target: Target, covariance: Covariance, x: Tensor, *, copies: int, seed: int) -> Tensor:
     """``J Σ Jᵀ`` of outputs averaged over fixed transformations: x ``(M, …)`` to ``(M, C, C)``."""
-    parts = x.split(default_chunk(target, copies))
+    parts = x.split(default_chunk(target, x, copies))
     return torch.cat([covariance.variance(fixed_copies(target, part, copies, seed)).detach() for part in parts])
 
 

@@ -4,13 +4,17 @@ All n labels calibrate and all train: each is predicted by the model that was tr
 that left out fold k, and ``R_i = |y_i − μ_{k(i)}(x_i)|``, the interval at a new x reaches from the
 ``⌊α(n + 1)⌋``-th smallest of ``μ_{k(i)}(x) − R_i`` to the ``⌈(1 − α)(n + 1)⌉``-th smallest of ``μ_{k(i)}(x) + R_i``. It
 holds the truth with probability at least ``1 − 2α`` (for CV+ less ``min{2(1 − 1/K)/(n/K + 1), (1 − K/n)/(K + 1)}``),
-if the examples are exchangeable and the fit does not depend on their order; in practice with about ``1 − α``.
+if the examples are exchangeable and the fit does not depend on their order; in practice with about ``1 − α``. Where
+model k gives a scale ``s_k(x)`` too, ``R_i`` is divided by ``s_{k(i)}(x_i)`` and multiplied by ``s_{k(i)}(x)``:
+intervals are then wide where the model is unsure, and the promise is the same.
 
 References:
     Predictive inference with the jackknife+. R. F. Barber, E. J. Candès, A. Ramdas, R. J. Tibshirani, 2021.
     arXiv:1905.02928.
     Classification with valid and adaptive coverage. Y. Romano, M. Sesia, E. J. Candès, 2020. arXiv:2006.02544 (CV+ for
     classes).
+    Nested conformal prediction and quantile out-of-bag ensemble methods. C. Gupta, A. K. Kuchibhotla, A. Ramdas, 2022.
+    arXiv:1910.10562 (CV+ for any nested sets, such as intervals in units of a scale).
 """
 
 from __future__ import annotations
@@ -52,7 +56,15 @@ def jackknife_plus(y: Tensor, left_out: Tensor, predictions: Tensor, *, alpha: f
     return cv_plus(y, left_out, predictions, torch.arange(len(torch.as_tensor(y))), alpha=alpha)
 
 
-def cv_plus(y: Tensor, out_of_fold: Tensor, predictions: Tensor, folds: Tensor, *, alpha: float = 0.1) -> Intervals:
+def cv_plus(
+    y: Tensor,
+    out_of_fold: Tensor,
+    predictions: Tensor,
+    folds: Tensor,
+    *,
+    alpha: float = 0.1,
+    scales: tuple[Tensor, Tensor] | None = None,
+) -> Intervals:
     """CV+ intervals, from K models that left out a fold each.
 
     Args:
@@ -61,6 +73,8 @@ def cv_plus(y: Tensor, out_of_fold: Tensor, predictions: Tensor, folds: Tensor, 
         predictions: Predictions of N new inputs by each model, shape ``(K, N)`` or ``(K, N, D)``.
         folds: Which model left example i out, whole numbers from 0 to K − 1, shape ``(n,)``.
         alpha: The share of targets that may be missed.
+        scales: Positive scales of ``out_of_fold`` and of ``predictions``, with their shapes; by default intervals are
+            about as wide everywhere.
 
     Returns:
         Intervals ``(N, D)``, whose ``level`` is the guarantee, ``1 − 2α − min{…}`` of the module's text (never below
@@ -84,13 +98,17 @@ def cv_plus(y: Tensor, out_of_fold: Tensor, predictions: Tensor, folds: Tensor, 
     n = len(y)
     k = rank(n, alpha)
     residual = (y - held_out).abs().to(new.device).unsqueeze(1)
+    wide = _scaled(scales, held_out, new) if scales is not None else None
+    if wide is not None:
+        residual = residual / wide[0].to(new.device).unsqueeze(1)
     low, high = torch.empty_like(new[0]), torch.empty_like(new[0])
     step = max(1, _AT_ONCE // (n * y.shape[1]))
     for at in range(0, new.shape[1], step):
         centre = new[:, at : at + step][folds]
+        reach = residual if wide is None else residual * wide[1][:, at : at + step][folds]
         # The ⌊α(n+1)⌋-th smallest is the k-th largest, n + 1 − k.
-        low[at : at + step] = (centre - residual).kthvalue(n + 1 - k, 0).values
-        high[at : at + step] = (centre + residual).kthvalue(k, 0).values
+        low[at : at + step] = (centre - reach).kthvalue(n + 1 - k, 0).values
+        high[at : at + step] = (centre + reach).kthvalue(k, 0).values
     return Intervals(low, high, _guarantee(n, len(new), alpha))
 
 
@@ -141,6 +159,19 @@ def cv_plus_sets(
         worse += torch.searchsorted(theirs, score(new[fold], v).contiguous())  # how many score strictly less
     # worse < (1 − α)(n + 1), where k is the next whole number
     return Sets(worse < k, _guarantee(n, models, alpha))
+
+
+def _scaled(scales: tuple[Tensor, Tensor], held_out: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+    own, theirs = (torch.as_tensor(s).double() for s in scales)
+    own = own.unsqueeze(-1) if own.ndim == 1 else own
+    theirs = (theirs.unsqueeze(-1) if theirs.ndim == 2 else theirs).to(new.device)
+    if own.shape != held_out.shape or theirs.shape != new.shape or not bool((own > 0).all() and (theirs > 0).all()):
+        raise InputError(
+            f"positive scales of shapes {tuple(held_out.shape)} and {tuple(new.shape)}",
+            f"{tuple(own.shape)} and {tuple(theirs.shape)}, the least {min(float(own.min()), float(theirs.min())):g}",
+            "pass a standard deviation for each prediction",
+        )
+    return own, theirs
 
 
 def _folds(folds: Tensor, n: int, models: int) -> Tensor:

@@ -6,12 +6,12 @@ import math
 from fractions import Fraction
 
 from novacula.core.errors import InputError
+from novacula.core.numbers import check_within
 
 
 def check_alpha(alpha: float) -> Fraction:
     """The share of labels that may be missed, as the decimal that its user wrote."""
-    if not 0 < alpha < 1:
-        raise InputError("alpha between 0 and 1", f"{alpha}", "use 0.1 for sets that hold 90 % of the labels")
+    check_within("alpha", alpha)
     return Fraction(repr(float(alpha)))
 
 

@@ -25,12 +25,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
+from novacula.core.numbers import check_whole, check_within
 from novacula.core.rng import derive
 from novacula.likelihoods import checks
 from novacula.posteriors.linearised import normal_draws
@@ -131,7 +133,10 @@ def decide(
     draws: int = DRAWS,
 ) -> Decision | PointDecision:
     """The action with the least expected loss; `Predictive.decide` describes the arguments."""
-    if abstain is not None and not 0 <= abstain < math.inf:
+    if tau is not None:
+        check_within("tau", tau)
+    check_whole("draws", draws)
+    if abstain is not None and not (isinstance(abstain, Real) and 0 <= abstain < math.inf):
         raise InputError("a cost of abstaining that is 0 or more", f"{abstain}", "leave it out to forbid abstaining")
     if (tau is not None) != (isinstance(loss, str) and loss == "pinball") or (tau is not None and not 0 < tau < 1):
         raise InputError('tau between 0 and 1 with "pinball" alone', f"tau={tau}", 'decide("pinball", tau=0.9)')
@@ -176,8 +181,6 @@ def _by_function(
 ) -> Decision:
     if actions is None or len(actions) == 0:
         raise InputError("the actions that a loss function chooses from", f"{actions}", "pass actions=[…]")
-    if draws < 1:
-        raise InputError("at least one draw", str(draws), "use 1024")
     options = tuple(actions)
     if predictive.likelihood.task == "classification":
         p = predictive.mean().double()

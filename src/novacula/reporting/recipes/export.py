@@ -67,6 +67,8 @@ def export(record_or_extents: Mapping[str, Any], to: Format = "torchvision", *, 
 
 def _extents(given: Mapping[str, Any]) -> Mapping[str, float]:
     # The extents of a record, or what was given.
+    if not isinstance(given, Mapping):
+        raise InputError("extents by name, or a run's record", f"a {type(given).__name__}", "{'rotation': 0.1}")
     if "invariance" not in given:
         return given
     found = given["invariance"]

@@ -21,9 +21,11 @@ from torch import nn
 
 from novacula.core import execute
 from novacula.core.errors import InputError
+from novacula.core.numbers import check_numbers
 from novacula.core.rng import derive
 from novacula.data.data import Data
 from novacula.data.folds import folds_of
+from novacula.data.given import DataLike, as_data
 from novacula.likelihoods import Categorical
 from novacula.networks import make
 from novacula.study.augmentation.advice import Advice, advice
@@ -40,7 +42,7 @@ _FAR = 3.0
 
 
 def augment(
-    data: Data,
+    data: DataLike,
     *,
     only: tuple[str, ...] = (),
     network: str | nn.Module = "auto",
@@ -78,8 +80,8 @@ def augment(
         >>> list(advice.verdicts)
         ['flip']
     """
-    if not seconds > 0 or (steps is not None and steps < 1):
-        raise InputError("a positive time, and steps of 1 or more", f"{seconds:g} s, {steps} steps", "seconds=480")
+    check_numbers(seconds=seconds, steps=steps, seed=seed)
+    data = as_data(data)
     began, given = time.monotonic(), data
     data = images_of(data, seed)
     arms = arms_for(data.x, only)

@@ -31,21 +31,24 @@ from novacula.core import execute
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
 from novacula.core.execute import Backend
+from novacula.core.numbers import as_path, check_whole
 from novacula.core.params import count
 from novacula.core.rng import derive
 from novacula.core.storage.atomic import write_bytes, write_json
 from novacula.data.data import Data
+from novacula.data.given import DataLike, as_data
 from novacula.evidence import Laplace
 from novacula.study.comparing.result import Comparison, Entry, packed, unpacked
 from novacula.study.learning.learn import learn
 from novacula.target import Target
+from novacula.target.given import TargetLike, as_target
 
 _PLAN = "comparison.json"
 
 
 def compare(
-    models: Mapping[str, Target],
-    data: Data,
+    models: Mapping[str, TargetLike],
+    data: DataLike,
     *,
     folds: int = 3,
     trainings: int = 1,
@@ -66,7 +69,7 @@ def compare(
     Nothing depends on the number of workers, nor on interruptions.
 
     Args:
-        models: Targets by name.
+        models: Targets by name; or networks, which are taken with the likelihood of the data's task.
         data: The training data.
         folds: Networks a training, each blind to a fold; the same folds for all models.
         trainings: How often each model is learned, with other seeds and folds. More of them shrink the noise of the
@@ -99,6 +102,12 @@ def compare(
         >>> len(found.gaps)
         1
     """
+    data = as_data(data)
+    if not isinstance(models, Mapping) or not models:
+        got = "none" if isinstance(models, Mapping) else f"a {type(models).__name__}"
+        raise InputError("one or more models by name", got, "pass {'name': nv.Target(...)}")
+    models = {name: as_target(model, data) for name, model in models.items()}
+    store = None if store is None else as_path(store, "store as a folder")
     _check(models, folds, trainings)
     score = evidence or Laplace(structure="kron", repeats=2)
     options = {"folds": folds, "epochs": epochs, "batch_size": batch_size, "lr": lr}
@@ -183,12 +192,8 @@ def _entry(task: _Task) -> Entry:
 
 
 def _check(models: Mapping[str, Target], folds: int, trainings: int) -> None:
-    if not models:
-        raise InputError("at least one model", "none", "pass {'name': nv.Target(...)}")
-    if folds < 2:
-        raise InputError("2 folds or more", str(folds), "folds=3")
-    if trainings < 1:
-        raise InputError("1 training or more", str(trainings), "trainings=1")
+    check_whole("folds", folds, least=2)
+    check_whole("trainings", trainings)
     kinds = {"density" if t.likelihood.normalised else t.likelihood.loss for t in models.values()}
     if len(kinds) > 1:
         raise InputError("models with losses of one kind", ", ".join(sorted(kinds)), "compare densities")

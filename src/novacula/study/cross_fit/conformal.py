@@ -6,6 +6,7 @@ taken as they are, without the calibrated temperature, which was fitted to the s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -75,19 +76,44 @@ class CrossConformal:
         Raises:
             InputError: If the networks cannot take the inputs.
         """
-        new = torch.stack(
-            [predict(Point(w, self.target), x, seed=self.seed).in_units(self.scaling).mean() for w in self.params]
-        )
-        own, y, folds = self.predictive.mean(), self.labels, self.folds
-        if self.task == "regression":
-            return cv_plus(y, own, new, folds, alpha=self.alpha)
-        if self.task == "classification":
-            return cv_plus_sets(y, own, new, folds, alpha=self.alpha)
-        each = [
-            cv_plus_sets(y[:, c].long(), _both(own[:, c]), _both(new[:, :, c]), folds, alpha=self.alpha)
-            for c in range(own.shape[1])
-        ]
-        return Sets(torch.stack([s.member for s in each], 1), each[0].level)
+        new = [predict(Point(w, self.target), x, seed=self.seed).in_units(self.scaling) for w in self.params]
+        return held(self.predictive, new, self.labels, self.folds, self.alpha)
+
+
+def held(
+    own: Predictive,
+    new: Sequence[Predictive],
+    labels: Tensor,
+    folds: Tensor,
+    alpha: float,
+    *,
+    scaled: bool = False,
+) -> Sets | Intervals:
+    """CV+ sets or intervals from predictives.
+
+    Args:
+        own: Predictions of n examples, each by the model that has not seen it.
+        new: Predictions of N new inputs by each of the K models.
+        labels: The labels of the n.
+        folds: Which model has not seen an example, shape ``(n,)``.
+        alpha: The share of labels that may be missed.
+        scaled: Whether intervals are as wide as the predictive's standard deviation says.
+
+    Returns:
+        `Sets` for classes and multilabel, `Intervals` for regression.
+    """
+    task, centre = own.likelihood.task, own.mean()
+    theirs = torch.stack([p.mean() for p in new])
+    if task == "regression":
+        sd = (own.variance().sqrt(), torch.stack([p.variance().sqrt() for p in new])) if scaled else None
+        return cv_plus(labels, centre, theirs, folds, alpha=alpha, scales=sd)
+    if task == "classification":
+        return cv_plus_sets(labels, centre, theirs, folds, alpha=alpha)
+    each = [
+        cv_plus_sets(labels[:, c].long(), _both(centre[:, c]), _both(theirs[:, :, c]), folds, alpha=alpha)
+        for c in range(centre.shape[1])
+    ]
+    return Sets(torch.stack([s.member for s in each], 1), each[0].level)
 
 
 def _both(p: Tensor) -> Tensor:

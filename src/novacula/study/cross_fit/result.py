@@ -21,6 +21,7 @@ from novacula.prediction.scores.by_example import by_example
 from novacula.runs.saving import own_units
 from novacula.study.cross_fit.choose import Unseen, choose_unseen
 from novacula.study.cross_fit.conformal import CrossConformal
+from novacula.study.cross_fit.curve import Expected, last_fold
 from novacula.study.cross_fit.temperature import Temperature, fit_temperature
 from novacula.target import Target
 
@@ -41,6 +42,7 @@ class CrossFit:
         members: Each example's outputs by the networks that have not seen it, shape ``(M, N, C)``.
         seed: Seed of everything random.
         warnings: Reservations a reader must know.
+        fewer: The cross-fit of a network that saw the first fold alone, on all others; None where none was trained.
     """
 
     target: Target
@@ -50,6 +52,7 @@ class CrossFit:
     members: Tensor
     seed: int = 0
     warnings: tuple[str, ...] = ()
+    fewer: CrossFit | None = None
 
     @property
     def params(self) -> tuple[Params, ...]:
@@ -72,7 +75,8 @@ class CrossFit:
         """
         rows = self.folds < folds
         data, members = self.data.subset(rows.to(self.data.x.device)), self.members[:, rows.to(self.members.device)]
-        return replace(self, data=data, folds=self.folds[rows], networks=self.networks[:folds], members=members)
+        few = {"data": data, "folds": self.folds[rows], "networks": self.networks[:folds], "members": members}
+        return replace(self, **few, fewer=None)
 
     @property
     def temperature(self) -> float:
@@ -113,6 +117,17 @@ class CrossFit:
         """The reliability table of the most probable labels, at the calibrated temperature."""
         return reliability_of(self.predictive, self.labels)
 
+    @cached_property
+    def expected(self) -> Expected | None:
+        """The loss to expect of a network that is trained on all data, see `novacula.study.cross_fit.curve`.
+
+        None where no network of a single fold was trained (``cross_fit(curve=True)`` does), or there are but two folds.
+        """
+        if self.fewer is None or len(self.params) < 3:
+            return None
+        single = replace(self, members=self.members[:1])
+        return last_fold(self.losses, single.losses, self.fewer.losses, self.folds != 0, len(self.params))
+
     def score(self, *, calibrated: bool = True) -> dict[str, float]:
         """Score the out-of-fold predictions, in the data's own units.
 
@@ -125,14 +140,17 @@ class CrossFit:
         Returns:
             What `evaluate` gives, and ``n``; the standard error of the mean loss as ``stderr``, and those of other
             scores under ``…_stderr``. They hold the spread over examples, or over folds if that is larger (see
-            `novacula.diagnostics.crossed_mean.nested`).
+            `novacula.diagnostics.crossed_mean.nested`). ``expected`` and ``expected_stderr``: the loss to expect of a
+            network that is trained on all data, where that is known.
         """
         predictive, y = self.predictive if calibrated else self.plain, self.labels
         found = evaluate(predictive, y)
         for name, values in by_example(predictive, y).items():
             error = nested(values, self.folds).stderr
             found["stderr" if name in {"nll", "loss"} else f"{name}_stderr"] = error
-        return {**found, "n": float(self.data.n)}
+        after = self.expected if calibrated else None
+        more = {} if after is None else {"expected": after.value, "expected_stderr": after.stderr}
+        return {**found, **more, "n": float(self.data.n)}
 
     def compare(self, other: CrossFit) -> tuple[float, float]:
         """How much better this one predicts, example by example, each at its own calibrated temperature.

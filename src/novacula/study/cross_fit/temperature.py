@@ -5,9 +5,11 @@ every exponential family's is. For Gaussian noise its minimum is ``T = mean ((y 
 
     d/db Σ_n −log p(y_n | b f_n),
 
-found to a relative 1e-10. With ``g_n`` the first and ``h_n`` the second derivative of an example's loss in b, the error
-of b is that of the mean of ``g_n`` over the mean of ``h_n`` (the sandwich, which holds for models that are wrong), and
-that of T is T² times as much.
+found to a relative 1e-10. Where a temperature is likely to be near 1, ``(log T)² / (2 τ²)`` may be added: without it,
+few rows that are all predicted rightly ask for none at all, T → 0. With
+``g_n`` the first and ``h_n`` the second derivative of an example's loss in b, the error of b is that of the mean of
+``g_n`` over the mean of ``h_n`` (the sandwich, which holds for models that are wrong), and that of T is T² times as
+much.
 
 References:
     On calibration of modern neural networks. C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, 2017. arXiv:1706.04599.
@@ -39,7 +41,9 @@ class Temperature:
     stderr: float  # its standard error; NaN at a bound and where there is none
 
 
-def fit_temperature(likelihood: Likelihood, f: Tensor, y: Tensor, folds: Tensor) -> Temperature:
+def fit_temperature(
+    likelihood: Likelihood, f: Tensor, y: Tensor, folds: Tensor, *, spread: float | None = None
+) -> Temperature:
     """Find the temperature of a likelihood.
 
     Args:
@@ -47,6 +51,7 @@ def fit_temperature(likelihood: Likelihood, f: Tensor, y: Tensor, folds: Tensor)
         f: Outputs of networks that have not seen the labels, shape ``(N, C)``, or ``(M, N, C)`` of M networks.
         y: The labels.
         folds: The fold of each example, for the standard error, shape ``(N,)``.
+        spread: τ, how far ``log T`` is likely to be from 0; by default the likelihood alone decides.
 
     Returns:
         The temperature, between 0.05 and 20.
@@ -54,8 +59,8 @@ def fit_temperature(likelihood: Likelihood, f: Tensor, y: Tensor, folds: Tensor)
     if likelihood.tempering is None or not likelihood.normalised:
         return Temperature(1.0, math.nan)
     f = f.detach().double()
-    if f.ndim == 3 and len(f) > 1:
-        return _of_mixture(likelihood, f, y, folds)
+    if spread is not None or (f.ndim == 3 and len(f) > 1):
+        return _searched(likelihood, f.reshape(-1, *f.shape[-2:]), y, folds, spread)
     f = f.reshape(f.shape[-2:])
     if likelihood.tempering == "noise":
         sd = likelihood.log_noise(f.shape[1]).detach().double().exp()
@@ -91,9 +96,11 @@ def log_prob_at(likelihood: Likelihood, f: Tensor, y: Tensor, temperature: float
     return each.logsumexp(0) - math.log(len(f))
 
 
-def _of_mixture(likelihood: Likelihood, f: Tensor, y: Tensor, folds: Tensor) -> Temperature:
+def _searched(likelihood: Likelihood, f: Tensor, y: Tensor, folds: Tensor, spread: float | None) -> Temperature:
+    weight = 0.0 if spread is None else 1 / (spread**2 * f.shape[1])  # of ½ (log T)², beside the mean loss
+
     def losses(log_t: float) -> Tensor:
-        return -log_prob_at(likelihood, f, y, math.exp(log_t))
+        return weight * log_t**2 / 2 - log_prob_at(likelihood, f, y, math.exp(log_t))
 
     low, high = math.log(LEAST), math.log(MOST)
     found = minimize_scalar(

@@ -13,27 +13,32 @@ from novacula.core import execute
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.execute import Backend
 from novacula.core.many import members_of
+from novacula.core.numbers import check_callable, check_numbers, check_whole, shown
 from novacula.core.params import Params, detach, stack, unstack
 from novacula.core.rng import derive
 from novacula.data.data import Data
-from novacula.data.folds import folds_of
+from novacula.data.folds import given_folds
+from novacula.data.given import DataLike
 from novacula.inference.loop import Progress, default_batch_size, run
 from novacula.inference.method import Method
 from novacula.inference.optimising.map import MAP
 from novacula.inference.starts import blind_starts
 from novacula.posteriors.answers import finite
+from novacula.posteriors.base import weights_of
+from novacula.study.cross_fit.curve import alone
 from novacula.study.cross_fit.result import CrossFit
 from novacula.target import Target
 from novacula.target.copies import fixed_outputs
+from novacula.target.given import TargetLike, prepared
 
 _STEPS, _EPOCHS = 1_500, 20
 
 
 def cross_fit(
-    target: Target,
-    data: Data,
+    target: TargetLike,
+    data: DataLike,
     *,
-    folds: int | Tensor = 3,
+    folds: int | Tensor | Sequence[int] = 3,
     seed: int = 0,
     method: Method | None = None,
     epochs: int | None = None,
@@ -46,6 +51,7 @@ def cross_fit(
     workers: int = 1,
     backend: Backend = "loky",
     only: int | None = None,
+    curve: bool = False,
     progress: Progress | None = None,
 ) -> CrossFit:
     """Train K networks, each blind to one fold, and predict every example by the network that has not seen it.
@@ -56,8 +62,8 @@ def cross_fit(
     another over their ``(K − 1)/K`` of the data cost as much as ``K − 1`` of it.
 
     Args:
-        target: The target.
-        data: The training data.
+        target: The target; or a network, which is taken with the likelihood of the data's task.
+        data: The training data; or a pair ``(x, y)``, a dataset or a loader.
         folds: K; or the fold of each example, 0 to K − 1, where examples belong together (patients, say).
         seed: Seed of everything random.
         method: How a network is trained; by default ``MAP(lr=4e-3)``. Of a posterior, its mode is kept.
@@ -74,6 +80,8 @@ def cross_fit(
         workers: Processes that share the folds among them; -1 for one on each core.
         backend: Where the workers are, as in `novacula.infer`.
         only: Train so few of the K networks; the result is then that of the examples that these have not seen.
+        curve: Whether to train one more network, on the first fold alone, as often over its data as the others, so that
+            the loss to expect of a network of all data is known (``expected``, in ``score()``).
         progress: Called after every epoch with (epochs done, epochs in all, the epoch's record); with several workers,
             when one is done, with (networks done, networks, nothing).
 
@@ -91,11 +99,19 @@ def cross_fit(
         >>> fit.predictive.n, sorted(fit.score())[:3]
         (120, ['accuracy', 'accuracy_stderr', 'aurc'])
     """
-    target, data = target.prepare(data)
+    check_numbers(members=members, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
+    check_callable("progress", progress)
+    if not isinstance(trained, Sequence):
+        raise InputError("trained as a list of weights", f"a {type(trained).__name__}", "leave it out")
+    if only is not None:
+        check_whole("only", only)
+    target, data = prepared(target, data)
+    if under is not None and not isinstance(under, Target):
+        raise InputError("under as a target", shown(under), "leave it out")
     target = target.with_learnable({k: v.detach() for k, v in target.learnable().items()})
     with python_warnings.catch_warnings(record=True) as caught:
         python_warnings.simplefilter("always", NovaculaWarning)
-        which = _folds(data, folds, seed)
+        which = given_folds(data, folds, derive(seed, "folds"))
         first = _starts(target, starts, int(which.max()) + 1, members, seed)
     for w in caught:
         python_warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
@@ -119,7 +135,25 @@ def cross_fit(
         part = which < only
         data, which, outputs = data.subset(part.to(data.x.device)), which[part], outputs[:, part.to(outputs.device)]
     said = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, NovaculaWarning)))
-    return CrossFit(target, data, which, tuple(w for w, _ in found), finite(outputs), seed, said)
+    made = CrossFit(target, data, which, tuple(w for w, _ in found), finite(outputs), seed, said)
+    return replace(made, fewer=_of_one_fold(tasks[0], made)) if curve and only is None else made
+
+
+def _of_one_fold(task: _Task, made: CrossFit) -> CrossFit:
+    # The network that sees the first fold alone, of one member, from fresh weights: given ones may have seen more.
+    few = int((made.folds == 0).sum())
+    steps = _length(task.steps, task.epochs, made.data.n - few, task.batch_size)
+    return cross_fit(
+        made.target,
+        made.data,
+        folds=alone(made.folds),
+        seed=made.seed,
+        method=task.method,
+        steps=max(1, round(steps * few / (made.data.n - few))),
+        batch_size=task.batch_size,
+        under=task.under,
+        only=1,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,9 +181,7 @@ class _Task:
         return params, torch.stack(each)
 
     def _trained(self, seen: Data, progress: Progress | None) -> Params:
-        steps = self.steps
-        if self.epochs is None and steps is None:
-            steps = max(_STEPS, _EPOCHS * -(-seen.n // self.batch_size))
+        steps = self.steps if self.epochs is not None else _length(self.steps, None, seen.n, self.batch_size)
         outcome = run(
             self.method,
             self.under,
@@ -168,6 +200,14 @@ class _Task:
         return detach(stack(modes))
 
 
+def _length(steps: int | None, epochs: int | None, n: int, batch_size: int) -> int:
+    # The steps of a training of so many epochs, or so many steps, or by default.
+    per_epoch = -(-n // min(batch_size, n))
+    if epochs is not None:
+        return epochs * per_epoch
+    return max(_STEPS, _EPOCHS * per_epoch) if steps is None else steps
+
+
 def _run(task: _Task) -> tuple[Params, Tensor]:
     # Evaluating a network puts other weights into its module for a moment: threads must not share it.
     own = task.target.forward
@@ -175,24 +215,12 @@ def _run(task: _Task) -> tuple[Params, Tensor]:
     return replace(task, target=replace(task.target, forward=forward), under=replace(task.under, forward=forward)).run()
 
 
-def _folds(data: Data, folds: int | Tensor, seed: int) -> Tensor:
-    if isinstance(folds, int):
-        return folds_of(data, folds, derive(seed, "folds"))
-    if folds.shape != (data.n,) or folds.is_floating_point() or folds.dtype == torch.bool:
-        got = f"shape {tuple(folds.shape)}, {folds.dtype}"
-        raise InputError(f"the number of folds, or whole numbers of shape ({data.n},)", got, "use folds=3")
-    counts = folds.unique(return_counts=True)[0]
-    if len(counts) < 2 or not torch.equal(counts.cpu().long(), torch.arange(len(counts))):
-        raise InputError("folds numbered 0 to K − 1, at least two", f"{counts.tolist()[:9]}", "number them anew")
-    return folds.cpu().long()
-
-
 def _starts(target: Target, starts: Sequence[Params] | None, k: int, members: int, seed: int) -> list[Params]:
-    if members < 1:
-        raise InputError("one or more members", str(members), "use members=1")
     if starts is None:
         drawn = blind_starts(target, k * members, derive(seed, "starts"))
         return [stack(drawn[i::k]) for i in range(k)]
+    if not isinstance(starts, Sequence):
+        raise _other_weights(f"{k} networks", f"a {type(starts).__name__}")
     if len(starts) != k:
         raise _other_weights(f"{k} networks", f"{len(starts)} of them")
     return [_checked(target, w, members) for w in starts]
@@ -200,6 +228,7 @@ def _starts(target: Target, starts: Sequence[Params] | None, k: int, members: in
 
 def _checked(target: Target, weights: Params, members: int) -> Params:
     # Weights, and perhaps statistics, as tensors (M, *shape); those of one network may come without the first axis.
+    weights = weights_of(weights)
     own, buffers = target.params(), dict(target.forward.module.named_buffers())
     own |= {name: buffers[name] for name in weights if name in buffers}
     single = {name: w.shape for name, w in own.items()}

@@ -9,8 +9,9 @@ by gradient at the weights of the moment, while the weights of each follow the s
 sees. Unlike the evidence of one network this cannot be bought by making all inputs alike, nor misled by a curvature
 that is not that of the posterior, and it needs no Jacobians. It is a *partial* derivative: what a wider augmentation
 does to the weights is seen only as training goes on. What this leaves out, and the copies (the average over S of them
-is noisy, which asks for less), makes extents too small, if anything; `novacula.study.learning.verdicts` therefore tries
-twice the extents, and none, by training on.
+is noisy, which asks for less), makes extents too small. Weights are therefore trained under extents that are wider than
+those at which unseen examples are predicted, by a quarter: there the networks know what a little more would bring, and
+the wider extents are what is proposed. `novacula.study.learning.verdicts` tries twice these, and none, by training on.
 
 The networks are those of `cross_fit`, so that the search costs only its gradients beyond what the folds cost anyway.
 """
@@ -49,7 +50,7 @@ class BlindState:
     """The networks and their optimisers, the extents and theirs, and what the networks gain over a constant."""
 
     networks: tuple[MAPState, ...]  # of each fold, its weights ``(1, *shape)``
-    eta: Tensor  # the extents, shape (K,)
+    eta: Tensor  # the extents of predictions, shape (K,)
     adam: AdamState  # of the extents
     skill: Skill
     data: Data = field(metadata={"checkpoint": False})
@@ -70,6 +71,7 @@ class BlindExtents:
         lr: Learning rate of Adam for them.
         examples: Unseen examples of each network that a step of the extents looks at …
         copies: … each transformed so often.
+        wider: By what factor the extents under which weights are trained exceed those of the predictions.
         burn_in: The fraction of the run before the first step of the extents.
         hold: The fraction after which their rate falls, on a cosine, …
         settle: … to zero at this fraction; networks then grow used to them.
@@ -83,6 +85,7 @@ class BlindExtents:
     lr: float = 0.03
     examples: int = 64
     copies: int = 8
+    wider: float = 1.25
     burn_in: float = 0.05
     hold: float = 0.6
     settle: float = 0.85
@@ -113,7 +116,7 @@ class BlindExtents:
 
     def step(self, target: Target, state: BlindState, batch: Batch, rng: torch.Generator) -> tuple[BlindState, Info]:
         """A step of each network and, where it is due, one of the extents."""
-        current, data = target.with_learnable({ETA: state.eta}), state.data
+        current, data = target.with_learnable({ETA: self.trained(target, state.eta)}), state.data
         networks, losses, skill = list[MAPState](), list[float](), state.skill
         for k, (network, seen) in enumerate(zip(state.networks, state.seen, strict=True)):
             rows = seen[_minibatch(len(seen), self.batch_size, batch.step, derive(self.seed, "fold", k))]
@@ -127,7 +130,13 @@ class BlindExtents:
         pace = hyper_factor(batch.progress, self.hold, self.settle)
         if (batch.step + 1) % every == 0 and batch.progress >= self.burn_in and pace > 0 and skill.better:
             state = self._move(target, state, pace, rng)
-        return state, Info(sum(losses) / len(losses), described(target, {ETA: state.eta}, ETA))
+        return state, Info(sum(losses) / len(losses), described(current, {ETA: self.trained(target, state.eta)}, ETA))
+
+    def trained(self, target: Target, eta: Tensor) -> Tensor:
+        """The extents under which weights are trained, ``(K,)``."""
+        if target.invariance is None or self.burn_in >= 1:  # given extents stay as they are
+            return eta
+        return target.invariance.project(self.wider * eta)
 
     def _move(self, target: Target, state: BlindState, pace: float, rng: torch.Generator) -> BlindState:
         eta = state.eta.detach().requires_grad_()
@@ -147,7 +156,7 @@ class BlindExtents:
 
     def posterior(self, target: Target, state: BlindState) -> Posterior:
         """The networks, each as a point."""
-        fitted = target.with_learnable({ETA: state.eta})
+        fitted = target.with_learnable({ETA: self.trained(target, state.eta)})
         return mixture([Point({k: w[0] for k, w in network.points.items()}, fitted) for network in state.networks])
 
 

@@ -11,9 +11,10 @@ that was there is, if anything, too small). With the 90 % interval of what it ga
     no effect    it lies between,
     undecided    otherwise,
 
-where w is 2 % of the loss, at least .005 nats. Of a single transformation that is there, the gain of the whole says
-more, and is taken. A change that gains more than half a
-standard error is proposed.
+where w is 2 % of the loss, at least .005 nats. What networks that learned to bear a transformation lose without it, in
+so few steps, may be too little to tell. Then the networks that were trained without any are asked what this one alone
+gives them, from where they are; and of a single transformation that is there, the gain of the whole says more, and is
+taken. A change that gains more than half a standard error is proposed.
 """
 
 from __future__ import annotations
@@ -21,14 +22,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
+from novacula.core.params import Params
 from novacula.data.data import Data
 from novacula.invariances.base import Invariance
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.learning.plan import Plan
+from novacula.target import Target
 
 SHARE = 8
 """By what part of their steps networks go on."""
@@ -79,6 +84,7 @@ def each(
     only: int | None,
     whole: tuple[float, float],
     names: Sequence[str],
+    without: Sequence[Params] = (),
 ) -> Look:
     """A verdict for each transformation.
 
@@ -91,6 +97,7 @@ def each(
         only: So few folds; None for all.
         whole: What all that is there gains over none, and the standard error.
         names: The transformations to look at.
+        without: The networks that were trained without any transformation; of the first folds.
 
     Returns:
         By name: the verdict, the extent, its interval (not known here), gain and standard error; and better extents.
@@ -107,6 +114,7 @@ def each(
         other = dataclasses.replace(invariance, eta=changed(invariance, i, value))  # type: ignore[type-var]
         return plan.go_on(dataclasses.replace(quick, invariance=other), data, best, steps, only).compare(control)
 
+    alone = _Alone(plan, quick, best, without, data, steps, only)
     there = [
         extent >= STRENGTH.get(name, 2 * SMALL) / 2 for name, extent in zip(invariance.names, extents, strict=True)
     ]
@@ -126,11 +134,46 @@ def each(
             tried[STRENGTH[name]] = worth = gain(i, STRENGTH[name])
         else:
             continue  # what a sensible strength is, nobody knows
-        entry |= {"verdict": word(*worth, loss), "gain": worth[0], "stderr": worth[1]}
+        said = word(*worth, loss)
+        if there[i] and said == "undecided" and without:
+            first = alone.gain(dataclasses.replace(invariance, eta=only_one(invariance, i)))  # type: ignore[type-var]
+            said, worth = (word(*first, loss), first) if word(*first, loss) != "undecided" else (said, worth)
+        entry |= {"verdict": said, "gain": worth[0], "stderr": worth[1]}
         value, (more, error) = max(tried.items(), key=lambda item: item[1][0])
         if more > error / 2:
             changes[name] = value
     return Look(control, control.compare(before), found, changes)
+
+
+@dataclass(eq=False)
+class _Alone:
+    """What single transformations give the networks that were trained without any."""
+
+    plan: Plan
+    target: Target
+    best: CrossFit
+    without: Sequence[Params]
+    data: Data
+    steps: int
+    only: int | None
+
+    @cached_property
+    def control(self) -> CrossFit:
+        return self._gone_on(None)
+
+    def gain(self, invariance: Invariance) -> tuple[float, float]:
+        return self._gone_on(invariance).compare(self.control)
+
+    def _gone_on(self, invariance: Invariance | None) -> CrossFit:
+        target = dataclasses.replace(self.target, invariance=invariance)
+        return self.plan.go_on(target, self.data, self.best, self.steps, self.only, networks=self.without)
+
+
+def only_one(invariance: Invariance, i: int) -> Tensor:
+    """Extents of nought but for the i-th."""
+    eta = torch.zeros_like(invariance.eta)
+    eta[i] = invariance.eta[i]
+    return invariance.project(eta.detach())
 
 
 def changed(invariance: Invariance, i: int, value: float) -> Tensor:

@@ -2,8 +2,10 @@
 
 What is solved for has a derivative left, at the weights that were trained under the values before the last solve: the
 alternation of training and solving has converged where the Newton step that this derivative asks for is shorter than
-the posterior standard deviation. The interval of 90 % is that of a Gaussian for the logarithm, with the curvature of
-the evidence at the maximum and the weights held where they are; so it leaves out what another training would change.
+the posterior standard deviation. The interval holds nine times in ten what an independent repetition (other data of the
+same kind, as many) would find: that of a Gaussian for the logarithm, with the curvature of the evidence at the maximum,
+and √2 times as wide as for the truth, since both have an error. The weights are held where they are, so that it leaves
+out what another training would change.
 
 What moves by gradient has an estimate of it, averaged over a few draws, with its standard error; the curvature is a
 finite difference of the same draws.
@@ -26,7 +28,7 @@ from novacula.study.learning.empirical_bayes import ETA, EmpiricalBayes, Empiric
 from novacula.study.learning.solve import unsolved
 from novacula.target import Target
 
-_Z = NormalDist().inv_cdf(0.95)
+_Z = math.sqrt(2) * NormalDist().inv_cdf(0.95)
 _DRAWS = 4
 _STEP = 0.1  # of the finite difference
 _WIDEST = 50.0  # of the logarithm: nothing is known of it

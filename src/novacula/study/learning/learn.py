@@ -16,12 +16,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from novacula.core.errors import NovaculaWarning
+from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.estimate import Estimate
+from novacula.core.numbers import as_path, check_callable, check_numbers, check_whole, shown
 from novacula.core.params import count
 from novacula.core.rng import derive
 from novacula.curvature.structures.names import Structure
 from novacula.data.data import Data
+from novacula.data.given import DataLike
 from novacula.evidence import NTKSubset
 from novacula.inference import MAP
 from novacula.inference.loop import Progress, default_batch_size
@@ -39,16 +41,18 @@ from novacula.study.learning.tempered import disposed
 from novacula.study.learning.units import between_units
 from novacula.study.learning.verdicts import Judged, judged
 from novacula.target import Target
+from novacula.target.given import TargetLike, prepared
 
 _SMALL, _FAST = 50_000, 0.01
+_OUTPUTS = 128  # outputs up to which averages over weights are considered
 """Weights below which a network learns at that rate, whatever its data."""
 _FIRST = {True: (1_000, 2), False: (400, 6)}
 """Steps and passes of the first round at least, for tables and for other data."""
 
 
 def learn(
-    target: Target,
-    data: Data,
+    target: TargetLike,
+    data: DataLike,
     *,
     epochs: int | None = None,
     seconds: float | None = None,
@@ -69,8 +73,8 @@ def learn(
     and which hyperparameters were still moving. Nothing depends on the units of inputs and targets.
 
     Args:
-        target: The model to begin with.
-        data: The training data.
+        target: The model to begin with; or a network, which is taken with the likelihood of the data's task.
+        data: The training data; or a pair ``(x, y)``, a dataset or a loader.
         epochs: Passes over the data at most; by default rounds go on until nothing is gained, four of them at most for
             tables and three for other data, each twice as long as the one before.
         seconds: Seconds after which the training ends at the latest; the folds come on top.
@@ -102,7 +106,12 @@ def learn(
         'estimate'
     """
     began = time.perf_counter()
-    target, data = target.prepare(data)
+    check_numbers(epochs=epochs, seconds=seconds, batch_size=batch_size, lr=lr, seed=seed)
+    check_whole("folds", folds, least=0)
+    check_callable("progress", progress)
+    check_callable("evidence", evidence)
+    checkpoint = None if checkpoint is None else as_path(checkpoint, "checkpoint as a path")
+    target, data = prepared(target, data)
     batch_size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
     method = _timed(method or _default(target, data, batch_size), lr, seconds)
     target = between_units(target, data, noise="likelihood" in method.learn)
@@ -181,6 +190,9 @@ def _default(target: Target, data: Data, batch_size: int) -> EmpiricalBayes:
 
 def _timed(method: EmpiricalBayes, lr: float | None, seconds: float | None) -> EmpiricalBayes:
     # With a rate and a budget of the user's.
+    if not isinstance(method, EmpiricalBayes):
+        hint = "leave it out; fit.with_posterior(…) infers the weights by a method"
+        raise InputError("method as an EmpiricalBayes", shown(method), hint)
     optimiser = method.optimiser if lr is None else dataclasses.replace(method.optimiser, lr=lr)
     return dataclasses.replace(method, optimiser=optimiser, seconds=seconds or method.seconds)
 
@@ -189,12 +201,21 @@ def _choose(
     trained: Trained, unseen: CrossFit | None, data: Data, structures: Sequence[Structure] | None, seed: int
 ) -> tuple[Choice, list[str]]:
     # The predictive, and the warnings that were raised on the way.
-    # Averages over all weights of a network for images rarely win by the folds, and cost as much as the training.
+    # Averages over all weights of a network for images rarely win by the folds, and cost as much as the training; those
+    # over many outputs need the outputs' covariances.
     cheap: Sequence[Structure] = ("last_layer", "kron") if data.x.ndim == 2 else ("last_layer",)
+    if unseen is not None and unseen.members.shape[-1] > _OUTPUTS:
+        cheap = ()
+    wanted = cheap if structures is None else structures
     with python_warnings.catch_warnings(record=True) as caught:
         python_warnings.simplefilter("always", NovaculaWarning)
         if unseen is not None and unseen.target.likelihood.normalised:
-            choice = unseen.choose(trained.params, structures=structures or cheap, seed=seed, members=trained.members)
+            choice = unseen.choose(
+                trained.params,
+                structures=wanted,
+                seed=seed,
+                members=trained.members,
+            )
         else:
             choice = choose(trained.target, trained.params, data, structures=structures, seed=seed)
     return choice, [str(w.message) for w in caught if issubclass(w.category, NovaculaWarning)]

@@ -19,6 +19,7 @@ from novacula.data.data import Data
 from novacula.data.folds import folds_of
 from novacula.evidence import Laplace
 from novacula.inference.loop import Progress, run
+from novacula.study.cross_fit.curve import alone
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.cross_fit.train import cross_fit
 from novacula.study.learning.blind import BlindExtents, networks_of
@@ -122,8 +123,16 @@ class Plan:
             return ROUNDS[data.x.ndim == 2] * self.method.first
         return self.epochs * math.ceil(data.n / min(self.batch_size, data.n))
 
-    def cross_fit(self, trained: Trained, data: Data, only: int | None = None, done: Sequence[Params] = ()) -> CrossFit:
-        """Networks blind to a fold each, on the way that the network itself went.
+    def cross_fit(
+        self,
+        trained: Trained,
+        data: Data,
+        only: int | None = None,
+        done: Sequence[Params] = (),
+        which: Tensor | None = None,
+        share: float = 1.0,
+    ) -> CrossFit:
+        """Networks blind to a fold each, on the way that the network itself went; or of other folds, so long a share.
 
         They pass as often over their data as the longest round, or half of all; two fifths of that under the first
         prior and noise. A strong prior that suits trained weights would keep fresh ones small.
@@ -132,10 +141,10 @@ class Plan:
             The networks.
         """
         target = trained.target
-        steps = max(2, max(trained.state.rounds.length, trained.steps // 2) * 2 // 3)
+        steps = max(2, round(max(trained.state.rounds.length, trained.steps // 2) * 2 // 3 * share))
         first = target.with_learnable({k: v for k, v in trained.first.items() if k in target.learnable()})
         options = {
-            "folds": self.folds,
+            "folds": self.folds if which is None else which,
             "seed": derive(self.seed, "folds"),
             "method": self.method.optimiser,
             "batch_size": self.batch_size,
@@ -145,8 +154,14 @@ class Plan:
         if trained.under is not None:
             return cross_fit(target, data, steps=steps, under=first, **options)
         early = cross_fit(first, data, steps=max(1, 2 * steps // 5), **options)
-        starts = [*early.params, *early.params[:1] * (self.folds - len(early.params))]
+        k = self.folds if which is None else int(which.max()) + 1
+        starts = [*early.params, *early.params[:1] * (k - len(early.params))]
         return cross_fit(target, data, steps=max(1, 3 * steps // 5), starts=starts, **options)
+
+    @property
+    def fewer(self) -> float:
+        """How long a network of one fold trains, as a share of those blind to one."""
+        return 1 / (self.folds - 1)
 
     def propose(self, target: Target, data: Data) -> Proposal:
         """Networks blind to a fold each, and the extents that they prefer."""
@@ -158,7 +173,7 @@ class Plan:
         most = self.blind_steps(data)
         steps = self._affordable(method, target, data, most)
         outcome = run(method, target, data, steps=steps, progress=self.progress)
-        fitted = target.with_learnable({ETA: outcome.state.eta})
+        fitted = target.with_learnable({ETA: method.trained(target, outcome.state.eta)})
         unseen = self.blind(fitted, data, which, networks_of(outcome.state))
         # The loop counts rounds of full batches; what is told are passes of each network over what it sees.
         passes = min(self.batch_size, data.n) * self.folds / (data.n * (self.folds - 1))
@@ -199,6 +214,12 @@ class Plan:
             **{"seed": derive(self.seed, "folds"), "steps": 1, **options},
         )
 
+    def one_fold(self, target: Target, data: Data, which: Tensor, steps: int) -> CrossFit | None:
+        """The network that sees the first of three or more folds alone, where those blind to one took so many steps."""
+        if self.folds < 3:
+            return None
+        return self.blind(target, data, alone(which), only=1, steps=max(1, round(steps * self.fewer)))
+
     def go_on(
         self,
         target: Target,
@@ -207,9 +228,11 @@ class Plan:
         steps: int,
         only: int | None = None,
         done: Sequence[Params] = (),
+        networks: Sequence[Params] | None = None,
     ) -> CrossFit:
-        """Networks of folds after so many more steps under a target."""
-        starts = [*best.networks, *best.networks[:1] * (self.folds - len(best.networks))]
+        """Networks of folds after so many more steps under a target, by default those that are best."""
+        given = best.networks if networks is None else tuple(networks)
+        starts = [*given, *given[:1] * (self.folds - len(given))]
         options = {"seed": derive(self.seed, "each"), "steps": steps, "starts": starts}
         return self.blind(target, data, best.folds, done, only, **options)
 

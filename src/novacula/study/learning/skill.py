@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from scipy.optimize import minimize
 from torch import Tensor
 
 from novacula.data.data import Data
@@ -54,19 +56,13 @@ def best_constant(target: Target, data: Data) -> Tensor:
         [0.75, 0.25]
     """
     f = target.forward(target.params(), data.x[:1]).detach()
-    c = torch.zeros(f.shape[1], dtype=torch.float64, device=f.device).requires_grad_()
-    optimiser = torch.optim.LBFGS([c], max_iter=50, line_search_fn="strong_wolfe")
 
-    def loss() -> Tensor:
-        optimiser.zero_grad()
+    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+        c = torch.from_numpy(values).to(f.device).requires_grad_()
         with torch.enable_grad():
             value = -target.likelihood.log_prob(c.to(f.dtype).expand(data.n, -1), data.y).mean()
-        if value.requires_grad:
-            value.backward()
-        else:
-            c.grad = torch.zeros_like(c)
-        return value.detach()
+        grad = torch.autograd.grad(value, c)[0] if value.requires_grad else torch.zeros_like(c)
+        return float(value.detach()), grad.cpu().numpy()
 
-    optimiser.step(loss)
-    found = c.detach().to(f.dtype)
+    found = torch.from_numpy(minimize(loss, np.zeros(f.shape[1]), jac=True, method="L-BFGS-B").x).to(f)
     return found if bool(torch.isfinite(found).all()) else torch.zeros_like(found)

@@ -25,6 +25,9 @@ import dataclasses
 import math
 import time
 from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
 
 from novacula.core.params import count
 from novacula.core.rng import derive
@@ -32,6 +35,7 @@ from novacula.data.data import Data
 from novacula.evidence.linearity import is_linear_gaussian
 from novacula.inference.loop import run
 from novacula.inference.starts import starts
+from novacula.study.cross_fit.curve import alone
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.cross_fit.train import cross_fit
 from novacula.study.learning.empirical_bayes import solved_at
@@ -74,7 +78,7 @@ def disposed(plan: Plan, target: Target, trained: Trained, data: Data) -> tuple[
         The training of the evidence, or the cold one in its place.
     """
     if not contested(target) or is_linear_gaussian(trained.target, trained.params, data, seed=0):
-        return trained, plan.cross_fit(trained, data), []
+        return trained, _warm(plan, trained, data, plan.cross_fit(trained, data)), []
     only = None if data.n <= FEW else 1
     proposed = plan.cross_fit(trained, data, only)
     cold = dataclasses.replace(target, likelihood_temperature=COLD * target.likelihood_temperature)
@@ -82,14 +86,56 @@ def disposed(plan: Plan, target: Target, trained: Trained, data: Data) -> tuple[
     gain, error = found.unseen.first(only or plan.folds).compare(proposed)
     # Networks that see more data bear less prior, so that what is gained on part of them is, if anything, too little.
     if gain <= 0:
-        return trained, proposed if only is None else plan.cross_fit(trained, data, done=proposed.networks), []
+        whole = proposed if only is None else plan.cross_fit(trained, data, done=proposed.networks)
+        return trained, _warm(plan, trained, data, whole), []
     kept = _whole(plan, cold, trained, data, found)
     said = (
         "weights were trained with less prior and less noise than the evidence asks for (at a temperature of the "
         f"likelihood of {COLD:g}): networks trained so predict unseen examples better, by {gain:.3f} ± {error:.3f} "
         "nats an example; the evidence orders these networks wrongly"
     )
-    return kept, dataclasses.replace(found.unseen, target=kept.target), [said]
+    fewer = None
+    for length in found.lengths if plan.folds > 2 else ():
+        steps = max(1, round(length * (plan.folds - 1) / plan.folds * plan.fewer))
+        fewer = _trained(plan, cold, trained.target, data, alone(found.unseen.folds), steps, fewer, only=1)
+    return kept, dataclasses.replace(found.unseen, target=kept.target, fewer=fewer), [said]
+
+
+def _warm(plan: Plan, trained: Trained, data: Data, unseen: CrossFit) -> CrossFit:
+    # With the network of one fold.
+    if plan.folds < 3:
+        return unseen
+    fewer = plan.cross_fit(trained, data, 1, which=alone(unseen.folds), share=plan.fewer)
+    return dataclasses.replace(unseen, fewer=fewer)
+
+
+def _trained(
+    plan: Plan,
+    cold: Target,
+    target: Target,
+    data: Data,
+    which: int | Tensor,
+    steps: int,
+    latest: CrossFit | None,
+    **options: Any,
+) -> CrossFit:
+    # A round of networks blind to a fold each, from where the latest left them.
+    starts = None
+    if latest is not None:
+        k = int(which.max()) + 1 if isinstance(which, Tensor) else which
+        starts = [*latest.networks, *latest.networks[:1] * (k - len(latest.networks))]
+    return cross_fit(
+        target,
+        data,
+        folds=which,
+        under=cold,
+        seed=derive(plan.seed, "folds"),
+        method=plan.method.optimiser,
+        batch_size=plan.batch_size,
+        steps=steps,
+        starts=starts,
+        **options,
+    )
 
 
 def _rounds(plan: Plan, cold: Target, target: Target, data: Data) -> _Cold:
@@ -99,19 +145,9 @@ def _rounds(plan: Plan, cold: Target, target: Target, data: Data) -> _Cold:
     best, latest, lengths, gain, error = None, None, list[int](), math.inf, 0.0
     while not rounds.ended:
         began = time.perf_counter()
-        latest = cross_fit(
-            target,
-            data,
-            folds=plan.folds,
-            under=cold,
-            seed=derive(plan.seed, "folds"),
-            method=plan.method.optimiser,
-            batch_size=plan.batch_size,
-            # As many passes over its data as a network of all makes.
-            steps=max(1, round(rounds.length * (plan.folds - 1) / plan.folds)),
-            starts=None if latest is None else latest.networks,
-            members=members,
-        )
+        # As many passes over its data as a network of all makes.
+        steps = max(1, round(rounds.length * (plan.folds - 1) / plan.folds))
+        latest = _trained(plan, cold, target, data, plan.folds, steps, latest, members=members)
         if best is not None:
             gain, error = latest.compare(best)
         # Networks that see more data overfit later: a round that cannot be told from the best is kept.

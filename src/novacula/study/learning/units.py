@@ -15,6 +15,7 @@ from torch import Tensor
 
 from novacula.core.units import Units
 from novacula.data.data import Data
+from novacula.data.lazy import some_rows
 from novacula.data.standardise import Standardiser
 from novacula.target import Target
 
@@ -47,6 +48,6 @@ def between_units(target: Target, data: Data, *, noise: bool = True) -> Target:
 def _size(x: Tensor) -> Tensor:
     if not x.is_floating_point():
         return torch.empty(0)
-    wide = x.detach().double()
+    wide = some_rows(x).detach().double()
     size = wide.amax() if bool((wide >= 0).all()) else wide.square().mean().sqrt()
     return (size if size > 0 else torch.ones(())).reshape(1)

@@ -11,11 +11,13 @@ nothing more is gained. The final network is trained on everything at the extent
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from novacula.core.params import Params
 from novacula.core.rng import derive
 from novacula.data.data import Data
 from novacula.invariances.base import Invariance
@@ -69,10 +71,11 @@ def judged(plan: Plan, target: Target, data: Data) -> Judged:
         )
         tried = dataclasses.replace(tried, eta=torch.zeros_like(tried.eta))  # type: ignore[type-var]
         best = plan.blind(none, data, best.folds, without.networks, steps=proposal.steps)
-    found = _refined(plan, proposal, best, tried, data, only, (gain, stderr))
+    found = _refined(plan, proposal, best, tried, data, only, (gain, stderr), without.networks)
     kept = found.best.target.invariance
     trained = _with(plan.train(dataclasses.replace(target, invariance=kept), data, still=True), proposal, found)
-    unseen = dataclasses.replace(found.best, target=trained.target)
+    fewer = plan.one_fold(found.best.target, data, best.folds, proposal.steps)
+    unseen = dataclasses.replace(found.best, target=trained.target, fewer=fewer)
     moving = invariance_of(proposal.unseen).names if proposal.short or not proposal.moves else found.moving
     hyper = {} if kept is None or fixed else _hyper(plan, found.best, moving, data)
     return Judged(trained, unseen, found.verdicts, hyper, said)
@@ -96,12 +99,13 @@ def _refined(
     data: Data,
     only: int | None,
     whole: tuple[float, float],
+    without: Sequence[Params],
 ) -> _Refined:
     # Extents that change as long as unseen examples gain.
     steps = max(1, proposal.steps // each.SHARE)
     verdicts, names, more = dict[str, each.Verdict](), tuple(tried.names), (0.0, 0.0)
     for _ in range(_LOOKS):
-        look = each.each(plan, best, tried, data, steps, only, whole, names)
+        look = each.each(plan, best, tried, data, steps, only, whole, names, without)
         verdicts |= {k: v for k, v in look.verdicts.items() if verdicts.get(k, {}).get("verdict") != "needed"}
         more = look.more
         if not look.changes or "invariance" not in plan.method.learn:  # given extents stay as they are

@@ -1,0 +1,108 @@
+"""Columns of a text file, gathered block by block: numbers as arrays, and only cells that are none as text.
+
+What a column is depends on all of it. Its numbers need not be kept as text for that: a cell that is a number by itself
+is the same number in every reading of a column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from novacula.core.errors import InputError
+from novacula.data.sources.cells import Numbers, as_dates
+
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "<na>", "-nan", "#n/a"})
+_BOOLEANS = {"true": 1, "false": 0}
+
+
+class Gathered:
+    """One column: its numbers in blocks, and its other cells with their rows."""
+
+    def __init__(self, number: Numbers) -> None:
+        self.number = number
+        self.blocks: list[np.ndarray] = []
+        self.gaps: list[np.ndarray] = []  # which entries of a block are no numbers: missing, or other cells
+        self.strange: list[tuple[int, str]] = []
+        self.n = 0
+        self.same: dict[str, str] = {}  # one object for each word
+
+    def add(self, cells: Sequence[str]) -> None:
+        """The next block of cells."""
+        values = _plain(cells)
+        gaps = np.zeros(len(cells), bool)
+        if values is None:
+            found: list[int | float | None] = [None if c.lower() in MISSING else self.number(c) for c in cells]
+            for i, (cell, value) in enumerate(zip(cells, found, strict=True)):
+                if value is None:
+                    gaps[i] = True
+                    if cell.lower() not in MISSING:
+                        self.strange.append((self.n + i, self.same.setdefault(cell, cell)))
+            numbers = np.array([0 if v is None else v for v in found])
+            values = numbers if numbers.dtype.kind in "if" else numbers.astype(np.float64)
+        self.blocks.append(values)
+        self.gaps.append(gaps)
+        self.n += len(cells)
+
+    def column(self, place: Callable[[int], str]) -> np.ma.MaskedArray:
+        """What the cells mean: numbers, yes and no, dates, or words.
+
+        Args:
+            place: Says where a row is, for people.
+
+        Returns:
+            Numbers or words, masked where an entry is missing.
+
+        Raises:
+            InputError: If some cells are numbers and others are not.
+        """
+        gaps = np.concatenate(self.gaps)
+        if not self.strange:
+            known = [b for b, g in zip(self.blocks, self.gaps, strict=True) if not g.all()]
+            whole = all(b.dtype.kind == "i" for b in known) and bool(known)
+            values = np.concatenate([b.astype(np.int64 if whole else np.float64) for b in self.blocks])
+            return np.ma.MaskedArray(values, gaps)
+        rows, cells = [row for row, _ in self.strange], [cell for _, cell in self.strange]
+        mixed = int((~gaps).sum()) > 0
+        if not mixed and all(cell.lower() in _BOOLEANS for cell in cells):
+            return self._placed(np.array([_BOOLEANS[cell.lower()] for cell in cells]), rows)
+        numbers = self.number.column(cells)
+        words = [i for i, value in enumerate(numbers) if value is None]
+        if not words:
+            return self._with(np.array(numbers), rows, gaps)
+        if not mixed and (days := as_dates(cells)) is not None:
+            return self._placed(days, rows)
+        if mixed or len(words) < len(cells):
+            got = f"{cells[words[0]]!r} in {place(rows[words[0]])}"
+            raise InputError("a number, as in other rows of the column", got, "correct it")
+        return self._placed(np.array(cells), rows)
+
+    def _placed(self, found: np.ndarray, rows: list[int]) -> np.ma.MaskedArray:
+        values, missing = np.zeros(self.n, found.dtype), np.ones(self.n, bool)
+        values[rows], missing[rows] = found, False
+        return np.ma.MaskedArray(values, missing)
+
+    def _with(self, found: np.ndarray, rows: list[int], gaps: np.ndarray) -> np.ma.MaskedArray:
+        # Numbers with groups of digits or a decimal comma among plain ones.
+        values = np.concatenate([*(b.astype(np.float64) for b in self.blocks)])
+        kinds = {found.dtype.kind} | {b.dtype.kind for b, g in zip(self.blocks, self.gaps, strict=True) if not g.all()}
+        values[rows] = found
+        missing = gaps.copy()
+        missing[rows] = False
+        return np.ma.MaskedArray(values.astype(np.int64) if kinds == {"i"} else values, missing)
+
+
+def _plain(cells: Sequence[str]) -> np.ndarray | None:
+    # A block of plain numbers, whole where all are; None where it takes a closer look.
+    if "_" in "".join(cells):  # Python's own digit separators are not numbers in a file
+        return None
+    try:
+        return np.array(list(map(int, cells)), dtype=np.int64)
+    except (ValueError, OverflowError):
+        pass
+    try:
+        values = np.array(list(map(float, cells)))
+    except ValueError:
+        return None
+    return None if np.isnan(values).any() else values

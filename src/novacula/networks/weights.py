@@ -1,0 +1,87 @@
+"""A network's weights from a file: safetensors, or a state dict of ``torch.save``, read without running code."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from novacula.core.errors import InputError
+
+_WRAPPED = ("state_dict", "model_state_dict", "model", "weights")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
+_SHOWN = 3
+
+
+def load_weights(network: nn.Module, path: str | Path) -> None:
+    """Put the weights of a file into a network.
+
+    A checkpoint that holds the state dict beside other things (under ``state_dict``, ``model_state_dict``, ``model`` or
+    ``weights``), and names with a prefix that wrappers leave (``module.``, ``_orig_mod.``, ``model.``), are understood.
+
+    Args:
+        network: The network, changed in place.
+        path: A ``.safetensors`` file, or one of ``torch.save``, which is read with ``weights_only=True``.
+
+    Raises:
+        InputError: If the file cannot be read, holds no state dict, or one of another network.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise InputError("a file of weights that exists", str(path), "check the path")
+    state = _state(_read(path), path)
+    names = set(network.state_dict())
+    for prefix in _PREFIXES:
+        if state and all(k.startswith(prefix) for k in state) and not set(state) <= names:
+            state = {k.removeprefix(prefix): w for k, w in state.items()}
+    missing, unknown = sorted(names - set(state)), sorted(set(state) - names)
+    own = network.state_dict()
+    wrong = [k for k in names & set(state) if own[k].shape != state[k].shape]
+    if missing or unknown or wrong:
+        got = [f"none of {_listed(missing)}"] if missing else []
+        got += [f"{_listed(unknown)}, which it has not"] if unknown else []
+        got += [f"{k} of shape {tuple(state[k].shape)} for {tuple(own[k].shape)}" for k in sorted(wrong)[:1]]
+        raise InputError(
+            f"the weights of this {type(network).__name__}",
+            f"{'; '.join(got)}, in {path}",
+            "make the network as it was when they were saved",
+        )
+    network.load_state_dict(state)
+
+
+def _read(path: Path) -> Any:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError,
+            KeyError, AttributeError, UnicodeDecodeError, IndexError, TypeError) as error:  # fmt: skip
+        raise InputError(
+            "weights: a .safetensors file, or torch.save(network.state_dict(), path)",
+            f"{path}: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}",
+            "save the state dict, not the network: pickled objects are not read, as that could run code",
+        ) from error
+
+
+def _state(found: Any, path: Path) -> dict[str, Tensor]:
+    for key in _WRAPPED:
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    if not isinstance(found, Mapping) or not found or not all(isinstance(w, Tensor) for w in found.values()):
+        kind = f"a {type(found).__name__}" if not isinstance(found, Mapping) else "a dictionary of other things"
+        raise InputError(
+            "a state dict, names to tensors", f"{kind} in {path}", "torch.save(network.state_dict(), path)"
+        )
+    return {str(k): w for k, w in found.items()}
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,1 @@
+"""Calibrated probabilities, intervals and sets of a person's own network, without rows set aside."""

@@ -1,0 +1,193 @@
+"""Training a network plainly: Adam on the mean loss, in train mode, with dropout and batch statistics as they come.
+
+How long a person trained is not known, and what calibration depends on most is how far they went: a network of
+training loss 1e-4 is surer of itself than one of .1. The length of training is therefore looked for (`length_of`): so
+many epochs that a fresh network, trained on all rows under one cycle of the learning rate, ends with the loss that the
+person's network has on them in eval mode. Copies are trained for as many, on fewer rows.
+
+References:
+    Adam: a method for stochastic optimization. D. P. Kingma, J. Ba, 2015. arXiv:1412.6980.
+    SGDR: stochastic gradient descent with warm restarts. I. Loshchilov, F. Hutter, 2017. arXiv:1608.03983 (the cycle).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from novacula.core.errors import InputError, NonFiniteError
+from novacula.core.rng import derive
+from novacula.data.data import Data
+from novacula.networks.make import seeded
+from novacula.study.calibrating.head import Head
+
+Train = Callable[[nn.Module, Data], "nn.Module | None"]
+"""A person's own training: in place, or a network that it returns."""
+Tell = Callable[[int, int, "dict[str, float]"], None]
+
+_STEPS, _EPOCHS = 1_500, 20
+_FIRST, _AT_MOST = 8, 12_000  # epochs that are tried first, and the most steps that a search tries
+_SMALLEST, _LARGEST, _PER_EPOCH = 16, 64, 16
+_WARM, _TINY = 0.1, 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """How networks are trained where a person gives no training of their own."""
+
+    epochs: int  # passes over the data, in one cycle
+    size: int  # rows a step
+    deadline: float | None = None  # when training ends at the latest, by `time.monotonic`
+    lr: float = 3e-3  # the learning rate at the peak of the cycle
+
+    @property
+    def over(self) -> bool:
+        """Whether the time has run out."""
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+
+def default_plan(n: int, epochs: int | None, deadline: float | None) -> Plan:
+    """The plan for n rows: so many epochs, or 1,500 steps, and 20 epochs if these are more."""
+    if epochs is not None and epochs < 1:
+        raise InputError("one or more epochs", str(epochs), "leave it out for the default")
+    size = min(_LARGEST, max(_SMALLEST, n // _PER_EPOCH))
+    return Plan(epochs or max(_EPOCHS, -(-_STEPS // -(-n // size))), size, deadline)
+
+
+def plainly(network: nn.Module, data: Data, head: Head, plan: Plan, seed: int) -> None:
+    """Train a network in place.
+
+    Args:
+        network: The network.
+        data: The rows it may see.
+        head: How its outputs are read.
+        plan: How long, and how.
+        seed: Seed of the order of the rows, and of dropout.
+
+    Raises:
+        InputError: If no parameter is trainable.
+        NonFiniteError: If the loss becomes NaN or infinite.
+    """
+    weights = [w for w in network.parameters() if w.requires_grad]
+    if not weights:
+        raise InputError("a network with trainable parameters", "one without", "call requires_grad_(True) on them")
+    steps = sum(1 for _ in _rows(data, plan.size, seed, 0))
+    optimiser = torch.optim.Adam(weights, plan.lr)
+    with seeded(derive(seed, "noise")):
+        for epoch in range(plan.epochs):
+            network.train()
+            rates = [plan.lr * _rate((epoch + i / steps) / plan.epochs) for i in range(steps)]
+            _epoch(network, data, head, optimiser, rates, plan.size, seed, epoch)
+            if plan.over:
+                break
+    network.eval()
+
+
+def length_of(fresh: Callable[[], nn.Module], data: Data, head: Head, plan: Plan, loss: float, seed: int) -> Plan:
+    """How many epochs lead a fresh network to a loss.
+
+    Lengths are doubled, or halved, until the loss lies between the ends of two trainings; between these, the logarithm
+    of the loss above its least (0 for classes) is taken for linear in that of the epochs.
+
+    Args:
+        fresh: Makes a network that has seen nothing.
+        data: All rows.
+        head: How outputs are read.
+        plan: How it is trained.
+        loss: The loss to be reached.
+        seed: Seed of the training.
+
+    Returns:
+        The plan with that length.
+    """
+    least, tried = head.least(data), dict[int, float]()
+
+    def ends(epochs: int) -> float:
+        network = fresh()
+        plainly(network, data, head, replace(plan, epochs=epochs), seed)
+        tried[epochs] = max(mean_loss(network, data, head) - least, _TINY)
+        return tried[epochs]
+
+    wanted, epochs, steps = max(loss - least, _TINY), _FIRST, -(-data.n // plan.size)
+    if ends(epochs) > wanted:
+        while tried[epochs] > wanted and 2 * epochs * steps <= _AT_MOST and not plan.over:
+            epochs *= 2
+            ends(epochs)
+        low, high = epochs // 2, epochs
+    else:
+        while epochs > 1 and tried[epochs] <= wanted and not plan.over:
+            epochs //= 2
+            ends(epochs)
+        low, high = epochs, min(2 * epochs, _FIRST)
+    if low in tried and high in tried and tried[low] > wanted >= tried[high] and tried[low] > tried[high]:
+        share = math.log(tried[low] / wanted) / math.log(tried[low] / tried[high])
+        epochs = max(1, round(low * (high / low) ** share))
+    return replace(plan, epochs=epochs)
+
+
+def mean_loss(network: nn.Module, data: Data, head: Head) -> float:
+    """The mean loss of a network's outputs in eval mode."""
+    return float(head.losses(head.outputs(network, data.x), data.y.cpu()).double().mean())
+
+
+def by_person(train: Train, network: nn.Module, data: Data, seed: int) -> nn.Module:
+    """A network after a person's own training.
+
+    Args:
+        train: Their function.
+        network: The network, which it may change.
+        data: The rows it may see.
+        seed: Seed of torch's global generators meanwhile.
+
+    Returns:
+        The trained network, in eval mode.
+
+    Raises:
+        InputError: If their function returns something else than a network or nothing.
+    """
+    with seeded(derive(seed, "train")):
+        found = train(network, data)
+    if found is not None and not isinstance(found, nn.Module):
+        raise InputError("train(network, data) to return the network or None", f"a {type(found).__name__}", "return it")
+    return (network if found is None else found).eval()
+
+
+def _epoch(
+    network: nn.Module,
+    data: Data,
+    head: Head,
+    optimiser: torch.optim.Optimizer,
+    rates: Sequence[float],
+    size: int,
+    seed: int,
+    epoch: int,
+) -> None:
+    place, total = next(network.parameters()).device, 0.0
+    for (x, y), rate in zip(_rows(data, size, seed, epoch), rates, strict=True):
+        optimiser.param_groups[0]["lr"] = rate
+        optimiser.zero_grad(set_to_none=True)
+        loss = head.losses(head.read(network(x.to(place, copy=True))), y.to(place)).mean()
+        loss.backward()
+        optimiser.step()
+        total += float(loss.detach())
+    if not total < float("inf"):
+        raise NonFiniteError("a finite training loss", f"{total} in epoch {epoch + 1}", "give your own train=")
+
+
+def _rate(share: float) -> float:
+    # A share of the peak: up in the first tenth of a cycle, then down to nought.
+    if share < _WARM:
+        return 0.1 + 0.9 * share / _WARM
+    return 0.5 * (1 + math.cos(math.pi * (share - _WARM) / (1 - _WARM)))
+
+
+def _rows(data: Data, size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    # A last row alone has no batch statistics: it waits for another epoch.
+    for x, y, _ in data.batches(size, seed, epoch):
+        if len(x) > 1 or data.n == 1:
+            yield x, y
