@@ -24,7 +24,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from novacula.core.alone import check_alone
 from novacula.core.attention import has_attention, plain_attention
@@ -34,6 +33,7 @@ from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.many import Notes
 from novacula.core.modules.admitted import admitted, check_gradient, weights_kept
 from novacula.core.modules.call import Others, call_with, others_of
+from novacula.core.modules.copying import ShareHyperparameters
 from novacula.core.modules.outputs import logits_of
 from novacula.core.modules.parts import Parts
 from novacula.core.modules.training import Training, drawn_from, put_to_eval, seeded, train_mode
@@ -96,7 +96,7 @@ class Forward:
         if lazy:
             got = f"{', '.join(lazy)} of lazy layers, which have no shape yet"
             raise InputError("a network with its weights", got, "call it once on a batch before")
-        with _ShareHyperparameters():
+        with ShareHyperparameters():
             module = admitted(copy.deepcopy(self.module))
         if self.only is not None:
             _choose(module, self.only)
@@ -126,6 +126,11 @@ class Forward:
         recurrent = any(isinstance(layer, nn.RNNBase) and layer.dropout > 0 for layer in module.modules())
         object.__setattr__(self, "recurrent", recurrent)
         object.__setattr__(self, "notes", Notes(type(module).__name__))
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """What to say of weights that were inferred while statistics of the network's stayed as they were."""
+        return () if self.notes.training is None else self.notes.training.held
 
     def params(self) -> Params:
         """The module's trainable weights, as they came.
@@ -168,7 +173,7 @@ class Forward:
         memo: dict[int, Any] = {id(w): w for w in [*self.module.parameters(), *self.module.buffers()]}
         memo |= {id(own[name]): value for name, value in values.items()}
         other = copy.copy(self)
-        with _ShareHyperparameters():
+        with ShareHyperparameters():
             object.__setattr__(other, "module", copy.deepcopy(self.module, memo))
         return other
 
@@ -295,7 +300,7 @@ class Forward:
         memo: dict[int, Any] = {id(w): w for w in [*self.module.parameters(), *own.values()]}
         memo |= {id(own[k]): v.detach().to(own[k]).clone() for k, v in values.items()}
         other = copy.copy(self)
-        with _ShareHyperparameters():
+        with ShareHyperparameters():
             object.__setattr__(other, "module", copy.deepcopy(self.module, memo))
         object.__setattr__(other, "notes", Notes(self.notes.name, looped=self.notes.looped))
         other.notes.training = self.notes.training
@@ -368,7 +373,7 @@ class Forward:
         with torch.random.fork_rng(devices=devices):
             check_alone(self.module, lambda inputs: self(params, inputs), x, first)
         with torch.enable_grad(), torch.random.fork_rng(devices=devices):
-            with _ShareHyperparameters():
+            with ShareHyperparameters():
                 other = copy.deepcopy(self.module)
             with plain_attention() if self.fused else nullcontext():
                 check_gradient(lambda module, w: self._evaluate(dict(w), x, module), other, params)
@@ -405,22 +410,3 @@ def _choose(module: nn.Module, patterns: Sequence[str]) -> None:
 def _alike(a: Tensor, b: Tensor) -> bool:
     # Whether outputs agree up to rounding.
     return bool((a - b).abs().max() <= torch.finfo(b.dtype).eps ** 0.5 * b.abs().max())
-
-
-class _ShareHyperparameters(TorchFunctionMode):
-    """While it is active, `copy.deepcopy` keeps tensors that require a gradient and are no parameters.
-
-    A copy of a leaf would be another leaf, and a copy of a tensor with a graph is refused by torch. `nn.Parameter`
-    copies itself without asking the mode. Tensors in lists or in objects of the module's are met as well.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if func is Tensor.__deepcopy__ and args[0].requires_grad:
-            return args[0]
-        return func(*args, **(kwargs or {}))

@@ -24,11 +24,10 @@ from novacula.data.about import About, coded, meaning
 from novacula.data.arrays import frame_columns
 from novacula.data.coding import Coding, Column
 from novacula.data.datasets import read_dataset
-from novacula.data.inputs import as_inputs
 from novacula.data.known import Columns, frame_of
 from novacula.data.labels import Task, as_labels, as_names
 from novacula.data.lazy import LazyRows
-from novacula.data.parts import as_parts, several
+from novacula.data.parts import as_one
 
 if TYPE_CHECKING:
     from novacula.data.standardise import Standardiser
@@ -110,18 +109,11 @@ class Data:
             dtype = dtype or torch.get_default_dtype()
             columns = found.names if columns is None or len(columns) != len(found.names) else columns
         columns = as_names(columns, "columns") if columns is not None else frame_columns(x)
-        parts = None
-        if several(x):
-            inputs, parts = as_parts(x, dtype=dtype)
-        else:
-            inputs = as_inputs(x, tokens=tokens, dtype=dtype, columns=columns)
+        inputs, parts = as_one(x, tokens=tokens, dtype=dtype, columns=columns)
         labels = as_labels(y, x=inputs, task=task, classes=classes)
         if len(inputs) != len(labels.y):
-            raise InputError(
-                "as many labels as inputs",
-                f"{len(inputs)} inputs and {len(labels.y)} labels",
-                "check how they were paired",
-            )
+            got = f"{len(inputs)} inputs and {len(labels.y)} labels"
+            raise InputError("as many labels as inputs", got, "check how they were paired")
         if columns and (inputs.ndim != 2 or len(columns) != inputs.shape[1]):
             raise InputError(
                 f"one column name for each feature of {tuple(inputs.shape[1:])}", f"{len(columns)}", "check columns="

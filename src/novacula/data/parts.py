@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,13 @@ def several(x: Any) -> bool:
     if not isinstance(x, tuple) or len(x) < 2 or not all(isinstance(v, Tensor | np.ndarray) for v in x):
         return False
     return all(v.ndim > 0 and len(v) == len(x[0]) for v in x)
+
+
+def as_one(x: Any, *, tokens: bool, dtype: torch.dtype | None, columns: Sequence[str]) -> tuple[Tensor, Parts | None]:
+    """Inputs as one tensor, and the layout of several parts; None for a single one."""
+    if several(x):
+        return as_parts(x, dtype=dtype)
+    return as_inputs(x, tokens=tokens, dtype=dtype, columns=columns), None
 
 
 def as_parts(x: Any, *, dtype: torch.dtype | None, least: int = 2) -> tuple[Tensor, Parts]:

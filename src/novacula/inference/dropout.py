@@ -104,4 +104,4 @@ class Dropout:
 
     def posterior(self, target: Target, state: DropoutState) -> Posterior:
         """Thinned networks, or a mixture of the members'."""
-        return mixture([DropoutPosterior(w, state.masks, target.held) for w in unstack(state.params)])
+        return mixture([DropoutPosterior(w, state.masks, target.forward.held) for w in unstack(state.params)])

@@ -84,6 +84,6 @@ def draws_of(
     k, like = recorder.count, target.params()
     said = tuple(warnings)
     if data is not None and isinstance(target, Target):
-        said += target.held
+        said += target.forward.held
         said += overparameterised(target, like, data.n, target.temperature, "draws")
     return Draws(target, recorder.flat[:k], recorder.log_density[:k], like, probe, stats or {}, said)

@@ -115,11 +115,9 @@ def describe(
             "n_train": data.n,
             "n_test": test.n if test is not None else 0,
             "fingerprint": data.fingerprint,
-            "input_shape": list(data.x.shape[1:]),
+            **_layout(data),
             "classes": list(data.classes) or None,
             "columns": list(data.columns) or None,
-            "tokens": not data.x.is_floating_point(),
-            "parts": None if data.parts is None else data.parts.record(),
             "task": data.task,
             "meaning": list(data.meaning),
             "size": data.about.size,
@@ -145,6 +143,12 @@ def describe(
     }
     arrays |= _montage(result)
     return record, arrays
+
+
+def _layout(data: Data) -> dict[str, Any]:
+    # What inputs are like, for those to come.
+    parts = None if data.parts is None else data.parts.record()
+    return {"input_shape": list(data.x.shape[1:]), "tokens": not data.x.is_floating_point(), "parts": parts}
 
 
 def _plain(value: Any) -> Any:

@@ -106,11 +106,6 @@ class Target:
         return self.forward.notes
 
     @property
-    def held(self) -> tuple[str, ...]:
-        """What to say of weights that were inferred while statistics of the network's stayed as they were."""
-        return () if self.notes.training is None else self.notes.training.held
-
-    @property
     def averaged(self) -> Invariance | None:
         """What scores and predictions average over; None where they take the inputs as they are."""
         return None if self.invariance is None or not self.invariance.averages_predictions else self.invariance

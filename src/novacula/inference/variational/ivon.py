@@ -159,7 +159,7 @@ class IVON:
         temperature = self.temperature or target.temperature
         first = {k: m[0] for k, m in state.mean.items()}
         warnings = overparameterised(target, first, state.size, temperature, "independent Gaussians")
-        warnings += target.held
+        warnings += target.forward.held
         members = zip(unstack(state.mean), unstack(self._sd(target, state)), strict=True)
         return mixture([DiagonalGaussian(m, s, target, warnings) for m, s in members])
 

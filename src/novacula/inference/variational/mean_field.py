@@ -188,7 +188,7 @@ class MeanField:
         temperature = self.temperature or target.temperature
         first = {k: m[0] for k, m in state.mean.items()}
         warnings = overparameterised(target, first, state.size, temperature, "independent Gaussians")
-        warnings += target.held
+        warnings += target.forward.held
         if self.noise == "flipout" and shared:
             warnings += (
                 f"drawn once a batch, not once an example, in training: {', '.join(shared)} (not of a linear or "
