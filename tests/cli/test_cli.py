@@ -414,7 +414,7 @@ BAD: dict[str, tuple[Callable[[], list[str]], list[str]]] = {
     "an unknown likelihood": (lambda: ["classes.npz", "--likelihood", "poisson"], ["'poisson'"]),
     "an unknown prior": (lambda: ["classes.npz", "--prior", "gausian"], ["--prior gaussian"]),
     "copies that are none": (lambda: ["classes.npz", "--copies", "4,8"], ["three whole numbers"]),
-    "no copies": (lambda: ["classes.npz", "--copies", "4,0,8"], ["evidence=0"]),
+    "no copies": (lambda: ["classes.npz", "--copies", "4,0,8"], ["evidence as a whole number of 1 or more"]),
     "no threads": (lambda: ["classes.npz", "--threads", "0"], ["--threads"]),
     "no batch": (lambda: ["classes.npz", "--net", "linear", "--batch-size", "-3"], ["batch"]),
     "no epochs": (lambda: ["classes.npz", "--net", "linear", "--epochs", "0"], ["epochs"]),

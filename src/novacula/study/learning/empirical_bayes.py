@@ -59,6 +59,7 @@ class EmpiricalBayesState:
     skill: Skill  # what the network gains over a constant
     hyper_seconds: float  # time spent on hyperparameters
     data: Data = field(metadata={"checkpoint": False})  # the training data
+    free: tuple[str, ...] = field(metadata={"checkpoint": False})  # what moves by gradient, as it cannot be solved for
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,8 @@ class EmpiricalBayes:
             skill=Skill(best_constant(target, data)),
             hyper_seconds=0.0,
             data=data,
+            # Found by differentiating the prior, which would cost as much as a step of a small network each time.
+            free=unsolved(self.solver.learning(parts), target, tuple(hyper)),
         )
 
     def step(
@@ -151,9 +154,8 @@ class EmpiricalBayes:
         current = target.with_learnable(state.hyper)
         weights, info = self.optimiser.step(current, state.weights, inner, rng)
         state = replace(state, weights=weights, skill=state.skill.update(current.likelihood, batch.y, info.loss))
-        free = self._free(current, state) if self._due(inner) else ()
-        if free:
-            state = self._hyper_step(target, state, inner, rng, free)
+        if state.free and self._due(inner):
+            state = self._hyper_step(target, state, inner, rng)
         done = False
         if inner.step + 1 == inner.steps:
             state, done = self._end(target, state, batch)
@@ -176,9 +178,6 @@ class EmpiricalBayes:
         """
         last = not self.feedback and "prior" in self.solver.learning(self.learn).wanted(target)
         return tuple(k for k in self.learn if not (last and k == "prior"))
-
-    def _free(self, target: Target, state: EmpiricalBayesState) -> tuple[str, ...]:
-        return unsolved(self.solver.learning(self.moving(target)), target, tuple(state.hyper))
 
     def _due(self, inner: Batch) -> bool:
         every = max(1, inner.steps // self.moves)
@@ -206,13 +205,14 @@ class EmpiricalBayes:
         state: EmpiricalBayesState,
         inner: Batch,
         rng: torch.Generator,
-        free: tuple[str, ...],
     ) -> EmpiricalBayesState:
         # Ascend the evidence by one step of Adam, in what cannot be solved for.
         began = time.perf_counter()
         pace = hyper_factor(inner.progress, self.hold, self.settle) if state.skill.better else 0.0
         # Extents that stay need no gradient.
-        leaves = {k: v.detach().requires_grad_(k in free and (k != ETA or pace > 0)) for k, v in state.hyper.items()}
+        leaves = {
+            k: v.detach().requires_grad_(k in state.free and (k != ETA or pace > 0)) for k, v in state.hyper.items()
+        }
         wanted = {k: v for k, v in leaves.items() if v.requires_grad}
         if not wanted:
             return state
