@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import typer
 
 from novacula.cli.app import app
 from novacula.core.storage.run import FILES
+from novacula.data.sources.npz import CLASS_NAMES, COLUMN_NAMES, INPUT_NAMES, LABEL_NAMES
 from novacula.target import Copies
 
 ROOT = Path(__file__).parent.parent
@@ -68,3 +70,18 @@ def test_links_between_pages_lead_somewhere(page):
     targets = re.findall(r"\]\(([^)#:]+)\)", text)
     missing = [t for t in targets if not (page.parent / t).exists() and "generated" not in t]
     assert missing == []
+
+
+def test_every_key_of_an_npz_is_described():
+    table = PAGE.split("An `.npz` holds arrays under these keys:")[1].split("\n\nTables")[0]
+    assert [k for k in (*INPUT_NAMES, *LABEL_NAMES, *CLASS_NAMES, *COLUMN_NAMES) if f"`{k}`" not in table] == []
+
+
+def test_the_table_of_names_is_that_of_the_docstrings():
+    # `python dev/names.py` writes it anew.
+    spec = importlib.util.spec_from_file_location("names", ROOT / "dev" / "names.py")
+    assert spec is not None
+    assert spec.loader is not None
+    names = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(names)
+    assert names.PAGE.read_text(encoding="utf-8") == names.page()

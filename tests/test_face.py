@@ -15,7 +15,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tests.face import (
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import novacula as nv
+from face import (
     NETWORKS,
     NUMBERS,
     OUTPUTS,
@@ -31,11 +35,7 @@ from tests.face import (
     net,
     target,
 )
-from tests.face import data as some_data
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
-
-import novacula as nv
+from face import data as some_data
 
 SHORT: dict[str, Any] = {"epochs": 1, "folds": 0}
 
@@ -98,6 +98,30 @@ def test_outputs_that_no_likelihood_takes_are_refused(verb: str, name: str) -> N
         assert type(error.__cause__).__name__ in error.got
         assert f"(8, {D})" in error.expected
         assert "float32" in error.expected
+
+
+@pytest.mark.parametrize("method", [nv.MAP(), nv.SGLD(), nv.Ensemble(members=2), None])
+def test_a_network_that_fails_later_on_is_blamed_with_its_own_error(method: Any) -> None:
+    class Touchy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(D, C)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if not torch._C._functorch.is_batchedtensor(x) and bool((x > 3).any()):
+                raise KeyError("mine")
+            return self.layer(x)
+
+    x = inputs()
+    x[-1] = 100.0  # which is not among the rows that are tried at first
+    model = nv.Target(Touchy())
+    error = refused(
+        (lambda: nv.learn(model, (x, labels()), **SHORT))
+        if method is None
+        else (lambda: nv.infer(method, model, (x, labels()), steps=2, batch_size=N))
+    )
+    assert isinstance(error.__cause__, KeyError)
+    assert "mine" in error.got
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -441,3 +465,24 @@ def test_numbers_of_numpy_are_numbers(fit: Any) -> None:
     assert torch.equal(again.params["1.weight"], fit.params["1.weight"])
     first, second = some_data().split(np.float64(0.5))
     assert first.n == second.n == N // 2
+
+
+# ---------------------------------------------------------------------- what is shown
+
+
+def test_nothing_prints_its_weights_or_data(fit: Any) -> None:
+    folds = nv.learn(target(), some_data(), epochs=1, folds=2)
+    methods = (nv.MAP(), nv.SWAG(), nv.SGLD(), nv.MeanField(), nv.Laplace(), nv.Ensemble(members=2))
+    posteriors = [nv.infer(m, target(), some_data(), steps=8) for m in (*methods, nv.Subnetwork(nv.SWAG()))]
+    compared = nv.study.compare({"a": net()}, some_data(), epochs=1, folds=2)
+    classes, lines = predictives(fit)
+    scale = nv.Standardiser.fit(some_data())
+    asked = [classes.decide("zero_one"), lines.decide("squared"), fit.with_posterior("swag", steps=9)]
+    every = [fit, folds, folds.unseen, compared, *compared.entries, *posteriors, classes, lines, scale, *asked]
+    for it in (*every, fit.target, fit.target.forward, fit.choice, some_data(), fit.evidence):
+        text = repr(it)
+        assert text.startswith(type(it).__name__)
+        assert len(text) <= 500, text
+        assert "tensor(" not in text
+        assert "array(" not in text
+        assert "\n" not in text

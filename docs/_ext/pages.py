@@ -59,7 +59,6 @@ def _write(app: Sphinx) -> None:
     folder = Path(app.srcdir) / "api" / "generated"
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {f"{name}.rst": _page(name, title) for name, title in _PACKAGES.items()}
-    wanted["names.rst"] = _names()
     for old in folder.glob("*.rst"):
         if old.name not in wanted:
             old.unlink()
@@ -106,30 +105,3 @@ def _directive(value: object) -> str | None:
     if inspect.isclass(value):
         return "autoexception" if issubclass(value, BaseException) else "autoclass"
     return "autofunction" if inspect.isfunction(value) else None
-
-
-def _names() -> str:
-    """The names of the top level, each with where it is documented."""
-    top: Any = importlib.import_module(_TOP)
-    lines = [
-        "Names at the top level",
-        "=" * 22,
-        "",
-        "``import novacula as nv`` gives these without a further import.",
-        "",
-    ]
-    lines += [".. list-table::", "   :header-rows: 1", "", "   * - name", "     - what it is"]
-    for name in sorted(top.__all__):
-        value = getattr(top, name)
-        if inspect.ismodule(value) or not callable(value):
-            continue
-        first = (inspect.getdoc(value) or "").strip().split("\n\n")[0].replace("\n", " ")
-        lines += [f"   * - :py:obj:`nv.{name} <{_public(value)}>`", f"     - {first}"]
-    return "\n".join([*lines, ""])
-
-
-def _public(value: Any) -> str:
-    """The name under which a page documents an object."""
-    _, package, *rest = value.__module__.split(".")
-    exported = getattr(importlib.import_module(f"{_TOP}.{package}"), "__all__", ())
-    return ".".join([_TOP, package, *([] if value.__name__ in exported else rest), value.__name__])

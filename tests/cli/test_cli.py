@@ -366,9 +366,9 @@ def raw(content: bytes, name: str = "bad.npz") -> str:
     return name
 
 
-def with_nan() -> str:
+def with_infinity() -> str:
     x = np.zeros((6, 3))
-    x[4, 1] = np.nan
+    x[4, 1] = np.inf
     return npz(x=x, y=np.arange(6) % 2)
 
 
@@ -385,8 +385,8 @@ BAD: dict[str, tuple[Callable[[], list[str]], list[str]]] = {
     "an unreadable file": (lambda: [raw(b"PK\x03\x04 nonsense")], ["bad.npz"]),
     "an empty file": (lambda: [raw(b"", "bad.csv")], ["bad.csv"]),
     "no labels": (lambda: [npz(x=X)], ["bad.npz"]),
-    "NaN": (lambda: [with_nan()], ["row 4", "column 1"]),
-    "NaN in a table": (lambda: [csv("a,b,y\n1,2,0\n3,,1\n5,6,0\n")], ["row 1", "'b'"]),
+    "infinity": (lambda: [with_infinity()], ["row 4", "column 1"]),
+    "nothing but gaps in a table": (lambda: [csv("a,b,y\n,,0\n,,1\nNA,,0\n")], ["input column", "target"]),
     "text in a table of numbers": (
         lambda: [csv("a,b,y\n" + "\n".join(f"w{i},{i},{i % 2}" for i in range(40)))],
         ["'a'"],
@@ -565,15 +565,15 @@ def test_published_splits_and_parts_are_kept() -> None:
     draw = np.random.default_rng(3)
     masks = draw.random((3, 24)) < 0.3
     np.savez("split.npz", x=draw.normal(size=(24, 4)), y=draw.normal(size=24), test_index=masks)
-    found = assemble(Setup("split.npz", split=2))
+    found = assemble(Setup("split.npz", split="2"))
     assert found.test is not None
     assert (found.train.n, found.test.n) == (24 - masks[2].sum(), masks[2].sum())
     torch.testing.assert_close(found.train.x.mean(0), torch.zeros(4), atol=1e-6, rtol=0)
-    fewer = assemble(Setup("split.npz", split=2, train=5))
+    fewer = assemble(Setup("split.npz", split="2", train=5))
     assert fewer.test is not None
     assert (fewer.train.n, fewer.test.n) == (5, masks[2].sum())
     with pytest.raises(InputError, match="test part"):
-        assemble(Setup("split.npz", split=2, test_fraction=0.5))
+        assemble(Setup("split.npz", split="2", test_fraction=0.5))
 
 
 def test_a_folder_is_left_as_it_was_found(tmp_path: Path) -> None:

@@ -805,3 +805,23 @@ def test_options_of_a_posterior_survive_their_file() -> None:
     assert Options.load(Path("options.json")) == anchored(options)
     assert anchored(options).ood == str(Path("prices.csv").resolve())
     assert "--ood prices.csv" in options.command()
+
+
+@pytest.mark.parametrize(("run", "column"), [("kinds", "p_{}"), ("prices", "mean")])
+def test_many_rows_are_predicted_in_parts_and_progress_is_told(run: str, column: str) -> None:
+    rows = [i % N for i in range(2_500)]
+    with Path("many.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["age", "site", "size"])
+        writer.writerows([AGE[i], SITE[i], SIZE[i].round(3)] for i in rows)
+    told = predicted(run, "many.csv", "--out", "out.csv", "--threads", str(torch.get_num_threads()))
+    parts = [line.split("  ")[0] for line in told.stderr.splitlines() if line.startswith("part")]
+    assert parts == ["part 1/3", "part 2/3", "part 3/3"]
+    saved = load_run(run)
+    whole = saved.predict_standard(read_rows(saved, "many.csv").x).mean().numpy()
+    names = [column.format(name) for name in saved.classes] if "{}" in column else [column]
+    np.testing.assert_allclose(numbers(table(), *names), whole, rtol=1e-5)
+    assert "part" not in predicted(run, "many.csv", "--out", "out.csv", "--quiet").stderr.split()
+    refused = invoke("predict", run, "many.csv", "--threads", "0")
+    assert refused.exit_code == 2
+    assert "--threads of 1 or more" in refused.stderr

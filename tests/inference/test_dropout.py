@@ -356,7 +356,7 @@ def test_dropout_that_no_mask_replaces_is_told() -> None:
 
 def test_shares_and_targets_are_checked_and_layers_without_a_share_may_be_given_one() -> None:
     for p in (0.0, 1.0, -0.1, math.nan):
-        with pytest.raises(InputError, match="share in"):
+        with pytest.raises(InputError, match=r"share in|p as a number"):
             Dropout(p=p)
     density = LogDensity(lambda w: -w["a"].square().sum(), {"a": torch.zeros(2)})
     with pytest.raises(InputError, match="network's Target for Dropout"):

@@ -244,7 +244,7 @@ def test_members_are_drawn_anew_where_told() -> None:
         assert float((headed["2.weight"][i] - own["2.weight"]).norm() / own["2.weight"].norm()) > 0.3
     with pytest.raises(InputError, match="named head"):
         starts(target, 3, 0, redraw=("head",))
-    with pytest.raises(InputError, match="'auto', 'fresh' or 'near'"):
+    with pytest.raises(InputError, match="a start among auto"):
         Ensemble(start="cold")  # type: ignore[arg-type]
 
 

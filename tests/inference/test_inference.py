@@ -86,7 +86,7 @@ def test_a_users_precision_receives_the_gradient() -> None:
 def test_target_refuses_a_temperature_of_zero_and_no_copies() -> None:
     with pytest.raises(InputError, match="temperature"):
         Target(linear(), temperature=0.0)
-    with pytest.raises(InputError, match="copy"):
+    with pytest.raises(InputError, match="train as a whole number"):
         Copies(train=0)
 
 

@@ -188,16 +188,31 @@ class Siamese(nn.Module):
 
 
 class Checkpointed(nn.Module):
-    """Blocks whose activations are computed again in the backward pass."""
+    """A block whose activations are computed again in the backward pass."""
 
-    def __init__(self, reentrant: bool) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.one, self.two = nn.Sequential(nn.Linear(4, 5), nn.GELU()), nn.Sequential(nn.Linear(5, 4), nn.GELU())
-        self.head, self.reentrant = nn.Linear(4, 3), reentrant
+        self.head = nn.Linear(4, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.one(x)
-        return self.head(checkpoint(self.two, x, use_reentrant=self.reentrant))
+        return self.head(checkpoint(self.two, self.one(x), use_reentrant=False))
+
+
+class Couplings(nn.Module):
+    """Gomez et al. 2017: reversible blocks, each half of the features moved by the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.f, self.g = (nn.ModuleList([nn.Linear(3, 3) for _ in range(2)]) for _ in range(2))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = x.chunk(2, -1)
+        for f, g in zip(self.f, self.g, strict=True):
+            a = a + torch.tanh(f(b))
+            b = b + torch.tanh(g(a))
+        return self.head(torch.cat([a, b], -1))
 
 
 SPECIMENS = (
@@ -214,6 +229,6 @@ SPECIMENS = (
     Case("autoencoder_tied", Autoencoder, (5,), 5),
     Case("shared_blocks", SharedBlocks, (4,), 3),
     Case("siamese", Siamese, (2, 3), 3),
-    Case("checkpointed", lambda: Checkpointed(reentrant=False), (4,), 3),
-    Case("checkpointed_reentrant", lambda: Checkpointed(reentrant=True), (4,), 3),
+    Case("checkpointed", Checkpointed, (4,), 3),
+    Case("reversible_couplings", Couplings, (6,), 3),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 import torch
 from torch import Tensor, nn
@@ -447,13 +446,6 @@ def compiled() -> nn.Module:
     return torch.compile(then(nn.Linear(4, 4), nn.Tanh()), backend="eager")  # type: ignore[return-value]
 
 
-def scripted() -> nn.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        net, x = then(nn.Linear(4, 4), nn.Tanh()).double(), torch.zeros(2, 4, dtype=torch.float64)
-        return torch.jit.trace(net, x)  # type: ignore[return-value]
-
-
 SPECIMENS = (
     Case("parametrised", parametrised, (4,), 3),
     Case("spectral_norm", lambda: spectral(old=False), (4,), 3),
@@ -536,5 +528,4 @@ SPECIMENS = (
     Case("branch_on_values", ValueBranch, (4,), 3),
     Case("float64", lambda: then(nn.Linear(4, 4), nn.Tanh()).double(), (4,), 3),
     Case("compiled", compiled, (4,), 3),
-    Case("traced", scripted, (4,), 3),
 )  # fmt: skip

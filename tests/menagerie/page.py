@@ -59,11 +59,11 @@ def _counts(outcomes: Outcomes) -> str:
     kinds = [o.kind for o in _cells(outcomes)]
     right, limit = kinds.count("right"), kinds.count("limit")
     rest = len(kinds) - right - limit
-    said = (
-        f"Of {len(kinds):,} cells, {len(outcomes)} networks by {len(VERBS)} verbs where they apply, {right:,} are right"
+    return (
+        f"Of {len(kinds):,} cells, {len(outcomes)} networks by {len(VERBS)} verbs where they are tried, {right:,} are"
+        f" right ({100 * right / len(kinds):.1f} %) and {limit:,} are limits"
+        + (f"; {rest} are neither." if rest else ".")
     )
-    said += f" ({100 * right / len(kinds):.1f} %), {limit:,} are limits that an error names, and {rest:,} are neither."
-    return said
 
 
 def _table(name: str, networks: list[str], outcomes: Outcomes, limits: dict[Limit, str]) -> str:

@@ -15,6 +15,7 @@ from rich.text import Text
 from novacula.cli.console import INTERRUPTED, err, out, print_json, warn, warnings_to_stderr
 from novacula.cli.folder import OutputFolder, default_folder
 from novacula.cli.options import Destination, Display, Options
+from novacula.cli.threads import set_threads
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.storage.atomic import full_disk, is_full
 from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, REPORT, Run
@@ -78,7 +79,7 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
         from novacula.study import learn as learn_target
         from novacula.study.controls.compute import check
 
-        _set_threads(options.threads)
+        set_threads(options.threads)
         estimator = None if options.train.evidence == "auto" else ESTIMATORS.find(options.train.evidence, "or auto")()
         assembled = assemble(options.setup)
         progress.decided(assembled.meaning)
@@ -218,16 +219,6 @@ def _refuse_others(given: dict[str, Any], saved: Options) -> None:
                 str(asked[name]),
                 "leave it out, or start another run",
             )
-
-
-def _set_threads(threads: int | None) -> None:
-    if threads is None:
-        return
-    if threads < 1:
-        raise InputError("--threads of 1 or more", str(threads), "--threads 1")
-    import torch
-
-    torch.set_num_threads(threads)
 
 
 def _print(record: dict[str, Any], folder: Path, display: Display) -> None:

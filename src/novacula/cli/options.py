@@ -218,4 +218,6 @@ class PredictOptions:
         None, "Labelled data to calibrate them on.", metavar="FILE", shown="the run’s own test examples"
     )
     groups: str | None = flag(None, "Calibrate the groups that this column names apart.", metavar="COLUMN")
+    threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own")
     json: bool = flag(False, "Print one JSON object on stdout.")
+    quiet: bool = flag(False, "Show no progress.")

@@ -16,6 +16,8 @@ from rich.text import Text
 
 from novacula.cli.console import err, out, print_json, print_text, warn, warnings_to_stderr
 from novacula.cli.options import PredictOptions
+from novacula.cli.progress import Progress
+from novacula.cli.threads import set_threads
 from novacula.core.errors import InputError
 from novacula.core.storage.atomic import write_bytes, write_json, write_text
 from novacula.core.storage.run import Run, plain
@@ -37,16 +39,20 @@ def predict(folder: Path, data: str, options: PredictOptions) -> None:
     Run.read(folder, parts=())  # before torch
     said: list[str] = []
     # A network's file may print; stdout is for results.
-    with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr(said):
+    with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr(said), Progress(quiet=options.quiet) as progress:
         from novacula.runs.loading import load_run
         from novacula.runs.table import calibrated, read_rows, tabulate
 
+        set_threads(options.threads)
         saved = load_run(folder)
         rows = read_rows(saved, data, groups=options.groups)
         rule, n, promise = None, 0, ()
         if options.conformal is not None:
             rule, n, promise = calibrated(saved, options.conformal, _calibration(saved, options), rows)
-        found = tabulate(saved, rows, costs=options.decide, abstain=options.abstain, rule=rule, calibration=n)
+        progress.begin("part", "writing")
+        found = tabulate(
+            saved, rows, costs=options.decide, abstain=options.abstain, rule=rule, calibration=n, progress=progress
+        )
     content = _content(found, rows, folder, promise)
     path = None if options.out is None or str(options.out) == "-" else options.out
     if path is not None:

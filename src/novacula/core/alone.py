@@ -18,8 +18,6 @@ from torch import Tensor, nn
 
 from novacula.core.errors import InputError
 
-_FAILURES = (RuntimeError, ValueError, TypeError, IndexError)
-
 
 @dataclass(eq=False)
 class _Calls:
@@ -47,7 +45,7 @@ def check_alone(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor, f
         try:
             with torch.no_grad():
                 alike = _agree(f, run(x[i : i + 1]), i)
-        except _FAILURES:
+        except Exception:
             alike = False
         if not alike:
             _blame(module, run, x, i)
@@ -59,7 +57,7 @@ def _blame(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor, i: int
     with torch.no_grad(), _watched(module) as single:
         try:
             run(x[i : i + 1])
-        except _FAILURES as error:
+        except Exception as error:
             said = f"fails on one example alone ({type(error).__name__}: {error})"
             _refuse(module, single.running[-1] if single.running else "", said, error)
     pairs = zip(together.outputs, single.outputs, strict=False)

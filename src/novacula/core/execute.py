@@ -22,8 +22,8 @@ from typing import Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, cast
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
 
+from novacula.core.checks.numbers import check_whole
 from novacula.core.errors import InputError
-from novacula.core.numbers import check_whole
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -27,6 +27,8 @@ from torch import Tensor, nn
 
 from novacula.core.alone import check_alone
 from novacula.core.attention import has_attention, plain_attention
+from novacula.core.brief import brief
+from novacula.core.checks.tensors import check_outputs
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.many import Notes
 from novacula.core.modules.admitted import admitted, check_gradient, weights_kept
@@ -36,7 +38,6 @@ from novacula.core.modules.outputs import logits_of
 from novacula.core.modules.parts import Parts
 from novacula.core.modules.training import Training, drawn_from, put_to_eval, seeded, train_mode
 from novacula.core.params import Params, detach
-from novacula.core.tensors import check_outputs
 from novacula.core.units import Units
 
 _NAMED = 12  # frozen parameters that a warning names
@@ -82,6 +83,8 @@ class Forward:
     fused: bool = field(init=False, repr=False)
     recurrent: bool = field(init=False, repr=False)
     notes: Notes = field(init=False, repr=False)
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         if not isinstance(self.module, nn.Module):
@@ -200,12 +203,7 @@ class Forward:
         """
         # Pairs of numbers, which it may read as complex ones, must not lie anywhere in a vector of all weights.
         apart = {name: w.clone() if w.shape[-1:] == (2,) else w for name, w in params.items()}
-        with ExitStack() as stack:
-            if self.fused:
-                stack.enter_context(plain_attention())
-            if self.recurrent and x.is_cuda:
-                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-            return self._evaluate(apart, x)
+        return self._plainly(apart, x)
 
     def arguments(self, x: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         """What the module is called with, in order and by name, for inputs ``(N, …)``; tensors of its own."""
@@ -214,9 +212,20 @@ class Forward:
         inputs = inputs.clone() if inputs is x else inputs
         return ((inputs,), {}) if self.parts is None else self.parts.arguments(inputs)
 
+    def _plainly(self, params: Params, x: Tensor) -> Tensor:
+        with ExitStack() as stack:
+            if self.fused:
+                stack.enter_context(plain_attention())
+            if self.recurrent and x.is_cuda:
+                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            return self._evaluate(dict(params), x)
+
     def _evaluate(self, point: Params, x: Tensor, module: nn.Module | None = None) -> Tensor:
         f = logits_of(call_with(module or self.module, point, *self.arguments(x), self.others))
-        return self.units.outward(f) if isinstance(f, Tensor) else f
+        if not isinstance(f, Tensor):
+            return f
+        # A network that differentiates inside brings a graph along, also where none is wanted.
+        return self.units.outward(f if torch.is_grad_enabled() else f.detach())
 
     def train(self, params: Params, x: Tensor, moving: Sequence[str] = ()) -> tuple[Tensor, Params]:
         """Evaluate the network as it trains, with the noise that it draws from the global generator.
@@ -297,6 +306,21 @@ class Forward:
         other.notes.training = self.notes.training
         return other
 
+    def attempt(self, params: Params, x: Tensor) -> Tensor:
+        """Evaluate the network; whatever it raises becomes the cause of an error that says what it was given.
+
+        Args:
+            params: Weights by name.
+            x: Inputs of shape ``(N, …)``.
+
+        Returns:
+            What the network gives.
+
+        Raises:
+            InputError: If the network fails.
+        """
+        return self._tried(lambda: self(params, x), x)
+
     def average(self, params: Params, xs: Tensor) -> Tensor:
         """Average the outputs over transformed copies of each input: ``f̄(x) = 1/S Σ_s f(w, x_s)``.
 
@@ -330,7 +354,8 @@ class Forward:
         devices = [x.device] if x.device.type == "cuda" else []
         # The module may use the global generator; forking it leaves the caller's stream untouched.
         with torch.no_grad(), torch.random.fork_rng(devices=devices), weights_kept(self.module, params):
-            first, second = self._tried(params, x), self._tried(params, x)
+            # The weights as they are: a network that writes on them must not write on copies.
+            first, second = (self._tried(lambda: self._plainly(params, x), x) for _ in range(2))
         given = f"inputs of shape {tuple(x.shape)}" if self.parts is None else str(self.parts)
         check_outputs(first, len(x), given)
         if not torch.isfinite(first).all():
@@ -355,10 +380,9 @@ class Forward:
         self.trains(x)
         return first.shape[1]
 
-    def _tried(self, params: Params, x: Tensor) -> Tensor:
+    def _tried(self, call: Callable[[], Tensor], x: Tensor) -> Tensor:
         try:
-            with plain_attention() if self.fused else nullcontext():
-                return self._evaluate(dict(params), x)
+            return call()
         except Exception as error:
             raise InputError(
                 f"a network that accepts inputs of shape {tuple(x.shape)} and dtype {x.dtype}"

@@ -11,7 +11,7 @@ import hashlib
 
 import torch
 
-from novacula.core.numbers import check_whole
+from novacula.core.checks.numbers import check_whole
 
 
 def derive(seed: int, *keys: str | int) -> int:

@@ -16,6 +16,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
+
 
 def _nothing() -> Tensor:
     return torch.empty(0)
@@ -40,6 +42,8 @@ class Units:
     x_sd: Tensor = field(default_factory=_nothing)
     y_mean: Tensor = field(default_factory=_nothing)
     y_sd: Tensor = field(default_factory=_nothing)
+
+    __repr__ = brief
 
     def inward(self, x: Tensor) -> Tensor:
         """Inputs as the network sees them, ``(N, …)``."""

@@ -20,6 +20,7 @@ from typing import ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.forward import Forward
 from novacula.core.params import Params
 from novacula.core.rng import generator
@@ -57,6 +58,8 @@ class Problem:
     scale: float = 1.0
     differentiable: bool = False
     combined: Callable[[Tensor, Tensor, Mix], Tensor] | None = None
+
+    __repr__ = brief
 
     def sketched(self, columns: int | Callable[[int], int], seed: int) -> Problem:
         """The problem with random combinations of the columns of the Fisher factors, ``L E`` with ``E Eᵀ ≈ I``.

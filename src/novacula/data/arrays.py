@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from novacula.core.checks.tensors import check_plain
 from novacula.core.errors import InputError, NovaculaWarning
-from novacula.core.tensors import check_plain
 
 
 def to_tensor(x: Any, what: str, *, least: int = 2) -> Tensor:
@@ -70,10 +70,8 @@ def check_rounding(before: Tensor, after: Tensor, what: str, columns: Sequence[s
         )
     if before.ndim > 2 or before.dtype.itemsize < 4:
         return
-    exact, rounded = (t.double().reshape(len(t), -1) for t in (before, after))
-    error, spread = (exact - rounded).abs().amax(0), exact.std(0, correction=0)
-    varies = exact.amax(0) > exact.amin(0)  # a constant column's computed deviation may be a rounding error above 0
-    lost = (varies & (error > 1e-3 * spread)).nonzero()[:, 0].tolist()
+    columnwise = zip(*(t.reshape(len(t), -1).unbind(1) for t in (before, after)), strict=True)
+    lost = [i for i, (exact, rounded) in enumerate(columnwise) if _is_lost(exact.double(), rounded.double())]
     if lost:
         named = ", ".join(repr(columns[i]) if columns else str(i) for i in lost[:5])
         warnings.warn(
@@ -82,6 +80,12 @@ def check_rounding(before: Tensor, after: Tensor, what: str, columns: Sequence[s
             NovaculaWarning,
             stacklevel=4,
         )
+
+
+def _is_lost(exact: Tensor, rounded: Tensor) -> bool:
+    # A constant column's computed deviation may be a rounding error above 0.
+    error = float((exact - rounded).abs().amax())
+    return error > 1e-3 * float(exact.std(correction=0)) and bool(exact.amax() > exact.amin())
 
 
 def place(index: Sequence[int], columns: Sequence[str] = ()) -> str:

@@ -206,7 +206,12 @@ class Coding:
         Raises:
             InputError: If a column of numbers has words, or misses an entry that nothing can stand for.
         """
-        return np.concatenate([c.encode(table.values[c.name], table.where) for c in self.columns], axis=1)
+        x, place = np.empty((table.n, len(self.names))), 0
+        for c in self.columns:
+            width = len(c.names)
+            x[:, place : place + width] = c.encode(table.values[c.name], table.where)
+            place += width
+        return x
 
     def remarks(self, table: Columns) -> tuple[str, ...]:
         """What a reader of predictions must know of new rows: words that are new, and filled places."""

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_whole, shown
 from novacula.core.errors import InputError
 from novacula.core.modules.parts import Parts
-from novacula.core.numbers import check_whole, shown
 from novacula.core.rng import generator
 from novacula.data.about import About, coded, meaning
 from novacula.data.arrays import frame_columns
@@ -105,7 +105,8 @@ class Data:
             found = (
                 Coding(tuple(map(Column, table.values))) if tokens else coding or about.coding or Coding.learn(table)
             )
-            x, about = found.encode(table), replace(about, coding=found)
+            x, about = torch.from_numpy(found.encode(table)), replace(about, coding=found)
+            dtype = dtype or torch.get_default_dtype()
             columns = found.names if columns is None or len(columns) != len(found.names) else columns
         columns = as_names(columns, "columns") if columns is not None else frame_columns(x)
         inputs, parts = as_one(x, tokens=tokens, dtype=dtype, columns=columns)

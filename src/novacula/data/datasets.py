@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from novacula.core.checks.numbers import check_numbers
 from novacula.core.errors import InputError, NovaculaWarning
-from novacula.core.numbers import check_numbers
 from novacula.data import lazy
 from novacula.data.inputs import lazy_inputs
 from novacula.data.lazy import LazyRows, sampled

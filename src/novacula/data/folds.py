@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_whole
 from novacula.core.errors import InputError, NovaculaWarning
-from novacula.core.numbers import check_whole
 from novacula.core.rng import generator
 from novacula.data.arrays import to_tensor
 from novacula.data.data import Data

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import shown
 from novacula.core.errors import InputError, NovaculaWarning
-from novacula.core.numbers import shown
 from novacula.data.arrays import check_finite, check_rounding, check_rows, place, to_tensor
 from novacula.data.lazy import LazyRows, Source, sampled
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import shown
 from novacula.core.errors import InputError, NovaculaWarning
-from novacula.core.numbers import shown
 from novacula.data.arrays import check_finite, check_rounding, check_rows, frame_columns, place, to_tensor
 
 Task: TypeAlias = Literal["classification", "multilabel", "regression"]

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.data.about import About
 from novacula.data.columns import asked
@@ -43,6 +44,8 @@ class Splits:
     test: Data | None
     targets: tuple[str, ...] = ()
     rows: Tensor | None = None
+
+    __repr__ = brief
 
 
 def load(

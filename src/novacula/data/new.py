@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.data.coding import Coding, Column
 from novacula.data.columns import listed
@@ -47,6 +48,8 @@ class NewData:
     names: tuple[str, ...] = ()
     groups: list[Any] | None = None
     notes: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     @property
     def n(self) -> int:

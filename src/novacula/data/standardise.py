@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.data.lazy import LazyRows
 
@@ -83,6 +84,8 @@ class Standardiser:
     y_mean: Tensor
     y_sd: Tensor
     constant: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     @classmethod
     def fit(cls, data: Rows) -> Standardiser:

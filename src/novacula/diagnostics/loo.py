@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 
 GOOD_K = 0.7
@@ -107,6 +108,8 @@ class Waic:
 
     pointwise: Tensor
     variance: Tensor
+
+    __repr__ = brief
 
     @property
     def elpd(self) -> float:

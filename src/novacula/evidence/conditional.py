@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
-from novacula.core.numbers import check_fields
 from novacula.core.params import Params
 from novacula.core.rng import derive, generator
 from novacula.curvature import plan

@@ -31,8 +31,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.estimate import Estimate
-from novacula.core.numbers import check_fields
 from novacula.core.params import Params, count
 from novacula.core.rng import derive, generator
 from novacula.curvature import Curvature, Problem

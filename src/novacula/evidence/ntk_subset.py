@@ -21,9 +21,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from novacula.core.errors import InputError
+from novacula.core.checks.numbers import check_fields
 from novacula.core.estimate import Estimate
-from novacula.core.numbers import check_fields
 from novacula.core.params import Params, count
 from novacula.core.rng import derive, generator
 from novacula.curvature import Problem, ntk_gram
@@ -70,8 +69,6 @@ class NTKSubset:
         check_fields(self)
         hint = "use nv.evidence.NTKSubset()"
         check_counts(hint, subset=self.subset, fit=self.fit, copies=self.copies, repeats=self.repeats)
-        if self.outputs not in {"sampled", "all"}:
-            raise InputError("outputs='sampled' or 'all'", repr(self.outputs), hint)
 
     @property
     def name(self) -> str:

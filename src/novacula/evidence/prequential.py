@@ -23,9 +23,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
-from novacula.core.numbers import check_fields
 from novacula.core.params import Params
 from novacula.core.rng import derive, generator
 from novacula.data.data import Data

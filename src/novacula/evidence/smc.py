@@ -11,9 +11,9 @@ from typing import Literal, cast
 
 import torch
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
-from novacula.core.numbers import check_fields
 from novacula.core.params import Params
 from novacula.data.data import Data
 from novacula.evidence.common import invariance_assumptions, make_estimate

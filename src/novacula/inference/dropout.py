@@ -29,8 +29,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.many import noisy_gradient
-from novacula.core.numbers import check_fields
 from novacula.core.params import Params, unstack
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Start

@@ -10,9 +10,9 @@ from typing import Any, get_args
 from torch import Tensor, nn
 
 from novacula.core import execute
+from novacula.core.checks.numbers import as_path, check_callable, check_numbers, check_whole, shown
 from novacula.core.errors import InputError
 from novacula.core.execute import Backend
-from novacula.core.numbers import as_path, check_callable, check_numbers, check_whole, shown
 from novacula.core.params import Params, detach
 from novacula.core.rng import derive
 from novacula.data.data import Data

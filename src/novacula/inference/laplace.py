@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from novacula.core.numbers import check_fields
+from novacula.core.checks.numbers import check_fields
 from novacula.curvature.structures.names import Structure, check_structure
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Method, Start, check_method

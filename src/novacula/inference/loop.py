@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_numbers, check_whole
 from novacula.core.errors import InputError, NonFiniteError
-from novacula.core.numbers import check_numbers, check_whole
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.data.data import Data
@@ -73,9 +74,9 @@ def run(
         for x, y in feed.batches(index):
             if done == total or info.done:
                 break
-            state, info = method.step(
-                target, state, Batch(x, y, feed.total, done, total), generator(seed, "step", done)
-            )
+            batch = Batch(x, y, feed.total, done, total)
+            with _blamed(target, x):
+                state, info = method.step(target, state, batch, generator(seed, "step", done))
             done += 1
             if not math.isfinite(info.loss):
                 raise NonFiniteError(
@@ -91,6 +92,20 @@ def run(
         if progress is not None:
             progress(index + 1, n_rounds, record)
     return Outcome(state, history, done)
+
+
+@contextmanager
+def _blamed(target: Density, x: Tensor) -> Iterator[None]:
+    # What fails in a step is the network's failure where the network alone fails on the batch, too.
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception:
+        if isinstance(target, Target):
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                target.forward.attempt(target.params(), x)
+        raise
 
 
 def default_batch_size(n: int, *, table: bool = False) -> int:

@@ -15,8 +15,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 
+from novacula.core.checks.numbers import shown
 from novacula.core.errors import InputError
-from novacula.core.numbers import shown
 from novacula.core.params import Params
 from novacula.posteriors.base import Posterior
 from novacula.target import Density

@@ -190,7 +190,9 @@ def _resets(module: nn.Module, own: Params) -> tuple[list[Callable[[], object]],
             # A layer's reset speaks for the parameters below it too (attention holds a projection of its own).
             drawn |= {f"{name}.{k}" if name else k for k, _ in layer.named_parameters()}
     whole, set_by_it = _own_initialisation(module)
-    return [*resets, *whole], [name for name in own if name not in drawn | set_by_it]
+    resets += whole
+    drawn |= set_by_it
+    return resets, [name for name in own if name not in drawn]
 
 
 def _own_initialisation(module: nn.Module) -> tuple[list[Callable[[], object]], set[str]]:

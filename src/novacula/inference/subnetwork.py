@@ -36,8 +36,8 @@ from typing import Any
 
 import torch
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
-from novacula.core.numbers import check_fields
 from novacula.core.params import Params, stack, unstack
 from novacula.core.rng import split
 from novacula.data.data import Data

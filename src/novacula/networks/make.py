@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from novacula.core.checks.numbers import check_whole, shown
 from novacula.core.errors import InputError
-from novacula.core.numbers import check_whole, shown
 from novacula.core.rng import derive
 from novacula.networks.cnn import cnn
 from novacula.networks.mlp import as_shape, linear, mlp

@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 
 from torch import nn
 
+from novacula.core.checks.numbers import check_whole, shown
 from novacula.core.errors import InputError
-from novacula.core.numbers import check_whole, shown
 
 Activation: TypeAlias = Literal["gelu", "tanh", "relu"]
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "tanh": nn.Tanh, "relu": nn.ReLU}

@@ -18,6 +18,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.params import Params, count
 from novacula.data.data import Data
@@ -134,6 +135,8 @@ class Point(BasePosterior):
     mode: Params
     target: Density
     warnings: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
         """Repeat the point.

@@ -21,6 +21,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.params import Params, flatten, unflatten
 from novacula.diagnostics.convergence import ess, rhat
 from novacula.posteriors.answers import How
@@ -58,6 +59,8 @@ class Draws(BasePosterior):
     stats: dict[str, Tensor] = field(default_factory=dict)
     reservations: tuple[str, ...] = ()
     known: tuple[str, ...] | None = None
+
+    __repr__ = brief
 
     @property
     def size(self) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from novacula.core.brief import brief
 from novacula.core.params import Params, detach
 from novacula.data.data import Data
 from novacula.posteriors.base import BasePosterior
@@ -27,6 +28,8 @@ class DropoutPosterior(BasePosterior):
     mode: Params
     masks: Masks
     reservations: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     @property
     def target(self) -> Target:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.many import normal_like
 from novacula.core.params import Params, flatten, unflatten
@@ -36,6 +37,8 @@ class DiagonalGaussian(BasePosterior):
     sd: Params
     target: Density
     warnings: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
         """Draw weights, ``(n, *shape)``."""
@@ -72,6 +75,8 @@ class LowRankGaussian(BasePosterior):
     factor: Tensor
     target: Density
     warnings: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
         """Draw weights, ``(n, *shape)``."""

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.memory import with_halving
 from novacula.core.params import Params, detach
@@ -65,6 +66,8 @@ class LaplacePosterior(BasePosterior):
     temperature: float = 1.0
     held_out: LeaveOneOut | None = None
     distance: float | None = None
+
+    __repr__ = brief
 
     @property
     def structure(self) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.posteriors.answers import SAMPLES, Answer, How, Kind
@@ -34,6 +35,8 @@ class Mixture(BasePosterior):
     """
 
     components: tuple[Posterior, ...]
+
+    __repr__ = brief
 
     @property
     def target(self) -> Density:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.params import Params, unstack
 from novacula.posteriors.answers import Answer, How, Kind
 from novacula.posteriors.base import BasePosterior, Posterior
@@ -27,6 +28,8 @@ class SubnetworkPosterior(BasePosterior):
 
     part: Part
     inner: Posterior
+
+    __repr__ = brief
 
     @property
     def target(self) -> Target:

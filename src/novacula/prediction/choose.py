@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.params import Params, detach
 from novacula.core.rng import derive
@@ -118,6 +119,8 @@ class Choice:
     warnings: tuple[str, ...]
     posterior: Posterior
     calibration: float = 1.0
+
+    __repr__ = brief
 
     def to_dict(self) -> dict[str, Any]:
         """The choice as plain JSON values.

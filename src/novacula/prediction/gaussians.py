@@ -21,6 +21,9 @@ import math
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import shown
+from novacula.core.errors import InputError
+
 # The trapezoidal rule's error on F(1 − F) is about exp(−(2π/h)²/4) for a step of h standard deviations: 1e-12 here, as
 # are the tails that are left out.
 _STEP = 0.6
@@ -97,3 +100,14 @@ def _absolute(mean: Tensor, sd: Tensor) -> Tensor:
 
 def _pdf(z: Tensor) -> Tensor:
     return torch.exp(-0.5 * z.square()) / math.sqrt(2 * math.pi)
+
+
+def probabilities(p: object) -> Tensor:
+    """Probabilities between 0 and 1, one or ``(Q,)``, as float64."""
+    try:
+        wanted = torch.as_tensor(p, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        wanted = torch.empty(0)
+    if wanted.ndim > 1 or wanted.numel() == 0 or not bool(((wanted > 0) & (wanted < 1)).all()):
+        raise InputError("probabilities between 0 and 1", shown(p), "use 0.5 for the median")
+    return wanted

@@ -25,10 +25,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_numbers
+from novacula.core.checks.tensors import check_outputs, check_plain
 from novacula.core.errors import InputError
 from novacula.core.modules.parts import Values
-from novacula.core.numbers import check_numbers
-from novacula.core.tensors import check_outputs, check_plain
 from novacula.data.arrays import frame_columns
 from novacula.data.inputs import as_inputs
 from novacula.data.lazy import LazyRows

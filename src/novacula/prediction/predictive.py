@@ -14,8 +14,9 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
+from novacula.core.checks.numbers import check_whole, check_within, shown
 from novacula.core.errors import InputError
-from novacula.core.numbers import check_whole, check_within, shown
 from novacula.data.arrays import to_tensor
 from novacula.data.standardise import Standardiser
 from novacula.likelihoods.base import Likelihood
@@ -26,7 +27,7 @@ from novacula.prediction.conformal.scores import IntervalScore, SetScore
 from novacula.prediction.conformal.sets import Intervals, Sets
 from novacula.prediction.decisions.decide import DRAWS, Decision, Losses, PointDecision, PointLoss, decide
 from novacula.prediction.entropy import Entropy, of_gaussian, of_mixture, of_probabilities
-from novacula.prediction.gaussians import quantile
+from novacula.prediction.gaussians import probabilities, quantile
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,8 @@ class Predictive:
     covariance: Tensor | None = None
     warnings: tuple[str, ...] = ()
     scaling: Standardiser | None = None
+
+    __repr__ = brief
 
     def in_units(self, scaling: Standardiser | None) -> Predictive:
         """The same predictive, pushed through ``y · s + m`` into the targets' own units.
@@ -205,12 +208,7 @@ class Predictive:
             >>> [round(float(q), 2) for q in one.quantile([0.5, 0.975])]
             [0.0, 3.92]
         """
-        try:
-            wanted = torch.as_tensor(p, dtype=torch.float64)
-        except (TypeError, ValueError, RuntimeError):
-            wanted = torch.empty(0)
-        if wanted.ndim > 1 or wanted.numel() == 0 or not bool(((wanted > 0) & (wanted < 1)).all()):
-            raise InputError("probabilities between 0 and 1", str(p), "use 0.5 for the median")
+        wanted = probabilities(p)
         levels = wanted.flatten().tolist()
         if (draws := self.draws()) is not None:
             found = torch.stack([sampled.quantile(draws, q) for q in levels])

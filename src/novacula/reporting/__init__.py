@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from novacula.core.numbers import as_path
+from novacula.core.checks.numbers import as_path
 from novacula.core.storage.run import ADVICE
 from novacula.reporting.recipes import export
 

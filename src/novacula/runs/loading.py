@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.modules.parts import Parts, Values
 from novacula.core.params import Params
@@ -61,6 +62,8 @@ class SavedRun:
     posterior: Posterior
     scaling: Standardiser | None
     setup: Setup | None
+
+    __repr__ = brief
 
     @property
     def like(self) -> Like:

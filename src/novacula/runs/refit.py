@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from novacula.core.brief import brief
+from novacula.core.checks.numbers import check_numbers
 from novacula.core.errors import InputError
-from novacula.core.numbers import check_numbers
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.curvature.structures.names import STRUCTURES
@@ -34,6 +35,8 @@ class Inferred:
     chains: int  # chains
     batch_size: int  # examples a step, for methods that take minibatches
     seconds: float  # how long it took
+
+    __repr__ = brief
 
 
 def inferred(

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from novacula.core.brief import brief
+from novacula.core.checks.numbers import as_path
 from novacula.core.estimate import Estimate
-from novacula.core.numbers import as_path
 from novacula.core.params import Params
 from novacula.core.rng import derive
 from novacula.data.data import Data
@@ -47,18 +48,20 @@ class LearnResult:
     target: Target
     evidence: Estimate
     choice: Choice
-    params: Params
-    history: list[dict[str, float]]
+    params: Params = field(repr=False)
+    history: list[dict[str, float]] = field(repr=False)
     data: Data
     seed: int
-    settings: dict[str, Any]
-    seconds: dict[str, float]
+    settings: dict[str, Any] = field(repr=False)
+    seconds: dict[str, float] = field(repr=False)
     warnings: tuple[str, ...]
     inferred: Inferred | None = None
-    hyper: dict[str, dict[str, Any]] = field(default_factory=dict)
+    hyper: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     converged: bool = False
     unseen: Any = None
-    verdicts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    verdicts: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+
+    __repr__ = brief
 
     @property
     def posterior(self) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.rng import derive, generator
 from novacula.data.data import Data
@@ -41,6 +42,8 @@ class Assembled:
     test: Data | None  # test data in the same units, or None. Both remember the way back to the data's own units
     rows: Tensor | None = None
     targets: tuple[str, ...] = ()  # names of the target's columns, where they are known
+
+    __repr__ = brief
 
     @property
     def meaning(self) -> tuple[str, ...]:
@@ -118,7 +121,7 @@ def _load(setup: Setup, task: Task | None) -> tuple[Data, Data | None, Tensor | 
         target = int(target)
     wanted: Any = setup.task or task  # checked where the labels are read
     columns: dict[str, Any] = {"categorical": setup.categorical, "drop": setup.drop}
-    split = int(setup.split) if setup.split is not None and setup.split.isdigit() else setup.split
+    split = int(setup.split) if str(setup.split).isdigit() else setup.split  # type: ignore[arg-type]
     splits = load_splits(setup.data, target, split=split, task=wanted, size=setup.size, **columns)
     targets = splits.targets or setup.target
     n, fraction = setup.train, setup.test_fraction

@@ -15,17 +15,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.data.new import NewData, load_new, read_groups
 from novacula.data.overlap import shared_rows
 from novacula.data.standardise import Standardiser
+from novacula.inference.loop import Progress
 from novacula.prediction.conformal.calibrate import Conformal, calibrate
 from novacula.prediction.conformal.sets import Intervals, Sets
 from novacula.prediction.decisions.costs import load_costs
@@ -37,6 +39,8 @@ from novacula.runs.saving import LEVELS, own_units
 from novacula.runs.settings import anchored_data
 
 _TOO_MANY = 0.5  # the share of training rows among those that calibrate
+_PART, _PARTS = 1_000, 20
+"""Rows of a part at least, and parts at most."""
 _POINT_LOSSES = ("squared", "absolute", "pinball")
 
 
@@ -69,6 +73,8 @@ class Predictions:
     conformal: dict[str, float] | None
     notes: tuple[str, ...]  # which rows these are, where that is not plain
     warnings: tuple[str, ...]  # reservations a reader must know
+
+    __repr__ = brief
 
     @property
     def n(self) -> int:
@@ -159,9 +165,10 @@ def tabulate(
     abstain: float | None = None,
     rule: Conformal | None = None,
     calibration: int = 0,
+    progress: Progress | None = None,
 ) -> Predictions:
-    """Predict rows."""
-    predictive = saved.predict_standard(rows.x)
+    """Predict rows; ``progress`` is told of every part of many."""
+    predictive = in_parts(saved, rows.x, progress)
     task = predictive.likelihood.task
     columns: dict[str, list[Any]] = {"row": rows.numbers.tolist()}
     if rows.names:
@@ -183,6 +190,32 @@ def tabulate(
     scores = None if y is None else evaluate(predictive, y)
     warnings = tuple(dict.fromkeys(predictive.warnings))
     return Predictions(columns, scores, decisions, conformal, rows.notes, warnings)
+
+
+def in_parts(saved: SavedRun, x: Tensor, progress: Progress | None = None) -> Predictive:
+    """Predict inputs ``(N, …)`` in the units of training, a part of them at a time.
+
+    A prediction does not depend on the others that are made with it, so that the parts put together are the whole.
+
+    Returns:
+        The predictive of all N inputs.
+    """
+    size = max(_PART, -(-len(x) // _PARTS))
+    pieces = x.split(size)
+    found: list[Predictive] = []
+    for piece in pieces:
+        found.append(saved.predict_standard(piece))
+        if progress is not None and len(pieces) > 1:
+            progress(len(found), len(pieces), {})
+    if len(found) == 1:
+        return found[0]
+    covariances = [p.covariance for p in found if p.covariance is not None]
+    return replace(
+        found[0],
+        outputs=torch.cat([p.outputs for p in found], 1),
+        covariance=torch.cat(covariances) if covariances else None,
+        warnings=tuple(dict.fromkeys(w for p in found for w in p.warnings)),
+    )
 
 
 # ---------------------------------------------------------------------- columns

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.many import Notes
 from novacula.core.params import Params, detach
@@ -45,6 +46,8 @@ class LogDensity:
     init: Mapping[str, Tensor]
     prior: Prior | None = None
     notes: Notes = field(init=False, repr=False)
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         if not callable(self.function):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from novacula.core.checks.numbers import shown
 from novacula.core.errors import InputError
-from novacula.core.numbers import shown
 
 # What each part has that no other has, and an example.
 _PARTS = {

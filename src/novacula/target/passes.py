@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from novacula.core.numbers import check_whole
+from novacula.core.checks.numbers import check_whole
 from novacula.core.rng import generator
 from novacula.data.data import Data
 

@@ -23,12 +23,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from novacula.core.brief import brief
+from novacula.core.checks.numbers import check_positive, shown
 from novacula.core.errors import InputError
 from novacula.core.forward import Forward
 from novacula.core.many import Notes
 from novacula.core.memory import inputs_at_once
 from novacula.core.modules.parts import Parts
-from novacula.core.numbers import check_positive, shown
 from novacula.core.params import Params
 from novacula.core.units import Units
 from novacula.curvature.problem import Problem
@@ -83,7 +84,10 @@ class Target:
     copies: Copies = field(default_factory=Copies)
     likelihood_temperature: float = 1.0
     parameters: Sequence[str] | None = None
-    forward: Forward = None  # type: ignore[assignment]  # filled in below, kept by dataclasses.replace
+    # filled in below, kept by dataclasses.replace
+    forward: Forward = field(default=None, repr=False)  # type: ignore[assignment]
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         for name in ("temperature", "likelihood_temperature"):

@@ -35,8 +35,9 @@ from msgspec.structs import asdict
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as save_numpy
 
+from novacula.core.brief import brief
+from novacula.core.checks.numbers import as_path
 from novacula.core.errors import DamagedRun, InputError
-from novacula.core.numbers import as_path
 from novacula.core.storage.atomic import write_bytes, write_json
 from novacula.core.storage.schema import Entry, Epochs, Manifest, Record, Scores, check, manifest_of
 from novacula.core.storage.seal import digest, parse, read_sealed, write_sealed
@@ -83,6 +84,8 @@ class Run:
     history: tuple[dict[str, Any], ...]
     arrays: dict[str, np.ndarray]
     manifest: Manifest | None = None
+
+    __repr__ = brief
 
     @classmethod
     def read(cls, folder: str | Path, *, parts: Collection[str] = (HISTORY, ARRAYS)) -> Run:

@@ -16,6 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.params import Params, flatten, unflatten
 from novacula.curvature.gradients.jacobian import BUDGET, Plan, jacobian, plan, rows_by_name
 from novacula.curvature.precision import check_precision, precision_vector
@@ -40,6 +41,8 @@ class Diagonal:
     structure: str = "diag"
     fallback: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -82,6 +85,8 @@ class DiagonalCovariance:
 
     plan: Plan
     values: Tensor
+
+    __repr__ = brief
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
         """Draw deviations, ``(n, *shape)``."""

@@ -23,6 +23,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.params import Params, flatten, unflatten
 from novacula.curvature.gradients.jacobian import BUDGET, Plan, jacobian, plan, rows
@@ -58,6 +59,8 @@ class Exact:
     structure: str = "exact"
     fallback: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -146,6 +149,8 @@ class ExactCovariance:
     factor: Tensor
     rows: Tensor | None
     jacobian: Jacobian
+
+    __repr__ = brief
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
         """Draw deviations.

@@ -40,6 +40,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.params import Params
 from novacula.curvature.gradients.capture import Coverage, cover
@@ -70,6 +71,8 @@ class Kron:
     blocks: Mapping[str, Block]
     fallback: dict[str, str]
     sharing: Sharing
+
+    __repr__ = brief
 
     @property
     def structure(self) -> str:

@@ -18,6 +18,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.params import Params, flatten, unflatten
 from novacula.curvature.gradients.capture import Captured, Coverage, capture, fallback_jacobian, output_gradients
 from novacula.curvature.gradients.sites import merge
@@ -87,6 +88,8 @@ class KronCovariance:
     params: Params  # the point ``w``
     blocks: Mapping[str, BlockCovariance]  # one covariance for each parameter
     products: tuple[str, ...]  # the parameters with Kronecker products, in the network's order
+
+    __repr__ = brief
 
     @classmethod
     def build(

@@ -20,6 +20,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.layers import calls, first_names, last_linear
 from novacula.core.params import Params
@@ -152,6 +153,8 @@ class LastLayerCovariance:
     exact: ExactCovariance
     matrix: Tensor
     head: Head
+
+    __repr__ = brief
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
         """Draw deviations, ``(n, *shape)``."""

@@ -26,6 +26,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.params import Params, flatten, unflatten
 from novacula.core.rng import generator
@@ -65,6 +66,8 @@ class MatrixFree:
     structure: str = "matrix_free"
     fallback: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -125,6 +128,8 @@ class MatrixFreeCovariance:
     scale: float
     iterations: int
     tolerance: float
+
+    __repr__ = brief
 
     @torch.no_grad()
     def sample(self, n: int, rng: torch.Generator) -> Params:

@@ -30,6 +30,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.params import Params
 from novacula.core.rng import generator
@@ -73,6 +74,8 @@ class NTK:
     two_pass: bool
     by_position: frozenset[str]
     log_prob: LogProb | None = None
+
+    __repr__ = brief
 
     @property
     def names(self) -> tuple[str, ...]:

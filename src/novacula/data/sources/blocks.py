@@ -30,8 +30,9 @@ class Gathered:
 
     def add(self, cells: Sequence[str]) -> None:
         """The next block of cells."""
-        values = _plain(cells)
-        gaps = np.zeros(len(cells), bool)
+        values, gaps = _plain(cells), np.zeros(len(cells), bool)
+        if values is None:
+            values, gaps = _with_holes(cells)
         if values is None:
             found: list[int | float | None] = [None if c.lower() in MISSING else self.number(c) for c in cells]
             for i, (cell, value) in enumerate(zip(cells, found, strict=True)):
@@ -91,6 +92,18 @@ class Gathered:
         missing = gaps.copy()
         missing[rows] = False
         return np.ma.MaskedArray(values.astype(np.int64) if kinds == {"i"} else values, missing)
+
+
+def _with_holes(cells: Sequence[str]) -> tuple[np.ndarray | None, np.ndarray]:
+    # A block of plain numbers some of which are missing.
+    gaps = np.array([c in MISSING or c.lower() in MISSING for c in cells])
+    there = [c for c, gap in zip(cells, gaps.tolist(), strict=True) if not gap]
+    found = _plain(there) if there else np.zeros(0)
+    if found is None:
+        return None, np.zeros(len(cells), bool)
+    values = np.zeros(len(cells), found.dtype)
+    values[~gaps] = found
+    return values, gaps
 
 
 def _plain(cells: Sequence[str]) -> np.ndarray | None:

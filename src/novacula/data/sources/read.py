@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from novacula.core.checks.numbers import as_path
 from novacula.core.errors import InputError
-from novacula.core.numbers import as_path
 from novacula.data.raw import Raw
 from novacula.data.sources.arrays import digits
 from novacula.data.sources.folders import IMAGE_SUFFIXES, RawImages

@@ -23,6 +23,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
 from novacula.core.params import Params, count, flatten
@@ -76,6 +77,8 @@ class Tuned:
     spread: dict[str, float]
     seconds: dict[str, float]
     warnings: tuple[str, ...]
+
+    __repr__ = brief
 
 
 def tune(

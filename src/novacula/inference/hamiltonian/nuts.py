@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
-from novacula.core.numbers import check_fields
 from novacula.data.data import Data
 from novacula.inference.hamiltonian.adaptation import MassKind
 from novacula.inference.hamiltonian.chains import ChainState, Settings, advance, draws_of_chains, start_chains

@@ -40,9 +40,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
 from novacula.core.many import normal_like, per_member
-from novacula.core.numbers import check_fields
 from novacula.core.params import Params
 from novacula.data.data import Data
 from novacula.inference.langevin.step_size import EVERY, FIRST, StepSize

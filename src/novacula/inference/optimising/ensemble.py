@@ -20,8 +20,8 @@ from typing import Any, get_args
 
 import torch
 
+from novacula.core.checks.numbers import check_fields, check_whole, shown
 from novacula.core.errors import InputError
-from novacula.core.numbers import check_fields, check_whole, shown
 from novacula.core.rng import split
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Method, Start, check_method

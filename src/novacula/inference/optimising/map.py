@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from novacula.core.numbers import check_fields, check_positive
+from novacula.core.checks.numbers import check_fields, check_positive
 from novacula.core.params import Params, unstack
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Start

@@ -32,8 +32,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
-from novacula.core.numbers import check_fields
 from novacula.core.params import Params, count, flatten, unflatten, unstack
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Start

@@ -29,9 +29,9 @@ import torch
 from scipy.stats import t as student_t
 from torch import Tensor
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
 from novacula.core.many import chunk_of, in_chunks, over_members, part_of
-from novacula.core.numbers import check_fields
 from novacula.core.params import Params, flatten, unflatten
 from novacula.data.data import Data
 from novacula.inference.hamiltonian.mass import DiagonalMass

@@ -30,9 +30,9 @@ from typing import Literal
 
 import torch
 
+from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
 from novacula.core.many import noisy_gradient, normal_like
-from novacula.core.numbers import check_fields
 from novacula.core.params import Params, unstack
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Start

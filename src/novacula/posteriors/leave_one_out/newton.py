@@ -46,6 +46,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.likelihoods.base import Likelihood
 from novacula.posteriors.linearised import Rule, log_predictive, normal_draws
 
@@ -68,6 +69,8 @@ class LeaveOneOut:
     variance: Tensor  # at temperature 1, shape ``(M, C, C)``, float64
     rule: Rule  # how a predictive is made of them
     believable: bool = True  # whether an exact curvature moved the means, by few leverages that were too large
+
+    __repr__ = brief
 
     @torch.no_grad()
     def log_prob(self, temperature: float = 0.0, *, rule: Rule | None = None) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.rng import generator
 from novacula.likelihoods import checks
@@ -45,6 +46,8 @@ class Conformal:
     groups: tuple[Any, ...] | None
     task: str
     seed: int
+
+    __repr__ = brief
 
     def __call__(self, predictive: Distribution, groups: Sequence[Any] | Tensor | None = None) -> Sets | Intervals:
         """Sets or intervals for new inputs.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+from novacula.core.checks.numbers import check_within
 from novacula.core.errors import InputError
-from novacula.core.numbers import check_within
 
 
 def check_alpha(alpha: float) -> Fraction:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.likelihoods import checks
 
@@ -25,6 +26,8 @@ class Sets:
 
     member: Tensor
     level: float
+
+    __repr__ = brief
 
     @property
     def size(self) -> Tensor:
@@ -88,6 +91,8 @@ class Intervals:
     low: Tensor
     high: Tensor
     level: float
+
+    __repr__ = brief
 
     @property
     def width(self) -> Tensor:

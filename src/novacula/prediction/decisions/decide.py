@@ -31,8 +31,9 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
+from novacula.core.checks.numbers import check_whole, check_within
 from novacula.core.errors import InputError
-from novacula.core.numbers import check_whole, check_within
 from novacula.core.rng import derive
 from novacula.likelihoods import checks
 from novacula.posteriors.linearised import normal_draws
@@ -68,6 +69,8 @@ class Decision:
     actions: tuple[Any, ...]
     costs: Tensor | None = None
     exact: bool = True
+
+    __repr__ = brief
 
     @property
     def loss(self) -> Tensor:
@@ -121,6 +124,8 @@ class PointDecision:
     value: Tensor
     expected: Tensor
     abstained: Tensor
+
+    __repr__ = brief
 
 
 def decide(

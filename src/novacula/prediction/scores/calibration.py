@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.diagnostics.scores import calibration
 
@@ -39,6 +40,8 @@ class Reliability:
     count: Tensor
     confidence: Tensor
     accuracy: Tensor
+
+    __repr__ = brief
 
     @property
     def error(self) -> float:

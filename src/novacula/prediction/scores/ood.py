@@ -28,6 +28,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.prediction.predictive import Predictive
 
@@ -53,6 +54,8 @@ class Detection:
     fpr95: float
     usual: Tensor
     strange: Tensor
+
+    __repr__ = brief
 
     def to_dict(self) -> dict[str, Any]:
         """The four numbers, and how many inputs they are from.

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.diagnostics import scores as diagnostics
 
@@ -38,6 +39,8 @@ class RiskCoverage:
     risk: Tensor
     aurc: float
     e_aurc: float
+
+    __repr__ = brief
 
 
 def risk_coverage(confidence: Tensor, loss: Tensor) -> RiskCoverage:

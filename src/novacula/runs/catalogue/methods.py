@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
+from novacula.core.checks.numbers import check_whole
 from novacula.core.errors import InputError
 from novacula.runs.catalogue.row import Made, Table, loaded
 
@@ -253,8 +254,7 @@ def method_of(wanted: Wanted, trained: Trained, chains: int | None = None) -> tu
     """A method that is asked for by name, with how it runs."""
     entry = METHODS[wanted.name]
     chains = entry.chains if chains is None else chains
-    if chains < 1:
-        raise InputError("at least one chain", str(chains), "use 1 or more")
+    check_whole("chains", chains)
     method = changed(entry.method(trained, chains), wanted.changes, wanted.name)
     return method, entry.steps(trained), chains, entry.batch
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.rng import generator
 from novacula.core.storage.atomic import write_bytes
 from novacula.core.storage.run import ADVICE, PICTURES, RESULTS, plain
@@ -77,6 +78,8 @@ class Advice:
     seconds: float
     seed: int
     pictures: Mapping[str, np.ndarray]
+
+    __repr__ = brief
 
     @property
     def verdicts(self) -> dict[str, Line]:

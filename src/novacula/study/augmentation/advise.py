@@ -20,8 +20,8 @@ from pathlib import Path
 from torch import nn
 
 from novacula.core import execute
+from novacula.core.checks.numbers import check_numbers
 from novacula.core.errors import InputError
-from novacula.core.numbers import check_numbers
 from novacula.core.rng import derive
 from novacula.data.data import Data
 from novacula.data.folds import folds_of

@@ -28,10 +28,10 @@ from typing import Any
 import torch
 
 from novacula.core import execute
+from novacula.core.checks.numbers import as_path, check_whole
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
 from novacula.core.execute import Backend
-from novacula.core.numbers import as_path, check_whole
 from novacula.core.params import count
 from novacula.core.rng import derive
 from novacula.core.storage.atomic import write_bytes, write_json
@@ -105,7 +105,7 @@ def compare(
     data = as_data(data)
     if not isinstance(models, Mapping) or not models:
         got = "none" if isinstance(models, Mapping) else f"a {type(models).__name__}"
-        raise InputError("one or more models by name", got, "pass {'name': nv.Target(...)}")
+        raise InputError("at least one model, by name", got, "pass {'name': nv.Target(...)}")
     models = {name: as_target(model, data) for name, model in models.items()}
     store = None if store is None else as_path(store, "store as a folder")
     _check(models, folds, trainings)

@@ -11,6 +11,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
 from novacula.core.params import Params
@@ -35,6 +36,8 @@ class Entry:
     learned: dict[str, Tensor]  # the learned hyperparameters, as `Target.with_learnable` takes them
     seconds: float
 
+    __repr__ = brief
+
     @cached_property
     def loss(self) -> Mean:
         """The mean out-of-fold loss, in nats an example, with its error."""
@@ -50,6 +53,8 @@ class Comparison:
     """
 
     entries: tuple[Entry, ...]
+
+    __repr__ = brief
 
     def best(self, by: str = "loss") -> Entry:
         """The model with the best score.

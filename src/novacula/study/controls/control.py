@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.data.data import Data
 from novacula.data.labels import Task
@@ -46,6 +47,8 @@ class Control:
     task: Task
     seconds: float
     notes: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     @property
     def nll(self) -> float:

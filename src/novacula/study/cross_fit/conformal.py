@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.data.standardise import Standardiser
@@ -47,6 +48,8 @@ class CrossConformal:
     labels: Tensor
     folds: Tensor
     seed: int
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         rank(self.predictive.n, self.alpha)

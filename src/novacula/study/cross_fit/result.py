@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.core.rng import derive
@@ -53,6 +54,8 @@ class CrossFit:
     seed: int = 0
     warnings: tuple[str, ...] = ()
     fewer: CrossFit | None = None
+
+    __repr__ = brief
 
     @property
     def params(self) -> tuple[Params, ...]:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from novacula.core import execute
+from novacula.core.checks.numbers import check_callable, check_numbers, check_whole, shown
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.execute import Backend
 from novacula.core.many import members_of
-from novacula.core.numbers import check_callable, check_numbers, check_whole, shown
 from novacula.core.params import Params, detach, stack, unstack
 from novacula.core.rng import derive
 from novacula.data.data import Data

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from novacula.core.brief import brief
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.params import Params, unstack
 from novacula.core.rng import derive, generator
@@ -49,6 +50,8 @@ class Sampled:
     posterior: Posterior
     params: Params
     history: tuple[dict[str, float], ...]
+
+    __repr__ = brief
 
 
 def learn_from_draws(

@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from novacula.core.checks.numbers import as_path, check_callable, check_numbers, check_whole, shown
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.estimate import Estimate
-from novacula.core.numbers import as_path, check_callable, check_numbers, check_whole, shown
 from novacula.core.params import count
 from novacula.core.rng import derive
 from novacula.curvature.structures.names import Structure

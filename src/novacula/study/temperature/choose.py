@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from novacula.core import execute
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.execute import Backend, Progress
 from novacula.core.rng import generator
@@ -91,6 +92,8 @@ class TemperatureChoice:
     method: str
     n: int
     warnings: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     def table(self) -> str:
         """The scores as text.

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from novacula.core import execute
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.execute import Backend, Progress
 from novacula.data.data import Data
@@ -85,6 +86,8 @@ class ColdPosterior:
     seeds: tuple[int, ...]
     n: int
     warnings: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     @property
     def metrics(self) -> tuple[str, ...]:

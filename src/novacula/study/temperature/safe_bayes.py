@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 
 from novacula.core import execute
+from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.execute import Backend, Progress
 from novacula.core.rng import derive, generator
@@ -90,6 +91,8 @@ class SafeBayes:
     orders: int
     n: int
     warnings: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     @property
     def equivalent(self) -> tuple[float, ...]:

@@ -94,9 +94,8 @@ def check_fields(settings: Any) -> None:
         value, hint = getattr(settings, field.name), hints[field.name]
         kinds = get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,)
         if not any(_is_of(value, kind) for kind in kinds):
-            wanted = " or ".join(_in_words(kind) for kind in kinds)
-            name = f"{field.name} of {type(settings).__name__}"
-            raise InputError(f"{name} as {wanted}", shown(value), "leave it out for the default")
+            got = f"{shown(value)} in {type(settings).__name__}(…)"
+            raise InputError(_in_words(kinds, field.name), got, "leave it out for the default")
 
 
 def _is_of(value: Any, kind: Any) -> bool:
@@ -111,11 +110,12 @@ def _is_of(value: Any, kind: Any) -> bool:
     return isinstance(value, kind) if kind in {bool, str, NoneType} else True
 
 
-def _in_words(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return ", ".join(map(repr, get_args(kind)))
+def _in_words(kinds: tuple[Any, ...], name: str) -> str:
+    options = [str(option) for kind in kinds if get_origin(kind) is Literal for option in get_args(kind)]
+    if options:
+        return f"a {name} among {', '.join(options)}"
     words = {float: "a number", int: "a whole number", bool: "True or False", str: "a word", NoneType: "None"}
-    return words.get(kind) or f"a {kind.__name__}"
+    return f"{name} as {' or '.join(words.get(kind) or f'a {kind.__name__}' for kind in kinds)}"
 
 
 def check_within(name: str, value: Any, low: float = 0.0, high: float = 1.0) -> None:

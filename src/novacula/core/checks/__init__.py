@@ -1,0 +1,1 @@
+"""Checks that every package makes of what it is given."""
