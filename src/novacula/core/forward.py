@@ -19,12 +19,10 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from novacula.core.alone import check_alone
 from novacula.core.attention import has_attention, plain_attention
@@ -34,8 +32,10 @@ from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.many import Notes
 from novacula.core.modules.admitted import admitted, check_gradient, weights_kept
 from novacula.core.modules.call import Others, call_with, others_of
+from novacula.core.modules.chosen import choose
 from novacula.core.modules.outputs import logits_of
 from novacula.core.modules.parts import Parts
+from novacula.core.modules.shared import SharedHyperparameters
 from novacula.core.modules.training import Training, drawn_from, put_to_eval, seeded, train_mode
 from novacula.core.params import Params, detach
 from novacula.core.units import Units
@@ -96,10 +96,10 @@ class Forward:
         if lazy:
             got = f"{', '.join(lazy)} of lazy layers, which have no shape yet"
             raise InputError("a network with its weights", got, "call it once on a batch before")
-        with _ShareHyperparameters():
+        with SharedHyperparameters():
             module = admitted(copy.deepcopy(self.module))
         if self.only is not None:
-            _choose(module, self.only)
+            choose(module, self.only)
         trainable = [name for name, w in module.named_parameters() if w.requires_grad]
         if not trainable:
             n_frozen = sum(1 for _ in module.parameters())
@@ -168,7 +168,7 @@ class Forward:
         memo: dict[int, Any] = {id(w): w for w in [*self.module.parameters(), *self.module.buffers()]}
         memo |= {id(own[name]): value for name, value in values.items()}
         other = copy.copy(self)
-        with _ShareHyperparameters():
+        with SharedHyperparameters():
             object.__setattr__(other, "module", copy.deepcopy(self.module, memo))
         return other
 
@@ -295,7 +295,7 @@ class Forward:
         memo: dict[int, Any] = {id(w): w for w in [*self.module.parameters(), *own.values()]}
         memo |= {id(own[k]): v.detach().to(own[k]).clone() for k, v in values.items()}
         other = copy.copy(self)
-        with _ShareHyperparameters():
+        with SharedHyperparameters():
             object.__setattr__(other, "module", copy.deepcopy(self.module, memo))
         object.__setattr__(other, "notes", Notes(self.notes.name, looped=self.notes.looped))
         other.notes.training = self.notes.training
@@ -368,7 +368,7 @@ class Forward:
         with torch.random.fork_rng(devices=devices):
             check_alone(self.module, lambda inputs: self(params, inputs), x, first)
         with torch.enable_grad(), torch.random.fork_rng(devices=devices):
-            with _ShareHyperparameters():
+            with SharedHyperparameters():
                 other = copy.deepcopy(self.module)
             with plain_attention() if self.fused else nullcontext():
                 check_gradient(lambda module, w: self._evaluate(dict(w), x, module), other, params)
@@ -389,38 +389,6 @@ class Forward:
             ) from error
 
 
-def _choose(module: nn.Module, patterns: Sequence[str]) -> None:
-    # Of a copy of the user's module: let those parameters require a gradient whose name matches a pattern.
-    if isinstance(patterns, str):
-        raise InputError("a list of patterns", repr(patterns), f"use parameters=[{patterns!r}]")
-    names = [name for name, _ in module.named_parameters()]
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            few = f"{', '.join(names[:_NAMED])}{' …' * (len(names) > _NAMED)}"
-            raise InputError("patterns that match a parameter", f"{pattern!r} among {few}", "check the name")
-    for name, w in module.named_parameters():
-        w.requires_grad_(any(fnmatchcase(name, pattern) for pattern in patterns))
-
-
 def _alike(a: Tensor, b: Tensor) -> bool:
     # Whether outputs agree up to rounding.
     return bool((a - b).abs().max() <= torch.finfo(b.dtype).eps ** 0.5 * b.abs().max())
-
-
-class _ShareHyperparameters(TorchFunctionMode):
-    """While it is active, `copy.deepcopy` keeps tensors that require a gradient and are no parameters.
-
-    A copy of a leaf would be another leaf, and a copy of a tensor with a graph is refused by torch. `nn.Parameter`
-    copies itself without asking the mode. Tensors in lists or in objects of the module's are met as well.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if func is Tensor.__deepcopy__ and args[0].requires_grad:
-            return args[0]
-        return func(*args, **(kwargs or {}))
