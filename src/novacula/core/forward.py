@@ -19,7 +19,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -33,6 +32,7 @@ from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.many import Notes
 from novacula.core.modules.admitted import admitted, check_gradient, weights_kept
 from novacula.core.modules.call import Others, call_with, others_of
+from novacula.core.modules.chosen import choose
 from novacula.core.modules.copying import ShareHyperparameters
 from novacula.core.modules.outputs import logits_of
 from novacula.core.modules.parts import Parts
@@ -99,7 +99,7 @@ class Forward:
         with ShareHyperparameters():
             module = admitted(copy.deepcopy(self.module))
         if self.only is not None:
-            _choose(module, self.only)
+            choose(module, self.only)
         trainable = [name for name, w in module.named_parameters() if w.requires_grad]
         if not trainable:
             n_frozen = sum(1 for _ in module.parameters())
@@ -392,19 +392,6 @@ class Forward:
                 "check the first layer's size and the data's shape (images are N×channels×height×width; ids of "
                 "tokens stay whole numbers with Data(…, tokens=True))",
             ) from error
-
-
-def _choose(module: nn.Module, patterns: Sequence[str]) -> None:
-    # Of a copy of the user's module: let those parameters require a gradient whose name matches a pattern.
-    if isinstance(patterns, str):
-        raise InputError("a list of patterns", repr(patterns), f"use parameters=[{patterns!r}]")
-    names = [name for name, _ in module.named_parameters()]
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            few = f"{', '.join(names[:_NAMED])}{' …' * (len(names) > _NAMED)}"
-            raise InputError("patterns that match a parameter", f"{pattern!r} among {few}", "check the name")
-    for name, w in module.named_parameters():
-        w.requires_grad_(any(fnmatchcase(name, pattern) for pattern in patterns))
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:
