@@ -5,9 +5,9 @@
 
 Data are made in a temporary folder: JPEG images of 64 × 64 pixels in ten folders of classes (waves of a class's
 frequency and colour, with noise; a tenth of the labels at random), or a table of 20 columns of numbers and one of
-words, a twentieth of whose numbers are missing, as csv or Parquet. Each measurement is made in a process of its own. Memory is
-the process's high-water mark above the mark after its imports (VmHWM, which counts pages of mapped files too); time is
-CPU time of all its threads.
+words, a twentieth of whose numbers are missing, as csv or Parquet. Each measurement is made in a process of its own.
+Memory is the process's high-water mark above the mark after its imports (VmHWM, which counts pages of mapped files
+too); time is CPU time of all its threads.
 """
 
 from __future__ import annotations
