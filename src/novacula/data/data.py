@@ -1,4 +1,4 @@
-"""`Data`: an immutable dataset in memory, with seeded splits and batches and a fingerprint of its contents.
+"""`Data`: an immutable dataset, with seeded splits and batches and a fingerprint of its contents.
 
 Everything random is a function of a seed and of what it is for, so that a run can be repeated or resumed exactly. The
 fingerprint tells whether two numbers speak of the same data.
@@ -54,7 +54,8 @@ class Data:
         about: What a reader has to say (`nv.load` sets it).
 
     Attributes:
-        x: Inputs, floats (or int64 ids), shape ``(N, …)``.
+        x: Inputs, floats (or int64 ids), shape ``(N, …)``; of large sources a tensor whose rows are read when they are
+            asked for (`novacula.data.lazy`).
         y: Labels: int64 ``(N,)`` for classification, floats of 0 and 1 ``(N, C)`` for multilabel, floats ``(N, D)`` for
             regression.
 
