@@ -1,4 +1,4 @@
-"""`Data`: an immutable dataset in memory, with seeded splits and batches and a fingerprint of its contents.
+"""`Data`: an immutable dataset, with seeded splits and batches and a fingerprint of its contents.
 
 Everything random is a function of a seed and of what it is for, so that a run can be repeated or resumed exactly. The
 fingerprint tells whether two numbers speak of the same data.
@@ -59,7 +59,8 @@ class Data:
         about: What a reader has to say (`nv.load` sets it).
 
     Attributes:
-        x: Inputs, floats (or int64 ids), shape ``(N, …)``; several parts side by side, ``(N, 1, D)``.
+        x: Inputs, floats (or int64 ids), shape ``(N, …)``; several parts side by side, ``(N, 1, D)``; of large sources a
+            tensor whose rows are read when they are asked for (`novacula.data.lazy`).
         parts: Where in them the parts are; None for inputs of one.
         y: Labels: int64 ``(N,)`` for classification, floats of 0 and 1 ``(N, C)`` for multilabel, floats ``(N, D)`` for
             regression.
