@@ -90,7 +90,7 @@ STRANGE_TENSORS: dict[str, Case] = {
     "a number": lambda: 3.0,
     "None": lambda: None,
     "a string": lambda: "data.csv",
-    "a dictionary": lambda: {"a": inputs()},
+    "an empty dictionary": dict,
     "a set": lambda: {1.0, 2.0},
     "a generator": lambda: (row for row in inputs()),
     "an object": object,
@@ -102,6 +102,15 @@ STRANGE_TENSORS: dict[str, Case] = {
 }
 """What is no batch of inputs."""
 
+
+class Shaken(nn.Linear):
+    """A layer with noise that is no train-time noise."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        f = super().forward(input)
+        return f + torch.randn_like(f)
+
+
 OUTPUTS: dict[str, Callable[[Tensor], Any]] = {
     "complex": lambda f: f + 0j,
     "whole numbers": lambda f: f.round().long(),
@@ -110,7 +119,7 @@ OUTPUTS: dict[str, Callable[[Tensor], Any]] = {
     "constant": torch.zeros_like,
     "of NumPy": lambda f: f.detach().numpy(),
     "a tuple": lambda f: (f, f),
-    "a dictionary": lambda f: {"logits": f},
+    "a dictionary": lambda f: {"scores": f},
     "None": lambda f: None,
     "a list": lambda f: f.tolist(),
     "one axis": lambda f: f[:, 0],
@@ -162,7 +171,7 @@ NETWORKS: dict[str, Case] = {
     "other dtype": lambda: nn.Linear(D, C).double(),
     "embedding": lambda: nn.Sequential(nn.Embedding(9, C), nn.Flatten()),
     "two inputs": lambda: nn.Bilinear(D, D, C),
-    "random": lambda: nn.Sequential(nn.Linear(D, C), nn.Dropout()),
+    "random": lambda: Shaken(D, C),
     "a target": target,
 }
 """What is no network for these data."""

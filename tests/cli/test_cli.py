@@ -293,7 +293,7 @@ def test_unexpected_errors_keep_their_traceback_and_leave_nothing(monkeypatch: p
     def broken(*args: object, **more: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr("novacula.inference.optimising.map.loss_and_gradient", broken)
+    monkeypatch.setattr("novacula.inference.optimising.map.training_gradient", broken)
     result = learn("classes.npz", "--net", "linear")
     assert result.exit_code == 1
     assert isinstance(result.exception, ZeroDivisionError)

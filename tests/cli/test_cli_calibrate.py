@@ -139,7 +139,7 @@ def test_rows_set_aside_calibrate_and_training_rows_do_not() -> None:
         (("mlp", "train.npz", "--weights", "net.pt"), "the weights of this"),
         ((*OWN, "--calibration", "rest.npz"), "--weights of a trained network"),
         ((*OWN, "--weights", "net.pt", "--train", "net.py:teach"), "'teach'"),
-        ((*OWN, "--weights", "net.pt", "--folds", "1"), "at least 2 folds"),
+        ((*OWN, "--weights", "net.pt", "--folds", "1"), "folds as a whole number of 2 or more"),
         ((*OWN, "--epochs", "0"), "one or more epochs"),
         ((*OWN, "--threads", "0"), "--threads"),
         (("net.py:nothing", "train.npz"), "'nothing'"),
@@ -153,7 +153,9 @@ def test_refusals_leave_nothing(args: tuple[str, ...], text: str) -> None:
 
 
 def test_weights_that_predict_nothing_are_refused() -> None:
-    torch.save(nn.Sequential(nn.Linear(4, 12), nn.ReLU(), nn.Linear(12, 3)).state_dict(), "fresh.pt")
+    fresh = nn.Sequential(nn.Linear(4, 12), nn.ReLU(), nn.Linear(12, 3)).state_dict()
+    fresh |= {"2.weight": torch.zeros(3, 12), "2.bias": torch.tensor([1.0, 0.0, -1.0])}  # worse than shares of classes
+    torch.save(fresh, "fresh.pt")
     result = calibrate(*OWN, "--weights", "fresh.pt", "--out", "out")
     assert result.exit_code == 2
     assert "a trained network" in result.stderr

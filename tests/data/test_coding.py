@@ -12,9 +12,9 @@ import torch
 
 import novacula as nv
 from files import refused
-from novacula.data.coding import Coding
-from novacula.data.known import frame_of, known
 from novacula.data.load import load_splits
+from novacula.data.meaning.coding import Coding
+from novacula.data.meaning.known import frame_of, known
 from novacula.data.new import load_new
 from novacula.data.raw import Like
 

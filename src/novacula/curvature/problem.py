@@ -72,21 +72,30 @@ class Problem:
         Returns:
             A problem whose H has the same expectation.
         """
+        return replace(self, factor=_Combined(self.factor, self.combined, columns, seed), combined=None)
 
-        def factor(f: Tensor, y: Tensor) -> Tensor:
-            most = columns if isinstance(columns, int) else columns(f.shape[1])
 
-            def signs(width: int) -> Tensor:
-                # The same signs whenever the same batch comes.
-                drawn = torch.randint(2, (len(f), width, most), generator=generator(seed, "columns", len(f)))
-                return (drawn * 2 - 1).to(f) / most**0.5
+@dataclass(frozen=True)
+class _Combined:
+    """Combinations of a factor's columns; no closure, so that a curvature that needs them can be pickled."""
 
-            if self.combined is not None and f.shape[1] > most:
-                return self.combined(f, y, signs)
-            whole = self.factor(f, y)
-            return whole if whole.shape[2] <= most else whole @ signs(whole.shape[2])
+    factor: Callable[[Tensor, Tensor], Tensor]
+    combined: Callable[[Tensor, Tensor, Mix], Tensor] | None
+    columns: int | Callable[[int], int]
+    seed: int
 
-        return replace(self, factor=factor, combined=None)
+    def __call__(self, f: Tensor, y: Tensor) -> Tensor:
+        most = self.columns if isinstance(self.columns, int) else self.columns(f.shape[1])
+
+        def signs(width: int) -> Tensor:
+            # The same signs whenever the same batch comes.
+            drawn = torch.randint(2, (len(f), width, most), generator=generator(self.seed, "columns", len(f)))
+            return (drawn * 2 - 1).to(f) / most**0.5
+
+        if self.combined is not None and f.shape[1] > most:
+            return self.combined(f, y, signs)
+        whole = self.factor(f, y)
+        return whole if whole.shape[2] <= most else whole @ signs(whole.shape[2])
 
 
 class LogDet(NamedTuple):

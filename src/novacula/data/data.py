@@ -20,13 +20,13 @@ from novacula.core.checks.numbers import check_whole, shown
 from novacula.core.errors import InputError
 from novacula.core.modules.parts import Parts
 from novacula.core.rng import generator
-from novacula.data.about import About, coded, meaning
 from novacula.data.arrays import frame_columns
-from novacula.data.coding import Coding, Column
 from novacula.data.datasets import read_dataset
-from novacula.data.known import Columns, frame_of
-from novacula.data.labels import Task, as_labels, as_names
 from novacula.data.lazy import LazyRows
+from novacula.data.meaning.about import About, coded, meaning
+from novacula.data.meaning.coding import Coding, Column
+from novacula.data.meaning.known import Columns, frame_of
+from novacula.data.meaning.labels import Task, as_labels, as_names
 from novacula.data.parts import as_one
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class Data:
         about: What a reader has to say (`nv.load` sets it).
 
     Attributes:
-        x: Inputs, floats (or int64 ids), shape ``(N, …)``; several parts side by side, ``(N, 1, D)``; of large sources a
-            tensor whose rows are read when they are asked for (`novacula.data.lazy`).
+        x: Inputs, floats (or int64 ids), shape ``(N, …)``; several parts side by side, ``(N, 1, D)``; of large sources
+            a tensor whose rows are read when they are asked for (`novacula.data.lazy`).
         parts: Where in them the parts are; None for inputs of one.
         y: Labels: int64 ``(N,)`` for classification, floats of 0 and 1 ``(N, C)`` for multilabel, floats ``(N, D)`` for
             regression.

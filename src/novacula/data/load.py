@@ -18,11 +18,11 @@ from torch import Tensor
 
 from novacula.core.brief import brief
 from novacula.core.errors import InputError
-from novacula.data.about import About
-from novacula.data.columns import asked
 from novacula.data.data import Data
-from novacula.data.known import Columns, matrix_of
-from novacula.data.labels import Task
+from novacula.data.meaning.about import About
+from novacula.data.meaning.columns import asked
+from novacula.data.meaning.known import Columns, matrix_of
+from novacula.data.meaning.labels import Task
 from novacula.data.raw import Raw, Source, Table
 from novacula.data.sources.folders import RawImages
 from novacula.data.sources.read import read
@@ -72,7 +72,7 @@ def load(
                         after; ``test_index`` (a mask of shape ``(N,)`` or ``(K, N)``) and ``classes`` are understood
     ``.npy``            a structured array; a matrix with ``target`` as column index; or ``…x….npy`` beside ``…y….npy``
     ``.csv``, ``.tsv``  a header and rows; also gzipped. Words become one column each (at most 20), and what is missing
-                        is filled and marked (`novacula.data.coding`)
+                        is filled and marked (`novacula.data.meaning.coding`)
     ``.parquet``        the same, by pyarrow or pandas
     IDX                 ``…images…`` with ``…labels…`` in the same folder, plain or ``.gz``; in a folder, ``train`` and
                         ``t10k`` or ``test``

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from novacula.core.brief import brief
 from novacula.core.errors import InputError
-from novacula.data.coding import Coding, Column
-from novacula.data.columns import listed
 from novacula.data.inputs import as_inputs
-from novacula.data.known import Columns, matrix_of
-from novacula.data.labels import as_labels
+from novacula.data.meaning.coding import Coding, Column
+from novacula.data.meaning.columns import listed
+from novacula.data.meaning.known import Columns, matrix_of
+from novacula.data.meaning.labels import as_labels
 from novacula.data.raw import Like, New
 from novacula.data.sources.read import read
 from novacula.data.sources.rows import opened

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from novacula.data.coding import Coding
-from novacula.data.labels import Task
+from novacula.data.meaning.coding import Coding
+from novacula.data.meaning.labels import Task
 
 Choice = str | int | Sequence[str] | None
 Split = int | str | Path | None  # a published split, or a list of files

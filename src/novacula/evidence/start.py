@@ -8,7 +8,7 @@ from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.data.data import Data
 from novacula.data.given import DataLike, as_data
-from novacula.posteriors.base import Posterior, weights_of
+from novacula.posteriors.base import Posterior, posterior_of, weights_of
 from novacula.target import Target
 from novacula.target.given import TargetLike, prepared
 
@@ -32,7 +32,8 @@ def weights_for(target: Target, start: Params | Posterior) -> tuple[Target, Para
     Raises:
         InputError: If they are not the target's: a name is missing or unknown, or a shape is another.
     """
-    target, params = target.at({**_held(target, start), **weights_of(start)})
+    weights = weights_of(start)
+    target, params = target.at({**_held(target, start), **weights})
     module, frozen = target.forward.module, set(target.forward.frozen)
     wanted = {name: w for name, w in module.named_parameters() if name not in frozen}
     hint = "start from weights of this target's network, for example a posterior of nv.infer"
@@ -49,8 +50,9 @@ def weights_for(target: Target, start: Params | Posterior) -> tuple[Target, Para
 
 def _held(target: Target, start: Params | Posterior) -> Params:
     # Statistics that the network of a posterior holds and the target's does not.
-    if isinstance(start, dict) or not isinstance(start.target, Target):
+    other = None if isinstance(start, dict) else posterior_of(start).target
+    if not isinstance(other, Target):
         return {}
-    own, theirs = (dict(t.forward.module.named_buffers()) for t in (target, start.target))
+    own, theirs = (dict(t.forward.module.named_buffers()) for t in (target, other))
     alike = [k for k, b in own.items() if k in theirs and theirs[k].shape == b.shape and not b.requires_grad]
     return {k: theirs[k] for k in alike if not torch.equal(own[k], theirs[k].to(own[k]))}

@@ -20,7 +20,7 @@ from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
 from novacula.data.data import Data
 from novacula.data.inputs import as_inputs
-from novacula.data.labels import Task
+from novacula.data.meaning.labels import Task
 from novacula.data.standardise import Standardiser
 from novacula.inference.method import Method
 from novacula.integrations.network import PREFIX, network_of

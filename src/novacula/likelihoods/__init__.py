@@ -13,7 +13,7 @@ Each also gives the root of the Fisher information in output space (`factor`), f
 checks labels (`validate`). `default_likelihood` chooses one from the labels' dtype.
 """
 
-from novacula.data.labels import Task
+from novacula.data.meaning.labels import Task
 from novacula.likelihoods.base import Likelihood
 from novacula.likelihoods.bernoulli import Bernoulli
 from novacula.likelihoods.categorical import Categorical

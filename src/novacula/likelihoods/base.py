@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
-from novacula.data.labels import Task
+from novacula.data.meaning.labels import Task
 from novacula.likelihoods import checks
 
 Rule: TypeAlias = Literal["analytic", "monte_carlo", "probit", "probit_diagonal"]

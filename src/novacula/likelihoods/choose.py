@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
-from novacula.data.labels import Task
+from novacula.data.meaning.labels import Task
 from novacula.likelihoods import checks
 from novacula.likelihoods.bernoulli import Bernoulli
 from novacula.likelihoods.categorical import Categorical

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.rng import generator
-from novacula.data.labels import Task
+from novacula.data.meaning.labels import Task
 from novacula.likelihoods import checks
 from novacula.likelihoods.base import Likelihood
 

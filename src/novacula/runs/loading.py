@@ -24,8 +24,8 @@ from novacula.core.params import Params
 from novacula.core.rng import derive
 from novacula.core.storage.run import WEIGHTS, Run
 from novacula.core.units import Units
-from novacula.data.coding import Coding
 from novacula.data.data import Data
+from novacula.data.meaning.coding import Coding
 from novacula.data.raw import Like
 from novacula.data.standardise import Standardiser
 from novacula.posteriors.base import Point, Posterior

@@ -16,8 +16,8 @@ from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.rng import derive, generator
 from novacula.data.data import Data
-from novacula.data.labels import Task
 from novacula.data.load import load_splits
+from novacula.data.meaning.labels import Task
 from novacula.data.new import NewData, load_new
 from novacula.data.raw import Like
 from novacula.data.standardise import Standardiser

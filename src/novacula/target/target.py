@@ -63,8 +63,7 @@ class Target:
         temperature: T > 0, of the whole posterior; 1 is the Bayes posterior.
         copies: How many transformed copies are averaged when training, scoring and predicting.
         likelihood_temperature: T_l > 0, of the likelihood alone; 1 is the Bayes posterior.
-        parameters: Patterns of names (``["*.lora_*", "head.*"]``) of the parameters that are weights, in the place of
-            those that require a gradient.
+        parameters: Names (patterns: ``["*.lora_*"]``) of what is a weight, in the place of all that require a gradient.
         forward: The network as a function; made from ``network`` when absent.
 
     Raises:
@@ -111,11 +110,7 @@ class Target:
         return None if self.invariance is None or not self.invariance.averages_predictions else self.invariance
 
     def params(self) -> Params:
-        """The network's weights as they came.
-
-        Returns:
-            Detached copies of the trainable weights.
-        """
+        """Detached copies of the network's trainable weights, as they came."""
         return self.forward.params()
 
     def at(self, point: Params) -> tuple[Target, Params]:

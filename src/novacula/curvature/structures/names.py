@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, get_args
 
 from novacula.core.errors import InputError
@@ -53,4 +54,4 @@ def columns_of(outputs: int, examples: int) -> int:
 
 
 def _few_columns(problem: Problem, seed: int) -> Problem:
-    return problem.sketched(lambda outputs: columns_of(outputs, problem.size), derive(seed, "columns"))
+    return problem.sketched(partial(columns_of, examples=problem.size), derive(seed, "columns"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from novacula.core.errors import InputError
-from novacula.data.columns import RawColumns, no_groups
+from novacula.data.meaning.columns import RawColumns, no_groups
 from novacula.data.raw import Choice, Like, New, Source, Split, Table
 from novacula.data.sources.rows import FileRows
 

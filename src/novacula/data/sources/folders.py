@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from novacula.core.errors import InputError
-from novacula.data.columns import no_groups
+from novacula.data.meaning.columns import no_groups
 from novacula.data.raw import Choice, Like, New, Source, Split, Table
 from novacula.data.sources.bounded import decoded as text_of
 from novacula.data.sources.pictures import survey

@@ -16,8 +16,8 @@ import numpy as np
 
 from novacula.core.errors import InputError
 from novacula.data import lazy
-from novacula.data.columns import RawColumns
-from novacula.data.known import known
+from novacula.data.meaning.columns import RawColumns
+from novacula.data.meaning.known import known
 from novacula.data.sources.arrays import Part, RawArrays
 from novacula.data.sources.bounded import check_archive, check_array
 from novacula.data.sources.rows import rows_of_file

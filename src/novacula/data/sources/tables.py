@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from novacula.core.errors import InputError
-from novacula.data.columns import RawColumns
-from novacula.data.known import frame_of, known
+from novacula.data.meaning.columns import RawColumns
+from novacula.data.meaning.known import frame_of, known
 from novacula.data.sources.blocks import Gathered
 from novacula.data.sources.bounded import check_expanded, text_of
 from novacula.data.sources.cells import Numbers

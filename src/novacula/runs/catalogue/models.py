@@ -13,7 +13,7 @@ from novacula.runs.catalogue.row import Made, Table, loaded
 
 if TYPE_CHECKING:
     from novacula.core.estimate import Estimate
-    from novacula.data.labels import Task
+    from novacula.data.meaning.labels import Task
     from novacula.invariances import Invariance
     from novacula.likelihoods import Likelihood
     from novacula.priors import Prior

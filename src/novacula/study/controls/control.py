@@ -11,7 +11,7 @@ from torch import Tensor
 from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.data.data import Data
-from novacula.data.labels import Task
+from novacula.data.meaning.labels import Task
 from novacula.diagnostics.crossed_mean import Mean, nested
 from novacula.study.cross_fit.result import CrossFit
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from novacula.data.coding import Coding, Column
+from novacula.data.meaning.coding import Coding, Column
 
 _NAMED = 6  # names that a sentence lists
 

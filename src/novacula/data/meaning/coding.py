@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
-from novacula.data.known import Columns, words_of
+from novacula.data.meaning.known import Columns, words_of
 
 MAX_CATEGORIES = 20
 MANY = 20
@@ -127,7 +127,7 @@ class Coding:
         columns: The columns that are used, in the order of the inputs.
 
     Example:
-        >>> from novacula.data.known import known
+        >>> from novacula.data.meaning.known import known
         >>> table = Columns({"age": known([30.0, np.nan, 50.0]), "ward": known(np.array(["a", "b", "a"]))})
         >>> coding = Coding.learn(table)
         >>> coding.names

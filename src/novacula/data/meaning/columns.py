@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from novacula.core.errors import InputError, NovaculaWarning
-from novacula.data.known import Columns, words_of
+from novacula.data.meaning.known import Columns, words_of
 from novacula.data.raw import Choice, Like, New, Raw, Source, Split, Table
 
 Known = np.ma.MaskedArray
