@@ -42,7 +42,9 @@ myst_heading_anchors = 3
 default_role = "py:obj"
 highlight_language = "default"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "special-members": "__call__"}
+# Of scikit-learn's estimators, methods that it makes itself, whose texts refer to pages of its own.
+REQUESTS = ", ".join(f"set_{verb}_request" for verb in ("fit", "predict", "predict_proba", "score"))
+autodoc_default_options = {"members": True, "special-members": "__call__", "exclude-members": REQUESTS}
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
