@@ -429,7 +429,7 @@ def test_copies_that_are_unlike_the_network_are_told():
     ("given", "text"),
     [
         ({"members": 0}, "one or more members"),
-        ({"folds": 1}, "at least 2 folds"),
+        ({"folds": 1}, "folds as a whole number of 2 or more"),
         ({"start": 3}, "start= as a network"),
         ({"train": lambda net, rows: 3, "epochs": None}, "to return the network or None"),
         ({"train": fit}, "either train= or epochs="),
