@@ -1,6 +1,6 @@
 """Whether the intervals of learned hyperparameters hold what an independent repetition finds, and the truth.
 
-    python -m benchmarks.intervals                 # 100 repetitions of three linear models; two minutes
+    python -m benchmarks.intervals                 # 100 repetitions of three linear models; ten minutes
     python -m benchmarks.intervals --images 10     # and so many of a rotation of digits; a minute each
 
 Each repetition draws everything anew: weights from the prior, inputs and noise; ``nv.learn`` learns noise and precision
