@@ -14,7 +14,17 @@ from typing import Any, Self
 from novacula.core.errors import InputError
 from novacula.core.storage.seal import read_sealed, write_sealed
 from novacula.runs.flags import anchored, flag, flat, make, options_of
-from novacula.runs.settings import Setup, Train, anchored_data, net_flag
+from novacula.runs.settings import (
+    Setup,
+    Train,
+    anchored_data,
+    categorical_flag,
+    drop_flag,
+    net_flag,
+    size_flag,
+    target_flag,
+    task_flag,
+)
 
 
 @dataclass(frozen=True)
@@ -121,9 +131,7 @@ class AugmentOptions:
         anchor=anchored_data,
     )
     only: tuple[str, ...] = flag((), "Transformation to try; may repeat.", metavar="NAME", shown="all", panel="Data")
-    size: int | None = flag(
-        None, "Pixels to which images are brought: shorter side, then the centre.", metavar="S", panel="Data"
-    )
+    size: int | None = size_flag()
     net: str = net_flag()
     time: float = flag(480.0, "Seconds that it may take.", metavar="SECONDS", panel="Training")
     steps: int | None = flag(
@@ -157,20 +165,10 @@ class CalibrateOptions:
         False, "The network takes tables in standard units; without --weights it always does.", panel="Model"
     )
     members: int = flag(1, "Full networks that predict together.", metavar="M", panel="Model")
-    target: tuple[str, ...] = flag(
-        (), "Column to predict, for tables; repeat for several.", metavar="COLUMN", panel="Data"
-    )
-    task: str | None = flag(
-        None,
-        "What the target is: classification, multilabel or regression.",
-        metavar="TASK",
-        shown="by the labels",
-        panel="Data",
-    )
-    categorical: tuple[str, ...] = flag(
-        (), "Column whose numbers are categories, for tables; may repeat.", metavar="COLUMN", panel="Data"
-    )
-    drop: tuple[str, ...] = flag((), "Column to leave out, for tables; may repeat.", metavar="COLUMN", panel="Data")
+    target: tuple[str, ...] = target_flag()
+    task: str | None = task_flag("by the labels")
+    categorical: tuple[str, ...] = categorical_flag()
+    drop: tuple[str, ...] = drop_flag()
     calibration: str | None = flag(
         None,
         "Labelled rows that the network was not trained on; then nothing is trained.",

@@ -162,10 +162,12 @@ class Laplace:
 
     def _columns(self, target: Target, params: Params, data: Data, examples: int) -> int | None:
         # How many combinations of outputs the structure takes, where not all.
+        if self.structure not in {"kron", "diag"}:
+            return None
         with torch.no_grad():
             outputs = target.forward(params, data.x[:1]).shape[1]
         columns = columns_of(outputs, examples)
-        return columns if columns < outputs and self.structure in {"kron", "diag"} else None
+        return columns if columns < outputs else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,6 +43,37 @@ def net_flag() -> Any:
     )
 
 
+def target_flag() -> Any:
+    """The option of what is predicted, of every command that reads tables."""
+    return flag((), "Column to predict, for tables; repeat for several.", metavar="COLUMN", panel="Data")
+
+
+def task_flag(shown: str) -> Any:
+    """The option of what the target is, and by what a command tells it otherwise."""
+    return flag(
+        None,
+        "What the target is: classification, multilabel or regression.",
+        metavar="TASK",
+        shown=shown,
+        panel="Data",
+    )
+
+
+def categorical_flag() -> Any:
+    """The option of columns whose numbers are categories."""
+    return flag((), "Column whose numbers are categories, for tables; may repeat.", metavar="COLUMN", panel="Data")
+
+
+def drop_flag() -> Any:
+    """The option of columns to leave out."""
+    return flag((), "Column to leave out, for tables; may repeat.", metavar="COLUMN", panel="Data")
+
+
+def size_flag() -> Any:
+    """The option of the size of images, of every command that reads folders of them."""
+    return flag(None, "Pixels to which images are brought: shorter side, then the centre.", metavar="S", panel="Data")
+
+
 @dataclass(frozen=True)
 class Setup:
     """What determines data and model of a run."""
@@ -52,20 +83,10 @@ class Setup:
         "'digits' (embedded), or a .npz, .npy, .csv, .tsv, .parquet or IDX file, or a folder of images.",
         anchor=anchored_data,
     )
-    target: tuple[str, ...] = flag(
-        (), "Column to predict, for tables; repeat for several.", metavar="COLUMN", panel="Data"
-    )
-    task: str | None = flag(
-        None,
-        "What the target is: classification, multilabel or regression.",
-        metavar="TASK",
-        shown="by the likelihood or the labels",
-        panel="Data",
-    )
-    categorical: tuple[str, ...] = flag(
-        (), "Column whose numbers are categories, for tables; may repeat.", metavar="COLUMN", panel="Data"
-    )
-    drop: tuple[str, ...] = flag((), "Column to leave out, for tables; may repeat.", metavar="COLUMN", panel="Data")
+    target: tuple[str, ...] = target_flag()
+    task: str | None = task_flag("by the likelihood or the labels")
+    categorical: tuple[str, ...] = categorical_flag()
+    drop: tuple[str, ...] = drop_flag()
     split: str | None = flag(
         None,
         "Published split K, for files that have them; or for images a list of files to learn from (.txt, .csv).",
@@ -73,9 +94,7 @@ class Setup:
         panel="Data",
         anchor=anchored_split,
     )
-    size: int | None = flag(
-        None, "Pixels to which images are brought: shorter side, then the centre.", metavar="S", panel="Data"
-    )
+    size: int | None = size_flag()
     train: int | None = flag(
         None,
         "Training examples, drawn at random; the others are for testing.",

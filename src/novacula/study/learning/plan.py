@@ -155,8 +155,7 @@ class Plan:
             return cross_fit(target, data, steps=steps, under=first, **options)
         early = cross_fit(first, data, steps=max(1, 2 * steps // 5), **options)
         k = self.folds if which is None else int(which.max()) + 1
-        starts = [*early.params, *early.params[:1] * (k - len(early.params))]
-        return cross_fit(target, data, steps=max(1, 3 * steps // 5), starts=starts, **options)
+        return cross_fit(target, data, steps=max(1, 3 * steps // 5), starts=for_all(early.params, k), **options)
 
     @property
     def fewer(self) -> float:
@@ -231,10 +230,14 @@ class Plan:
         networks: Sequence[Params] | None = None,
     ) -> CrossFit:
         """Networks of folds after so many more steps under a target, by default those that are best."""
-        given = best.networks if networks is None else tuple(networks)
-        starts = [*given, *given[:1] * (self.folds - len(given))]
+        starts = for_all(best.networks if networks is None else networks, self.folds)
         options = {"seed": derive(self.seed, "each"), "steps": steps, "starts": starts}
         return self.blind(target, data, best.folds, done, only, **options)
+
+
+def for_all(networks: Sequence[Params], folds: int) -> list[Params]:
+    """First weights for the networks of all folds, where only those of the first are there and will go on."""
+    return [*networks, *list(networks[:1]) * (folds - len(networks))]
 
 
 def contested(target: Target) -> bool:

@@ -39,7 +39,7 @@ from novacula.study.cross_fit.curve import alone
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.cross_fit.train import cross_fit
 from novacula.study.learning.empirical_bayes import solved_at
-from novacula.study.learning.plan import Plan, Trained, contested
+from novacula.study.learning.plan import Plan, Trained, contested, for_all
 from novacula.study.learning.rounds import GROWTH, Best, Rounds, continued
 from novacula.target import Target
 
@@ -123,7 +123,7 @@ def _trained(
     starts = None
     if latest is not None:
         k = int(which.max()) + 1 if isinstance(which, Tensor) else which
-        starts = [*latest.networks, *latest.networks[:1] * (k - len(latest.networks))]
+        starts = for_all(latest.networks, k)
     return cross_fit(
         target,
         data,
