@@ -27,12 +27,24 @@ from novacula.cli.folder import OutputFolder, default_folder
 from novacula.cli.options import Options
 from novacula.cli.progress import Progress, bar, line
 from novacula.core.errors import InputError, NovaculaWarning
-from novacula.core.storage.run import ARRAYS, CHECKPOINT, COMMAND, HISTORY, MANIFEST, RECORD, REPORT, WEIGHTS, Run
+from novacula.core.storage.run import (
+    ARRAYS,
+    CHECKPOINT,
+    CHECKPOINT_SEARCH,
+    COMMAND,
+    HISTORY,
+    MANIFEST,
+    RECORD,
+    REPORT,
+    WEIGHTS,
+    Run,
+)
 from novacula.invariances import Affine, Compose
 from novacula.runs.catalogue.models import read_copies, read_invariance
 from novacula.runs.flags import anchored, options_of
 from novacula.runs.settings import Setup
 from novacula.runs.setup import assemble
+from novacula.study.learning.blind import BlindExtents
 from novacula.target import Copies
 
 NET = """
@@ -262,6 +274,30 @@ def test_an_interrupted_run_resumes_bit_identical(monkeypatch: pytest.MonkeyPatc
     for name in (WEIGHTS, HISTORY, ARRAYS):
         assert Path("..", "run", name).read_bytes() == Path("..", "whole", name).read_bytes()
     assert not Path("..", "run", CHECKPOINT).exists()
+
+
+def test_a_search_for_extents_goes_on_where_it_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    args = ("images.npz", "--net", "linear", "--folds", "2", "--no-report")
+    steps, once = list[int](), BlindExtents.step
+
+    def counted(self: BlindExtents, target: Any, state: Any, batch: Any, rng: Any) -> Any:
+        steps.append(batch.step)
+        return once(self, target, state, batch, rng)
+
+    monkeypatch.setattr(BlindExtents, "step", counted)
+    done(learn(*args, epochs=8, output="whole"))
+    needed = list(steps)
+    steps.clear()
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 7)
+        assert learn(*args, epochs=8).exit_code == 130
+    assert {p.name for p in Path("run").iterdir()} == {CHECKPOINT_SEARCH, COMMAND}
+    assert 0 < len(steps) < len(needed)
+    done(CliRunner().invoke(app, ["learn", "--resume", "--no-report", "--output", "run"]))
+    assert steps == needed
+    for name in (WEIGHTS, HISTORY, ARRAYS):
+        assert Path("run", name).read_bytes() == Path("whole", name).read_bytes()
+    assert not Path("run", CHECKPOINT_SEARCH).exists()
 
 
 def test_a_finished_run_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -608,6 +644,16 @@ def test_progress_on_a_terminal_and_elsewhere() -> None:
     assert first.endswith(" left")
     assert last == "epoch 5/5  loss 0.200  scoring and choosing a predictive"
     assert line(1, 10, {"extent/scale": 0.01}, "x") == "epoch  1/10  loss —  no extent above its jitter  x"
+
+
+def test_progress_of_a_second_training_has_a_clock_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    file, now = io.StringIO(), iter(float(t) for t in (0, 10, 20, 30))
+    monkeypatch.setattr("novacula.cli.progress.time.monotonic", lambda: next(now))
+    progress = Progress(console=Console(file=file, width=200))
+    for done in (3, 4, 2, 3, 4):  # resumed in the middle; then from an earlier epoch
+        progress(done, 4, {"loss": 0.2})
+    left = [text.split("loss 0.200")[1].strip() for text in file.getvalue().splitlines()]
+    assert left == ["10 s left", progress._after, "", "10 s left", progress._after]
 
 
 def test_a_stream_without_some_characters_gets_others() -> None:

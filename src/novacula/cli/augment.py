@@ -101,7 +101,7 @@ def _run(options: AugmentOptions, folder: OutputFolder | None, display: Display)
 
 
 def _at(path: Path, *, overwrite: bool = False, resume: bool = False) -> OutputFolder:
-    return OutputFolder(path, overwrite, resume, record=ADVICE, checkpoint=f"{NETWORKS}/{PLAN}")
+    return OutputFolder(path, overwrite, resume, record=ADVICE, checkpoints=(f"{NETWORKS}/{PLAN}",))
 
 
 def _folder(destination: Destination) -> OutputFolder | None:

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from novacula.core.errors import InputError
 from novacula.core.storage.atomic import disk_errors
-from novacula.core.storage.run import CHECKPOINT, COMMAND, FILES, NETWORKS, RECORD, WORKING
+from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_SEARCH, COMMAND, FILES, NETWORKS, RECORD, WORKING
 from novacula.core.storage.stage import discard, settle
 
 LOCK = ".lock"
@@ -31,7 +31,7 @@ class OutputFolder:
     resume: bool = False  # whether an interrupted run in it may be continued
     made: list[Path] = field(default_factory=list)
     record: str = RECORD  # the file that marks a whole run
-    checkpoint: str = CHECKPOINT  # the file from which one goes on
+    checkpoints: tuple[str, ...] = (CHECKPOINT, CHECKPOINT_SEARCH)  # files from any of which one goes on
     lock: FileLock | None = None  # held from `claim` to `release`
 
     def check(self) -> None:
@@ -88,7 +88,8 @@ class OutputFolder:
     @property
     def interrupted(self) -> bool:
         """Whether a run in the folder can be resumed."""
-        return (self.path / self.checkpoint).is_file() and (self.path / COMMAND).is_file()
+        there = any((self.path / name).is_file() for name in self.checkpoints)
+        return there and (self.path / COMMAND).is_file()
 
     @property
     def finished(self) -> bool:

@@ -30,6 +30,7 @@ class Progress:
         self._live: Live | None = None
         self._began = time.monotonic()
         self._first: int | None = None
+        self._last: int | None = None
         self._what, self._after = "epoch", "scoring and choosing a predictive"
 
     def __enter__(self) -> Self:
@@ -46,7 +47,7 @@ class Progress:
 
     def begin(self, what: str = "epoch", after: str = "scoring and choosing a predictive") -> None:
         """Start the clock by which the time left is told."""
-        self._began, self._first = time.monotonic(), None
+        self._began, self._first, self._last = time.monotonic(), None, None
         self._what, self._after = what, after
 
     def say(self, text: str) -> None:
@@ -66,10 +67,15 @@ class Progress:
         """Show an epoch; the loop calls this."""
         if self._quiet:
             return
-        self._first = done if self._first is None else self._first
-        # The first epoch seen took all the time so far, also where a resumed run begins in the middle.
-        rate = (time.monotonic() - self._began) / (done - self._first + 1)
-        left = duration(rate * (total - done)) + " left" if done < total else self._after
+        if self._last is not None and done <= self._last:
+            # Another training has begun, we do not know when: the clock starts with its first epoch.
+            self._began, self._first = time.monotonic(), done + 1
+        # The first epoch of all took all the time so far, also where a resumed run begins in the middle.
+        self._first, self._last = done if self._first is None else self._first, done
+        seen = done - self._first + 1
+        left = self._after if done == total else ""
+        if seen and done < total:
+            left = duration((time.monotonic() - self._began) / seen * (total - done)) + " left"
         if self._live is not None:
             self._live.update(display(done, total, record, left, self._what))
         else:
@@ -88,7 +94,7 @@ def line(done: int, total: int, record: Mapping[str, float], left: str, what: st
     extents = _extents(record)
     shown = [f"{e.label} {in_words(e, v)}" for e, v in extents if not e.negligible(v)]
     words += shown or (["no extent above its jitter"] if extents else [])
-    return "  ".join([*words, left])
+    return "  ".join(filter(None, [*words, left]))
 
 
 def display(done: int, total: int, record: Mapping[str, float], left: str, what: str = "epoch") -> RenderableType:

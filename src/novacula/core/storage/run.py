@@ -10,6 +10,7 @@
 | ``arrays.safetensors`` | predictions on the test set and a montage, for the report alone |
 | ``report.html`` | the report, rebuilt from the files above at any time |
 | ``checkpoint.safetensors`` | during a run: where to continue from |
+| ``checkpoint-search.safetensors`` | the same, while folds look for extents |
 | ``checkpoint-posterior.safetensors`` | the same, while the posterior is inferred |
 | ``command.json`` | during a run: the options it was started with |
 
@@ -51,11 +52,12 @@ _UNSEALED = 1  # the last schema without a manifest
 RECORD, HISTORY, WEIGHTS, ARRAYS = "run.json", "history.json", "weights.safetensors", "arrays.safetensors"
 MANIFEST = "manifest.json"
 REPORT, CHECKPOINT, COMMAND = "report.html", "checkpoint.safetensors", "command.json"
+CHECKPOINT_SEARCH = "checkpoint-search.safetensors"
 POSTERIOR, CHECKPOINT_POSTERIOR = "posterior.safetensors", "checkpoint-posterior.safetensors"
 ADVICE, PICTURES, NETWORKS, PLAN = "advice.json", "pictures.npz", "networks", "plan.json"
 RESULTS = (ADVICE, PICTURES, RECORD, MANIFEST, HISTORY, WEIGHTS, POSTERIOR, ARRAYS, REPORT)
 """The files of a finished run."""
-WORKING = (CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND)
+WORKING = (CHECKPOINT, CHECKPOINT_SEARCH, CHECKPOINT_POSTERIOR, COMMAND)
 """Those that only a run under way needs."""
 FILES = (*RESULTS, *WORKING)
 """Every file that a run may write into its folder."""

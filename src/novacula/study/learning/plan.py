@@ -171,13 +171,28 @@ class Plan:
             method = dataclasses.replace(method, burn_in=1.0)
         most = self.blind_steps(data)
         steps = self._affordable(method, target, data, most)
-        outcome = run(method, target, data, steps=steps, progress=self.progress)
+        outcome = run(
+            method,
+            target,
+            data,
+            steps=steps,
+            checkpoint=self._search,
+            resume=self.resume,
+            progress=self.progress,
+        )
         fitted = target.with_learnable({ETA: method.trained(target, outcome.state.eta)})
         unseen = self.blind(fitted, data, which, networks_of(outcome.state))
         # The loop counts rounds of full batches; what is told are passes of each network over what it sees.
         passes = min(self.batch_size, data.n) * self.folds / (data.n * (self.folds - 1))
         history = [{**record, "epoch": record["step"] * passes} for record in outcome.history]
         return Proposal(unseen, history, steps, outcome.state.adam.count, short=steps < most)
+
+    @property
+    def _search(self) -> Path | None:
+        # Of a run with so many seconds the steps hang on the clock: another process would not take as many.
+        if self.checkpoint is None or self.method.seconds is not None:
+            return None
+        return self.checkpoint.with_name(f"{self.checkpoint.stem}-search{self.checkpoint.suffix}")
 
     def _affordable(self, method: BlindExtents, target: Target, data: Data, steps: int) -> int:
         # Steps within the seconds that a run may take, told by the time of a few.
