@@ -134,14 +134,14 @@ def each(
             tried[STRENGTH[name]] = worth = gain(i, STRENGTH[name])
         else:
             continue  # what a sensible strength is, nobody knows
-        said = word(*worth, loss)
-        if there[i] and said == "undecided" and without:
+        said, (value, (more, error)) = word(*worth, loss), max(tried.items(), key=lambda item: item[1][0])
+        if more > error / 2:
+            changes[name] = value
+        # One that is better left out beside the others is not needed, whatever it would be by itself.
+        if there[i] and said == "undecided" and without and changes.get(name) != 0:
             first = alone.gain(dataclasses.replace(invariance, eta=only_one(invariance, i)))  # type: ignore[type-var]
             said, worth = (word(*first, loss), first) if word(*first, loss) != "undecided" else (said, worth)
         entry |= {"verdict": said, "gain": worth[0], "stderr": worth[1]}
-        value, (more, error) = max(tried.items(), key=lambda item: item[1][0])
-        if more > error / 2:
-            changes[name] = value
     return Look(control, control.compare(before), found, changes)
 
 
