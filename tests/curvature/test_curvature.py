@@ -564,3 +564,37 @@ def test_conjugate_gradients_alone() -> None:
     close(u, torch.linalg.solve(b, z.T).T)
     close(quadratic, ((z @ vectors).square() * values.log()).sum(1))
     assert float(residual.max()) < 1e-10
+
+
+@pytest.mark.parametrize("side", ["primal", "dual"])
+def test_a_prior_that_rounding_hides_leaves_a_number_and_a_warning(side: str) -> None:
+    """Precisions of 1e-17, data that leave many directions alone: the closed form by singular values of the rows."""
+    network, tiny = case("mlp"), 1e-17
+    problem = network.problem(5)
+    g = torch.cat([r.flatten(0, 1) for r in (naive_rows(problem),)]).double()
+    g = torch.cat([g, g[:1]])  # the dual, too, has a direction of nothing
+    made = replace(exact(problem, side=side), matrix=g if side == "dual" else g.T @ g)  # type: ignore[arg-type]
+    precision = {k: torch.tensor(tiny).double().requires_grad_() for k in problem.params}
+    s = torch.linalg.svdvals(g)
+    s = s[s > 1e-9 * s[0]]
+    with pytest.warns(NovaculaWarning, match="so wide that rounding hides it"):
+        value, _ = made.log_det(precision)
+    close(value, (s.square() / tiny).log1p().sum(), 1e-6)
+    value.backward()
+    slope = sum(float(p.grad) * tiny for p in precision.values() if p.grad is not None)
+    assert slope == pytest.approx(-len(s), rel=1e-6)  # −γ: each direction that the data know counts once
+    with pytest.warns(NovaculaWarning, match="rounding"):
+        covariance = made.covariance({k: p.detach() for k, p in precision.items()})
+    known = torch.linalg.svd(g, full_matrices=False).Vh[0]
+    solved = covariance.apply(known.unsqueeze(0))[0] if side == "primal" else None
+    if solved is not None:
+        assert float(solved @ known) == pytest.approx(float(s[0]) ** -2, rel=1e-3)
+        drawn = flatten({k: v[:1] for k, v in covariance.sample(1, generator(0)).items()})
+        assert bool(torch.isfinite(drawn).all())
+
+
+def test_curvatures_of_nan_have_no_covariance() -> None:
+    problem = case("mlp").problem(5)
+    found = exact(problem, side="primal")
+    with pytest.raises(NonFiniteError, match="NaN"):
+        replace(found, matrix=found.matrix * math.nan).covariance(precisions(problem.params))

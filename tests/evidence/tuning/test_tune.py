@@ -18,6 +18,7 @@ from novacula.data.data import Data
 from novacula.evidence import Laplace, Tuned, tune
 from novacula.evidence.tuning.grouped import Grouped
 from novacula.evidence.tuning.spectral import Scales, Spectral, maximise
+from novacula.evidence.tuning.tune import Tunable
 from novacula.invariances import Custom
 from novacula.likelihoods import Categorical, Normal
 from novacula.likelihoods.base import Likelihood
@@ -365,3 +366,23 @@ def test_a_subset_and_few_columns_come_near_the_whole() -> None:
         few = tune(target, data, target.params(), subset=200, columns=4, seed=seed).factors
         assert few == pytest.approx(whole, rel=0.1)
         assert few != whole
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_labels_of_which_a_network_is_sure_do_not_take_the_prior_away(structure: Tunable) -> None:
+    """Separable labels, weights so large that probabilities are 0 and 1: there is next to no curvature to go by."""
+    rng, k = generator(5), torch.arange(60) % 3
+    x = (k / 3.0).unsqueeze(1) + 0.02 * torch.randn(60, 4, generator=rng)
+    w = 400 * torch.tensor([[-1.0], [0.0], [1.0]]) * torch.tensor([[0.3, 0.2, 0.4, 0.1]])
+    sure = {"weight": w.double(), "bias": 400 * torch.tensor([1 / 6, 0.0, -0.5], dtype=torch.float64)}
+    net = nn.Linear(4, 3).double()
+    target, data = Target(net, Categorical(3), Gaussian(precision=2.0)), Data(x.double(), k)
+    found = tune(target, data, sure, structure=structure, subset=20, seed=0)
+    assert set(found.factors.values()) == {1.0}
+    assert any("weight, bias was left as it is: the data determine less than a tenth" in w for w in found.warnings)
+    assert all(torch.equal(v, target.prior.precision(sure)[k]) for k, v in found.target.prior.precision(sure).items())
+    # Weights that are less sure are solved for, as ever.
+    unsure = {name: v / 40 for name, v in sure.items()}
+    found = tune(target, data, unsure, structure=structure, seed=0)
+    assert max(abs(math.log(f)) for f in found.factors.values()) > 0.1
+    assert not any("tenth" in w for w in found.warnings)

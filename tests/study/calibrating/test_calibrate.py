@@ -18,7 +18,6 @@ from torch.nn.functional import cross_entropy
 import novacula as nv
 from novacula.core.errors import NovaculaWarning
 from novacula.study.calibrating.calibrate import calibrate
-from novacula.study.calibrating.growth import exponent, grown
 from novacula.study.calibrating.head import head_of
 from novacula.study.calibrating.judge import is_trained
 from novacula.study.calibrating.noise import fit_noise
@@ -128,7 +127,7 @@ def test_out_of_fold_rows_are_predicted_by_the_copy_that_has_not_seen_them(class
         with torch.no_grad():
             torch.testing.assert_close(cal.outputs[0, rows], copy_.eval()(data.x[rows]))
     score = cal.score()
-    p = (cal.outputs[0].double() / cal.copies_temperature).softmax(1)
+    p = (cal.outputs[0].double() / cal.temperature).softmax(1)
     assert score["nll"] == pytest.approx(-float(p[torch.arange(240), data.y].log().mean()), rel=1e-6)
     assert score["uncalibrated_nll"] == pytest.approx(float(cross_entropy(cal.outputs[0], data.y)), rel=1e-5)
     assert score["stderr"] > 0
@@ -219,15 +218,6 @@ def test_sets_by_rows_set_aside_are_split_conformal():
     assert torch.equal(found.member, 1 - cal.predict(blobs(50, seed=4).x).mean() <= q)
     with refused("by='copies' or by='network'"):
         cal.conformal(0.1, by="copies")
-
-
-def test_the_exponent_and_the_step():
-    assert exponent(torch.tensor([0, 1, 2, 3, 4])) == pytest.approx(math.log(5 / 4) / math.log(2))
-    # A quantity that follows a power of the rows is found exactly: θ = n^−0.7 at 1/3 and 2/3 of them.
-    share = torch.tensor([1 / 3, 2 / 3], dtype=torch.float64)
-    half, whole = share**-0.7
-    assert float(grown(whole, half, exponent(torch.arange(3)))) == pytest.approx(1.0)
-    assert float(grown(torch.tensor(1.0), torch.tensor(1e9), 0.585)) == pytest.approx(0.5)
 
 
 # ---------------------------------------------------------------------- ways of giving things

@@ -15,6 +15,7 @@ References:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.brief import brief
-from novacula.core.errors import InputError, NonFiniteError
+from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.params import Params, flatten, unflatten
 from novacula.curvature.gradients.jacobian import BUDGET, Plan, jacobian, plan, rows
 from novacula.curvature.precision import precision_vector
@@ -70,7 +71,7 @@ class Exact:
     def log_det(self, precision: Params, *, scale: float | Tensor = 1.0) -> LogDet:
         """``log |scale·H + Λ| − log |Λ|``, by a Cholesky factorisation in float64."""
         whitened = self._whitened(precision_vector(precision, self.params, self.names))
-        return LogDet(2 * _cholesky(whitened, scale).diagonal().log().sum(), 0.0)
+        return LogDet(_log_det(whitened, scale), 0.0)
 
     def spectrum(self, pattern: Params) -> Spectrum:
         """Everything that ``log_det`` needs for all precisions ``c · pattern``: one eigendecomposition, however many c.
@@ -272,16 +273,51 @@ def affordable(made: Plan, side: str = "auto") -> Literal["primal", "dual"]:
     return chosen
 
 
-def _cholesky(whitened: Tensor, scale: float | Tensor) -> Tensor:
-    eye = torch.eye(len(whitened), dtype=whitened.dtype, device=whitened.device)
-    factor, info = torch.linalg.cholesky_ex(eye + whitened * scale)
-    if int(info):
+def _log_det(whitened: Tensor, scale: float | Tensor) -> Tensor:
+    # log |I + scale·W|; of eigenvalues alone the gradient is finite where some are equal.
+    factor, info = torch.linalg.cholesky_ex(_identity(whitened) + whitened * scale)
+    if not int(info):
+        return 2 * factor.diagonal().log().sum()
+    _check_finite(whitened)
+    return torch.log1p(_told(torch.linalg.eigvalsh(whitened * scale))).sum()
+
+
+def _cholesky(whitened: Tensor, scale: float) -> Tensor:
+    # The lower factor of I + scale·W.
+    factor, info = torch.linalg.cholesky_ex(_identity(whitened) + whitened * scale)
+    if not int(info):
+        return factor
+    _check_finite(whitened)
+    values, vectors = torch.linalg.eigh(whitened * scale)
+    upper = torch.linalg.qr((1 + _told(values)).sqrt().unsqueeze(1) * vectors.T).R
+    return upper.T * upper.diagonal().sign()
+
+
+def _told(values: Tensor) -> Tensor:
+    # Eigenvalues of W where its rounding errors hide I: those that rounding made, of either sign, are nought, so that
+    # the prior holds there.
+    noise = float(values.detach().abs().max()) * torch.finfo(values.dtype).eps * len(values)
+    few = values > noise
+    warnings.warn(
+        f"the prior is so wide that rounding hides it: {len(values) - int(few.sum()):,} of {len(values):,} directions "
+        "of the posterior were taken as the prior has them",
+        NovaculaWarning,
+        stacklevel=4,
+    )
+    return torch.where(few, values, 0.0)
+
+
+def _check_finite(whitened: Tensor) -> None:
+    if not bool(torch.isfinite(whitened).all()):
         raise NonFiniteError(
-            "a positive definite posterior precision",
-            "a matrix without a Cholesky factor",
-            "check the weights for NaN, and the precisions for values that are too small",
+            "a finite posterior precision",
+            "a matrix with NaN or infinite numbers",
+            "check the weights and the outputs for NaN, and the prior's precisions for values that are too small",
         )
-    return factor
+
+
+def _identity(like: Tensor) -> Tensor:
+    return torch.eye(len(like), dtype=like.dtype, device=like.device)
 
 
 def _normal(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:

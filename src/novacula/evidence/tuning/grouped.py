@@ -11,7 +11,7 @@ With ``H̃ = Λ^-½ H Λ^-½`` at the start, ``D = diag(e^(a_g))`` and ``M(a, b)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +33,21 @@ class Grouped:
         """Which coordinates are free."""
         return self.scales.learned
 
+    def without(self, fixed: NDArray[np.bool_]) -> Grouped:
+        """The same with some coordinates held, ``(G + 1,)``."""
+        return replace(self, scales=self.scales.without(fixed))
+
     def value(self, x: Floats) -> float:
         """F; x ``(a_1 … a_G, b)``."""
         factor, _ = cho_factor(self._moved(x), lower=True)
         occam = 2 * float(np.log(np.diag(factor)).sum()) - float(x[:-1][self.group].sum())
         return -occam / 2 + self.scales.value(x)
+
+    def gamma(self, x: Floats) -> Floats:
+        """How many parameters of each group are determined, ``(G,)``."""
+        inverse = cho_solve(cho_factor(self._moved(x), lower=True), np.eye(len(self.group)))
+        member = np.eye(len(x) - 1)[self.group]
+        return member.sum(0) - member.T @ (np.exp(x[:-1])[self.group] * np.diag(inverse))
 
     def derivatives(self, x: Floats) -> tuple[Floats, Floats]:
         """Gradient and Hessian of F in the free coordinates: x ``(a_1 … a_G, b)`` to ``(k,)``."""

@@ -15,7 +15,7 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -40,8 +40,16 @@ class Objective(Protocol):
         """Which of the coordinates ``(a_1 … a_G, b)`` are free, shape ``(G + 1,)``."""
         ...
 
+    def without(self, fixed: NDArray[np.bool_]) -> Objective:
+        """The same with some coordinates held, ``(G + 1,)``."""
+        ...
+
     def value(self, x: Floats) -> float:
         """F; x ``(a_1 … a_G, b)``."""
+        ...
+
+    def gamma(self, x: Floats) -> Floats:
+        """How many parameters of each group are determined, ``(G,)``."""
         ...
 
     def derivatives(self, x: Floats) -> tuple[Floats, Floats]:
@@ -58,6 +66,10 @@ class Scales:
     outputs: int  # N·D
     temperature: float  # T
     learned: NDArray[np.bool_]  # which coordinates are free, shape ``(G + 1,)``
+
+    def without(self, fixed: NDArray[np.bool_]) -> Scales:
+        """The same with some coordinates held, ``(G + 1,)``."""
+        return replace(self, learned=self.learned & ~fixed)
 
     def value(self, x: Floats) -> float:
         """The terms; x ``(a_1 … a_G, b)``."""
@@ -92,21 +104,32 @@ class Spectral:
         """Which coordinates are free."""
         return self.scales.learned
 
+    def without(self, fixed: NDArray[np.bool_]) -> Spectral:
+        """The same with some coordinates held, ``(G + 1,)``."""
+        return replace(self, scales=self.scales.without(fixed))
+
     def value(self, x: Floats) -> float:
         """F; x ``(a_1 … a_G, b)``."""
         b = x[-1]
         occam = sum(float(np.log1p(h * np.exp(-a_g - b)).sum()) for h, a_g in zip(self.spectra, x[:-1], strict=True))
         return -occam / 2 + self.scales.value(x)
 
+    def gamma(self, x: Floats) -> Floats:
+        """How many parameters of each group are determined, ``(G,)``."""
+        return np.array([share.sum() for share in self._shares(x)])
+
     def derivatives(self, x: Floats) -> tuple[Floats, Floats]:
         """Gradient and Hessian of F in the free coordinates: x ``(a_1 … a_G, b)`` to ``(k,)``."""
-        shares = [h / (h + np.exp(a_g + x[-1])) for h, a_g in zip(self.spectra, x[:-1], strict=True)]
+        shares = self._shares(x)
         each = np.array([(share * (1 - share)).sum() for share in shares])
         slope = np.zeros((len(x), len(x)))
         slope[:-1, :-1] = np.diag(each)
         slope[:-1, -1] = slope[-1, :-1] = each
         slope[-1, -1] = each.sum()
         return self.scales.complete(x, np.array([share.sum() for share in shares]), slope)
+
+    def _shares(self, x: Floats) -> list[Floats]:
+        return [h / (h + np.exp(a_g + x[-1])) for h, a_g in zip(self.spectra, x[:-1], strict=True)]
 
 
 def maximise(objective: Objective, steps: int) -> tuple[Floats, list[float], float]:

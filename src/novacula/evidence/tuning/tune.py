@@ -4,6 +4,11 @@ The eigenvalues of the curvature are found once; a step then costs one pass over
 the logarithms that are tuned (see `spectral`), so that Newton's method finds *the* maximum. There, with T = 1,
 ``λ_g ‖w_g‖² = γ_g``: MacKay's number of well-determined parameters.
 
+Where a network fits separable labels so well that the curvature all but vanishes, this maximum is no answer. The
+evidence at fixed weights then lacks what holds a wide prior back, λ goes to nought with γ, and data that were not
+among those of the curvature meet a prior of no effect. A group of which not even a tenth of one parameter is determined
+keeps its precision, and is named; all others have ``λ_g ≥ .1 / ‖w_g‖²``.
+
 Groups: with ``"kron"`` and ``"diag"``, one for every scale of the prior (for `Gaussian`, every tensor). So too with
 ``"exact"`` and ``"last_layer"`` up to 600 weights, where a step factorises the whole matrix (see `grouped`); beyond,
 where only eigenvalues are affordable and these do not split, precisions move by a common factor.
@@ -45,6 +50,7 @@ from novacula.target import Target
 
 Tunable = Literal["kron", "exact", "diag", "last_layer"]
 
+_DETERMINED = 0.1  # parameters of a group that data must determine, γ, where its precision is to be solved for
 WHOLE = 600
 """Weights up to which the whole matrix is factorised in every step."""
 
@@ -143,7 +149,8 @@ def tune(
         residuals = objective.scales.residuals
         offset = (float(log_likelihood(target, problem)) + (residuals or 0.0) / 2) / target.temperature
         decomposed = time.perf_counter()
-        x, history, gradient = maximise(objective, steps)
+        objective, (x, history, gradient), unsaid = _determined(objective, groups, steps)
+        doubts += unsaid
         ended = time.perf_counter()
         tuned = _moved(target, known, groups, x)
     if gradient > 1e-6:
@@ -168,6 +175,30 @@ def tune(
         spread=spread,
         seconds={"curvature": decomposed - began, "steps": ended - decomposed},
         warnings=warnings,
+    )
+
+
+def _determined(
+    objective: Objective, groups: list[tuple[str, ...]], steps: int
+) -> tuple[Objective, tuple[Floats, list[float], float], list[str]]:
+    # The maximum over those groups of which the data determine something; each that is left out moves the others.
+    unsaid = list[str]()
+    while True:
+        found = maximise(objective, steps)
+        few = objective.learned[:-1] & (objective.gamma(found[0]) < _DETERMINED)
+        if not few.any():
+            break
+        unsaid += [name for g in np.flatnonzero(few) for name in groups[g]]
+        objective = objective.without(np.append(few, False))
+    if not unsaid:
+        return objective, found, []
+    return (
+        objective,
+        found,
+        [
+            f"the precision of {', '.join(unsaid)} was left as it is: the data determine less than a tenth of one of "
+            "its parameters at these weights (outputs that are sure of every label have no curvature)"
+        ],
     )
 
 

@@ -142,15 +142,7 @@ def calibrate(
     known = None if names is None else tuple(dict.fromkeys(names))
     index = {name: i for i, name in enumerate(known or ())}
     which = torch.zeros(predictive.n, dtype=torch.long) if names is None else torch.tensor([index[g] for g in names])
-    if isinstance(chosen, IntervalScore):
-        band = chosen.band(predictive, alpha)
-        t = checks.targets(y, training=False).double()
-        if t.shape != band.low.shape:
-            raise InputError(f"targets of shape {tuple(band.low.shape)}", f"{tuple(t.shape)}", "check the outputs")
-        truth = torch.maximum(band.low - t, t - band.high) / band.scale
-    else:
-        scores = _scores(predictive, chosen, seed, "calibration")
-        truth = scores.gather(-1, y.long().reshape(*scores.shape[:2], 1))[..., 0]
+    truth = scores_of(predictive, y, chosen, alpha=alpha, seed=seed)
     rows = []
     for i in range(len(known or (None,))):
         mine = truth[which.to(truth.device) == i]
@@ -158,6 +150,20 @@ def calibrate(
         rows.append(mine.kthvalue(k, 0).values)
     counts = tuple(torch.bincount(which, minlength=len(rows)).tolist())
     return Conformal(chosen, alpha, torch.stack(rows), counts, known, predictive.likelihood.task, seed)
+
+
+def scores_of(
+    predictive: Distribution, y: Tensor, score: SetScore | IntervalScore, *, alpha: float, seed: int
+) -> Tensor:
+    """The scores of the true labels, of which a threshold is a quantile: ``(n, K)``, one for each label or target."""
+    if isinstance(score, IntervalScore):
+        band = score.band(predictive, alpha)
+        t = checks.targets(y, training=False).double()
+        if t.shape != band.low.shape:
+            raise InputError(f"targets of shape {tuple(band.low.shape)}", f"{tuple(t.shape)}", "check the outputs")
+        return torch.maximum(band.low - t, t - band.high) / band.scale
+    scores = _scores(predictive, score, seed, "calibration")
+    return scores.gather(-1, y.long().reshape(*scores.shape[:2], 1))[..., 0]
 
 
 def _choose(predictive: Distribution, score: str | SetScore | IntervalScore | None) -> SetScore | IntervalScore:

@@ -7,7 +7,7 @@ of the network that has seen all rows. Two things make copies differ from the ne
 - **Length of training.** It decides how sure a network is of itself. With ``train=`` a person's own function trains the
   copies; without, they are trained for as long as leads a fresh network to the network's loss (`training`).
 - **Fewer rows.** Copies see ``(K − 1)/K`` of them, and err more than the network does. Each is trained a second time on
-  half of its rows; what that changes tells what all rows would (`growth`).
+  half of its rows; what that changes tells what all rows would (`novacula.study.growth`).
 """
 
 from __future__ import annotations

@@ -24,9 +24,12 @@ from torch import Tensor
 
 from novacula.diagnostics.crossed_mean import nested
 from novacula.prediction.choose import WORTH
+from novacula.study import growth
+from novacula.study.growth import Measured
 
 PENALTIES = (1.0, 10.0, 100.0)
 _COLUMNS, _CUT, _MOST = 100, 3.0, 3.0
+_TINY = torch.finfo(torch.float64).tiny
 _LEAST = 1e-6  # a standard deviation, of the targets'
 
 
@@ -93,7 +96,7 @@ def fit_noise(x: Tensor, mean: Tensor, own: Tensor, y: Tensor, folds: Tensor) ->
     """
     x, mean, own, y = (t.detach().cpu() for t in (x, mean.double(), own.double(), y.double()))
     z = (y - mean) * (-own).exp()  # residuals in units of the network's own
-    least = _LEAST * y.std(0, correction=0).clamp(min=torch.finfo(torch.float64).tiny) * (-own).exp().mean(0)
+    least = _LEAST * y.std(0, correction=0).clamp(min=_TINY) * (-own).exp().mean(0)
     table = x.ndim == 2 and x.is_floating_point() and x.shape[1] <= _COLUMNS
     parts = _features(x, mean, table)
     centre, spread = parts.mean(0), parts.std(0, correction=0)
@@ -110,10 +113,11 @@ def fit_noise(x: Tensor, mean: Tensor, own: Tensor, y: Tensor, folds: Tensor) ->
     return FittedNoise(noise, own + (log_sd if varies else unseen), varies, gain.value, gain.stderr)
 
 
-def residual(mean: Tensor, own: Tensor, y: Tensor) -> Tensor:
-    """The root mean square of residuals, in units of the network's own standard deviation, ``(D,)``."""
-    z = (y.cpu().double() - mean.double()) * (-own.double()).exp()
-    return z.square().mean(0).sqrt().clamp(min=torch.finfo(torch.float64).tiny)
+def log_noise(mean: Tensor, own: Tensor, y: Tensor) -> list[Measured]:
+    """Half the logarithm of the mean square of residuals, in the network's own standard deviations, of D targets."""
+    z = ((y.cpu().double() - mean.double()) * (-own.double()).exp()).square()
+    halves = [growth.mean(column.clamp(min=_TINY)).log() for column in z.unbind(1)]
+    return [Measured(m.value / 2, m.pulls / 2) for m in halves]
 
 
 def _features(x: Tensor, mean: Tensor, table: bool) -> Tensor:

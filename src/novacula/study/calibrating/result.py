@@ -19,18 +19,18 @@ from novacula.data.data import Data
 from novacula.diagnostics.crossed_mean import nested
 from novacula.likelihoods import HeteroscedasticNormal
 from novacula.prediction import Intervals, Predictive, Sets, evaluate
-from novacula.prediction.conformal.calibrate import Conformal
+from novacula.prediction.conformal.calibrate import Conformal, scores_of
 from novacula.prediction.conformal.calibrate import calibrate as split_conformal
 from novacula.prediction.conformal.rank import rank
 from novacula.prediction.scores.by_example import by_example
 from novacula.runs.saving import own_units
-from novacula.study.calibrating.growth import exponent, grown
 from novacula.study.calibrating.head import Head
 from novacula.study.calibrating.module import CalibratedLogits, CalibratedMeasurements
-from novacula.study.calibrating.noise import FittedNoise, Noise, fit_noise, residual
+from novacula.study.calibrating.noise import FittedNoise, Noise, fit_noise, log_noise
 from novacula.study.calibrating.saving import save
 from novacula.study.cross_fit.conformal import held
 from novacula.study.cross_fit.temperature import Temperature, fit_temperature
+from novacula.study.growth import Grown, Measured, grown, quantile, seen
 
 By = Literal["copies", "network"]
 ALPHAS = (0.05, 0.1, 0.2)
@@ -72,22 +72,14 @@ class Calibrated:
         """What logits are divided by, between 0.05 and 20; 1 for measurements.
 
         By maximum likelihood on unseen rows, with ``log T`` likely to be within ±0.5: that hardly moves it, but where
-        few rows are all predicted rightly. What is above 1 of it shrinks with more rows as it does among copies
-        (`novacula.study.calibrating.growth`).
+        few rows are all predicted rightly. It is that of the copies: how it changes with more rows is hardly known
+        better than by the guess that it does not (their own change from half of the rows made nothing better).
         """
-        if self.half is None or self.noise is not None:
-            return self._fitted.value
-        here, before = (torch.tensor(t.value, dtype=torch.float64) for t in (self._fitted, self._fitted_half))
-        return min(self._fitted.value, max(1.0, float(grown(here, before, exponent(self.folds)))))
-
-    @property
-    def copies_temperature(self) -> float:
-        """The temperature of the copies themselves, at which `unseen` predicts and their sets are made."""
         return self._fitted.value
 
     @property
     def temperature_stderr(self) -> float:
-        """The standard error of the copies' temperature; NaN at a bound and for measurements."""
+        """The standard error of the temperature; NaN at a bound and for measurements."""
         return self._fitted.stderr
 
     @property
@@ -104,7 +96,7 @@ class Calibrated:
     def unseen(self) -> Predictive:
         """What is said of the rows that calibrate by networks that have not seen them, as these are calibrated."""
         log_sd = None if self.noise is None else self.noise.unseen
-        return self._predictive(self.outputs, self.copies_temperature, log_sd)
+        return self._predictive(self.outputs, self.temperature, log_sd)
 
     def predict(self, x: Any) -> Predictive:
         """Predict new inputs, calibrated: one pass of the network.
@@ -281,9 +273,9 @@ class Calibrated:
         noise = self._noise.noise
         if self.half is None:
             return noise
-        here, before = (residual(*self._parts(f), self.data.y) for f in (self.outputs, self.half))
-        shift = grown(here, before, exponent(self.folds)).log() - here.log()
-        return replace(noise, level=noise.level + shift)
+        both = zip(*(log_noise(*self._parts(f), self.data.y) for f in (self.outputs, self.half)), strict=True)
+        shift = [self._grown(here, before).value - here.value for here, before in both]
+        return replace(noise, level=noise.level + torch.tensor(shift, dtype=torch.float64))
 
     def pooled(self, alpha: float) -> Conformal:
         """The rule of the full network, from the scores of unseen rows taken together."""
@@ -291,14 +283,28 @@ class Calibrated:
         # The threshold of measurements is in units of a noise that has shrunk already.
         if self.half is None or self.noise is not None:
             return found
-        before = self._rule(self._predictive(self.half, self._fitted_half.value), alpha)
-        least = torch.finfo(found.thresholds.dtype).tiny
-        q = grown(found.thresholds.clamp(min=least), before.thresholds.clamp(min=least), exponent(self.folds))
-        return replace(found, thresholds=q.clamp(max=1))
+        half = self._predictive(self.half, self._fitted_half.value)
+        before = self._rule(half, alpha)
+        each = [self._scores(p, rule) for p, rule in ((self.unseen, found), (half, before))]
+        q = [self._grown(here, earlier).value for here, earlier in zip(*each, strict=True)]
+        return replace(found, thresholds=torch.tensor([q], dtype=found.thresholds.dtype).exp().clamp(max=1))
 
     def _rule(self, predictive: Predictive, alpha: float) -> Conformal:
         score = "normalised" if self.head.task == "regression" else None
         return split_conformal(predictive, self.labels, alpha=alpha, score=score, seed=self.seed)
+
+    def _scores(self, predictive: Predictive, rule: Conformal) -> list[Measured]:
+        # The logarithms of a rule's thresholds, with the pulls of the rows that they are quantiles of.
+        scores = scores_of(predictive, self.labels, rule.score, alpha=rule.alpha, seed=self.seed)
+        level, least = rank(len(scores), rule.alpha) / len(scores), torch.finfo(torch.float64).tiny
+        return [
+            quantile(column.clamp(min=least), max(q, least), level).log()
+            for column, q in zip(scores.unbind(1), rule.thresholds[0].tolist(), strict=True)
+        ]
+
+    def _grown(self, here: Measured, before: Measured) -> Grown:
+        share = seen(self.folds)
+        return grown(here, before - here, (share / 2, share), self.folds)
 
     def by_copies(self, x: Any) -> list[Predictive]:
         """What the copies of each fold say of new inputs, as they are calibrated."""
@@ -306,7 +312,7 @@ class Calibrated:
         for copies in self.copies:
             f = _outputs(self.head, copies, x)
             log_sd = self._noise.noise.log_sd(x.cpu(), *self._parts(f)) if self.noise is not None else None
-            found.append(self._predictive(f, self.copies_temperature, log_sd))
+            found.append(self._predictive(f, self.temperature, log_sd))
         return found
 
     def _parts(self, outputs: Tensor) -> tuple[Tensor, Tensor]:

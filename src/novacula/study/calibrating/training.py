@@ -31,7 +31,8 @@ Train = Callable[[nn.Module, Data], "nn.Module | None"]
 Tell = Callable[[int, int, "dict[str, float]"], None]
 
 _STEPS, _EPOCHS = 1_500, 20
-_FIRST, _AT_MOST = 8, 12_000  # epochs that are tried first, and the most steps that a search tries
+_FIRST, _AT_MOST = 8, 12_000  # epochs that are tried first, and the most steps of a training that a search tries
+_FLAT, _NEAREST, _FURTHEST = 0.25, math.log(1.5), math.log(4.0)  # of logarithms: the least slope, and steps
 _SMALLEST, _LARGEST, _PER_EPOCH = 16, 64, 16
 _WARM, _TINY = 0.1, 1e-9
 
@@ -77,7 +78,7 @@ def plainly(network: nn.Module, data: Data, head: Head, plan: Plan, seed: int) -
     if not weights:
         raise InputError("a network with trainable parameters", "one without", "call requires_grad_(True) on them")
     steps = sum(1 for _ in _rows(data, plan.size, seed, 0))
-    optimiser = torch.optim.Adam(weights, plan.lr)
+    optimiser = torch.optim.Adam(weights, plan.lr, fused=all(w.is_floating_point() for w in weights))
     with seeded(derive(seed, "noise")):
         for epoch in range(plan.epochs):
             network.train()
@@ -91,8 +92,9 @@ def plainly(network: nn.Module, data: Data, head: Head, plan: Plan, seed: int) -
 def length_of(fresh: Callable[[], nn.Module], data: Data, head: Head, plan: Plan, loss: float, seed: int) -> Plan:
     """How many epochs lead a fresh network to a loss.
 
-    Lengths are doubled, or halved, until the loss lies between the ends of two trainings; between these, the logarithm
-    of the loss above its least (0 for classes) is taken for linear in that of the epochs.
+    The logarithm of the loss above its least (0 for classes) is taken for linear in that of the epochs. From the
+    lengths that were tried the next one follows, 1.5 to 4 times as long or short as one of these, until the loss lies
+    between the ends of two trainings.
 
     Args:
         fresh: Makes a network that has seen nothing.
@@ -105,29 +107,30 @@ def length_of(fresh: Callable[[], nn.Module], data: Data, head: Head, plan: Plan
     Returns:
         The plan with that length.
     """
-    least, tried = head.least(data), dict[int, float]()
-
-    def ends(epochs: int) -> float:
+    least, tried, steps = head.least(data), dict[int, float](), -(-data.n // plan.size)
+    most, wanted, epochs = max(_FIRST, _AT_MOST // steps), max(loss - least, _TINY), _FIRST
+    while True:
         network = fresh()
         plainly(network, data, head, replace(plan, epochs=epochs), seed)
-        tried[epochs] = max(mean_loss(network, data, head) - least, _TINY)
-        return tried[epochs]
+        tried[epochs] = math.log(max(mean_loss(network, data, head) - least, _TINY) / wanted)
+        length, sure = _length(tried)
+        length = min(max(length, 1), most)
+        if sure or length in tried or plan.over:
+            return replace(plan, epochs=length)
+        epochs = length
 
-    wanted, epochs, steps = max(loss - least, _TINY), _FIRST, -(-data.n // plan.size)
-    if ends(epochs) > wanted:
-        while tried[epochs] > wanted and 2 * epochs * steps <= _AT_MOST and not plan.over:
-            epochs *= 2
-            ends(epochs)
-        low, high = epochs // 2, epochs
-    else:
-        while epochs > 1 and tried[epochs] <= wanted and not plan.over:
-            epochs //= 2
-            ends(epochs)
-        low, high = epochs, min(2 * epochs, _FIRST)
-    if low in tried and high in tried and tried[low] > wanted >= tried[high] and tried[low] > tried[high]:
-        share = math.log(tried[low] / wanted) / math.log(tried[low] / tried[high])
-        epochs = max(1, round(low * (high / low) ** share))
-    return replace(plan, epochs=epochs)
+
+def _length(tried: dict[int, float]) -> tuple[int, bool]:
+    # The length at which the logarithm of the loss, less that of the one wanted, is 0; and whether it is known.
+    enough = min((e for e in tried if tried[e] <= 0), default=None)
+    short = max((e for e in tried if tried[e] > 0 and (enough is None or e < enough)), default=None)
+    if enough is not None and short is not None:
+        share = tried[short] / (tried[short] - tried[enough])
+        return round(short * (enough / short) ** share), True
+    last, *others = sorted(tried, reverse=enough is None)
+    slope = (tried[last] - tried[others[0]]) / math.log(last / others[0]) if others else -1.0
+    step = min(max(abs(tried[last] / min(slope, -_FLAT)), _NEAREST), _FURTHEST)
+    return round(last * math.exp(step if enough is None else -step)), False
 
 
 def mean_loss(network: nn.Module, data: Data, head: Head) -> float:

@@ -22,8 +22,9 @@ from novacula.prediction.scores.by_example import by_example
 from novacula.runs.saving import own_units
 from novacula.study.cross_fit.choose import Unseen, choose_unseen
 from novacula.study.cross_fit.conformal import CrossConformal
-from novacula.study.cross_fit.curve import Expected, last_fold
+from novacula.study.cross_fit.curve import last_fold
 from novacula.study.cross_fit.temperature import Temperature, fit_temperature
+from novacula.study.growth import Grown
 from novacula.target import Target
 
 
@@ -121,15 +122,15 @@ class CrossFit:
         return reliability_of(self.predictive, self.labels)
 
     @cached_property
-    def expected(self) -> Expected | None:
-        """The loss to expect of a network that is trained on all data, see `novacula.study.cross_fit.curve`.
+    def expected(self) -> Grown | None:
+        """The loss to expect of a network that is trained on all data, see `novacula.study.growth`.
 
         None where no network of a single fold was trained (``cross_fit(curve=True)`` does), or there are but two folds.
         """
         if self.fewer is None or len(self.params) < 3:
             return None
         single = replace(self, members=self.members[:1])
-        return last_fold(self.losses, single.losses, self.fewer.losses, self.folds != 0, len(self.params))
+        return last_fold(self.losses, single.losses, self.fewer.losses, self.folds)
 
     def score(self, *, calibrated: bool = True) -> dict[str, float]:
         """Score the out-of-fold predictions, in the data's own units.
