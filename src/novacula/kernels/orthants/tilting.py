@@ -6,8 +6,8 @@ normal distribution with mean μ_k cut off below there, and the draw weighs
     log w = ψ(x, μ) = Σ_k [½ μ_k² − x_k μ_k + log Φ(μ_k − c_k)].
 
 μ is the saddle point of ψ: its least value over μ of the greatest over x. All weights are below ``exp ψ`` at that
-point, so no rare draw can hide, and the spread of the weights is an honest error. Variables are taken in the order of how
-little room those before leave them.
+point, so no rare draw can hide, and the spread of the weights is an honest error. Variables are taken in the order
+of how little room those before leave them.
 
 References:
     The normal law under linear restrictions: simulation and estimation via minimax tilting. Z. I. Botev, 2017.
