@@ -8,6 +8,7 @@
 | `LinearGaussian` | the exact value | linear-Gaussian models |
 | `Conditional` | the evidence of the last part of the data given the first | which model generalises |
 | `SMC` | the value; its error is the spread between populations of particles | small networks; checking the others |
+| `NNGP` | that of the infinitely wide network | the same, and regression, in closed form or nearly |
 | `Splitting` | the log-probability of zero training error | how much of the prior over functions fits |
 | `Prequential` | forecasts by the training procedure itself | the same, without a posterior |
 
@@ -18,6 +19,7 @@ from novacula.evidence.conditional import Conditional
 from novacula.evidence.elbo import ELBO
 from novacula.evidence.laplace import Laplace, newton_step
 from novacula.evidence.linear_gaussian import LinearGaussian
+from novacula.evidence.nngp import NNGP
 from novacula.evidence.ntk_subset import NTKSubset
 from novacula.evidence.prequential import Prequential
 from novacula.evidence.smc import SMC
@@ -26,6 +28,7 @@ from novacula.evidence.tuning.tune import Tuned, tune
 
 __all__ = [
     "ELBO",
+    "NNGP",
     "SMC",
     "Conditional",
     "Laplace",
