@@ -5,8 +5,8 @@
     python -m benchmarks.splitting networks
 
 `reach`: perceptrons on orthogonal inputs, where ``P = 2^-n``, with the default effort and one attempt. `coverage`: the
-share of 95 % intervals that hold the truth, by seeds, of small populations. `networks`: an MLP, a CNN with pooling and a
-small transformer, against brute force. Costs are evaluations of one network on all inputs, per population and dex.
+share of 95 % intervals that hold the truth, by seeds, of small populations. `networks`: an MLP, a CNN with pooling and
+a small transformer, against brute force. Costs are evaluations of one network on all inputs, per population and dex.
 """
 
 from __future__ import annotations

@@ -8,15 +8,20 @@
 | `LinearGaussian` | the exact value | linear-Gaussian models |
 | `Conditional` | the evidence of the last part of the data given the first | which model generalises |
 | `SMC` | the value; its error is the spread between populations of particles | small networks; checking the others |
+| `Counting` | the log-probability of zero training error, by drawing networks | above 1e-6 |
 | `NNGP` | that of the infinitely wide network | the same, and regression, in closed form or nearly |
 | `Splitting` | the log-probability of zero training error | how much of the prior over functions fits |
 | `Prequential` | forecasts by the training procedure itself | the same, without a posterior |
 
+`ladder` runs all that tell how often networks fit, and `pac_bayes` and `compression` bound errors on new examples.
 `tune` finds the prior's precisions and the noise after training, by one eigendecomposition.
 """
 
+from novacula.evidence.bounds import Bounds, compression, pac_bayes
+from novacula.evidence.brute import Counting
 from novacula.evidence.conditional import Conditional
 from novacula.evidence.elbo import ELBO
+from novacula.evidence.ladder import Ladder, ladder
 from novacula.evidence.laplace import Laplace, newton_step
 from novacula.evidence.linear_gaussian import LinearGaussian
 from novacula.evidence.nngp import NNGP
@@ -30,13 +35,19 @@ __all__ = [
     "ELBO",
     "NNGP",
     "SMC",
+    "Bounds",
     "Conditional",
+    "Counting",
+    "Ladder",
     "Laplace",
     "LinearGaussian",
     "NTKSubset",
     "Prequential",
     "Splitting",
     "Tuned",
+    "compression",
+    "ladder",
     "newton_step",
+    "pac_bayes",
     "tune",
 ]

@@ -126,7 +126,7 @@ class NNGP:
         if self.draws <= size:
             raise InputError(f"more than {size} draws for a kernel of {size} outputs", f"{self.draws}", "raise draws")
         drawn = (
-            f"outputs are a Gaussian process of mean 0 with the covariance of {self.draws} drawn networks of this width",
+            f"outputs are a Gaussian process of mean 0 with the covariance of {self.draws} networks of this width",
         )
         return kernels, (wide, *drawn)
 

@@ -1,4 +1,8 @@
-"""The recursion's kernel of a multilayer perceptron that a person brings, where it is one."""
+"""The recursion's kernel of a multilayer perceptron that a person brings, where it is one.
+
+Covered are an `nn.Linear`, and an `nn.Sequential` of these, `nn.ReLU` and, at first, `nn.Flatten`, whose weights and
+biases have one precision each: a Gaussian prior centred at zero, given by the precision of each tensor.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,7 @@ from novacula.kernels.recursions import Moment, identity_moment, recursion, relu
 
 
 def perceptron_kernel(module: nn.Module, precision: Params, x: Tensor) -> Tensor | None:
-    """The kernel ``(N, N)`` of each output where layers are wide; precision by tensor, x ``(N, …)``.
-
-    None for what the recursion does not cover: all but `nn.Linear`, or an `nn.Sequential` of it, `nn.ReLU` and, at first,
-    `nn.Flatten`, with weights and biases of one precision each.
-    """
+    """The kernel ``(N, N)`` of each output, or None where the recursion does not cover the network; x ``(N, …)``."""
     layers = list(module.named_children()) if type(module) is nn.Sequential else [("", module)]
     if layers and type(layers[0][1]) is nn.Flatten:
         layers = layers[1:]
