@@ -17,18 +17,18 @@
 `tune` finds the prior's precisions and the noise after training, by one eigendecomposition.
 """
 
-from novacula.evidence.bounds import Bounds, compression, pac_bayes
-from novacula.evidence.brute import Counting
 from novacula.evidence.conditional import Conditional
 from novacula.evidence.elbo import ELBO
-from novacula.evidence.ladder import Ladder, ladder
+from novacula.evidence.fitting.bounds import Bounds, compression, pac_bayes
+from novacula.evidence.fitting.counting import Counting
+from novacula.evidence.fitting.ladder import Ladder, ladder
+from novacula.evidence.fitting.nngp import NNGP
+from novacula.evidence.fitting.splitting import Splitting
 from novacula.evidence.laplace import Laplace, newton_step
 from novacula.evidence.linear_gaussian import LinearGaussian
-from novacula.evidence.nngp import NNGP
 from novacula.evidence.ntk_subset import NTKSubset
 from novacula.evidence.prequential import Prequential
 from novacula.evidence.smc import SMC
-from novacula.evidence.splitting import Splitting
 from novacula.evidence.tuning.tune import Tuned, tune
 
 __all__ = [

@@ -20,7 +20,7 @@ from novacula.core.estimate import Estimate
 from novacula.core.params import Params
 from novacula.core.rng import derive
 from novacula.data.data import Data
-from novacula.evidence.fit import fit_estimate
+from novacula.evidence.fitting.estimate import fit_estimate
 from novacula.evidence.start import bound
 from novacula.inference.infer import infer
 from novacula.inference.particles.smc import log_mean

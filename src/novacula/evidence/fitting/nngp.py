@@ -30,7 +30,7 @@ from novacula.core.params import Params
 from novacula.core.rng import derive
 from novacula.data.data import Data
 from novacula.evidence.common import make_estimate
-from novacula.evidence.fit import fit_estimate
+from novacula.evidence.fitting.estimate import fit_estimate
 from novacula.evidence.start import bound
 from novacula.kernels.monte_carlo import monte_carlo
 from novacula.kernels.orthants.orthant import OrthantMethod, orthant

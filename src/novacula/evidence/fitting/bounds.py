@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from novacula.core.checks.numbers import check_whole
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
-from novacula.evidence.fit import FIT
+from novacula.evidence.fitting.estimate import FIT
 
 _SE = 1.959963984540054
 

@@ -14,7 +14,7 @@ from novacula.core.many import chunk_of
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.data.data import Data
-from novacula.evidence.fit import fit_estimate
+from novacula.evidence.fitting.estimate import fit_estimate
 from novacula.evidence.start import bound
 from novacula.posteriors.base import Posterior
 from novacula.target import Target

@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
 from novacula.data.data import Data
-from novacula.evidence.brute import Counting
-from novacula.evidence.nngp import NNGP
-from novacula.evidence.splitting import Splitting
+from novacula.evidence.fitting.counting import Counting
+from novacula.evidence.fitting.nngp import NNGP
+from novacula.evidence.fitting.splitting import Splitting
 from novacula.evidence.start import bound
 from novacula.target import Target
 from novacula.target.margins import check_fittable
