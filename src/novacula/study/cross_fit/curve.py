@@ -3,10 +3,13 @@
 Networks that are blind to one of K folds see ``(K − 1)/K`` of the data, so that their losses are too high for the
 network that is trained on all, where the learning curve still falls. One more network, which sees a single fold, tells
 how it falls: the difference is taken in pairs, over the examples that both kinds of networks have not seen, and goes on
-by the rule of `novacula.study.growth`.
+by the rule of `novacula.study.growth`: of the logarithms of losses that cannot be negative, as those of classes, of the
+losses themselves otherwise. A network that did not learn anything from its fold tells nothing of how losses fall.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -14,7 +17,7 @@ from torch import Tensor
 from novacula.study.growth import Grown, Measured, grown, mean
 
 
-def last_fold(losses: Tensor, single: Tensor, fewer: Tensor, folds: Tensor) -> Grown:
+def last_fold(losses: Tensor, single: Tensor, fewer: Tensor, folds: Tensor, *, positive: bool = False) -> Grown:
     """The loss after the last fold.
 
     Args:
@@ -22,6 +25,7 @@ def last_fold(losses: Tensor, single: Tensor, fewer: Tensor, folds: Tensor) -> G
         single: Of the same, as the network of one fold predicts, shape ``(N,)``.
         fewer: Of the network of one fold, on the examples of the other folds, shape ``(R,)``.
         folds: The fold of each example, from 0; that network saw fold 0 alone. K is at least 3.
+        positive: Whether losses cannot be negative; their means must then be above 0.
 
     Returns:
         The mean loss to expect (in nats an example where losses are of densities), its standard error, and by how much
@@ -34,10 +38,15 @@ def last_fold(losses: Tensor, single: Tensor, fewer: Tensor, folds: Tensor) -> G
         (0.87, 1.5)
     """
     rows, count = (folds != 0).cpu(), int(folds.max()) + 1
-    difference = mean(fewer.cpu() - single.cpu()[rows])
+    here, most, few = mean(losses), mean(single.cpu()[rows]), mean(fewer)
+    before = (few.log() - most.log()) if positive else few - most
     pulls = torch.zeros(len(rows), dtype=torch.float64)
-    pulls[rows] = len(rows) / len(fewer) * difference.pulls
-    return grown(mean(losses), Measured(difference.value, pulls), (1 / count, (count - 1) / count), folds)
+    pulls[rows] = len(rows) / len(fewer) * before.pulls
+    shares = 1 / count, (count - 1) / count
+    after = grown(here.log() if positive else here, Measured(before.value, pulls), shares, folds)
+    if not positive:
+        return after
+    return Grown(math.exp(after.value), math.exp(after.value) * after.stderr, few.value - most.value)
 
 
 def alone(folds: Tensor) -> Tensor:
