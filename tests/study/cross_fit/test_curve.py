@@ -34,10 +34,27 @@ def test_least_squares_of_all_data_is_expected_rather_than_that_of_the_folds() -
             losses[folds == k] = loss(folds != k, folds == k)
         solution = torch.linalg.lstsq(x, y).solution
         truth = float(1 + (solution - w).square().sum()) / 2
-        found.append(last_fold(losses, losses, loss(~rows, rows), folds).value - truth)
+        found.append(last_fold(losses, losses, loss(~rows, rows), folds, positive=False).value - truth)
         plain.append(float(losses.mean()) - truth)
     assert sum(plain) / 1_000 == pytest.approx(0.020, abs=0.006)
     assert sum(found) / 1_000 == pytest.approx(-0.010, abs=0.007)
+
+
+def test_losses_of_classes_go_on_as_parts_of_themselves() -> None:
+    # From 2.3 nats of a third of the data to .19 of two thirds: a straight line would end below nought.
+    folds, power = torch.arange(60) % 3, math.log(2.3 / 0.19) / math.log(2)
+    losses, fewer = torch.full((60,), 0.19).double(), torch.full((40,), 2.3).double()
+    found = last_fold(losses, losses, fewer, folds, positive=True)
+    assert found.drop == pytest.approx(2.11)
+    assert 0.19 * (2 / 3) ** power < found.value < 0.19  # above what a power law without a floor gives
+    assert abs(found.value - 0.19 * (2 / 3) ** power) < 2.4 * found.stderr
+    # Rows that differ: the error is that of the logarithm's, and the mean of no network is taken for below nought.
+    spread = losses * torch.linspace(0.1, 1.9, 60).double()
+    some = last_fold(spread, spread, fewer, folds, positive=True)
+    assert found.value == pytest.approx(some.value, rel=0.1)
+    assert some.stderr > found.stderr
+    nothing = last_fold(0 * losses, 0 * losses, 0 * fewer, folds, positive=True)
+    assert 0 <= nothing.value < 1e-9
 
 
 def test_the_network_of_one_fold_sees_that_fold_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,23 +80,6 @@ def test_without_it_nothing_is_expected() -> None:
     assert two.expected is None
     assert "expected" not in two.score()
     assert math.isfinite(two.score()["nll"])
-
-
-def test_losses_of_classes_fall_as_a_power_and_not_below_nought() -> None:
-    """Losses of 2/3 and 1/3 of the rows on a power law without a floor, with a spread over rows that is known."""
-    rng = torch.Generator().manual_seed(0)
-    n, a = 30_000, 1.5
-    folds = torch.arange(n) % 3
-    scatter = torch.rand(n, generator=rng, dtype=torch.float64) * 2  # of mean 1
-    two, one = (2 / 3) ** -a * scatter, (1 / 3) ** -a * scatter
-    found = last_fold(two, two, one[folds != 0], folds, positive=True)
-    # A curve without a floor is at the end of the range of exponents, 2.3 errors away.
-    assert abs(found.value - 1) < 2.5 * found.stderr
-    assert found.value < (2 / 3) ** -a - 5 * 0.01
-    steep = last_fold(0.3 + 0 * two, 0.3 + 0 * two, torch.full((n * 2 // 3,), 2.25).double(), folds, positive=True)
-    assert 0 < steep.value < 0.3
-    assert steep.drop == pytest.approx(1.95)
-    assert last_fold(0.3 + 0 * two, 0.3 + 0 * two, torch.full((n * 2 // 3,), 2.25).double(), folds).value < 0
 
 
 def test_a_network_of_one_fold_that_learned_nothing_tells_nothing() -> None:

@@ -3,8 +3,9 @@
 Networks that are blind to one of K folds see ``(K − 1)/K`` of the data, so that their losses are too high for the
 network that is trained on all, where the learning curve still falls. One more network, which sees a single fold, tells
 how it falls: the difference is taken in pairs, over the examples that both kinds of networks have not seen, and goes on
-by the rule of `novacula.study.growth`: of the logarithms of losses that cannot be negative, as those of classes, of the
-losses themselves otherwise. A network that did not learn anything from its fold tells nothing of how losses fall.
+by the rule of `novacula.study.growth`. Of losses that cannot be negative (of classes) it is the logarithm of the mean
+that goes on, as what is left of such a loss is always a part of it; the loss of a density of measurements is the
+logarithm of their noise as it is. A network that did not learn anything from its fold tells nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from torch import Tensor
 
 from novacula.study.growth import Grown, Measured, grown, mean
 
+_LEAST = 1e-12  # nats
 
-def last_fold(losses: Tensor, single: Tensor, fewer: Tensor, folds: Tensor, *, positive: bool = False) -> Grown:
+
+def last_fold(losses: Tensor, single: Tensor, fewer: Tensor, folds: Tensor, *, positive: bool) -> Grown:
     """The loss after the last fold.
 
     Args:
@@ -25,7 +28,7 @@ def last_fold(losses: Tensor, single: Tensor, fewer: Tensor, folds: Tensor, *, p
         single: Of the same, as the network of one fold predicts, shape ``(N,)``.
         fewer: Of the network of one fold, on the examples of the other folds, shape ``(R,)``.
         folds: The fold of each example, from 0; that network saw fold 0 alone. K is at least 3.
-        positive: Whether losses cannot be negative; their means must then be above 0.
+        positive: Whether losses cannot be negative.
 
     Returns:
         The mean loss to expect (in nats an example where losses are of densities), its standard error, and by how much
@@ -33,20 +36,22 @@ def last_fold(losses: Tensor, single: Tensor, fewer: Tensor, folds: Tensor, *, p
 
     Example:
         >>> two_thirds, one_third = torch.full((6,), 1.5), torch.full((4,), 3.0)
-        >>> after = last_fold(two_thirds, two_thirds, one_third, torch.tensor([0, 0, 1, 1, 2, 2]))
+        >>> after = last_fold(two_thirds, two_thirds, one_third, torch.tensor([0, 0, 1, 1, 2, 2]), positive=False)
         >>> round(after.value, 2), after.drop
         (0.87, 1.5)
     """
     rows, count = (folds != 0).cpu(), int(folds.max()) + 1
-    here, most, few = mean(losses), mean(single.cpu()[rows]), mean(fewer)
-    before = (few.log() - most.log()) if positive else few - most
-    pulls = torch.zeros(len(rows), dtype=torch.float64)
-    pulls[rows] = len(rows) / len(fewer) * before.pulls
-    shares = 1 / count, (count - 1) / count
-    after = grown(here.log() if positive else here, Measured(before.value, pulls), shares, folds)
+    here, most, least = mean(losses), mean(fewer), mean(single.cpu()[rows])
+    nats = most.value - least.value
+    if positive:
+        here, most, least = (m._replace(value=max(m.value, _LEAST)).log() for m in (here, most, least))
+    drop, pulls = most - least, torch.zeros(len(rows), dtype=torch.float64)
+    pulls[rows] = len(rows) / len(fewer) * drop.pulls
+    found = grown(here, Measured(drop.value, pulls), (1 / count, (count - 1) / count), folds)
     if not positive:
-        return after
-    return Grown(math.exp(after.value), math.exp(after.value) * after.stderr, few.value - most.value)
+        return found
+    value = math.exp(found.value)
+    return Grown(value, value * found.stderr, nats)
 
 
 def alone(folds: Tensor) -> Tensor:
