@@ -64,10 +64,12 @@ from .study import Advice as Advice
 from .study import Calibrated as Calibrated
 from .study import CrossFit as CrossFit
 from .study import LearnResult as LearnResult
+from .study import LoadedCalibration as LoadedCalibration
 from .study import augment as augment
 from .study import calibrate as calibrate
 from .study import cross_fit as cross_fit
 from .study import learn as learn
+from .study import load_calibrated as load_calibrated
 from .target import Copies as Copies
 from .target import LogDensity as LogDensity
 from .target import Target as Target

@@ -18,8 +18,8 @@ from novacula.core.rng import derive
 from novacula.data.data import Data
 from novacula.data.given import DataLike
 from novacula.inference.loop import Progress, run
-from novacula.inference.method import Method, check_method
-from novacula.inference.starts import Others, starts
+from novacula.inference.method import Method, Others, check_method
+from novacula.inference.starts import starts
 from novacula.posteriors.base import Learned, Posterior, weights_of
 from novacula.posteriors.mixture import gathered
 from novacula.target import Density, LogDensity, Target
@@ -57,7 +57,7 @@ def infer(
         epochs: Passes over the data; for methods that take minibatches.
         batch_size: Examples a step, for methods that take minibatches.
         chains: Runs of the method side by side. The first starts at the target's own point (or ``init``), the others
-            where ``others`` says.
+            where ``others`` says, as do members of an `Ensemble` that does not say it itself.
         others: Where chains but the first start: ``"near"`` it, at ``"fresh"`` draws of the network's initialisation,
             or, by default, near it where its weights have been trained and fresh otherwise (see `starts`).
         workers: Processes that share the chains among them; -1 for one on each core. Chains of one process run side by
@@ -102,7 +102,7 @@ def infer(
         density, init = density.at(weights_of(init))  # statistics that come with the weights
         own = _checked(density, init)
     first = starts(density, chains, derive(seed, "starts"), own=own, others=others)
-    task = _Task(method, density, data, first, epochs, steps, batch_size, seed, checkpoint, resume)
+    task = _Task(method, density, data, first, epochs, steps, batch_size, seed, checkpoint, resume, others)
     groups = min(chains, execute.cores() if workers == -1 else workers)
     if groups <= 1:
         return task.run(progress)
@@ -125,6 +125,7 @@ class _Task:
     seed: int
     checkpoint: Path | None
     resume: bool
+    others: Others
 
     def run(self, progress: Progress | None = None) -> Posterior:
         outcome = run(
@@ -138,6 +139,7 @@ class _Task:
             seed=self.seed,
             checkpoint=self.checkpoint,
             resume=self.resume,
+            others=self.others,
             progress=progress,
         )
         return self.method.posterior(self.target, outcome.state)

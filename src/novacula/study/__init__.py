@@ -6,6 +6,7 @@ from novacula.runs.saving import describe
 from novacula.study.augmentation.advice import Advice
 from novacula.study.augmentation.advise import augment
 from novacula.study.calibrating.calibrate import calibrate
+from novacula.study.calibrating.loading import LoadedCalibration, load_calibrated
 from novacula.study.calibrating.result import Calibrated
 from novacula.study.comparing.compare import compare
 from novacula.study.comparing.result import Comparison
@@ -30,6 +31,7 @@ __all__ = [
     "CrossFit",
     "EmpiricalBayes",
     "LearnResult",
+    "LoadedCalibration",
     "SafeBayes",
     "Sampled",
     "SavedRun",
@@ -46,6 +48,7 @@ __all__ = [
     "describe",
     "learn",
     "learn_from_draws",
+    "load_calibrated",
     "load_posterior",
     "load_run",
     "safe_bayes",
