@@ -38,7 +38,10 @@ N = 600
 _ROOM = "novacula.study.learning"
 # The default's name in the table: where it stands, and its value.
 FIELDS = {f.name: f.default for f in dataclasses.fields(BlindExtents)}
+# What costs time, or decides most, comes first.
 DEFAULTS: dict[str, tuple[str, Any]] = {
+    "part by which networks go on, 1 in": ("SHARE", importlib.import_module(f"{_ROOM}.each").SHARE),
+    "rounds": ("ROUNDS", plan.ROUNDS),
     "extents wider than asked, share": ("wider", FIELDS["wider"]),
     "steps of the extents": ("moves", FIELDS["moves"]),
     "their learning rate": ("lr", FIELDS["lr"]),
@@ -48,8 +51,6 @@ DEFAULTS: dict[str, tuple[str, Any]] = {
     "their rate falls from": ("hold", FIELDS["hold"]),
     "learning rate of the weights": ("_FAST", learning._FAST),
     "steps of the first round": ("_FIRST", learning._FIRST),
-    "rounds": ("ROUNDS", plan.ROUNDS),
-    "part by which networks go on, 1 in": ("SHARE", importlib.import_module(f"{_ROOM}.each").SHARE),
     "copies of a comparison": ("COPIES", importlib.import_module(f"{_ROOM}.each").COPIES),
     "worth a word, nats": ("WORTH", importlib.import_module(f"{_ROOM}.each").WORTH),
     "an extent that is none": ("SMALL", importlib.import_module(f"{_ROOM}.each").SMALL),
@@ -122,8 +123,9 @@ def every() -> None:
     for data in DATA:
         for seed in range(3):
             _keep(data, f"as-it-is-{seed}", lambda d=data, s=seed: run(d, s))
-        for name, value in DEFAULTS.values():
-            for factor in (0.5, 2.0):
+    for name, value in DEFAULTS.values():
+        for factor in (0.5, 2.0):
+            for data in DATA:
 
                 def other(d: str = data, n: str = name, v: Any = value, f: float = factor) -> dict[str, Any]:
                     with changed(n, scaled(n, v, f)):
