@@ -14,6 +14,7 @@ from novacula.study.controls.compute import against, controls
 from novacula.study.controls.control import Control
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.cross_fit.train import cross_fit
+from novacula.study.curve import Curves, Worth, curve
 from novacula.study.learning.empirical_bayes import EmpiricalBayes
 from novacula.study.learning.from_draws import Sampled, learn_from_draws
 from novacula.study.learning.learn import default_method, learn
@@ -29,6 +30,7 @@ __all__ = [
     "Comparison",
     "Control",
     "CrossFit",
+    "Curves",
     "EmpiricalBayes",
     "LearnResult",
     "LoadedCalibration",
@@ -36,6 +38,7 @@ __all__ = [
     "Sampled",
     "SavedRun",
     "TemperatureChoice",
+    "Worth",
     "against",
     "augment",
     "calibrate",
@@ -44,6 +47,7 @@ __all__ = [
     "compare",
     "controls",
     "cross_fit",
+    "curve",
     "default_method",
     "describe",
     "learn",
