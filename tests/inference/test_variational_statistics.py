@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.data.data import Data
-from novacula.inference import IVON, MAP, MeanField, infer
+from novacula.inference import IVON, MAP, Dropout, MeanField, infer
 from novacula.inference.method import Start
 from novacula.prediction import predict
 from novacula.priors import Gaussian, StudentT
@@ -109,3 +109,41 @@ def test_a_run_goes_on_with_the_statistics_that_it_had(tmp_path: object) -> None
         for k, w in whole.mode.items():
             assert torch.equal(w, again.mode[k])
         file.unlink()
+
+
+def test_dropout_trains_with_the_statistics_of_thinned_networks() -> None:
+    data, new = task(dtype=torch.float32), task(400, dtype=torch.float32)
+    target = Target(normed(torch.float32, noisy=True), prior=Gaussian(1.0))
+    posterior = infer(Dropout(), target, data, steps=400, batch_size=30, chains=2, seed=0)
+    assert not any("stayed as the network had them" in w for w in posterior.warnings)
+    assert -float(predict(posterior, new.x, samples=30, seed=1).log_prob(new.y).mean()) < 0.3  # ln 2 of a guess
+    for part in posterior.parts:
+        h = data.x @ part.mode["0.weight"].T + part.mode["0.bias"]
+        # Averages over the last tens of batches of 30: a few hundredths of the spread.
+        assert float(((part.mode["1.running_mean"] - h.mean(0)) / h.std(0)).abs().max()) < 0.3
+        drawn = part.sample(3, generator(0))
+        assert torch.equal(drawn["1.running_mean"][2], part.mode["1.running_mean"])
+        assert not torch.equal(drawn["3.mask"][0], drawn["3.mask"][1])
+
+
+def test_the_step_of_dropout_is_that_of_a_plain_module_in_train_mode() -> None:
+    """One step of Adam at rate lr moves each weight by lr times the sign of its gradient: that of plain autograd."""
+    target, data = Target(normed(noisy=True), prior=Gaussian(1e-9)), task(16)
+    method = Dropout(lr=1e-3, schedule="constant")
+    state = method.init(target, data, generator(2), Start({k: w.unsqueeze(0) for k, w in target.params().items()}, 10))
+    batch = Batch(data.x, data.y, 16, 0, 10)
+    after, info = method.step(target, state, batch, generator(5))
+    target.warp(data.x, 1, rng := generator(5))
+    mask = state.masks.draw(16, data.x, rng)["3.mask"]
+    net = normed().train()
+    f = net[3](net[2](net[1](net[0](data.x))) * mask.flatten(1))
+    loss = nn.functional.cross_entropy(f, data.y)
+    loss.backward()
+    assert info.loss == pytest.approx(float(loss.detach()), rel=1e-9)
+    slopes = {"0.weight": net[0].weight.grad, "1.weight": net[1].weight.grad, "4.weight": net[3].weight.grad}
+    for k, g in slopes.items():
+        assert g is not None
+        sure = g.abs() > 1e-6
+        moved = (after.params[k][0] - state.params[k][0])[sure]
+        torch.testing.assert_close(moved, -1e-3 * g[sure].sign(), rtol=1e-2, atol=0)
+    torch.testing.assert_close(after.statistics["1.running_mean"][0], net[1].running_mean)

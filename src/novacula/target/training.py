@@ -55,17 +55,28 @@ def training_gradient(
     xs = target.warp(batch.x, target.copies.train, rng)
     seed = split(rng) if training.noisy else 0
     losses, fits, moved = misfit_gradient(target, params, statistics, xs, batch.y, seed)
-    slopes, scale = prior_slopes(target, params), 1 / (target.temperature * batch.total)
+    return losses, with_prior(target, params, fits, batch.total), moved
+
+
+def with_prior(target: Target, params: Params, fits: Params, total: int) -> Params:
+    """The gradient of the tempered negative log-density per example, from that of the mean misfit."""
+    slopes, scale = prior_slopes(target, params), 1 / (target.temperature * total)
     grads: Params = {}
     for k, w in params.items():
         slope = slopes[k]
         slope = slope if isinstance(slope, Tensor) else slope * w
         grads[k] = torch.add(fits[k] / (target.likelihood_temperature * target.temperature), slope, alpha=scale)
-    return losses, grads, moved
+    return grads
 
 
 def misfit_gradient(
-    target: Target, params: Params, statistics: Params, xs: Tensor, y: Tensor, seed: int
+    target: Target,
+    params: Params,
+    statistics: Params,
+    xs: Tensor,
+    y: Tensor,
+    seed: int,
+    beside: Params | None = None,
 ) -> tuple[Tensor, Params, Params]:
     """Every member's misfit of some examples as it trains, its gradient, and the statistics: all by the data alone.
 
@@ -76,6 +87,7 @@ def misfit_gradient(
         xs: Transformed inputs, ``(B, S, …)``.
         y: Labels.
         seed: Seed of the network's noise.
+        beside: What else the network is given by name, ``(M, …)``: masks.
 
     Returns:
         The mean negative log-likelihood, ``(M,)``, its gradient by name, and the statistics after the pass.
@@ -99,7 +111,8 @@ def misfit_gradient(
 
         with torch.enable_grad():
             stream = derive(seed, "noise", start) if training.noisy else None
-            fit, *moved = _repeatable(target, fits, {**leaves, **held}, stream)
+            given = part_of(beside or {}, start, stop)
+            fit, *moved = _repeatable(target, fits, {**leaves, **held, **given}, stream)
             found = torch.autograd.grad(-fit.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True)
         return -fit.detach(), *found, *(v.detach() for v in moved)
 
