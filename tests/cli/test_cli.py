@@ -729,6 +729,18 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     folder.release()
 
 
+@pytest.mark.parametrize("words", [("--version",), ("--nonsense",)])
+def test_the_package_runs_as_the_command_does(words: tuple[str, ...]) -> None:
+    ways = (["-m", "novacula"], ["-c", "from novacula.cli import main; main()"])
+    module, command = (
+        subprocess.run([sys.executable, *way, *words], capture_output=True, text=True, timeout=100, check=False)
+        for way in ways
+    )
+    assert (module.returncode, module.stdout) == (command.returncode, command.stdout)
+    assert module.stderr.replace("python -m novacula", "-c") == command.stderr
+    assert module.returncode == (0 if words == ("--version",) else 2)
+
+
 def test_bars_have_one_length() -> None:
     for share in np.linspace(-0.1, 1.3, 57):
         assert len(bar(float(share), 9)) == 9

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import novacula as nv
 from novacula.core.params import Params, stack
-from novacula.core.rng import generator
+from novacula.core.rng import derive, generator
 from novacula.data.folds import folds_of
 from novacula.inference.loop import run
 from novacula.inference.optimising.map import MAP
@@ -31,11 +33,8 @@ def case() -> tuple[nv.Target, nv.Data, list[Params]]:
 
 def test_the_value_is_the_log_likelihood_of_averaged_outputs_on_unseen_rows() -> None:
     target, data, weights = case()
-    rows = [torch.tensor([0, 3, 7]), torch.tensor([1, 2])]
-    value = blind.blind(target, weights, data, rows, 5, seed=4)
-    by_hand = 0.0
-    for k, (w, r) in enumerate(zip(weights, rows, strict=True)):
-        rng = generator(4, "blind", k)
+    for w, r in zip(weights, [torch.tensor([0, 3, 7]), torch.tensor([1, 2])], strict=True):
+        by_hand, rng = 0.0, generator(4, "blind")
         noise = target.invariance.noise(len(r) * 5, data.x[r], rng)  # type: ignore[union-attr]
         for i, row in enumerate(r.tolist()):
             copies = [
@@ -44,7 +43,7 @@ def test_the_value_is_the_log_likelihood_of_averaged_outputs_on_unseen_rows() ->
             ]
             mean = torch.stack(copies).mean(0)[0]
             by_hand += float(mean.log_softmax(0)[data.y[row]])
-    assert float(value) == pytest.approx(by_hand, rel=1e-12)
+        assert float(blind.blind(target, w, data, r, 5, seed=4)) == pytest.approx(by_hand, rel=1e-12)
 
 
 def test_the_score_carries_its_gradient_and_stands_for_all_examples() -> None:
@@ -67,7 +66,11 @@ def test_the_score_carries_its_gradient_and_stands_for_all_examples() -> None:
     whole = BlindScore(fit, examples=6, copies=3)(target, data, {}, seed=1)
     rows = [torch.arange(0, 12, 2), torch.arange(1, 12, 2)]
     shuffled = [r[torch.randperm(6, generator=rng)] for rng in [generator(1, "rows")] for r in rows]
-    assert float(whole) == pytest.approx(float(blind.blind(target, weights, data, shuffled, 3, 1)), rel=1e-12)
+    by_hand = sum(
+        float(blind.blind(target, w, data, r, 3, derive(1, k)))
+        for k, (w, r) in enumerate(zip(weights, shuffled, strict=True))
+    )
+    assert float(whole) == pytest.approx(by_hand, rel=1e-12)
 
 
 def test_minibatches_take_every_row_once_before_any_twice() -> None:
@@ -87,6 +90,29 @@ def searched(x: torch.Tensor, steps: int, path: Path | None = None, *, resume: b
     assert len(networks_of(outcome.state)) == 3
     assert len(method.posterior(target, outcome.state).parts) == 3
     return {k.removeprefix("extent/"): v for k, v in outcome.history[-1].items() if k.startswith("extent/")}
+
+
+def test_each_network_trains_under_its_own_extents_and_in_the_end_under_their_mean() -> None:
+    target, data, _ = case()
+    method = BlindExtents(torch.arange(12) % 3, MAP(lr=0.01), 4, moves=8, lr=0.1, examples=4, copies=2)
+    seen = list[list[float]]()
+
+    class Watched(MAP):
+        def step(self, target: Any, state: Any, batch: Any, rng: Any) -> Any:
+            seen.append(target.learnable()["invariance.eta"].tolist())
+            return super().step(target, state, batch, rng)
+
+    watched = dataclasses.replace(method, optimiser=Watched(lr=0.01))
+    state = run(watched, target, data, steps=40).state
+    assert state.adam.count
+    own = state.eta.abs()
+    assert len({tuple(e) for e in own.tolist()}) == 3
+    torch.testing.assert_close(state.apart(target), own.std(0))
+    mean = (1.125 * own.mean(0)).clamp(max=1.0)
+    for last in seen[-3:]:  # the networks of the last step
+        torch.testing.assert_close(torch.tensor(last).double(), torch.stack([mean[0], 1.125 * own.mean(0)[1]]))
+    halfway = seen[3 * 20 : 3 * 21]
+    assert len({tuple(e) for e in halfway}) == 3
 
 
 def test_digits_turned_by_any_angle_ask_for_wide_rotations_and_upright_ones_do_not() -> None:

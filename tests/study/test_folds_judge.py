@@ -56,7 +56,7 @@ class Planned:
 
     def propose(self, target: nv.Target, data: nv.Data) -> Proposal:
         record = {"epoch": 2.0, "step": 80.0, "loss": 0.4, "extent/rotation": 0.5}
-        return Proposal(self.fold(target), [record], 80, self.moves, short=False)
+        return Proposal(self.fold(target), [record], 80, self.moves, short=False, apart=None)
 
     def blind(self, target: nv.Target, *_: Any, **__: Any) -> Made:
         return self.fold(target)
@@ -187,3 +187,11 @@ def test_a_mirror_that_changes_the_answer_is_not_kept(tmp_path: Path) -> None:
     again = nv.study.load_run(tmp_path, target=target)
     assert again.target.invariance is None
     torch.testing.assert_close(again.predict(x[:5]).mean(), nv.predict(fit.posterior, x[:5]).mean())
+
+
+def test_what_is_left_out_in_the_end_is_not_said_to_be_needed() -> None:
+    invariance = nv.Affine(eta=torch.tensor([0.0, 0.4]), only=("rotation", "shear"))
+    said = {name: {"verdict": "needed", "extent": 0.1, "gain": 0.1, "stderr": 0.01} for name in invariance.names}
+    after = verdicts._at(said, invariance)
+    assert (after["rotation"]["verdict"], after["rotation"]["extent"]) == ("undecided", 0.0)
+    assert (after["shear"]["verdict"], after["shear"]["extent"]) == ("needed", pytest.approx(0.4))

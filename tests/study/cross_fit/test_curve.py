@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 import novacula as nv
 from novacula.study.cross_fit.curve import alone, last_fold
+from novacula.study.cross_fit.result import CrossFit
 
 
 def test_least_squares_of_all_data_is_expected_rather_than_that_of_the_folds() -> None:
@@ -55,7 +57,8 @@ def test_losses_of_classes_go_on_as_parts_of_themselves() -> None:
     assert 0 <= nothing.value < 1e-9
 
 
-def test_the_network_of_one_fold_sees_that_fold_alone() -> None:
+def test_the_network_of_one_fold_sees_that_fold_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CrossFit, "learned", True)  # of labels that it has not seen it may know nothing
     data = nv.load("digits").subset(range(90))
     target = nv.Target(nv.networks.make("linear", data.x_shape, 10, seed=0))
     fit = nv.cross_fit(target, data, steps=40, curve=True)
@@ -77,3 +80,16 @@ def test_without_it_nothing_is_expected() -> None:
     assert two.expected is None
     assert "expected" not in two.score()
     assert math.isfinite(two.score()["nll"])
+
+
+def test_a_network_of_one_fold_that_learned_nothing_tells_nothing() -> None:
+    data = nv.load("digits").subset(range(90))
+    target = nv.Target(nv.networks.make("linear", data.x_shape, 10, seed=0))
+    fit = nv.cross_fit(target, data, steps=40, curve=True)
+    assert fit.learned
+    assert fit.expected is not None
+    assert fit.expected.value > 0
+    assert fit.fewer is not None
+    mute = dataclasses.replace(fit.fewer, members=torch.zeros_like(fit.fewer.members))
+    assert not mute.learned
+    assert dataclasses.replace(fit, fewer=mute).expected is None

@@ -5,7 +5,7 @@ network that is trained on all, where the learning curve still falls. One more n
 how it falls: the difference is taken in pairs, over the examples that both kinds of networks have not seen, and goes on
 by the rule of `novacula.study.growth`. Of losses that cannot be negative (of classes) it is the logarithm of the mean
 that goes on, as what is left of such a loss is always a part of it; the loss of a density of measurements is the
-logarithm of their noise as it is.
+logarithm of their noise as it is. A network that did not learn anything from its fold tells nothing.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from novacula.study.cross_fit.curve import last_fold
 from novacula.study.cross_fit.temperature import SPREAD, Temperature, fit_temperature
 from novacula.study.growth import Grown
 from novacula.target import Target
+from novacula.target.constant import best_constant, worth_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,13 +128,22 @@ class CrossFit:
     def expected(self) -> Grown | None:
         """The loss to expect of a network that is trained on all data, see `novacula.study.growth`.
 
-        None where no network of a single fold was trained (``cross_fit(curve=True)`` does), or there are but two folds.
+        None where no network of a single fold was trained (``cross_fit(curve=True)`` does), it learned nothing, or
+        there are but two folds.
         """
-        if self.fewer is None or len(self.params) < 3:
+        if self.fewer is None or len(self.params) < 3 or not self.fewer.learned:
             return None
         single = replace(self, members=self.members[:1])
         positive = self.target.likelihood.task in {"classification", "multilabel"}
         return last_fold(self.losses, single.losses, self.fewer.losses, self.folds, positive=positive)
+
+    @property
+    def learned(self) -> bool:
+        """Whether the networks predict better than the best constant, by what counts."""
+        constant = best_constant(self.target, self.data).expand(self.data.n, -1)
+        own = replace(self, members=constant.unsqueeze(0).to(self.members))
+        base = float(own._losses(own.plain).mean())
+        return float(self.losses.mean()) < base - worth_of(base)
 
     def score(self, *, calibrated: bool = True) -> dict[str, float]:
         """Score the out-of-fold predictions, in the data's own units.

@@ -143,17 +143,16 @@ def _of_one_fold(task: _Task, made: CrossFit) -> CrossFit:
     # The network that sees the first fold alone, of one member, from fresh weights: given ones may have seen more.
     few = int((made.folds == 0).sum())
     steps = _length(task.steps, task.epochs, made.data.n - few, task.batch_size)
-    return cross_fit(
-        made.target,
-        made.data,
-        folds=alone(made.folds),
-        seed=made.seed,
-        method=task.method,
-        steps=max(1, round(steps * few / (made.data.n - few))),
-        batch_size=task.batch_size,
-        under=task.under,
-        only=1,
-    )
+    options = {
+        "folds": alone(made.folds),
+        "seed": made.seed,
+        "method": task.method,
+        "batch_size": task.batch_size,
+        "under": task.under,
+        "only": 1,
+    }
+    found = cross_fit(made.target, made.data, steps=max(1, round(steps * few / (made.data.n - few))), **options)
+    return found if found.learned else cross_fit(made.target, made.data, steps=steps, **options)
 
 
 @dataclass(frozen=True, eq=False)

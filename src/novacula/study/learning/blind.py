@@ -1,17 +1,21 @@
 """`BlindExtents`: extents by what networks say of examples that they have not seen, while they train.
 
-K networks train side by side under the same extents, each blind to a fold, and the extents ascend what the networks
-say of the folds that they are blind to,
+K networks train side by side, each blind to a fold and under extents of its own, and these ascend what it says of the
+fold that it is blind to,
 
-    L(eta) = Σ_k Σ_{n in fold k} log p(y_n | f̄(w_k, x_n; eta)),        f̄(w, x; eta) = 1/S Σ_s f(w, T_s x; eta),
+    L_k(eta) = Σ_{n in fold k} log p(y_n | f̄(w_k, x_n; eta)),        f̄(w, x; eta) = 1/S Σ_s f(w, T_s x; eta),
 
-by gradient at the weights of the moment, while the weights of each follow the same extents on the examples that it
-sees. Unlike the evidence of one network this cannot be bought by making all inputs alike, nor misled by a curvature
-that is not that of the posterior, and it needs no Jacobians. It is a *partial* derivative: what a wider augmentation
-does to the weights is seen only as training goes on. What this leaves out, and the copies (the average over S of them
-is noisy, which asks for less), makes extents too small. Weights are therefore trained under extents that are wider than
-those at which unseen examples are predicted, by a quarter: there the networks know what a little more would bring, and
-the wider extents are what is proposed. `novacula.study.learning.verdicts` tries twice these, and none, by training on.
+by gradient at the weights of the moment, while its weights follow the same extents on the examples that it sees. Unlike
+the evidence of one network this cannot be bought by making all inputs alike, nor misled by a curvature that is not that
+of the posterior, and it needs no Jacobians. It is a *partial* derivative: what a wider augmentation does to the weights
+is seen only as training goes on. What this leaves out, and the copies (the average over S of them is noisy, which asks
+for less), makes extents too small. Weights are therefore trained under extents that are wider than those at which
+unseen examples are predicted, by an eighth: there the networks know what a little more would bring, and the wider
+extents are what is proposed. `novacula.study.learning.verdicts` tries twice these, and none, by training on.
+
+What weights have learned and what extents suit them feed on each other, so that one search may end elsewhere than the
+next. K of them are K repetitions: their mean is proposed, under which all networks train to the end, and how far they
+lie apart tells how far another run's would (`BlindState.apart`), which no curvature at fixed weights does.
 
 The networks are those of `cross_fit`, so that the search costs only its gradients beyond what the folds cost anyway.
 """
@@ -38,9 +42,10 @@ from novacula.posteriors.mixture import mixture
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.learning.empirical_bayes import ETA, hyper_factor
 from novacula.study.learning.rounds import described
-from novacula.study.learning.skill import Skill, best_constant
+from novacula.study.learning.skill import Skill
 from novacula.target import Target
 from novacula.target.batch import Batch
+from novacula.target.constant import best_constant
 
 _ALIKE = 2  # runs of each network, this one and those that try other extents
 
@@ -50,12 +55,17 @@ class BlindState:
     """The networks and their optimisers, the extents and theirs, and what the networks gain over a constant."""
 
     networks: tuple[MAPState, ...]  # of each fold, its weights ``(1, *shape)``
-    eta: Tensor  # the extents of predictions, shape (K,)
+    eta: Tensor  # the extents of each one's predictions, shape (K, E)
     adam: AdamState  # of the extents
     skill: Skill
     data: Data = field(metadata={"checkpoint": False})
     seen: tuple[Tensor, ...] = field(metadata={"checkpoint": False})  # rows that each network may see …
     unseen: tuple[Tensor, ...] = field(metadata={"checkpoint": False})  # … and those that it may not
+
+    def apart(self, target: Target) -> Tensor:
+        """The standard deviation of the networks' own extents, shape ``(E,)``; NaN of one network."""
+        assert target.invariance is not None
+        return torch.stack([target.invariance.magnitude(e) for e in self.eta]).std(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +95,7 @@ class BlindExtents:
     lr: float = 0.03
     examples: int = 64
     copies: int = 8
-    wider: float = 1.25
+    wider: float = 1.125
     burn_in: float = 0.05
     hold: float = 0.6
     settle: float = 0.85
@@ -102,7 +112,7 @@ class BlindExtents:
         drawn = blind_starts(target, count, derive(self.seed, "starts"))
         firsts = [Start.of(target, {k: w.unsqueeze(0) for k, w in point.items()}, start.steps) for point in drawn]
         networks = tuple(self.optimiser.init(target, data, rng, first) for first in firsts)
-        eta = target.learnable()[ETA].detach().clone()
+        eta = target.learnable()[ETA].detach().expand(count, -1).clone()
         folds = self.folds.to(data.x.device)
         return BlindState(
             networks=networks,
@@ -116,9 +126,11 @@ class BlindExtents:
 
     def step(self, target: Target, state: BlindState, batch: Batch, rng: torch.Generator) -> tuple[BlindState, Info]:
         """A step of each network and, where it is due, one of the extents."""
-        current, data = target.with_learnable({ETA: self.trained(target, state.eta)}), state.data
-        networks, losses, skill = list[MAPState](), list[float](), state.skill
+        data, networks, losses, skill = state.data, list[MAPState](), list[float](), state.skill
+        pace = hyper_factor(batch.progress, self.hold, self.settle)
         for k, (network, seen) in enumerate(zip(state.networks, state.seen, strict=True)):
+            eta = self.trained(target, state.eta[k : k + 1] if pace > 0 else state.eta)
+            current = target.with_learnable({ETA: eta})
             rows = seen[_minibatch(len(seen), self.batch_size, batch.step, derive(self.seed, "fold", k))]
             own = Batch(data.x[rows], data.y[rows], len(seen), batch.step, batch.steps, _ALIKE * len(state.networks))
             network, info = self.optimiser.step(current, network, own, rng)
@@ -127,23 +139,28 @@ class BlindExtents:
             losses.append(info.loss)
         state = replace(state, networks=tuple(networks), skill=skill)
         every = max(1, batch.steps // self.moves)
-        pace = hyper_factor(batch.progress, self.hold, self.settle)
         if (batch.step + 1) % every == 0 and batch.progress >= self.burn_in and pace > 0 and skill.better:
             state = self._move(target, state, pace, rng)
-        return state, Info(sum(losses) / len(losses), described(current, {ETA: self.trained(target, state.eta)}, ETA))
+        shown = {ETA: self.trained(target, state.eta)}
+        return state, Info(sum(losses) / len(losses), described(target.with_learnable(shown), shown, ETA))
 
     def trained(self, target: Target, eta: Tensor) -> Tensor:
-        """The extents under which weights are trained, ``(K,)``."""
+        """The extents ``(E,)`` under which weights are trained, by the mean of those of so many networks ``(M, E)``."""
         if target.invariance is None or self.burn_in >= 1:  # given extents stay as they are
-            return eta
-        return target.invariance.project(self.wider * eta)
+            return eta[0]
+        mean = eta[0] if len(eta) == 1 else torch.stack([target.invariance.magnitude(e) for e in eta]).mean(0)
+        return target.invariance.project(self.wider * mean)
 
     def _move(self, target: Target, state: BlindState, pace: float, rng: torch.Generator) -> BlindState:
-        eta = state.eta.detach().requires_grad_()
-        rows = [u[torch.randperm(len(u), generator=rng)[: self.examples].to(u.device)] for u in state.unseen]
-        weights = [{k: w[0] for k, w in network.points.items()} for network in state.networks]
-        value = blind(target.with_learnable({ETA: eta}), weights, state.data, rows, self.copies, split(rng))
-        (g,) = torch.autograd.grad(-value / sum(map(len, rows)), eta)
+        gradients = list[Tensor]()
+        for k, network in enumerate(state.networks):
+            eta = state.eta[k].detach().requires_grad_()
+            unseen = state.unseen[k]
+            rows = unseen[torch.randperm(len(unseen), generator=rng)[: self.examples].to(unseen.device)]
+            own = {name: w[0] for name, w in network.points.items()}
+            value = blind(target.with_learnable({ETA: eta}), own, state.data, rows, self.copies, split(rng))
+            gradients.append(torch.autograd.grad(-value / len(rows), eta)[0])
+        g = torch.stack(gradients)
         if not torch.isfinite(g).all():
             raise NonFiniteError(
                 "a finite gradient of the loss on unseen examples in the extents",
@@ -152,7 +169,7 @@ class BlindExtents:
             )
         moved, adam = adam_step({ETA: state.eta}, {ETA: g}, state.adam, self.lr * pace)
         assert target.invariance is not None
-        return replace(state, eta=target.invariance.project(moved[ETA]), adam=adam)
+        return replace(state, eta=torch.stack([target.invariance.project(e) for e in moved[ETA]]), adam=adam)
 
     def posterior(self, target: Target, state: BlindState) -> Posterior:
         """The networks, each as a point."""
@@ -160,25 +177,22 @@ class BlindExtents:
         return mixture([Point({k: w[0] for k, w in network.points.items()}, fitted) for network in state.networks])
 
 
-def blind(target: Target, weights: list[Params], data: Data, rows: list[Tensor], copies: int, seed: int) -> Tensor:
-    """What networks say of rows that they have not seen.
+def blind(target: Target, weights: Params, data: Data, rows: Tensor, copies: int, seed: int) -> Tensor:
+    """What a network says of rows that it has not seen.
 
     Args:
         target: The target; differentiable in its extents.
-        weights: Of each network.
+        weights: Of the network.
         data: The examples.
-        rows: Those that each network has not seen.
+        rows: Those that it has not seen.
         copies: S.
         seed: Seed of the transformations.
 
     Returns:
         The sum of the log-likelihoods, a scalar, in nats.
     """
-    values = [
-        target.log_likelihood(w, data.x[r], data.y[r], copies, generator(seed, "blind", k)).double().sum()
-        for k, (w, r) in enumerate(zip(weights, rows, strict=True))
-    ]
-    return torch.stack(values).sum()
+    rng = generator(seed, "blind")
+    return target.log_likelihood(weights, data.x[rows], data.y[rows], copies, rng).double().sum()
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +215,11 @@ class BlindScore:
         rng = generator(seed, "rows")
         held = [(fit.folds == k).nonzero()[:, 0] for k in range(len(fit.params))]
         rows = [h[torch.randperm(len(h), generator=rng)[: self.examples]].to(fit.data.x.device) for h in held]
-        value = blind(target, list(fit.params), fit.data, rows, self.copies, seed)
+        each = [
+            blind(target, w, fit.data, r, self.copies, derive(seed, k))
+            for k, (w, r) in enumerate(zip(fit.params, rows, strict=True))
+        ]
+        value = torch.stack(each).sum()
         return Estimate(
             value=value * (fit.data.n / sum(map(len, rows))),
             stderr=math.nan,

@@ -28,7 +28,8 @@ from novacula.study.learning.empirical_bayes import ETA, EmpiricalBayes, Empiric
 from novacula.study.learning.solve import unsolved
 from novacula.target import Target
 
-_Z = math.sqrt(2) * NormalDist().inv_cdf(0.95)
+Z = math.sqrt(2) * NormalDist().inv_cdf(0.95)
+"""Standard errors from the middle of an interval to its end."""
 _DRAWS = 4
 _STEP = 0.1  # of the finite difference
 _WIDEST = 50.0  # of the logarithm: nothing is known of it
@@ -106,7 +107,7 @@ def _solved(
     for name, spread in first.spread.items():
         slope, other = first.slopes[name], second.slopes.get(name, first.slopes[name])
         stderr = abs(slope - other) / math.sqrt(2)
-        half = min(_Z * spread, _WIDEST)
+        half = min(Z * spread, _WIDEST)
         key = name if name == "noise" else f"precision/{name}"
         for label, value in values.get(name, {key: math.nan}).items():
             found[label] = {
@@ -179,7 +180,7 @@ def moved(
 
 
 def _entry(value: float, gradient: float, stderr: float, curvature: float) -> dict[str, Any]:
-    half = _Z / math.sqrt(curvature) if curvature > 0 else None
+    half = Z / math.sqrt(curvature) if curvature > 0 else None
     step = abs(gradient) / curvature if curvature > 0 else math.inf
     return {
         "value": value,

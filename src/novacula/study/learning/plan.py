@@ -63,6 +63,7 @@ class Proposal:
     steps: int  # of each network
     moves: int  # steps of the extents
     short: bool  # whether there was no time for more
+    apart: Tensor | None  # the standard deviation of what each of them found, shape (E,); None of given extents
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +186,9 @@ class Plan:
         # The loop counts rounds of full batches; what is told are passes of each network over what it sees.
         passes = min(self.batch_size, data.n) * self.folds / (data.n * (self.folds - 1))
         history = [{**record, "epoch": record["step"] * passes} for record in outcome.history]
-        return Proposal(unseen, history, steps, outcome.state.adam.count, short=steps < most)
+        moves = outcome.state.adam.count
+        apart = method.wider * outcome.state.apart(target) if moves else None
+        return Proposal(unseen, history, steps, moves, short=steps < most, apart=apart)
 
     @property
     def _search(self) -> Path | None:
@@ -232,7 +235,9 @@ class Plan:
         """The network that sees the first of three or more folds alone, where those blind to one took so many steps."""
         if self.folds < 3:
             return None
-        return self.blind(target, data, alone(which), only=1, steps=max(1, round(steps * self.fewer)))
+        found = self.blind(target, data, alone(which), only=1, steps=max(1, round(steps * self.fewer)))
+        # Under wide extents so few steps may not suffice to learn anything.
+        return found if found.learned else self.blind(target, data, alone(which), only=1, steps=steps)
 
     def go_on(
         self,

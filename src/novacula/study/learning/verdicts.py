@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from novacula.core.params import Params
 from novacula.core.rng import derive
@@ -23,6 +24,7 @@ from novacula.data.data import Data
 from novacula.invariances.base import Invariance
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.learning import each
+from novacula.study.learning.apart import as_apart, spanning
 from novacula.study.learning.blind import BlindScore
 from novacula.study.learning.empirical_bayes import ETA
 from novacula.study.learning.hyper import moved
@@ -77,7 +79,7 @@ def judged(plan: Plan, target: Target, data: Data) -> Judged:
     fewer = plan.one_fold(found.best.target, data, best.folds, proposal.steps)
     unseen = dataclasses.replace(found.best, target=trained.target, fewer=fewer)
     moving = invariance_of(proposal.unseen).names if proposal.short or not proposal.moves else found.moving
-    hyper = {} if kept is None or fixed else _hyper(plan, found.best, moving, data)
+    hyper = {} if kept is None or fixed else _hyper(plan, found, moving, data, proposal.apart)
     return Judged(trained, unseen, found.verdicts, hyper, said)
 
 
@@ -89,6 +91,7 @@ class _Refined:
     verdicts: dict[str, each.Verdict]
     moving: tuple[str, ...]  # extents that did not come to rest
     more: tuple[float, float]  # what networks gained by going on as they were, and its standard error
+    plausible: dict[str, tuple[float, ...]]  # extents that were tried last and are not worse beyond doubt
 
 
 def _refined(
@@ -104,12 +107,14 @@ def _refined(
     # Extents that change as long as unseen examples gain.
     steps = max(1, proposal.steps // each.SHARE)
     verdicts, names, more = dict[str, each.Verdict](), tuple(tried.names), (0.0, 0.0)
+    plausible = dict[str, tuple[float, ...]]()
     for _ in range(_LOOKS):
         look = each.each(plan, best, tried, data, steps, only, whole, names, without)
         verdicts |= {k: v for k, v in look.verdicts.items() if verdicts.get(k, {}).get("verdict") != "needed"}
+        plausible |= look.plausible
         more = look.more
         if not look.changes or "invariance" not in plan.method.learn:  # given extents stay as they are
-            return _Refined(best, _at(verdicts, tried), (), more)
+            return _Refined(best, _at(verdicts, tried), (), more, plausible)
         eta = tried.eta.detach().clone()
         for i, name in enumerate(tried.names):
             eta[i] = look.changes.get(name, float(eta[i]))
@@ -117,9 +122,9 @@ def _refined(
         changed = plan.go_on(dataclasses.replace(best.target, invariance=other), data, best, steps)
         control = plan.go_on(best.target, data, best, steps, done=look.control.networks)
         if _gain_elsewhere(changed, control, only) <= 0:
-            return _Refined(best, _at(verdicts, tried), (), more)
+            return _Refined(best, _at(verdicts, tried), (), more, plausible)
         best, tried, names = changed, other, tuple(look.changes)
-    return _Refined(best, _at(verdicts, tried), names, more)
+    return _Refined(best, _at(verdicts, tried), names, more, plausible)
 
 
 def _gain_elsewhere(changed: CrossFit, control: CrossFit, only: int | None) -> float:
@@ -130,9 +135,11 @@ def _gain_elsewhere(changed: CrossFit, control: CrossFit, only: int | None) -> f
 
 
 def _at(verdicts: dict[str, each.Verdict], invariance: Invariance) -> dict[str, each.Verdict]:
-    # The verdicts with the extents that are kept in the end.
+    # The verdicts with the extents that are kept in the end; what is not there in the end is not said to be needed.
     extents = invariance.magnitude(invariance.eta.detach()).tolist()
-    return {k: {**verdicts[k], "extent": e} for k, e in zip(invariance.names, extents, strict=True)}
+    found = {k: {**verdicts[k], "extent": e} for k, e in zip(invariance.names, extents, strict=True)}
+    gone = {k for k, v in found.items() if v["verdict"] == "needed" and v["extent"] < each.SMALL}
+    return {k: {**v, "verdict": "undecided"} if k in gone else v for k, v in found.items()}
 
 
 def gain_of(one: CrossFit, other: CrossFit, only: int | None) -> tuple[float, float]:
@@ -151,11 +158,15 @@ def invariance_of(fit: CrossFit) -> Invariance:
     return fit.target.invariance
 
 
-def _hyper(plan: Plan, best: CrossFit, moving: tuple[str, ...], data: Data) -> dict[str, dict[str, Any]]:
+def _hyper(
+    plan: Plan, refined: _Refined, moving: tuple[str, ...], data: Data, apart: Tensor | None
+) -> dict[str, dict[str, Any]]:
     # Extents that were tried at nought and at twice their value have converged, whatever their gradient.
+    best = refined.best
     method = dataclasses.replace(plan.method, estimator=BlindScore(best))
     found = moved(method, best.params[0], best.target, data, (ETA,), derive(plan.seed, "hyper"))
-    return {k: {**v, "converged": k not in moving} for k, v in found.items()}
+    found = found if apart is None else as_apart(found, invariance_of(best).names, apart, len(best.params))
+    return {k: {**spanning(v, refined.plausible.get(k, ())), "converged": k not in moving} for k, v in found.items()}
 
 
 def _with(trained: Trained, proposal: Proposal, found: _Refined) -> Trained:
