@@ -89,11 +89,10 @@ def lz_spread(strings: object, permutations: int = 32, *, seed: int = 0) -> tupl
 def _phrases(symbols: np.ndarray) -> np.ndarray:
     # Symbols (S, N) of one block. A symbol's bits are planes; each plane has a bit for each position in its words.
     size, length = symbols.shape
-    _, codes = np.unique(symbols, return_inverse=True)
-    codes = codes.reshape(size, length).T  # (N, S)
+    codes = (symbols - symbols.min()).T  # (N, S)
     planes = [(codes >> b) & 1 for b in range(max(1, int(codes.max()).bit_length()))]
     places = [_places(plane == 1) for plane in planes]  # each (words, S)
-    others = [(plane - 1).astype(np.uint64) for plane in planes]  # each (N, S): all ones where the bit is 0
+    others = [plane.astype(np.uint64) - _ONE for plane in planes]  # each (N, S): all ones where the bit is 0
     ends = np.zeros_like(places[0])
     begun, count = np.full(size, _ALL), np.zeros(size, np.uint64)
     left, piece, carry, out = (np.empty(size, np.uint64) for _ in range(4))

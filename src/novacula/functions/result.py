@@ -85,6 +85,7 @@ class FunctionSample:
     def entropy(self) -> float:
         """Entropy of the functions in bits, by Chao and Shen's estimator, which allows for what was not seen.
 
+        Where much was not seen it is still too low, and grows with the number of draws: compare samples of one size.
         NaN where rare functions were dropped, or none was drawn twice.
 
         References:
