@@ -13,9 +13,11 @@ from novacula.functions.lz import lz76, lz_bits, lz_spread
 from novacula.functions.network import Networks
 from novacula.functions.result import FunctionSample, Interval, Seen
 from novacula.functions.sample import cube, sample
+from novacula.functions.slope import Bound, complexity_bound
 from novacula.functions.weights import Signs
 
 __all__ = [
+    "Bound",
     "Coins",
     "FunctionSample",
     "GaussianProcess",
@@ -26,6 +28,7 @@ __all__ = [
     "RandomTree",
     "Seen",
     "Signs",
+    "complexity_bound",
     "critical_sample_ratio",
     "cube",
     "influences",
