@@ -4,6 +4,7 @@ from . import core as core
 from . import curvature as curvature
 from . import diagnostics as diagnostics
 from . import evidence as evidence
+from . import functions as functions
 from . import inference as inference
 from . import integrations as integrations
 from . import invariances as invariances
