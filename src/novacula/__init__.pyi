@@ -8,6 +8,7 @@ from . import functions as functions
 from . import inference as inference
 from . import integrations as integrations
 from . import invariances as invariances
+from . import kernels as kernels
 from . import likelihoods as likelihoods
 from . import networks as networks
 from . import prediction as prediction

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -30,11 +30,12 @@ from novacula.inference import (
     Laplace,
     MeanField,
     Method,
+    Splitting,
     Subnetwork,
     infer,
 )
 from novacula.invariances import Affine
-from novacula.likelihoods import Normal
+from novacula.likelihoods import Bernoulli, Normal
 from novacula.prediction import predict
 from novacula.priors import Gaussian
 from novacula.target import Copies, LogDensity, Target
@@ -46,7 +47,8 @@ class Case:
 
     ``plain``: whether it samples plain log-densities; ``early``: whether it may end before the steps are taken;
     ``prior``: whether it starts at the prior, so that neither start nor temperature of the whole matters; ``masks``:
-    whether the network needs layers that drop, whose masks are then part of a draw.
+    whether the network needs layers that drop, whose masks are then part of a draw; ``classes``: whether labels must be
+    classes.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Case:
     plain: bool = True
     prior: bool = False
     masks: bool = False
+    classes: bool = False
     steps: int = 12
 
 
@@ -86,6 +89,7 @@ METHODS: list[Case] = [
     ),
     Case("smc", lambda: SMC(particles=8, moves=1, leapfrogs=2), prior=True, steps=60),
     Case("smc_elliptical", lambda: SMC(particles=8, moves=1, move="elliptical"), prior=True, steps=60),
+    Case("splitting", lambda: Splitting(particles=8, moves=1), plain=False, prior=True, classes=True, steps=60),
 ]
 
 every = pytest.mark.parametrize("case", METHODS, ids=lambda c: c.name)
@@ -195,6 +199,9 @@ def test_it_takes_regressions_invariances_and_temperatures(case: Case) -> None:
         likelihood_temperature=2.0,
     )
     data = Data(x, torch.randn(7, 2, generator=generator(4), dtype=torch.float64))
+    if case.classes:
+        target = replace(target, likelihood=Bernoulli(), likelihood_temperature=1.0)
+        data = Data(x, (data.y > 0).double(), task="multilabel")
     post = infer(case.build(), target, data, steps=case.steps, batch_size=4, seed=0)
     assert predict(post, x, samples=4).mean().shape == (7, 2)
 

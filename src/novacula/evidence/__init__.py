@@ -8,6 +8,7 @@
 | `LinearGaussian` | the exact value | linear-Gaussian models |
 | `Conditional` | the evidence of the last part of the data given the first | which model generalises |
 | `SMC` | the value; its error is the spread between populations of particles | small networks; checking the others |
+| `Splitting` | the log-probability of zero training error | how much of the prior over functions fits |
 | `Prequential` | forecasts by the training procedure itself | the same, without a posterior |
 
 `tune` finds the prior's precisions and the noise after training, by one eigendecomposition.
@@ -20,6 +21,7 @@ from novacula.evidence.linear_gaussian import LinearGaussian
 from novacula.evidence.ntk_subset import NTKSubset
 from novacula.evidence.prequential import Prequential
 from novacula.evidence.smc import SMC
+from novacula.evidence.splitting import Splitting
 from novacula.evidence.tuning.tune import Tuned, tune
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "LinearGaussian",
     "NTKSubset",
     "Prequential",
+    "Splitting",
     "Tuned",
     "newton_step",
     "tune",

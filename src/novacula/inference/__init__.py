@@ -16,6 +16,7 @@ from novacula.inference.optimising.ensemble import Ensemble
 from novacula.inference.optimising.map import MAP
 from novacula.inference.optimising.swag import SWAG
 from novacula.inference.particles.smc import SMC
+from novacula.inference.particles.splitting.method import Splitting
 from novacula.inference.subnetwork import Subnetwork
 from novacula.inference.variational.ivon import IVON
 from novacula.inference.variational.mean_field import MeanField
@@ -53,6 +54,7 @@ __all__ = [
     "Mixture",
     "Point",
     "Posterior",
+    "Splitting",
     "Start",
     "Subnetwork",
     "SubnetworkPosterior",

@@ -1,0 +1,55 @@
+"""Weights of ±s, each sign with probability ½: the prior of binary networks.
+
+It has no density, but probabilities of its 2^P points, and nothing that follows a gradient can use it: `Splitting`
+moves by flipping signs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from novacula.core.checks.numbers import check_positive
+from novacula.core.params import Params, count
+from novacula.priors.base import Prior
+
+
+@dataclass(frozen=True)
+class Signs(Prior):
+    """``P(w_i = s) = P(w_i = −s) = ½`` for every weight.
+
+    Args:
+        scale: s.
+
+    Raises:
+        InputError: If the scale is not positive.
+
+    Example:
+        >>> sorted(set(Signs(2.0).sample({"w": torch.zeros(3)}, 50, torch.Generator())["w"].flatten().tolist()))
+        [-2.0, 2.0]
+    """
+
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive("scale", self.scale)
+
+    def log_prob(self, params: Params) -> Tensor:
+        """``−P log 2`` where all weights are ±s, minus infinity elsewhere."""
+        on = torch.stack([(w.abs() == self.scale).all() for w in params.values()]).all()
+        value = torch.tensor(-count(params) * math.log(2), dtype=torch.float64, device=on.device)
+        return torch.where(on, value, -math.inf)
+
+    def precision(self, params: Params) -> Params:
+        """``1/s²``, of the Gaussian with the same variance."""
+        return {k: torch.tensor(self.scale**-2, dtype=w.dtype, device=w.device) for k, w in params.items()}
+
+    def sample(self, params: Params, n: int, rng: torch.Generator) -> Params:
+        """Draw signs, ``(n, *shape)``."""
+        return {
+            k: (self.scale * (2 * torch.randint(2, (n, *w.shape), generator=rng, device=rng.device) - 1)).to(w)
+            for k, w in params.items()
+        }

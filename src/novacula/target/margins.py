@@ -1,0 +1,80 @@
+"""Margins: by how much the outputs of networks are on the side of the labels.
+
+A network fits labels where all margins are above zero. Outputs that tie are no fit, and neither are NaNs.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from novacula.core.errors import InputError
+from novacula.data.data import Data
+from novacula.target.copies import member_outputs
+from novacula.target.target import Target
+
+FITS = math.inf
+"""The `closeness` of networks that fit all labels."""
+
+
+def margins(f: Tensor, y: Tensor) -> Tensor:
+    """``f_y − max_{c≠y} f_c`` of classes ``y (N,)``, or ``±f`` of 0-1 labels ``y (N, C)``: f ``(M, N, C)``."""
+    if y.ndim == 2:
+        return (torch.where(y > 0, f, -f)).flatten(1)
+    own = y[None, :, None].expand(len(f), -1, 1)
+    others = f.scatter(2, own, -math.inf).amax(2)
+    return f.gather(2, own)[..., 0] - others
+
+
+def closeness(f: Tensor, y: Tensor) -> Tensor:
+    """How close networks are to fitting all labels: f ``(M, N, C)`` to ``(M,)`` in float64.
+
+    Returns:
+        ``FITS`` for those that do; of the others minus the mean hinge of their margins, ``max(0, −margin)``, over the
+        root mean square of their outputs, which does not depend on the outputs' scale; minus infinity for NaNs.
+    """
+    f = f.double()
+    each = margins(f, y)
+    centred = f - f.mean(2, keepdim=True) if y.ndim == 1 else f
+    size = centred.square().mean((1, 2)).sqrt()
+    score = -(-each).clamp(min=0).mean(1) / size
+    # Of ties alone no hinge tells: they are just below a fit.
+    score = torch.where(score < 0, score, torch.where(score == 0, -torch.finfo(f.dtype).tiny, score))
+    score = torch.where((each > 0).all(1), FITS, score)
+    return torch.where(torch.isfinite(f).all(2).all(1), score.nan_to_num(-math.inf, posinf=FITS), -math.inf)
+
+
+def closeness_of(target: Target, params: dict[str, Tensor], data: Data, *, seed: int) -> Tensor:
+    """`closeness` of many networks to the labels of all data, ``(M,)`` on the CPU; params ``(M, *shape)``."""
+    f = member_outputs(target, params, data.x, copies=target.copies.evidence, seed=seed)
+    return closeness(f, data.y).cpu()
+
+
+def check_fittable(target: Target, data: Data) -> None:
+    """Refuse labels that have no margins, and those that no function fits.
+
+    Args:
+        target: The target, bound to the data.
+        data: The examples.
+
+    Raises:
+        InputError: If the task is no classification, or equal inputs have different labels.
+    """
+    if target.likelihood.task not in ("classification", "multilabel"):
+        raise InputError(
+            "labels that are classes",
+            f"a likelihood for {target.likelihood.task}, {type(target.likelihood).__name__}",
+            "use a Categorical or Bernoulli likelihood; for regression, nv.evidence.SMC",
+        )
+    _, index = torch.unique(data.x.flatten(1), dim=0, return_inverse=True)
+    first: dict[int, int] = {}
+    for row, group in enumerate(index.tolist()):
+        other = first.setdefault(group, row)
+        if not torch.equal(data.y[other], data.y[row]):
+            raise InputError(
+                "labels that some function fits",
+                f"rows {other} and {row}, the same input with different labels",
+                "leave one of them out: no network fits both",
+            )
