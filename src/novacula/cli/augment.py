@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -89,9 +88,7 @@ def _run(options: AugmentOptions, folder: OutputFolder | None, display: Display)
             folder.release()
         except KeyboardInterrupt:
             folder.abandon(keep_resumable=True)
-            where = shlex.quote(str(folder.path))
-            how = f"; resume with: novacula augment --resume --output {where}" if folder.interrupted else ""
-            raise KeyboardInterrupt(how) from None
+            raise KeyboardInterrupt(folder.left("augment")) from None
         except BaseException as error:
             # What was refused would be refused again.
             kept = folder.resume or isinstance(error, FullDisk) or not isinstance(error, InputError)

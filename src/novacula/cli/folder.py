@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from contextlib import suppress
@@ -33,6 +34,7 @@ class OutputFolder:
     record: str = RECORD  # the file that marks a whole run
     checkpoints: tuple[str, ...] = (CHECKPOINT, CHECKPOINT_SEARCH)  # files from any of which one goes on
     lock: FileLock | None = None  # held from `claim` to `release`
+    whole: bool = False  # whether the results of this run are in it
 
     def check(self) -> None:
         """Refuse a folder that holds something else, without touching it."""
@@ -98,7 +100,16 @@ class OutputFolder:
 
     def settle(self) -> None:
         """Remove what only an unfinished run needs, once the results are on disk."""
+        self.whole = True
         self._clear(WORKING)
+
+    def left(self, verb: str) -> str:
+        """What is in the folder after an interrupt, and how to go on, in words."""
+        where = shlex.quote(str(self.path))
+        if self.whole:
+            return f"; the results are whole, and novacula report {where} writes the report"
+        kept = f"; resume with: novacula {verb} --resume --output {where}"
+        return kept if self.interrupted else " before there was anything to keep"
 
     def abandon(self, *, keep_resumable: bool) -> None:
         """Leave nothing half-written behind after a failure; a finished run that was there before stays."""

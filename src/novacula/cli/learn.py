@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,10 +174,7 @@ def _owned(folder: OutputFolder, options: Options) -> Iterator[None]:
         folder.release()
     except KeyboardInterrupt:
         folder.abandon(keep_resumable=True)
-        where = shlex.quote(str(folder.path))
-        kept = folder.interrupted
-        how = f"; resume with: novacula learn --resume --output {where}" if kept else " before the first epoch ended"
-        raise KeyboardInterrupt(how) from None
+        raise KeyboardInterrupt(folder.left("learn")) from None
     except BaseException as error:
         # After a loss that diverged, resuming would meet the same numbers again.
         folder.abandon(keep_resumable=folder.resume or not isinstance(error, NonFiniteError))
