@@ -2,8 +2,9 @@
 
     python -m benchmarks.kills --trials 8 --seed 0
 
-A trial starts a command in a folder of its own and ends it twice: by SIGKILL or SIGINT, at a random moment of its time
-or just before a random change that it makes to its folder (a file renamed into its place, removed, a folder made).
+A trial starts a command in a folder of its own and ends it up to four times: by SIGKILL or SIGINT, at a random moment
+of its time or just before a random change that it makes to its folder (a file renamed into its place, removed, a folder
+made).
 Each time it is started again, with ``--resume`` where there is something to resume. In the end there must be
 
 - the same bytes as of the whole run, but for the times that are written down,
@@ -18,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -42,14 +42,15 @@ POSTERIORS = {
     "sghmc": "sghmc:keep=10", "hmc": "hmc:keep=10", "nuts": "nuts:keep=10", "smc": "smc:particles=20",
 }  # fmt: skip
 STEPS = {"smc": "12", "hmc": "24", "nuts": "24"}
-KILLS = 2  # in a trial
+KILLS = 4  # in a trial
 PATIENCE = 120  # seconds of the wall clock
 NET = """
 import math
 from torch import nn
 
 def net(x_shape, outputs):
-    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(x_shape), 4), nn.Tanh(), nn.Dropout(0.1), nn.Linear(4, outputs))
+    size = math.prod(x_shape)
+    return nn.Sequential(nn.Flatten(), nn.Linear(size, 4), nn.Tanh(), nn.Dropout(0.1), nn.Linear(4, outputs))
 """
 
 
@@ -95,7 +96,7 @@ def cases(data: Path) -> list[Case]:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(48, 3)).astype(np.float32), rng.integers(0, 2, 48)
     np.savez(data / "table.npz", x=x + y[:, None], y=y)
-    np.savez(data / "numbers.npz", x=x, y=x @ np.float32([1, -2, 0.5]) + 0.1 * rng.normal(size=48).astype(np.float32))
+    np.savez(data / "numbers.npz", x=x, y=x @ np.array([1, -2, 0.5], np.float32) + 0.1 * rng.normal(size=48).astype(np.float32))
     images = rng.random((60, 1, 6, 6), dtype=np.float32)
     np.savez(data / "images.npz", x=images, y=(images[:, 0, :3].mean((1, 2)) > 0.5).astype(np.int64))
     (data / "net.py").write_text(NET)
@@ -257,7 +258,9 @@ def whole(case: Case, folder: Path) -> Whole:
 
 def trial(case: Case, known: Whole, older: Path | None, folder: Path, rng: np.random.Generator) -> dict[str, Any]:
     """Kill a command some times, let it end, and look."""
-    kills, faults, log = [], [], folder.with_suffix(".log")
+    kills: list[dict[str, Any]] = []
+    faults: list[str] = []
+    log = folder.with_suffix(".log")
     if older is not None:
         shutil.copytree(older, folder)
     killed = False
@@ -326,45 +329,43 @@ def main() -> None:
     from benchmarks.common import environment, write
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=8, help="of each command, each with two kills")
+    parser.add_argument("--trials", type=int, default=8, help="of each command, each with up to four kills")
     parser.add_argument("--only", default="", help="commands whose name holds this")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     import novacula.study  # noqa: F401  (once, for all)
 
-    folder, table = Path(tempfile.mkdtemp()), {}
-    counts: Counter[str] = Counter()
+    folder, before = Path(tempfile.mkdtemp()), os.times()
+    # Other commands keep what was recorded of them.
+    known = json.loads(options.out.read_text())["commands"] if options.out.is_file() else {}
     try:
-        for case in cases(folder):
-            if options.only not in case.name:
-                continue
+        for case in (c for c in cases(folder) if options.only in c.name):
             made = kill(case, folder, options.trials, options.seed)
-            kills = [k for t in made for k in t["kills"]]
-            faults = [
-                {"trial": i, "kills": t["kills"], "faults": t["faults"]} for i, t in enumerate(made) if t["faults"]
-            ]
-            counts.update(k["signal"] for k in kills)
-            counts.update("at a change" if isinstance(k["at"], str) else "at a moment" for k in kills)
-            counts["trials"] += len(made)
-            counts["faults"] += len(faults)
-            table[case.name] = {"trials": len(made), "kills": len(kills), "faults": faults}
-            print(f"{case.name:30} {len(made)} trials, {len(kills)} kills, {len(faults)} faults", flush=True)
-            for fault in faults[:3]:
-                print(json.dumps(fault, indent=1), flush=True)
+            after = os.times()
+            used = after.children_user + after.children_system - before.children_user - before.children_system
+            known[case.name], before = {**summary(made), "cpu_seconds": round(used, 1), "seed": options.seed}, after
+            print(f"{case.name:30} {json.dumps(known[case.name])[:600]}", flush=True)
+            write(options.out, {"commands": known, "environment": environment(), **total(known)})
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(dict(counts), f"{used.ru_utime + used.ru_stime:.0f} CPU-s")
-    content = {
-        "commands": table,
-        "counts": dict(counts),
-        "kills": counts["SIGKILL"] + counts["SIGINT"],
-        "seed": options.seed,
-        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
-        "environment": environment(),
-    }
-    write(options.out, content)
+    print(total(known))
+
+
+def summary(made: list[dict[str, Any]]) -> dict[str, Any]:
+    """Counts over the trials of a command, and its faults."""
+    kills = [k for t in made for k in t["kills"]]
+    counts = Counter([k["signal"] for k in kills])
+    counts.update("at a change" if isinstance(k["at"], str) else "at a moment" for k in kills)
+    faults = [{"trial": i, **t} for i, t in enumerate(made) if t["faults"]]
+    return {"trials": len(made), "kills": len(kills), **counts, "faults": faults}
+
+
+def total(known: dict[str, Any]) -> dict[str, Any]:
+    """Sums over the commands."""
+    names = ("trials", "kills", "SIGKILL", "SIGINT", "at a change", "at a moment", "cpu_seconds")
+    sums = {name: round(sum(row.get(name, 0) for row in known.values()), 1) for name in names}
+    return {**sums, "faults": sum(len(row["faults"]) for row in known.values())}
 
 
 if __name__ == "__main__":

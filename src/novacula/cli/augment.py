@@ -46,6 +46,9 @@ def augment(given: dict[str, Any], destination: Destination, display: Display) -
             except KeyboardInterrupt as interrupt:
                 err().print(Text(f"interrupted{interrupt}"))
                 return INTERRUPTED
+    else:
+        made = folder
+        made.complete(None if display.no_report else lambda: _report(made))
     _print(folder.path, options.export, display)
     return 0
 
@@ -82,9 +85,7 @@ def _run(options: AugmentOptions, folder: OutputFolder | None, display: Display)
             advice.save(folder.path)
             folder.settle()
             if not display.no_report:
-                from novacula.reporting import report
-
-                report(folder.path)
+                _report(folder)
             folder.release()
         except KeyboardInterrupt:
             folder.abandon(keep_resumable=True)
@@ -95,6 +96,12 @@ def _run(options: AugmentOptions, folder: OutputFolder | None, display: Display)
             folder.abandon(keep_resumable=kept)
             raise
     return folder
+
+
+def _report(folder: OutputFolder) -> None:
+    from novacula.reporting import report
+
+    report(folder.path)
 
 
 def _at(path: Path, *, overwrite: bool = False, resume: bool = False) -> OutputFolder:

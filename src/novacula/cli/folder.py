@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,16 @@ from filelock import FileLock, Timeout
 
 from novacula.core.errors import InputError
 from novacula.core.storage.atomic import disk_errors
-from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_SEARCH, COMMAND, FILES, NETWORKS, RECORD, WORKING
+from novacula.core.storage.run import (
+    CHECKPOINT,
+    CHECKPOINT_SEARCH,
+    COMMAND,
+    FILES,
+    NETWORKS,
+    RECORD,
+    REPORT,
+    WORKING,
+)
 from novacula.core.storage.stage import discard, settle
 
 LOCK = ".lock"
@@ -102,6 +112,16 @@ class OutputFolder:
         """Remove what only an unfinished run needs, once the results are on disk."""
         self.whole = True
         self._clear(WORKING)
+
+    def complete(self, report: Callable[[], None] | None) -> None:
+        """Do what a process that was killed at its end had left to do: clear up, and write the report."""
+        missing = report is not None and not (self.path / REPORT).is_file()
+        if missing or any((self.path / name).exists() for name in (LOCK, NETWORKS, *WORKING)):
+            self.claim()
+            self.settle()
+            if report is not None and missing:
+                report()
+            self.release()
 
     def left(self, verb: str) -> str:
         """What is in the folder after an interrupt, and how to go on, in words."""

@@ -17,7 +17,7 @@ from novacula.cli.options import Destination, Display, Options
 from novacula.cli.threads import set_threads
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.storage.atomic import full_disk, is_full
-from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, REPORT, Run
+from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, Run
 from novacula.runs.flags import anchored, flat, options_of
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ def learn(kind: type[Options], given: dict[str, Any], destination: Destination, 
             record = Run.read(folder.path, parts=()).record
             _refuse_others(given, kind.of_record(record))
             err().print(Text(f"the run in {folder.path} is finished"))
-            if not display.no_report and not (folder.path / REPORT).is_file():
-                _report(folder)  # the process ended between the two
+            folder.complete(None if display.no_report else lambda: _report(folder))
             _print(record, folder.path, display)
             return 0
         options = _resumed_options(folder, kind, given)
