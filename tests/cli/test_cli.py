@@ -321,7 +321,7 @@ def test_an_interrupt_before_the_first_epoch_leaves_nothing(monkeypatch: pytest.
     monkeypatch.setattr("novacula.inference.loop.save_checkpoint", interrupted)
     result = learn("classes.npz", "--net", "linear", output="a/b/run")
     assert result.exit_code == 130
-    assert "before the first epoch" in result.stderr
+    assert "before there was anything to keep" in result.stderr
     assert not Path("a").exists()
 
 

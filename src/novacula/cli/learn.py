@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from novacula.cli.options import Destination, Display, Options
 from novacula.cli.threads import set_threads
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.storage.atomic import full_disk, is_full
-from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, REPORT, Run
+from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, Run
 from novacula.runs.flags import anchored, flat, options_of
 
 if TYPE_CHECKING:
@@ -39,8 +38,7 @@ def learn(kind: type[Options], given: dict[str, Any], destination: Destination, 
             record = Run.read(folder.path, parts=()).record
             _refuse_others(given, kind.of_record(record))
             err().print(Text(f"the run in {folder.path} is finished"))
-            if not display.no_report and not (folder.path / REPORT).is_file():
-                _report(folder)  # the process ended between the two
+            folder.complete(None if display.no_report else lambda: _report(folder))
             _print(record, folder.path, display)
             return 0
         options = _resumed_options(folder, kind, given)
@@ -175,10 +173,7 @@ def _owned(folder: OutputFolder, options: Options) -> Iterator[None]:
         folder.release()
     except KeyboardInterrupt:
         folder.abandon(keep_resumable=True)
-        where = shlex.quote(str(folder.path))
-        kept = folder.interrupted
-        how = f"; resume with: novacula learn --resume --output {where}" if kept else " before the first epoch ended"
-        raise KeyboardInterrupt(how) from None
+        raise KeyboardInterrupt(folder.left("learn")) from None
     except BaseException as error:
         # After a loss that diverged, resuming would meet the same numbers again.
         folder.abandon(keep_resumable=folder.resume or not isinstance(error, NonFiniteError))
