@@ -96,7 +96,11 @@ def cases(data: Path) -> list[Case]:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(48, 3)).astype(np.float32), rng.integers(0, 2, 48)
     np.savez(data / "table.npz", x=x + y[:, None], y=y)
-    np.savez(data / "numbers.npz", x=x, y=x @ np.array([1, -2, 0.5], np.float32) + 0.1 * rng.normal(size=48).astype(np.float32))
+    np.savez(
+        data / "numbers.npz",
+        x=x,
+        y=x @ np.array([1, -2, 0.5], np.float32) + 0.1 * rng.normal(size=48).astype(np.float32),
+    )
     images = rng.random((60, 1, 6, 6), dtype=np.float32)
     np.savez(data / "images.npz", x=images, y=(images[:, 0, :3].mean((1, 2)) > 0.5).astype(np.int64))
     (data / "net.py").write_text(NET)
