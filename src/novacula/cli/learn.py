@@ -71,6 +71,7 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
     with Progress(quiet=display.quiet) as progress:
         progress.say("loading")
         from novacula.cli.infer import asked  # torch, from here on
+        from novacula.core.device import find_device
         from novacula.runs.catalogue.controls import read_controls
         from novacula.runs.catalogue.models import ESTIMATORS
         from novacula.runs.setup import assemble, load_ood
@@ -78,6 +79,7 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
         from novacula.study.controls.compute import check
 
         set_threads(options.threads)
+        find_device(options.device)
         estimator = None if options.train.evidence == "auto" else ESTIMATORS.find(options.train.evidence, "or auto")()
         assembled = assemble(options.setup)
         progress.decided(assembled.meaning)
@@ -102,6 +104,7 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
                 checkpoint=folder.path / CHECKPOINT,
                 resume=folder.resume,
                 progress=progress,
+                device=options.device,
             )
             result, failed = _inferred(result, wanted, options, folder, progress)
             result, held = _against(result, names, assembled.target, progress)

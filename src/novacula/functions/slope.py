@@ -42,8 +42,8 @@ def complexity_bound(
         seed: Seed of these.
 
     Returns:
-        Slope with the 95 % interval of the draws' chance, and intercept; the line minimises ``Σ_K (a + b K − log₂ P_K)``,
-        P_K the largest probability at complexity K, above all of them.
+        Slope with the 95 % interval of the draws' chance, and intercept; the line minimises
+        ``Σ_K (a + b K − log₂ P_K)``, P_K the largest probability at complexity K, above all of them.
 
     Raises:
         InputError: If there is no number for each function, or fewer than two complexities were drawn often enough.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import torch
 from torch import Tensor, nn
 
 from novacula.core import execute
@@ -43,6 +44,7 @@ def infer(
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    device: str | torch.device | None = None,
 ) -> Posterior:
     """Infer the weights of a network, or the parameters of any log-density.
 
@@ -68,13 +70,14 @@ def infer(
         resume: Whether to continue from ``checkpoint`` where it exists.
         progress: Called after every epoch with (epochs done, epochs in all, the epoch's record); with several workers,
             when one is done, with (workers done, workers, nothing).
+        device: Where to compute a network: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``; by default where it is.
 
     Returns:
         The posterior. It knows its target, so `novacula.predict` needs nothing else.
 
     Raises:
         InputError: If network, likelihood and data do not fit together, if not exactly one of ``steps`` and ``epochs``
-            is given, or a plain log-density comes without ``init`` or with data.
+            is given, a plain log-density comes without ``init``, with data or a device, or the device is not there.
         NonFiniteError: If the density has no mass where it is started, or the loss becomes NaN or infinite.
 
     Example:
@@ -96,7 +99,7 @@ def infer(
     checkpoint = None if checkpoint is None else as_path(checkpoint, "checkpoint as a path")
     if others not in get_args(Others):
         raise InputError("others='auto', 'fresh' or 'near'", shown(others), "leave it out")
-    density, data = _prepare(target, data, init)
+    density, data = _prepare(target, data, init, device)
     own = None
     if init is not None and isinstance(density, Target):
         density, init = density.at(weights_of(init))  # statistics that come with the weights
@@ -167,12 +170,18 @@ def _run(task: _Task) -> Posterior:
 
 
 def _prepare(
-    target: Density | nn.Module | Callable[[Params], Tensor], data: DataLike | None, init: Any
+    target: Density | nn.Module | Callable[[Params], Tensor],
+    data: DataLike | None,
+    init: Any,
+    device: str | torch.device | None,
 ) -> tuple[Density, Data | None]:
     if isinstance(target, Target | nn.Module):
         if data is None:
             raise InputError("the training data of a network", "none", "pass nv.Data(x, y), or nv.load(…)")
-        return prepared(target, data)
+        return prepared(target, data, device=device)
+    if device is not None:
+        hint = "put init= there, and let the function follow"
+        raise InputError("no device with a plain log-density", str(device), hint)
     if data is not None:
         got = f"a {type(data).__name__} and a {type(target).__name__}"
         raise InputError("no data with a plain log-density", got, "let the function itself hold what it needs")
