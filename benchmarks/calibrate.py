@@ -42,8 +42,7 @@ from novacula.core.rng import derive
 from novacula.networks.make import seeded
 from novacula.prediction.conformal.calibrate import calibrate as split_conformal
 from novacula.study.calibrating.calibrate import calibrate
-from novacula.study.calibrating.result import SPREAD
-from novacula.study.cross_fit.temperature import fit_temperature
+from novacula.study.cross_fit.temperature import SPREAD, fit_temperature
 
 RESULTS = Path(__file__).parent / "results" / "calibrate"
 ALPHA, HELD_OUT = 0.1, 0.2

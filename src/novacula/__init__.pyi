@@ -4,6 +4,7 @@ from . import core as core
 from . import curvature as curvature
 from . import diagnostics as diagnostics
 from . import evidence as evidence
+from . import functions as functions
 from . import inference as inference
 from . import integrations as integrations
 from . import invariances as invariances
@@ -65,10 +66,12 @@ from .study import Advice as Advice
 from .study import Calibrated as Calibrated
 from .study import CrossFit as CrossFit
 from .study import LearnResult as LearnResult
+from .study import LoadedCalibration as LoadedCalibration
 from .study import augment as augment
 from .study import calibrate as calibrate
 from .study import cross_fit as cross_fit
 from .study import learn as learn
+from .study import load_calibrated as load_calibrated
 from .target import Copies as Copies
 from .target import LogDensity as LogDensity
 from .target import Target as Target

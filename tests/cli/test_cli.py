@@ -321,7 +321,7 @@ def test_an_interrupt_before_the_first_epoch_leaves_nothing(monkeypatch: pytest.
     monkeypatch.setattr("novacula.inference.loop.save_checkpoint", interrupted)
     result = learn("classes.npz", "--net", "linear", output="a/b/run")
     assert result.exit_code == 130
-    assert "before the first epoch" in result.stderr
+    assert "before there was anything to keep" in result.stderr
     assert not Path("a").exists()
 
 
@@ -727,6 +727,18 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     folder.check()  # nothing but the file of the lock, which is no content
     folder.claim()
     folder.release()
+
+
+@pytest.mark.parametrize("words", [("--version",), ("--nonsense",)])
+def test_the_package_runs_as_the_command_does(words: tuple[str, ...]) -> None:
+    ways = (["-m", "novacula"], ["-c", "from novacula.cli import main; main()"])
+    module, command = (
+        subprocess.run([sys.executable, *way, *words], capture_output=True, text=True, timeout=100, check=False)
+        for way in ways
+    )
+    assert (module.returncode, module.stdout) == (command.returncode, command.stdout)
+    assert module.stderr.replace("python -m novacula", "-c") == command.stderr
+    assert module.returncode == (0 if words == ("--version",) else 2)
 
 
 def test_bars_have_one_length() -> None:

@@ -11,13 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import novacula as nv
 import zoo
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.forward import Forward
 from novacula.core.params import Params, flatten
 from novacula.core.rng import generator
+from novacula.core.units import Units
 from novacula.curvature import diagonal, exact, last_layer, matrix_free, plan, rows, self_check
-from novacula.curvature.gradients.jacobian import coverage_of
+from novacula.curvature.gradients.jacobian import coverage_of, jacobian
 from novacula.curvature.precision import precision_vector
 from novacula.curvature.problem import Covariance, Curvature, LogDet, Problem
 from novacula.curvature.structures.lanczos import conjugate_gradients
@@ -114,17 +116,65 @@ def test_diagonal(network: Case) -> None:
 @every_network
 def test_last_layer(network: Case) -> None:
     problem = network.problem(5, scale=1.7)
-    if network.name in {"bare", "buffered"}:
+    if network.name == "buffered":
         with pytest.raises(InputError, match="none of its"):
             last_layer(problem)
-        layer = "head" if network.name == "bare" else "body.2"
-        found = last_layer(problem, layer)
-        assert found.fallback.keys() == {f"{layer}.weight", f"{layer}.bias"}
+        found = last_layer(problem, "body.2")
+        assert found.fallback.keys() == {"body.2.weight", "body.2.bias"}
     else:
         found = last_layer(problem)
         assert bool(found.fallback) == (network.name == "tied_embedding")
     keep = torch.cat([torch.full((w.numel(),), k in found.names) for k, w in problem.params.items()])
     agree(found, naive_dense(problem)[keep][:, keep], network, problem)
+
+
+class Scored(nn.Module):
+    """Logits at every position of a sequence, of which the last that is not padded, or their mean, is the output."""
+
+    def __init__(self, way: str, *, bias: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.score, self.way = nn.Linear(1, 3).double(), nn.Linear(3, 2, bias=bias).double(), way
+        self.other = nn.Linear(3, 2).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.body(x.unsqueeze(-1)).cumsum(1))
+        logits = self.score(h)
+        if self.way == "last":
+            return logits[torch.arange(len(x)), (x != 0).sum(1) - 1]
+        if self.way == "two heads":
+            return logits.mean(1) + self.other(h[:, 0])
+        return {"mean": logits.mean(1), "softmax": logits.log_softmax(-1).mean(1)}[self.way]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("way", ["last", "mean"])
+def test_the_last_layer_may_score_every_position(way: str, bias: bool) -> None:
+    net, rng = Scored(way, bias=bias), generator(3)
+    x = torch.randn(6, 5, generator=rng, dtype=torch.float64)
+    x[1, 3:], x[4, 1:] = 0, 0
+    units = Units(y_mean=torch.tensor([0.3, -1.0]).double(), y_sd=torch.tensor([0.7, 2.0]).double())
+    data = nv.Data(x, torch.tensor([0, 1, 1, 0, 1, 1]))
+    for target in (nv.Target(net), nv.Target(net).in_units(units)):
+        problem = target.problem(target.params(), data, seed=0)
+        found = last_layer(problem)
+        assert set(found.names) == {"score.weight", "score.bias"} - (set() if bias else {"score.bias"})
+        assert not found.fallback
+        keep = torch.cat([torch.full((w.numel(),), k in found.names) for k, w in problem.params.items()])
+        whole = exact(problem).dense()
+        close(found.dense(), whole[keep][:, keep])
+        precision = {k: torch.tensor(1.5).double() for k in problem.params}
+        sigma = torch.linalg.inv(whole[keep][:, keep] + 1.5 * torch.eye(int(keep.sum())).double())
+        j = jacobian(plan(problem), x.unsqueeze(1))[..., keep]
+        close(found.covariance(precision).variance(x.unsqueeze(1)), j @ sigma @ j.mT)
+
+
+@pytest.mark.parametrize("way", ["softmax", "two heads"])
+def test_a_layer_that_is_not_last_or_not_alone_is_none(way: str) -> None:
+    target = nv.Target(Scored(way))
+    data = nv.Data(torch.randn(4, 5, generator=generator(0)).double(), torch.tensor([0, 1, 1, 0]))
+    with pytest.raises(InputError, match="none of its"):
+        last_layer(target.problem(target.params(), data, seed=0))
 
 
 @every_network

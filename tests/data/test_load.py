@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from files import COLOUR, CSV, IMAGES, LABELS, X, refused, same, save
+from novacula.core.errors import InputError
 from novacula.data.data import Data
 from novacula.data.load import load, load_splits
 
@@ -277,3 +278,17 @@ class TestRealData:
         mask = np.load(path)["test_index"][19]
         assert (splits.train.n, splits.test.n) == (int((~mask).sum()), int(mask.sum()))
         assert (load(path).n, load(path).x_shape, load(path).task) == (n, (d,), "regression")
+
+
+def test_a_matrix_with_gaps_is_refused_with_the_way_that_fills_them(tmp_path: Path) -> None:
+    x = np.arange(24.0).reshape(12, 2)
+    x[3, 1] = np.nan
+    y = np.arange(12.0) / 7
+    with pytest.raises(InputError, match=r"np\.savez\('data\.npz', x=x, y=y\)\) nv\.load fills"):
+        Data(x, y)
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    found = load(tmp_path / "data.npz")
+    others = np.delete(x[:, 1], 3)
+    assert found.x[3].tolist() == [6.0, np.median(others), 1.0]
+    with pytest.raises(InputError, match="drop these rows"):
+        Data(y[:, None], x)

@@ -53,6 +53,22 @@ def test_starts_are_the_network_and_fresh_draws_of_its_own_initialisation() -> N
     assert all(torch.equal(again[k], first[k][:3]) for k in own)
 
 
+def test_members_of_an_ensemble_that_does_not_say_where_start_where_the_run_says() -> None:
+    target, data = problem()
+
+    def weights(method: Ensemble, **where: str) -> Tensor:
+        posterior = infer(method, target, data, steps=1, seed=2, **where)  # type: ignore[arg-type]
+        return torch.stack([part.mode["0.weight"] for part in posterior.parts])
+
+    still = MAP(lr=1e-12)
+    for where in ("near", "fresh"):
+        told = weights(Ensemble(still, members=3, start=where))
+        assert torch.equal(weights(Ensemble(still, members=3), others=where), told)
+    other = weights(Ensemble(still, members=3, start="near"), others="fresh")
+    assert torch.equal(other, weights(Ensemble(still, members=3, start="near")))
+    assert not torch.equal(other, told)
+
+
 def test_a_parameter_without_an_initialisation_is_named() -> None:
     class Scaled(nn.Module):
         def __init__(self) -> None:

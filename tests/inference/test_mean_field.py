@@ -73,7 +73,7 @@ def gradients(method: MeanField, target: Target, state: MeanFieldState, batch: B
     """Repeated estimates: ELBOs (n,), and gradients (n, 2P), means' first."""
     elbos, grads = [], []
     for i in range(n):
-        _, elbo, grad = method.gradient(target, state, batch, generator(9, i))
+        _, elbo, grad, _ = method.gradient(target, state, batch, generator(9, i))
         elbos.append(elbo[0])
         grads.append(flatten({k: v[0] for k, v in grad.items()}))
     return torch.stack(elbos), torch.stack(grads)
@@ -211,7 +211,7 @@ def test_vmapped_members_have_the_gradients_of_members_alone() -> None:
     method = MeanField(samples=2)
     state = state_of(method, target, data, 0.1, members=3)
     batch = Batch(data.x[:10], data.y[:10], data.n, 0, 10)
-    losses, elbos, grads = method.gradient(target, state, batch, generator(4))
+    losses, elbos, grads, _ = method.gradient(target, state, batch, generator(4))
     assert losses.shape == elbos.shape == (3,)
     # The same function, member by member: a network that vmap has failed on takes this way.
     target.notes.looped = True

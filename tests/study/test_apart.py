@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from novacula.study.learning.apart import as_apart
+from novacula.study.learning.apart import as_apart, spanning
+from novacula.study.learning.each import not_worse
 from novacula.study.learning.hyper import Z
 
 
@@ -56,3 +57,13 @@ def test_searches_that_agree_leave_the_curvature_and_what_never_moved_stays() ->
     low, high = after["a"]["interval"]
     assert high - 0.5 == pytest.approx(2**0.5 * 2.919986 * 0.1, rel=1e-5)
     assert low == pytest.approx(0.5 - 2**0.5 * 2.919986 * 0.1, rel=1e-4)
+
+
+def test_intervals_hold_what_was_tried_and_is_not_worse_beyond_doubt() -> None:
+    tried = {0.1: (0.0, 0.0), 0.0: (-0.2, 0.05), 0.2: (0.02, 0.02)}
+    assert not_worse(tried) == (0.1, 0.2)  # .2 gains .02 ± .02, nothing loses .22 ± .05
+    assert not_worse({0.1: (0.0, 0.0), 0.2: (0.5, 0.1)}) == (0.2,)
+    entry = spanning({"value": 0.1, "interval": [0.05, 0.15]}, (0.1, 0.2))
+    assert entry["interval"] == [0.05, 0.2]
+    assert spanning({"value": 0.1, "interval": None}, (0.2,))["interval"] is None
+    assert spanning(entry, ())["interval"] == [0.05, 0.2]

@@ -11,8 +11,9 @@ import novacula as nv
 from novacula.data.data import Data
 from novacula.inference import MAP
 from novacula.study import EmpiricalBayes, learn
-from novacula.study.learning.skill import Skill, best_constant
+from novacula.study.learning.skill import Skill
 from novacula.target import Target
+from novacula.target.constant import best_constant
 
 
 def outputs(likelihood: object, y: torch.Tensor, c: int) -> torch.Tensor:

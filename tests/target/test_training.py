@@ -21,7 +21,7 @@ from novacula.core.params import unstack
 from novacula.core.rng import generator
 from novacula.data.data import Data
 from novacula.evidence import ELBO, Laplace, NTKSubset, tune
-from novacula.inference import HMC, IVON, MAP, SGLD, SWAG, Dropout, Ensemble, MeanField, Method, infer
+from novacula.inference import HMC, MAP, SGLD, SWAG, Ensemble, Method, infer
 from novacula.inference.langevin.sgmcmc import SGHMC
 from novacula.inference.optimising.adam import one_cycle
 from novacula.inference.subnetwork import Subnetwork
@@ -408,9 +408,6 @@ CONSTANT: dict[str, tuple[Method, int]] = {
     "hmc": (HMC(warmup=2, keep=3), 5),
     "sgld": (SGLD(), 6),
     "sghmc": (SGHMC(), 6),
-    "mean field": (MeanField(), 4),
-    "ivon": (IVON(), 4),
-    "dropout": (Dropout(), 4),
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -47,6 +46,9 @@ def augment(given: dict[str, Any], destination: Destination, display: Display) -
             except KeyboardInterrupt as interrupt:
                 err().print(Text(f"interrupted{interrupt}"))
                 return INTERRUPTED
+    else:
+        made = folder
+        made.complete(None if display.no_report else lambda: _report(made))
     _print(folder.path, options.export, display)
     return 0
 
@@ -83,21 +85,23 @@ def _run(options: AugmentOptions, folder: OutputFolder | None, display: Display)
             advice.save(folder.path)
             folder.settle()
             if not display.no_report:
-                from novacula.reporting import report
-
-                report(folder.path)
+                _report(folder)
             folder.release()
         except KeyboardInterrupt:
             folder.abandon(keep_resumable=True)
-            where = shlex.quote(str(folder.path))
-            how = f"; resume with: novacula augment --resume --output {where}" if folder.interrupted else ""
-            raise KeyboardInterrupt(how) from None
+            raise KeyboardInterrupt(folder.left("augment")) from None
         except BaseException as error:
             # What was refused would be refused again.
             kept = folder.resume or isinstance(error, FullDisk) or not isinstance(error, InputError)
             folder.abandon(keep_resumable=kept)
             raise
     return folder
+
+
+def _report(folder: OutputFolder) -> None:
+    from novacula.reporting import report
+
+    report(folder.path)
 
 
 def _at(path: Path, *, overwrite: bool = False, resume: bool = False) -> OutputFolder:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +14,16 @@ from filelock import FileLock, Timeout
 
 from novacula.core.errors import InputError
 from novacula.core.storage.atomic import disk_errors
-from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_SEARCH, COMMAND, FILES, NETWORKS, RECORD, WORKING
+from novacula.core.storage.run import (
+    CHECKPOINT,
+    CHECKPOINT_SEARCH,
+    COMMAND,
+    FILES,
+    NETWORKS,
+    RECORD,
+    REPORT,
+    WORKING,
+)
 from novacula.core.storage.stage import discard, settle
 
 LOCK = ".lock"
@@ -33,6 +44,7 @@ class OutputFolder:
     record: str = RECORD  # the file that marks a whole run
     checkpoints: tuple[str, ...] = (CHECKPOINT, CHECKPOINT_SEARCH)  # files from any of which one goes on
     lock: FileLock | None = None  # held from `claim` to `release`
+    whole: bool = False  # whether the results of this run are in it
 
     def check(self) -> None:
         """Refuse a folder that holds something else, without touching it."""
@@ -98,7 +110,26 @@ class OutputFolder:
 
     def settle(self) -> None:
         """Remove what only an unfinished run needs, once the results are on disk."""
+        self.whole = True
         self._clear(WORKING)
+
+    def complete(self, report: Callable[[], None] | None) -> None:
+        """Do what a process that was killed at its end had left to do: clear up, and write the report."""
+        missing = report is not None and not (self.path / REPORT).is_file()
+        if missing or any((self.path / name).exists() for name in (LOCK, NETWORKS, *WORKING)):
+            self.claim()
+            self.settle()
+            if report is not None and missing:
+                report()
+            self.release()
+
+    def left(self, verb: str) -> str:
+        """What is in the folder after an interrupt, and how to go on, in words."""
+        where = shlex.quote(str(self.path))
+        if self.whole:
+            return f"; the results are whole, and novacula report {where} writes the report"
+        kept = f"; resume with: novacula {verb} --resume --output {where}"
+        return kept if self.interrupted else " before there was anything to keep"
 
     def abandon(self, *, keep_resumable: bool) -> None:
         """Leave nothing half-written behind after a failure; a finished run that was there before stays."""

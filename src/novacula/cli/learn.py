@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from novacula.cli.options import Destination, Display, Options
 from novacula.cli.threads import set_threads
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.storage.atomic import full_disk, is_full
-from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, REPORT, Run
+from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, Run
 from novacula.runs.flags import anchored, flat, options_of
 
 if TYPE_CHECKING:
@@ -39,8 +38,7 @@ def learn(kind: type[Options], given: dict[str, Any], destination: Destination, 
             record = Run.read(folder.path, parts=()).record
             _refuse_others(given, kind.of_record(record))
             err().print(Text(f"the run in {folder.path} is finished"))
-            if not display.no_report and not (folder.path / REPORT).is_file():
-                _report(folder)  # the process ended between the two
+            folder.complete(None if display.no_report else lambda: _report(folder))
             _print(record, folder.path, display)
             return 0
         options = _resumed_options(folder, kind, given)
@@ -73,6 +71,7 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
     with Progress(quiet=display.quiet) as progress:
         progress.say("loading")
         from novacula.cli.infer import asked  # torch, from here on
+        from novacula.core.device import find_device
         from novacula.runs.catalogue.controls import read_controls
         from novacula.runs.catalogue.models import ESTIMATORS
         from novacula.runs.setup import assemble, load_ood
@@ -80,6 +79,7 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
         from novacula.study.controls.compute import check
 
         set_threads(options.threads)
+        find_device(options.device)
         estimator = None if options.train.evidence == "auto" else ESTIMATORS.find(options.train.evidence, "or auto")()
         assembled = assemble(options.setup)
         progress.decided(assembled.meaning)
@@ -104,6 +104,7 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
                 checkpoint=folder.path / CHECKPOINT,
                 resume=folder.resume,
                 progress=progress,
+                device=options.device,
             )
             result, failed = _inferred(result, wanted, options, folder, progress)
             result, held = _against(result, names, assembled.target, progress)
@@ -175,10 +176,7 @@ def _owned(folder: OutputFolder, options: Options) -> Iterator[None]:
         folder.release()
     except KeyboardInterrupt:
         folder.abandon(keep_resumable=True)
-        where = shlex.quote(str(folder.path))
-        kept = folder.interrupted
-        how = f"; resume with: novacula learn --resume --output {where}" if kept else " before the first epoch ended"
-        raise KeyboardInterrupt(how) from None
+        raise KeyboardInterrupt(folder.left("learn")) from None
     except BaseException as error:
         # After a loss that diverged, resuming would meet the same numbers again.
         folder.abandon(keep_resumable=folder.resume or not isinstance(error, NonFiniteError))

@@ -19,6 +19,7 @@ from novacula.runs.settings import (
     Train,
     anchored_data,
     categorical_flag,
+    device_flag,
     drop_flag,
     net_flag,
     size_flag,
@@ -44,6 +45,7 @@ class Options:
     threads: int | None = flag(
         None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training", fixed=False
     )
+    device: str = device_flag()
 
     def command(self) -> str:
         """The command that repeats the run: options that differ from their defaults, and the seed.
@@ -191,6 +193,7 @@ class CalibrateOptions:
     threads: int | None = flag(
         None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training", fixed=False
     )
+    device: str = device_flag()
     out: Path | None = flag(None, "Folder to write to.", metavar="FOLDER", shown="runs/NAME-TIME", panel="Output")
     overwrite: bool = flag(False, "Replace an older calibration in the folder.", panel="Output")
     json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
@@ -217,5 +220,6 @@ class PredictOptions:
     )
     groups: str | None = flag(None, "Calibrate the groups that this column names apart.", metavar="COLUMN")
     threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own")
+    device: str = flag("cpu", "Where to compute: auto, cpu, cuda, cuda:1.", metavar="DEVICE")
     json: bool = flag(False, "Print one JSON object on stdout.")
     quiet: bool = flag(False, "Show no progress.")

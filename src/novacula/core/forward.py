@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -203,7 +203,7 @@ class Forward:
         """
         # Pairs of numbers, which it may read as complex ones, must not lie anywhere in a vector of all weights.
         apart = {name: w.clone() if w.shape[-1:] == (2,) else w for name, w in params.items()}
-        return self._plainly(apart, x)
+        return self._evaluate(apart, x)
 
     def arguments(self, x: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         """What the module is called with, in order and by name, for inputs ``(N, …)``; tensors of its own."""
@@ -212,16 +212,14 @@ class Forward:
         inputs = inputs.clone() if inputs is x else inputs
         return ((inputs,), {}) if self.parts is None else self.parts.arguments(inputs)
 
-    def _plainly(self, params: Params, x: Tensor) -> Tensor:
+    def _evaluate(self, point: Params, x: Tensor, module: nn.Module | None = None) -> Tensor:
+        module = module or self.module
         with ExitStack() as stack:
             if self.fused:
                 stack.enter_context(plain_attention())
-            if self.recurrent and x.is_cuda:
+            if self.recurrent and x.is_cuda and not module.training:
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-            return self._evaluate(dict(params), x)
-
-    def _evaluate(self, point: Params, x: Tensor, module: nn.Module | None = None) -> Tensor:
-        f = logits_of(call_with(module or self.module, point, *self.arguments(x), self.others))
+            f = logits_of(call_with(module, point, *self.arguments(x), self.others))
         if not isinstance(f, Tensor):
             return f
         # A network that differentiates inside brings a graph along, also where none is wanted.
@@ -240,7 +238,7 @@ class Forward:
         """
         own = dict(self.module.named_buffers())
         point = {**params, **{k: params.get(k, own[k]).clone() for k in moving}}
-        with train_mode(self.module), plain_attention() if self.fused else nullcontext():
+        with train_mode(self.module):
             f = self._evaluate(point, x)
         return f, {k: point[k].detach() for k in moving}
 
@@ -355,7 +353,7 @@ class Forward:
         # The module may use the global generator; forking it leaves the caller's stream untouched.
         with torch.no_grad(), torch.random.fork_rng(devices=devices), weights_kept(self.module, params):
             # The weights as they are: a network that writes on them must not write on copies.
-            first, second = (self._tried(lambda: self._plainly(params, x), x) for _ in range(2))
+            first, second = (self._tried(lambda: self._evaluate(dict(params), x), x) for _ in range(2))
         given = f"inputs of shape {tuple(x.shape)}" if self.parts is None else str(self.parts)
         check_outputs(first, len(x), given)
         if not torch.isfinite(first).all():
@@ -375,8 +373,7 @@ class Forward:
         with torch.enable_grad(), torch.random.fork_rng(devices=devices):
             with ShareHyperparameters():
                 other = copy.deepcopy(self.module)
-            with plain_attention() if self.fused else nullcontext():
-                check_gradient(lambda module, w: self._evaluate(dict(w), x, module), other, params)
+            check_gradient(lambda module, w: self._evaluate(dict(w), x, module), other, params)
         self.trains(x)
         return first.shape[1]
 

@@ -29,6 +29,15 @@ class Call:
         same = self.output.shape == (rows, f.shape[1])
         return same and torch.equal(forward.units.outward(self.output).unflatten(0, xs.shape[:2]).mean(1), f)
 
+    def weighted(self, x: Tensor, forward: Forward, f: Tensor, xs: Tensor, *, graph: bool) -> Tensor:
+        """Positions summed with the weights that the first output gives them: x ``(B·S, …, D)`` to ``(B, D)``."""
+        first = torch.zeros_like(f).index_fill_(1, torch.tensor([0], device=f.device), 1.0)
+        options = {"create_graph": graph, "allow_unused": True, "materialize_grads": True}
+        (slope,) = torch.autograd.grad(f, self.output, first, **options)
+        steep = forward.units.steepened(torch.ones_like(f[:1]).unsqueeze(-1))[0, 0, 0]
+        share = slope[..., :1] / steep
+        return (share * x).unflatten(0, xs.shape[:2]).flatten(1, -2).sum(1)
+
 
 def first_names(module: nn.Module) -> dict[str, str]:
     """Each name of a parameter → its first one, under which a tied weight is known."""
@@ -36,12 +45,17 @@ def first_names(module: nn.Module) -> dict[str, str]:
     return {name: first.setdefault(id(w), name) for name, w in module.named_parameters(remove_duplicate=False)}
 
 
-def calls(forward: Forward, params: Params, xs: Tensor, layer: str | None = None) -> tuple[list[Call], Tensor]:
+def calls(
+    forward: Forward, params: Params, xs: Tensor, layer: str | None = None, *, connected: bool = False
+) -> tuple[list[Call], Tensor]:
     """The calls of linear layers, or of one layer, and the averaged outputs ``(B, C)``; xs ``(B, S, …)``."""
+    # Connected, the network's outputs can be differentiated by those of the calls, whatever requires a gradient.
     found: list[Call] = []
 
     def hook(name: str) -> Callable[..., None]:
         def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+            if connected and not output.requires_grad:
+                output.requires_grad_()
             found.append(Call(name, args[0] if args else kwargs["input"], output))
 
         return record
@@ -50,6 +64,8 @@ def calls(forward: Forward, params: Params, xs: Tensor, layer: str | None = None
         for name, module in forward.module.named_modules():
             if name == layer or (layer is None and isinstance(module, nn.Linear)):
                 stack.callback(module.register_forward_hook(hook(name), with_kwargs=True).remove)
+        if connected:
+            stack.enter_context(torch.enable_grad())
         f = forward.average(params, xs)
     return found, f
 

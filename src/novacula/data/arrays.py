@@ -51,8 +51,16 @@ def check_finite(t: Tensor, what: str, columns: Sequence[str] = ()) -> None:
     value = t[tuple(bad[0])].item()
     name = "NaN" if value != value else "infinity" if value > 0 else "minus infinity"
     others = f" (and in {rows - 1} more row{'s' * (rows > 2)})" if rows > 1 else ""
-    raise InputError(
-        f"finite {what}", f"{name} in {place(bad[0].tolist(), columns)}{others}", "drop or impute these rows"
+    raise InputError(f"finite {what}", f"{name} in {place(bad[0].tolist(), columns)}{others}", _filled(what))
+
+
+def _filled(what: str) -> str:
+    # What to do about missing values. What fills them is learned from training rows and kept with a run: a file has it.
+    if what != "inputs":
+        return "drop these rows"
+    return (
+        "drop or impute these rows; of a table in a file (a csv, or np.savez('data.npz', x=x, y=y)) nv.load fills what "
+        "is missing, and marks it in columns beside"
     )
 
 
@@ -126,7 +134,7 @@ def _to_numpy(x: Any, what: str, columns: Sequence[str]) -> np.ndarray:
         return _series_to_numpy(x, what, columns)
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         where = place([int(i) for i in np.argwhere(np.ma.getmaskarray(x))[0]], columns)
-        raise InputError(f"finite {what}", f"a masked value in {where}", "drop or impute these rows")
+        raise InputError(f"finite {what}", f"a masked value in {where}", _filled(what))
     try:
         if isinstance(x, Sequence) and len(x) > 0 and isinstance(x[0], Tensor):
             x = torch.stack([torch.as_tensor(item) for item in x]).detach().cpu().numpy()
@@ -142,7 +150,7 @@ def _series_to_numpy(column: Any, what: str, columns: Sequence[str]) -> np.ndarr
     missing = column.isna().to_numpy()
     if missing.any():
         where = place([int(missing.argmax())], columns)
-        raise InputError(f"finite {what}", f"a missing value in {where}", "drop or impute these rows")
+        raise InputError(f"finite {what}", f"a missing value in {where}", _filled(what))
     # Nullable and Arrow-backed columns become plain arrays by way of Python's own numbers.
     a = column.to_numpy() if isinstance(column.dtype, np.dtype) else np.asarray(column.tolist())
     return _numbers(a, what, columns)
@@ -176,7 +184,7 @@ def _numbers(a: np.ndarray, what: str, columns: Sequence[str]) -> np.ndarray:
     bad = bad or (0,) * a.ndim
     where = place(bad, columns)
     if a[bad] is None:
-        raise InputError(f"finite {what}", f"a missing value (None) in {where}", "drop or impute these rows")
+        raise InputError(f"finite {what}", f"a missing value (None) in {where}", _filled(what))
     raise InputError(
         f"numbers as {what}",
         f"{type(a[bad]).__name__.removesuffix('_')} {str(a[bad])!r} in {where} (dtype {a.dtype})",

@@ -68,7 +68,7 @@ class LazyRows(Tensor):
         """Rows of a source; ``become`` turns what is stored into inputs ``(n, …)``, row by row alike."""
         chosen = np.arange(source.shape[0]) if rows is None else rows
         like = become(source.read(chosen[:1]))
-        return _wrapped(source, become, chosen, tuple(like.shape[1:]), like.dtype)
+        return _wrapped(source, become, chosen, tuple(like.shape[1:]), like.dtype, like.device)
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         """Nothing is left to do."""
@@ -110,7 +110,7 @@ class LazyRows(Tensor):
         waiting: list[Future[Tensor]] = []
         with ThreadPoolExecutor(self.source.workers) as pool:
             for index in indices:
-                waiting.append(pool.submit(self._read, self.rows[index.numpy()]))
+                waiting.append(pool.submit(self._read, self.rows[index.cpu().numpy()]))
                 if len(waiting) > _AHEAD:
                     yield waiting.pop(0).result()
             while waiting:
@@ -135,10 +135,11 @@ class LazyRows(Tensor):
         rows = self.rows[np.asarray(first) if isinstance(first, list) else first]
         if rows.ndim != 1:
             return self.whole("an index")[index]
-        some = _wrapped(self.source, self.become, rows, tuple(self.shape[1:]), self.dtype)
+        some = _wrapped(self.source, self.become, rows, tuple(self.shape[1:]), self.dtype, self.device)
         if not rest and len(rows) > FEW and _bytes(some) > AT_ONCE:
             return some
-        found = torch.cat(list(some.parts())) if len(rows) else torch.empty(0, *self.shape[1:], dtype=self.dtype)
+        none = torch.empty(0, *self.shape[1:], dtype=self.dtype, device=self.device)
+        found = torch.cat(list(some.parts())) if len(rows) else none
         return found[(slice(None), *rest)] if rest else found
 
     @classmethod
@@ -156,12 +157,12 @@ class LazyRows(Tensor):
                 return own
             if func is Tensor.split and len(args) == 2 and not kwargs and isinstance(args[1], int):
                 return _Parts(own, args[1])
-            if func is Tensor.to:
-                return _to(own, *args[1:], **kwargs)
+            if func in (Tensor.to, Tensor.cpu):
+                return _to(own, *(args[1:] if func is Tensor.to else ("cpu",)), **kwargs)
             if func is Tensor.__repr__:
                 return f"LazyRows(shape={tuple(own.shape)}, dtype={own.dtype})"
             if func is Tensor.__reduce_ex__:
-                return _wrapped, (own.source, own.become, own.rows, tuple(own.shape[1:]), own.dtype)
+                return _wrapped, (own.source, own.become, own.rows, tuple(own.shape[1:]), own.dtype, own.device)
         name = getattr(func, "__name__", "a function")
         read = lambda v: v.whole(name) if isinstance(v, LazyRows) else v  # noqa: E731
         return func(*tree_map(read, args), **tree_map(read, kwargs))
@@ -240,7 +241,7 @@ def row_keys(x: Tensor) -> np.ndarray:
         return np.unique(as_bytes, return_inverse=True)[1].ravel()
     found = []
     for part in x.parts():
-        rows = np.ascontiguousarray(part.flatten(1).numpy() + 0)
+        rows = np.ascontiguousarray(part.cpu().flatten(1).numpy() + 0)
         found += [hashlib.blake2b(row.data, digest_size=16).digest() for row in rows]
     return np.unique(np.array(found, dtype="V16"), return_inverse=True)[1].ravel()
 
@@ -256,9 +257,14 @@ def sampled(n: int, most: int = SAMPLE) -> np.ndarray:
 
 
 def _wrapped(
-    source: Source, become: Callable[[Any], Tensor], rows: np.ndarray, shape: tuple[int, ...], dtype: torch.dtype
+    source: Source,
+    become: Callable[[Any], Tensor],
+    rows: np.ndarray,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> LazyRows:
-    made: Any = torch.Tensor._make_wrapper_subclass(LazyRows, (len(rows), *shape), dtype=dtype)  # type: ignore[attr-defined]
+    made: Any = torch.Tensor._make_wrapper_subclass(LazyRows, (len(rows), *shape), dtype=dtype, device=device)  # type: ignore[attr-defined]
     made.source, made.become, made.rows = source, become, rows
     return made
 
@@ -269,7 +275,7 @@ def _bytes(x: Tensor) -> int:
 
 def _to(x: LazyRows, *args: Any, **kwargs: Any) -> Tensor:
     with torch._C.DisableTorchFunctionSubclass():
-        like = torch.empty(0, dtype=x.dtype).to(*args, **kwargs)
+        like = torch.empty(0, dtype=x.dtype, device=x.device).to(*args, **kwargs)
     return x if like.dtype == x.dtype and like.device == x.device else x.mapped(_Cast(like))
 
 
@@ -282,4 +288,4 @@ _KNOWN: frozenset[Any] = frozenset(
     + [Tensor.size, Tensor.dim, Tensor.numel, Tensor.__len__, torch.numel]
     + [Tensor.is_floating_point, Tensor.is_complex, torch.is_floating_point, torch.is_complex]
 )
-_SAME: frozenset[Any] = frozenset({Tensor.detach, Tensor.contiguous, Tensor.cpu, Tensor.__deepcopy__})
+_SAME: frozenset[Any] = frozenset({Tensor.detach, Tensor.contiguous, Tensor.__deepcopy__})

@@ -51,7 +51,7 @@ def unpack(template: T, tensors: dict[str, Tensor], plain: dict[str, object], pr
     """Put a state together again."""
     value: Any = template
     if isinstance(value, Tensor):
-        return tensors[prefix].clone()  # type: ignore[return-value]
+        return tensors[prefix].to(value.device, copy=True)  # type: ignore[return-value]
     if dataclasses.is_dataclass(value):
         fields = [f.name for f in dataclasses.fields(value) if f.metadata.get("checkpoint", True)]
         restored = {name: unpack(getattr(value, name), tensors, plain, f"{prefix}/{name}") for name in fields}
@@ -68,8 +68,8 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint atomically."""
     tensors, plain = pack(state)
-    # The file's format refuses tensors that share memory.
-    tensors = {k: t.clone() for k, t in tensors.items()}
+    # The file's format refuses tensors that share memory, and a run may go on elsewhere.
+    tensors = {k: t.cpu().clone() for k, t in tensors.items()}
     meta = {"version": VERSION, "step": step, "history": history, "done": done, "plain": plain, "run_key": run_key}
     text = json.dumps(meta)
     write_bytes(path, save(tensors, metadata={"novacula": text, "checksum": _sum(tensors, text)}))

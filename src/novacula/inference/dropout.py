@@ -10,7 +10,8 @@ in which every dropout layer multiplies by a buffer, ``mask``, which is 1 unless
 weights, and the masks under the buffers' names (``"1.mask"``; a layer that is called again has ``"1.mask_1"`` and so
 on). The weights and their prior are those of the given target.
 
-In training every example has masks of its own, which its transformed copies share. The objective is the target's
+In training every example has masks of its own, which its transformed copies share; layers that keep statistics of the
+batches (BatchNorm) take those of thinned networks, and a draw has them too. The objective is the target's
 log-posterior of the unthinned weights under this noise. The noise slows training: the default rate is five times that
 of `MAP`.
 
@@ -41,6 +42,7 @@ from novacula.posteriors.masks import Masks, check_share, masked
 from novacula.posteriors.mixture import mixture
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
+from novacula.target.training import misfit_gradient, points, statistics_of, with_prior
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +51,7 @@ class DropoutState:
 
     params: Params
     adam: AdamState
+    statistics: Params  # those that layers keep of the batches, ``(M, *shape)``
     masks: Masks = field(metadata={"checkpoint": False})
 
 
@@ -78,7 +81,8 @@ class Dropout:
     def init(self, target: Density, data: Data, rng: torch.Generator, start: Start) -> DropoutState:
         """Start where the members start."""
         masks = masked(network_target(target, "Dropout"), data.x[:2], self.p)
-        return DropoutState(start.params, adam_init(start.params), masks)
+        statistics = statistics_of(target, data, start.members, start.statistics)
+        return DropoutState(start.params, adam_init(start.params), statistics, masks)
 
     def step(
         self, target: Target, state: DropoutState, batch: Batch, rng: torch.Generator
@@ -96,12 +100,18 @@ class Dropout:
             tempered = fit / target.likelihood_temperature + target.prior.log_prob(weights) / batch.total
             return -fit, -tempered / target.temperature
 
-        notes = state.masks.target.notes
-        (losses, _), grads = noisy_gradient(density, state.params, noise, notes=notes, rows=b * s)
+        statistics, inner = state.statistics, state.masks.target
+        if statistics:
+            losses, fits, statistics = misfit_gradient(inner, state.params, statistics, xs, batch.y, 0, beside=noise)
+            grads = with_prior(target, state.params, fits, batch.total)
+        else:
+            (losses, _), grads = noisy_gradient(density, state.params, noise, notes=inner.notes, rows=b * s)
         factor = one_cycle(batch.progress) if self.schedule == "one-cycle" else 1.0
         params, adam = adam_step(state.params, grads, state.adam, self.lr * factor)
-        return DropoutState(params, adam, state.masks), Info(float(losses.mean()))
+        return DropoutState(params, adam, statistics, state.masks), Info(float(losses.mean()))
 
     def posterior(self, target: Target, state: DropoutState) -> Posterior:
         """Thinned networks, or a mixture of the members'."""
-        return mixture([DropoutPosterior(w, state.masks, target.forward.held) for w in unstack(state.params)])
+        # Running statistics are those of thinned networks, as the draws are.
+        held = unstack(points(state.params, state.statistics))
+        return mixture([DropoutPosterior(w, state.masks) for w in held])

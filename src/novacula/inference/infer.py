@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import torch
 from torch import Tensor, nn
 
 from novacula.core import execute
@@ -18,8 +19,8 @@ from novacula.core.rng import derive
 from novacula.data.data import Data
 from novacula.data.given import DataLike
 from novacula.inference.loop import Progress, run
-from novacula.inference.method import Method, check_method
-from novacula.inference.starts import Others, starts
+from novacula.inference.method import Method, Others, check_method
+from novacula.inference.starts import starts
 from novacula.posteriors.base import Learned, Posterior, weights_of
 from novacula.posteriors.mixture import gathered
 from novacula.target import Density, LogDensity, Target
@@ -43,6 +44,7 @@ def infer(
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    device: str | torch.device | None = None,
 ) -> Posterior:
     """Infer the weights of a network, or the parameters of any log-density.
 
@@ -57,7 +59,7 @@ def infer(
         epochs: Passes over the data; for methods that take minibatches.
         batch_size: Examples a step, for methods that take minibatches.
         chains: Runs of the method side by side. The first starts at the target's own point (or ``init``), the others
-            where ``others`` says.
+            where ``others`` says, as do members of an `Ensemble` that does not say it itself.
         others: Where chains but the first start: ``"near"`` it, at ``"fresh"`` draws of the network's initialisation,
             or, by default, near it where its weights have been trained and fresh otherwise (see `starts`).
         workers: Processes that share the chains among them; -1 for one on each core. Chains of one process run side by
@@ -68,13 +70,14 @@ def infer(
         resume: Whether to continue from ``checkpoint`` where it exists.
         progress: Called after every epoch with (epochs done, epochs in all, the epoch's record); with several workers,
             when one is done, with (workers done, workers, nothing).
+        device: Where to compute a network: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``; by default where it is.
 
     Returns:
         The posterior. It knows its target, so `novacula.predict` needs nothing else.
 
     Raises:
         InputError: If network, likelihood and data do not fit together, if not exactly one of ``steps`` and ``epochs``
-            is given, or a plain log-density comes without ``init`` or with data.
+            is given, a plain log-density comes without ``init``, with data or a device, or the device is not there.
         NonFiniteError: If the density has no mass where it is started, or the loss becomes NaN or infinite.
 
     Example:
@@ -96,13 +99,13 @@ def infer(
     checkpoint = None if checkpoint is None else as_path(checkpoint, "checkpoint as a path")
     if others not in get_args(Others):
         raise InputError("others='auto', 'fresh' or 'near'", shown(others), "leave it out")
-    density, data = _prepare(target, data, init)
+    density, data = _prepare(target, data, init, device)
     own = None
     if init is not None and isinstance(density, Target):
         density, init = density.at(weights_of(init))  # statistics that come with the weights
         own = _checked(density, init)
     first = starts(density, chains, derive(seed, "starts"), own=own, others=others)
-    task = _Task(method, density, data, first, epochs, steps, batch_size, seed, checkpoint, resume)
+    task = _Task(method, density, data, first, epochs, steps, batch_size, seed, checkpoint, resume, others)
     groups = min(chains, execute.cores() if workers == -1 else workers)
     if groups <= 1:
         return task.run(progress)
@@ -125,6 +128,7 @@ class _Task:
     seed: int
     checkpoint: Path | None
     resume: bool
+    others: Others
 
     def run(self, progress: Progress | None = None) -> Posterior:
         outcome = run(
@@ -138,6 +142,7 @@ class _Task:
             seed=self.seed,
             checkpoint=self.checkpoint,
             resume=self.resume,
+            others=self.others,
             progress=progress,
         )
         return self.method.posterior(self.target, outcome.state)
@@ -165,12 +170,18 @@ def _run(task: _Task) -> Posterior:
 
 
 def _prepare(
-    target: Density | nn.Module | Callable[[Params], Tensor], data: DataLike | None, init: Any
+    target: Density | nn.Module | Callable[[Params], Tensor],
+    data: DataLike | None,
+    init: Any,
+    device: str | torch.device | None,
 ) -> tuple[Density, Data | None]:
     if isinstance(target, Target | nn.Module):
         if data is None:
             raise InputError("the training data of a network", "none", "pass nv.Data(x, y), or nv.load(…)")
-        return prepared(target, data)
+        return prepared(target, data, device=device)
+    if device is not None:
+        hint = "put init= there, and let the function follow"
+        raise InputError("no device with a plain log-density", str(device), hint)
     if data is not None:
         got = f"a {type(data).__name__} and a {type(target).__name__}"
         raise InputError("no data with a plain log-density", got, "let the function itself hold what it needs")

@@ -20,7 +20,7 @@ from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.data.data import Data
 from novacula.inference.checkpoint import load_checkpoint, save_checkpoint
-from novacula.inference.method import Info, Method, Start, check_method
+from novacula.inference.method import Info, Method, Others, Start, check_method
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
 
@@ -50,13 +50,15 @@ def run(
     seed: int = 0,
     checkpoint: Path | None = None,
     resume: bool = False,
+    others: Others = "auto",
     progress: Progress | None = None,
 ) -> Outcome:
     """Run a method."""
     check_method(method)
     feed, total = _plan(method, data, epochs, steps, batch_size, seed)
     n_rounds = math.ceil(total / feed.per_round)
-    first = Start.of(target, {k: w.unsqueeze(0) for k, w in target.params().items()} if start is None else start, total)
+    points = {k: w.unsqueeze(0) for k, w in target.params().items()} if start is None else start
+    first = Start.of(target, points, total, others)
 
     if isinstance(target, Target) and data is not None:
         target.forward.trains(data.x)  # found out before the method starts, in whatever process this is
@@ -159,7 +161,8 @@ def _run_key(method: Method, target: Density, data: Data | None, start: Start, f
     digest = hashlib.blake2b(digest_size=16)
     words, tensors = target.identity()
     fingerprint = "" if data is None else data.fingerprint
-    text = [repr(method), fingerprint, str(start.steps), str(feed.size), str(seed), *words, torch.__version__]
+    numbers = [str(n) for n in (start.steps, feed.size, seed)]
+    text = [repr(method), fingerprint, start.others, *numbers, *words, torch.__version__]
     digest.update(json.dumps(text).encode())
     starts = {f"start/{k}": w for k, w in [*start.params.items(), *start.statistics.items()]}
     for name, w in {**tensors, **starts}.items():

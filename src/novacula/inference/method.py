@@ -23,6 +23,7 @@ from novacula.target import Density
 from novacula.target.batch import Batch
 
 Batching: TypeAlias = Literal["mini", "full"]
+Others: TypeAlias = Literal["auto", "fresh", "near"]
 
 
 @dataclass(frozen=True)
@@ -49,18 +50,20 @@ class Start:
         steps: Steps of the whole run.
         statistics: Values of buffers that the members bring along, shape ``(M, *shape)`` each; others are as the
             network has them.
+        others: Where members that the method makes itself start: near these weights, or at fresh draws.
     """
 
     params: Params
     steps: int
     statistics: Params = field(default_factory=dict)
+    others: Others = "auto"
 
     @classmethod
-    def of(cls, target: Density, points: Params, steps: int) -> Start:
+    def of(cls, target: Density, points: Params, steps: int, others: Others = "auto") -> Start:
         """Where members start that hold these weights, and perhaps values of buffers, ``(M, *shape)`` each."""
         own = target.params()
         held = {k: v for k, v in points.items() if k not in own}
-        return cls({k: points[k] for k in own}, steps, held)
+        return cls({k: points[k] for k in own}, steps, held, others)
 
     @property
     def members(self) -> int:

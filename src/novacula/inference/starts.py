@@ -12,7 +12,6 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from inspect import signature
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.params import Params, count, detach, stack
 from novacula.core.rng import derive, generator
+from novacula.inference.method import Others
 from novacula.target import Density, LogDensity, Target
 
 _TRIES = 20
@@ -30,7 +30,6 @@ _FALSE_ALARMS = 1e-6
 SPREAD = 0.02
 """How far members are put from a trained network: standard deviations, in root mean squares of a tensor."""
 
-Others = Literal["auto", "fresh", "near"]
 Names = Sequence[str]
 
 

@@ -158,7 +158,7 @@ class Draws(BasePosterior):
         values = torch.stack(each).unflatten(0, draws.shape[:2]).double()
         names = tuple(f"prediction[{i}]" for i in range(values.shape[2]))
         if torch.isfinite(self.log_density).all():
-            values = torch.cat([values, self.log_density.T.double().unsqueeze(-1)], -1)
+            values = torch.cat([values, self.log_density.T.to(values).unsqueeze(-1)], -1)
             names = (*names, "log_density")
         return names, values
 

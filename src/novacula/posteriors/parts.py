@@ -82,9 +82,10 @@ def part_of(target: Target, params: Params, data: Data, which: Which) -> Part:
     point = {k: w.detach() for k, w in params.items()}
     target, params = target.at(point)
     network = target.forward.over(target.forward.module).module  # a copy
-    for name, w in network.named_parameters():
-        if name in params:
-            w.data = params[name].clone()
+    with torch.no_grad():
+        for name, w in network.named_parameters():
+            if name in params:
+                w.copy_(params[name])
     if isinstance(which, tuple) and which[0] == "largest_variance":
         index = _largest(target, params, data, int(which[1]))
         names, aliases = tuple(index), tuple(_alias(k) for k in index)

@@ -11,6 +11,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -60,3 +61,12 @@ class Renormalised(BasePosterior):
 
     def _complete(self, params: Params) -> Params:
         return {**params, **averaged_statistics(self.target, params, self.data, seed=self.seed)}
+
+
+def with_statistics(
+    parts: Sequence[Posterior], target: Target, statistics: Params, data: Data | None
+) -> Sequence[Posterior]:
+    """The members' posteriors of weights, each draw of which has statistics where the network keeps some."""
+    if not statistics or data is None:
+        return parts
+    return [Renormalised(part, target, data) for part in parts]

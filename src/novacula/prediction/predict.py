@@ -27,12 +27,14 @@ from torch import Tensor
 
 from novacula.core.checks.numbers import check_numbers
 from novacula.core.checks.tensors import check_outputs, check_plain
+from novacula.core.device import on_device
 from novacula.core.errors import InputError
 from novacula.core.modules.parts import Values
 from novacula.data.arrays import frame_columns
 from novacula.data.inputs import as_inputs
 from novacula.data.lazy import LazyRows
 from novacula.data.parts import as_parts, several
+from novacula.data.placing import placed_rows
 from novacula.posteriors.answers import How, finite
 from novacula.posteriors.answers import Kind as Way
 from novacula.posteriors.base import Learned, Posterior, network_target, posterior_of
@@ -55,6 +57,7 @@ def predict(
     average: Literal["outputs", "probabilities"] = "outputs",
     seed: int = 0,
     chunk: int | None = None,
+    device: str | torch.device | None = None,
 ) -> Predictive:
     """Predict the labels of new inputs.
 
@@ -73,12 +76,15 @@ def predict(
             probabilities.
         seed: Seed of the transformations and draws.
         chunk: Inputs at once; halved, with a warning, when memory runs out.
+        device: Where to compute: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``; by default where the weights are.
+            Inputs are moved there, large ones by chunks.
 
     Returns:
         The predictive; means in the units of the training targets.
 
     Raises:
-        InputError: If the inputs are no batch that the network takes, or an option does not fit the posterior.
+        InputError: If the inputs are no batch that the network takes, an option does not fit the posterior, or the
+            device is not there.
         NonFiniteError: If the network's outputs are not finite.
 
     Example:
@@ -92,7 +98,7 @@ def predict(
     if callable(getattr(posterior, "predict", None)):
         got = f"a {type(posterior).__name__}, which predicts by itself"
         raise InputError("a posterior", got, "call its predict(x)")
-    posterior = posterior_of(posterior)
+    posterior = on_device(posterior_of(posterior), device)
     target = network_target(posterior.target, "predictions")
     chosen = _check(posterior, target, kind, rule, average)
     inputs = _inputs(_one_tensor(target, x), posterior, target)
@@ -146,7 +152,8 @@ def _inputs(x: Any, posterior: Posterior, target: Target) -> Tensor:
     elif isinstance(x, Tensor):
         check_plain(x, "inputs")
     else:
-        x = as_inputs(x, tokens=False, dtype=like.dtype, columns=frame_columns(x), least=1).to(like.device)
+        x = as_inputs(x, tokens=False, dtype=like.dtype, columns=frame_columns(x), least=1)
+    x = placed_rows(x, like.device)
     if x.ndim < 1 or len(x) == 0:
         raise InputError("a batch of one or more inputs, shape (N, …)", f"shape {tuple(x.shape)}", "pass x[None]")
     # Rows that are read as needed are checked as they are read.

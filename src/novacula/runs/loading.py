@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.brief import brief
-from novacula.core.errors import InputError, NovaculaWarning
+from novacula.core.errors import DamagedRun, InputError, NovaculaWarning
 from novacula.core.modules.parts import Parts, Values
 from novacula.core.params import Params
 from novacula.core.rng import derive
@@ -172,6 +172,8 @@ def load_run(folder: str | Path, *, target: Target | None = None, data: Data | N
     if layout := record["data"].get("parts"):
         target = target.taking(Parts.read(layout))
     if units := _named(saved, "units/"):
+        if strange := sorted(units.keys() - Units().tensors().keys()):
+            raise DamagedRun("units of inputs and targets", f"{', '.join(strange)} in {run.folder}", "learn it again")
         target = target.in_units(Units(**units))
     target = dataclasses.replace(target, likelihood=target.likelihood.bind(outputs))
     learned = _named(saved, "learned/")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from novacula.core.brief import brief
@@ -16,7 +16,6 @@ from novacula.curvature.structures.names import STRUCTURES
 from novacula.data.data import Data
 from novacula.inference.infer import infer
 from novacula.inference.method import Method, Start
-from novacula.inference.optimising.ensemble import Ensemble
 from novacula.inference.starts import trained as trained_before
 from novacula.posteriors.base import Point, Posterior
 from novacula.prediction import Choice, choose
@@ -67,8 +66,6 @@ def inferred(
     batch_size = batch_size or default_batch
     # Members of a network that came trained start near what was learned; others shall differ as initialisations do.
     others = "near" if trained_before(target, target.params()) else "fresh"
-    if isinstance(method, Ensemble) and method.start == "auto":
-        method = replace(method, start=others)
     posterior = infer(
         method,
         target,

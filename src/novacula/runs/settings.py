@@ -69,6 +69,11 @@ def drop_flag() -> Any:
     return flag((), "Column to leave out, for tables; may repeat.", metavar="COLUMN", panel="Data")
 
 
+def device_flag() -> Any:
+    """The option of where a command computes, which does not determine what: devices differ by rounding."""
+    return flag("cpu", "Where to compute: auto, cpu, cuda, cuda:1.", metavar="DEVICE", panel="Training", fixed=False)
+
+
 def size_flag() -> Any:
     """The option of the size of images, of every command that reads folders of them."""
     return flag(None, "Pixels to which images are brought: shorter side, then the centre.", metavar="S", panel="Data")

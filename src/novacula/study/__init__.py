@@ -6,6 +6,7 @@ from novacula.runs.saving import describe
 from novacula.study.augmentation.advice import Advice
 from novacula.study.augmentation.advise import augment
 from novacula.study.calibrating.calibrate import calibrate
+from novacula.study.calibrating.loading import LoadedCalibration, load_calibrated
 from novacula.study.calibrating.result import Calibrated
 from novacula.study.comparing.compare import compare
 from novacula.study.comparing.result import Comparison
@@ -13,6 +14,7 @@ from novacula.study.controls.compute import against, controls
 from novacula.study.controls.control import Control
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.cross_fit.train import cross_fit
+from novacula.study.curve import Curves, Worth, curve
 from novacula.study.learning.empirical_bayes import EmpiricalBayes
 from novacula.study.learning.from_draws import Sampled, learn_from_draws
 from novacula.study.learning.learn import default_method, learn
@@ -28,12 +30,15 @@ __all__ = [
     "Comparison",
     "Control",
     "CrossFit",
+    "Curves",
     "EmpiricalBayes",
     "LearnResult",
+    "LoadedCalibration",
     "SafeBayes",
     "Sampled",
     "SavedRun",
     "TemperatureChoice",
+    "Worth",
     "against",
     "augment",
     "calibrate",
@@ -42,10 +47,12 @@ __all__ = [
     "compare",
     "controls",
     "cross_fit",
+    "curve",
     "default_method",
     "describe",
     "learn",
     "learn_from_draws",
+    "load_calibrated",
     "load_posterior",
     "load_run",
     "safe_bayes",

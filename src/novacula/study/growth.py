@@ -1,6 +1,6 @@
 """What more rows bring: from networks that have seen a part of the rows to the network that has seen all.
 
-A quantity θ of networks (a loss, the logarithm of a noise or of a threshold) is known at two shares of the
+A quantity θ of networks (a loss, the logarithm of a loss, noise or threshold) is known at two shares of the
 rows, b and a < b. Where ``θ(s) = θ∞ + β s^{−α}``,
 
     θ(1) = θ(b) − c [θ(a) − θ(b)],        c = (b^{−α} − 1) / (a^{−α} − b^{−α}).

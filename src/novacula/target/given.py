@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
+from novacula.core.device import on_device
 from novacula.core.errors import InputError
 from novacula.data.data import Data
 from novacula.data.given import DataLike, as_data
@@ -14,13 +16,14 @@ TargetLike = Target | nn.Module
 """A target, or a network: with the likelihood of the data's task, and the default prior."""
 
 
-def prepared(target: TargetLike, data: DataLike) -> tuple[Target, Data]:
+def prepared(target: TargetLike, data: DataLike, *, device: str | torch.device | None = None) -> tuple[Target, Data]:
     """Target and data that fit together, from what a verb was given.
 
     Args:
         target: A target; or a network, which is taken with the likelihood of the data's task: `Categorical` for
             classes, `Bernoulli` for several yes/no labels, `Normal` for measurements.
         data: The training data, see `as_data`.
+        device: Where to compute, see `novacula.core.device`; by default where the network is.
 
     Returns:
         As `Target.prepare`.
@@ -29,7 +32,8 @@ def prepared(target: TargetLike, data: DataLike) -> tuple[Target, Data]:
         InputError: If they are no such things, or do not fit together.
     """
     data = as_data(data)
-    return as_target(target, data).prepare(data)
+    made = as_target(target, data)
+    return on_device(made, device).prepare(data)
 
 
 def as_target(target: TargetLike, data: Data) -> Target:

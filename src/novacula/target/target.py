@@ -34,6 +34,7 @@ from novacula.core.params import Params
 from novacula.core.units import Units
 from novacula.curvature.problem import Problem
 from novacula.data.data import Data
+from novacula.data.placing import placed
 from novacula.invariances.base import Invariance
 from novacula.invariances.on_part import bind_parts
 from novacula.likelihoods import Categorical
@@ -83,8 +84,7 @@ class Target:
     copies: Copies = field(default_factory=Copies)
     likelihood_temperature: float = 1.0
     parameters: Sequence[str] | None = None
-    # filled in below, kept by dataclasses.replace
-    forward: Forward = field(default=None, repr=False)  # type: ignore[assignment]
+    forward: Forward = field(default=None, repr=False)  # type: ignore[assignment]  # filled in below
 
     __repr__ = brief
 
@@ -134,15 +134,16 @@ class Target:
             data: The training data.
 
         Returns:
-            The target with its likelihood bound to the network's number of outputs, and the data with labels in the
-            dtype and shape that the likelihood takes.
+            The target with its likelihood bound to the network's number of outputs, and the data where it is, with
+            labels in the dtype and shape that the likelihood takes.
 
         Raises:
             InputError: If the network cannot take the inputs, or the labels do not fit its outputs, or the prior or
                 likelihood is not what it is declared to be.
         """
+        data = placed(data, next(iter(self.params().values())).device)
         taking = self.taking(data.parts)
-        outputs = taking.forward.check(data.x[: min(data.n, 8)])
+        outputs = taking.forward.check(data.x[:8])
         bound = dataclasses.replace(taking, likelihood=taking.likelihood.bind(outputs))
         y = bound.likelihood.validate(data.y, outputs)
         check_quadratic(bound.likelihood, y)

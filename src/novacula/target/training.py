@@ -53,9 +53,47 @@ def training_gradient(
     if not isinstance(target, Target) or training is None or not training.differs:
         return *loss_and_gradient(target, params, batch, rng), statistics
     xs = target.warp(batch.x, target.copies.train, rng)
-    rows = xs.shape[0] * xs.shape[1]
-    moves = rows > 1 or not training.moving
     seed = split(rng) if training.noisy else 0
+    losses, fits, moved = misfit_gradient(target, params, statistics, xs, batch.y, seed)
+    return losses, with_prior(target, params, fits, batch.total), moved
+
+
+def with_prior(target: Target, params: Params, fits: Params, total: int) -> Params:
+    """The gradient of the tempered negative log-density per example, from that of the mean misfit."""
+    slopes, scale = prior_slopes(target, params), 1 / (target.temperature * total)
+    grads: Params = {}
+    for k, w in params.items():
+        slope = slopes[k]
+        slope = slope if isinstance(slope, Tensor) else slope * w
+        grads[k] = torch.add(fits[k] / (target.likelihood_temperature * target.temperature), slope, alpha=scale)
+    return grads
+
+
+def misfit_gradient(
+    target: Target,
+    params: Params,
+    statistics: Params,
+    xs: Tensor,
+    y: Tensor,
+    seed: int,
+    beside: Params | None = None,
+) -> tuple[Tensor, Params, Params]:
+    """Every member's misfit of some examples as it trains, its gradient, and the statistics: all by the data alone.
+
+    Args:
+        target: The target, whose network differs in train mode.
+        params: Weights, ``(M, *shape)``.
+        statistics: Statistics, ``(M, *shape)``.
+        xs: Transformed inputs, ``(B, S, …)``.
+        y: Labels.
+        seed: Seed of the network's noise.
+        beside: What else the network is given by name, ``(M, …)``: masks.
+
+    Returns:
+        The mean negative log-likelihood, ``(M,)``, its gradient by name, and the statistics after the pass.
+    """
+    training, rows = target.forward.trains(xs[:, 0]), xs.shape[0] * xs.shape[1]
+    moves = rows > 1 or not training.moving
 
     def outputs(w: Params) -> tuple[Tensor, Params]:
         if not moves:
@@ -69,23 +107,18 @@ def training_gradient(
 
         def fits(w: Params) -> tuple[Tensor, ...]:
             f, moved = outputs({**w, **fixed})
-            return target.likelihood.log_prob(f, batch.y).mean(), *(moved[k] for k in statistics)
+            return target.likelihood.log_prob(f, y).mean(), *(moved[k] for k in statistics)
 
         with torch.enable_grad():
             stream = derive(seed, "noise", start) if training.noisy else None
-            fit, *moved = _repeatable(target, fits, {**leaves, **held}, stream)
-            total = -fit.sum() / (target.likelihood_temperature * target.temperature)
-            found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
+            given = part_of(beside or {}, start, stop)
+            fit, *moved = _repeatable(target, fits, {**leaves, **held, **given}, stream)
+            found = torch.autograd.grad(-fit.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True)
         return -fit.detach(), *found, *(v.detach() for v in moved)
 
     parts = in_chunks(of_chunk, members_of(params), _size(params, statistics, rows), target.notes, rows)
     losses, *rest = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
-    slopes, scale = prior_slopes(target, params), 1 / (target.temperature * batch.total)
-    grads: Params = {}
-    for (k, w), g in zip(params.items(), rest, strict=False):
-        slope = slopes[k]
-        slope = slope if isinstance(slope, Tensor) else slope * w
-        grads[k] = torch.add(g, slope, alpha=scale)
+    grads = dict(zip(params, rest, strict=False))
     return losses, grads, dict(zip(statistics, rest[len(params) :], strict=True))
 
 

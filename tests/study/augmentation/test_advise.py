@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import novacula as nv
-from novacula.core.storage.run import ADVICE, PICTURES
+from novacula.core.storage.run import ADVICE, PICTURES, PLAN
 from novacula.study.augmentation.advise import augment
 from novacula.study.augmentation.arms import EXTENTS, NONE, TRIVIAL, Arm, arms_for, combination
 from novacula.study.augmentation.networks import Network, train
@@ -161,6 +161,20 @@ def test_a_comparison_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert again.record()["verdicts"] == whole.record()["verdicts"]
     with pytest.raises(nv.InputError, match="was made for"):
         augment(data, only=("flip",), network=module, steps=16, workers=1, store=tmp_path)
+    with pytest.raises(nv.InputError, match="was made for"):
+        augment(data, only=("flip", "rotation"), network=module, steps=15, workers=1, store=tmp_path)
+
+    # A network that is not as it was written is trained again; without the plan, all are.
+    damaged = min(tmp_path.glob("*.npy"))
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    assert run(tmp_path).record()["verdicts"] == whole.record()["verdicts"]
+    assert damaged.read_bytes() != content
+    (tmp_path / PLAN).unlink()
+    keep(kept_plan := Plan(60, 3, 8, 1e-3, 1, 500.0), tmp_path, ["other"])
+    assert kept(tmp_path, ["other"]) == kept_plan
+    assert not list(tmp_path.glob("*.npy"))
 
 
 def test_what_the_time_cuts_short_says_so(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 import novacula as nv
 from novacula.study.cross_fit.curve import alone, last_fold
+from novacula.study.cross_fit.result import CrossFit
 
 
 def test_least_squares_of_all_data_is_expected_rather_than_that_of_the_folds() -> None:
@@ -32,13 +34,31 @@ def test_least_squares_of_all_data_is_expected_rather_than_that_of_the_folds() -
             losses[folds == k] = loss(folds != k, folds == k)
         solution = torch.linalg.lstsq(x, y).solution
         truth = float(1 + (solution - w).square().sum()) / 2
-        found.append(last_fold(losses, losses, loss(~rows, rows), folds).value - truth)
+        found.append(last_fold(losses, losses, loss(~rows, rows), folds, positive=False).value - truth)
         plain.append(float(losses.mean()) - truth)
     assert sum(plain) / 1_000 == pytest.approx(0.020, abs=0.006)
     assert sum(found) / 1_000 == pytest.approx(-0.010, abs=0.007)
 
 
-def test_the_network_of_one_fold_sees_that_fold_alone() -> None:
+def test_losses_of_classes_go_on_as_parts_of_themselves() -> None:
+    # From 2.3 nats of a third of the data to .19 of two thirds: a straight line would end below nought.
+    folds, power = torch.arange(60) % 3, math.log(2.3 / 0.19) / math.log(2)
+    losses, fewer = torch.full((60,), 0.19).double(), torch.full((40,), 2.3).double()
+    found = last_fold(losses, losses, fewer, folds, positive=True)
+    assert found.drop == pytest.approx(2.11)
+    assert 0.19 * (2 / 3) ** power < found.value < 0.19  # above what a power law without a floor gives
+    assert abs(found.value - 0.19 * (2 / 3) ** power) < 2.4 * found.stderr
+    # Rows that differ: the error is that of the logarithm's, and the mean of no network is taken for below nought.
+    spread = losses * torch.linspace(0.1, 1.9, 60).double()
+    some = last_fold(spread, spread, fewer, folds, positive=True)
+    assert found.value == pytest.approx(some.value, rel=0.1)
+    assert some.stderr > found.stderr
+    nothing = last_fold(0 * losses, 0 * losses, 0 * fewer, folds, positive=True)
+    assert 0 <= nothing.value < 1e-9
+
+
+def test_the_network_of_one_fold_sees_that_fold_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CrossFit, "learned", True)  # of labels that it has not seen it may know nothing
     data = nv.load("digits").subset(range(90))
     target = nv.Target(nv.networks.make("linear", data.x_shape, 10, seed=0))
     fit = nv.cross_fit(target, data, steps=40, curve=True)
@@ -60,3 +80,16 @@ def test_without_it_nothing_is_expected() -> None:
     assert two.expected is None
     assert "expected" not in two.score()
     assert math.isfinite(two.score()["nll"])
+
+
+def test_a_network_of_one_fold_that_learned_nothing_tells_nothing() -> None:
+    data = nv.load("digits").subset(range(90))
+    target = nv.Target(nv.networks.make("linear", data.x_shape, 10, seed=0))
+    fit = nv.cross_fit(target, data, steps=40, curve=True)
+    assert fit.learned
+    assert fit.expected is not None
+    assert fit.expected.value > 0
+    assert fit.fewer is not None
+    mute = dataclasses.replace(fit.fewer, members=torch.zeros_like(fit.fewer.members))
+    assert not mute.learned
+    assert dataclasses.replace(fit, fewer=mute).expected is None

@@ -2,8 +2,10 @@
 
 With features ``φ(x)``, averaged over the transformed copies, and ``f̄ = W φ̄ + b``, the rows are
 ``L_n[:, k] ⊗ (φ̄_n, 1)``: one forward pass gives them. The features may carry a graph to whatever the inputs depend on.
-That a layer is last is checked by values, and the rows are checked against autograd's; where they disagree (the weight
-is tied to another layer, say), per-example gradients are used instead and the result says so.
+A layer may also be called for every position of a sequence, of whose outputs the network takes one, or their mean: φ is
+then the sum of the positions' features with the weights that the outputs give them, which one backward pass to the
+layer's outputs tells. That a layer is last is checked by values, and the rows are checked against autograd's; where
+they disagree (the weight is tied to another layer, say), per-example gradients are used instead and the result says so.
 
 References:
     Being Bayesian, even just a bit, fixes overconfidence in ReLU networks. A. Kristiadi, M. Hein, P. Hennig, 2020.
@@ -37,16 +39,21 @@ class Head:
     layer: str  # its name in the network
     weight: str | None  # the weight's name among the parameters; None where it is frozen
     bias: str | None  # the same for the bias; None where there is none
+    positions: bool = False  # whether outputs are made of those at several positions
 
     def run(self, xs: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate the network: xs ``(B, S, …)`` to ``(B, D)``."""
         problem = self.made.problem
         graph = problem.differentiable and torch.is_grad_enabled()
         with torch.set_grad_enabled(graph):
-            found, f = calls(problem.forward, problem.params, xs if graph else xs.detach(), self.layer)
-            phi = found[-1].input.unflatten(0, xs.shape[:2]).mean(1)
-            parts = ([phi] if self.weight else []) + ([torch.ones_like(phi[:, :1])] if self.bias else [])
-            return torch.cat(parts, 1), f
+            xs = xs if graph else xs.detach()
+            found, f = calls(problem.forward, problem.params, xs, self.layer, connected=self.positions)
+            x = found[-1].input
+            x = torch.cat(([x] if self.weight else []) + ([torch.ones_like(x[..., :1])] if self.bias else []), -1)
+            if self.positions:
+                phi = found[-1].weighted(x, problem.forward, f, xs, graph=graph)
+                return (phi, f) if graph else (phi.detach(), f.detach())
+            return x.unflatten(0, xs.shape[:2]).mean(1), f
 
     def rows(self, xs: Tensor, y: Tensor, factor: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
         """The rows of the layer's parameters: xs ``(B, S, …)`` to ``(B, K, P)``."""
@@ -200,43 +207,56 @@ def last_layer(problem: Problem, name: str | None = None) -> LastLayer:
     """
     xs, y = next(iter(problem.batches()))
     xs, y = xs[:2].detach(), y[:2]
-    layer = _detect(problem, xs) if name is None else name
     modules = dict(problem.forward.module.named_modules())
-    if layer not in modules:
-        raise InputError("the name of a layer", repr(layer), f"use one of {', '.join(n for n in modules if n)}")
-    aliases = first_names(problem.forward.module)
-    own = {key: aliases[f"{layer}.{key}" if layer else key] for key, _ in modules[layer].named_parameters()}
-    own = {key: alias for key, alias in own.items() if alias in problem.params}
-    if not own:
-        raise InputError(f"trainable parameters in layer {layer!r}", "none", "name another layer, or unfreeze this one")
-    made = plan(problem, tuple(own.values()))
+    if name is not None and name not in modules:
+        raise InputError("the name of a layer", repr(name), f"use one of {', '.join(n for n in modules if n)}")
+    head = _detect(problem, xs, y) if name is None else _head(problem, name)
+    made = head.made
     affordable(made)
-    head = Head(made, layer, own.get("weight"), own.get("bias"))
-    if isinstance(modules[layer], nn.Linear) and _plain(head, xs, y):
-        of_outputs = partial(head.rows, y=y, factor=unit_factor)
-        return LastLayer(assemble(made, head.rows, of_outputs, structure="last_layer", gram=head.gram), head)
+    if isinstance(modules[head.layer], nn.Linear) and (plain := _plain(head, xs, y)) is not None:
+        of_outputs = partial(plain.rows, y=y, factor=unit_factor)
+        return LastLayer(assemble(made, plain.rows, of_outputs, structure="last_layer", gram=plain.gram), plain)
     found = assemble(made, partial(rows, made), partial(jacobian, made), structure="last_layer")
-    why = f"{layer!r} is not a plain last layer: exact block from per-example gradients"
+    why = f"{head.layer!r} is not a plain last layer: exact block from per-example gradients"
     return LastLayer(replace(found, fallback=dict.fromkeys(made.names, why)), None)
 
 
-def _plain(head: Head, xs: Tensor, y: Tensor) -> bool:
-    # Whether features give the rows that autograd gives.
+def _head(problem: Problem, layer: str) -> Head:
+    aliases = first_names(problem.forward.module)
+    module = problem.forward.module.get_submodule(layer)
+    own = {key: aliases[f"{layer}.{key}" if layer else key] for key, _ in module.named_parameters()}
+    own = {key: alias for key, alias in own.items() if alias in problem.params}
+    if not own:
+        raise InputError(f"trainable parameters in layer {layer!r}", "none", "name another layer, or unfreeze this one")
+    return Head(plan(problem, tuple(own.values())), layer, own.get("weight"), own.get("bias"))
+
+
+def _plain(head: Head, xs: Tensor, y: Tensor) -> Head | None:
+    # The head whose features give the rows that autograd gives, if there is one.
     problem = head.made.problem
     found, f = calls(problem.forward, problem.params, xs, head.layer)
-    if len(found) != 1 or not found[0].gives(problem.forward, f, xs):
-        return False
+    if len(found) != 1 or found[0].output.shape[-1] != f.shape[1] or len(found[0].output) != xs.shape[0] * xs.shape[1]:
+        return None
+    head = replace(head, positions=not found[0].gives(problem.forward, f, xs))
     with torch.no_grad():
         mine, true = head.rows(xs, y), rows(head.made, xs, y)
-    return bool((mine - true).norm() <= torch.finfo(true.dtype).eps ** 0.5 * true.norm())
+    return head if bool((mine - true).norm() <= torch.finfo(true.dtype).eps ** 0.5 * true.norm()) else None
 
 
-def _detect(problem: Problem, xs: Tensor) -> str:
-    found, among = last_linear(problem.forward, problem.params, xs)
-    if found is None:
+def _detect(problem: Problem, xs: Tensor, y: Tensor) -> Head:
+    # The layer whose output is the network's; or the one whose outputs at several positions make it up.
+    last, among = last_linear(problem.forward, problem.params, xs)
+    if last is not None:
+        return _head(problem, last)
+    modules = dict(problem.forward.module.named_modules())
+    called = {call.layer for call in calls(problem.forward, problem.params, xs)[0]}
+    wide = [name for name in called if modules[name].out_features == plan(problem).outputs]
+    trained = [name for name in wide if any(w.requires_grad for w in modules[name].parameters())]
+    heads = [head for name in sorted(trained) if _plain(head := _head(problem, name), xs, y) is not None]
+    if len(heads) != 1:
         raise InputError(
             "a network whose output is that of an nn.Linear layer",
             f"{type(problem.forward.module).__name__}, whose output is that of none of its {among} linear layers",
             "name a layer (its exact block is used), or choose structure='kron'",
         )
-    return found
+    return heads[0]

@@ -232,7 +232,7 @@ class _Rows:
     def _cotangents(self, f: Tensor, y: Tensor, place: int) -> Tensor:
         ntk = self.ntk
         if ntk.score is not None:
-            return ntk.score(f, generator(ntk.seed, "score", place, device=f.device)).unsqueeze(-1)
+            return ntk.score(f, generator(ntk.seed, "score", place)).unsqueeze(-1)
         factor = ntk.plan.problem.factor(f, y)
         if ntk.outputs == "all":
             return factor

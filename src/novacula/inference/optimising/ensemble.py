@@ -24,9 +24,9 @@ from novacula.core.checks.numbers import check_fields, check_whole, shown
 from novacula.core.errors import InputError
 from novacula.core.rng import split
 from novacula.data.data import Data
-from novacula.inference.method import Batching, Info, Method, Start, check_method
+from novacula.inference.method import Batching, Info, Method, Others, Start, check_method
 from novacula.inference.optimising.map import MAP
-from novacula.inference.starts import Others, starts
+from novacula.inference.starts import starts
 from novacula.posteriors.base import Posterior
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
@@ -80,7 +80,8 @@ class Ensemble:
         plain = not isinstance(target, Target)
         given = None if plain or all(torch.equal(own[k], w) for k, w in target.params().items()) else own
         total = start.members * self.members
-        others = starts(target, total, split(rng), others=self.start, own=given, redraw=self.redraw, held=held)
+        where = start.others if self.start == "auto" else self.start
+        others = starts(target, total, split(rng), others=where, own=given, redraw=self.redraw, held=held)
         first = {**{k: w[: start.members] for k, w in others.items()}, **start.params, **start.statistics}
         both = {k: torch.cat([first[k], w[start.members :]]) for k, w in others.items()}
         params = {k: both.pop(k) for k in start.params}

@@ -34,15 +34,18 @@ from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
 from novacula.core.many import noisy_gradient, normal_like
 from novacula.core.params import Params, unstack
+from novacula.core.rng import split
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Start
 from novacula.inference.optimising.adam import one_cycle
 from novacula.posteriors.base import Posterior, network_target, overparameterised
 from novacula.posteriors.gaussians import DiagonalGaussian
 from novacula.posteriors.mixture import mixture
+from novacula.posteriors.renormalised import with_statistics
 from novacula.priors.mean import deviations
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
+from novacula.target.training import misfit_gradient, statistics_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,8 @@ class IVONState:
     momentum: Params  # ĝ
     count: int  # steps taken, t
     size: int  # N
+    statistics: Params = field(default_factory=dict)  # those that layers keep of the batches, ``(M, *shape)``
+    data: Data | None = field(default=None, metadata={"checkpoint": False})
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,8 @@ class IVON:
             )
         hessian = {k: torch.full_like(w, self.h0) for k, w in start.params.items()}
         momentum = {k: torch.zeros_like(w) for k, w in start.params.items()}
-        return IVONState(start.params, hessian, momentum, 0, data.n)
+        statistics = statistics_of(target, data, start.members, start.statistics)
+        return IVONState(start.params, hessian, momentum, 0, data.n, statistics, data)
 
     def step(self, target: Target, state: IVONState, batch: Batch, rng: torch.Generator) -> tuple[IVONState, Info]:
         """One step."""
@@ -126,7 +132,8 @@ class IVON:
         sides = (1.0, -1.0) if self.samples > 1 else (1.0,)
         first = {k: torch.zeros_like(m) for k, m in state.mean.items()}
         curved = dict(first)
-        loss = 0.0
+        loss, statistics = 0.0, state.statistics
+        seed = split(rng) if statistics else 0
 
         def misfit(w: Params) -> tuple[torch.Tensor, ...]:
             return (-target.likelihood.log_prob(target.forward.average(w, xs), batch.y).mean(),)
@@ -135,7 +142,10 @@ class IVON:
             noise = normal_like(state.mean, rng)
             for side in sides:
                 w = {k: m + side * sd[k] * noise[k] for k, m in state.mean.items()}
-                (losses,), g = noisy_gradient(misfit, w, {}, notes=target.notes, rows=xs.shape[0] * xs.shape[1])
+                if statistics:
+                    losses, g, statistics = misfit_gradient(target, w, statistics, xs, batch.y, seed)
+                else:
+                    (losses,), g = noisy_gradient(misfit, w, {}, notes=target.notes, rows=xs.shape[0] * xs.shape[1])
                 loss += float(losses.mean()) / self.samples
                 first = {k: first[k] + g[k] / self.samples for k in g}
                 curved = {k: curved[k] + g[k] * (side * noise[k]) / (sd[k] * self.samples) for k in g}
@@ -151,7 +161,7 @@ class IVON:
             gradient = momentum[k] / (1 - b1**t) + decay[k] * away[k]
             newton = gradient / (hessian[k] + decay[k])
             mean[k] = state.mean[k] - lr * newton.clamp(-self.clip, self.clip)
-        new = dataclasses.replace(state, mean=mean, hessian=hessian, momentum=momentum, count=t)
+        new = dataclasses.replace(state, mean=mean, hessian=hessian, momentum=momentum, count=t, statistics=statistics)
         return new, Info(loss, {"lr": lr})
 
     def posterior(self, target: Target, state: IVONState) -> Posterior:
@@ -159,9 +169,9 @@ class IVON:
         temperature = self.temperature or target.temperature
         first = {k: m[0] for k, m in state.mean.items()}
         warnings = overparameterised(target, first, state.size, temperature, "independent Gaussians")
-        warnings += target.forward.held
         members = zip(unstack(state.mean), unstack(self._sd(target, state)), strict=True)
-        return mixture([DiagonalGaussian(m, s, target, warnings) for m, s in members])
+        parts = [DiagonalGaussian(m, s, target, warnings) for m, s in members]
+        return mixture(with_statistics(parts, target, state.statistics, state.data))
 
     def _sd(self, target: Target, state: IVONState) -> Params:
         effective = state.size / ((self.temperature or target.temperature) * target.likelihood_temperature)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from novacula.core.rng import derive
 from novacula.core.storage.atomic import write_bytes
+from novacula.core.storage.seal import digest
 from novacula.data.data import Data
 from novacula.inference.loop import run
 from novacula.inference.optimising.map import MAP
@@ -27,6 +28,7 @@ from novacula.target.many import outputs
 
 _LR = 4e-3
 _AT_ONCE = 512
+_DIGEST = 64  # characters of the sum at a file's end
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +56,24 @@ class Network:
 
 
 def train(network: Network) -> Tensor:
-    """The outputs for the fold that the network has not seen, shape ``(n, C)``; read where they are stored."""
-    if network.path is not None and network.path.is_file():
-        return torch.from_numpy(np.load(network.path))
+    """The outputs for the fold that the network has not seen, shape ``(n, C)``; read where they are stored whole."""
+    stored = None if network.path is None else _stored(network.path)
+    if stored is not None:
+        return torch.from_numpy(stored)
     f = _train(network)
     if network.path is not None:
         buffer = io.BytesIO()
         np.save(buffer, f.numpy())
-        write_bytes(network.path, buffer.getvalue())
+        content = buffer.getvalue()
+        write_bytes(network.path, content + digest(content).encode())
     return f
+
+
+def _stored(path: Path) -> np.ndarray | None:
+    # What is not as it was written is trained again: that costs seconds, and other numbers would be believed.
+    content = path.read_bytes() if path.is_file() else b""
+    content, written = content[:-_DIGEST], content[-_DIGEST:]
+    return np.load(io.BytesIO(content)) if written == digest(content).encode() else None
 
 
 def _train(network: Network) -> Tensor:

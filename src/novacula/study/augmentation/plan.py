@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -155,7 +156,9 @@ def _step_seconds(task: tuple[nn.Module, Data, int]) -> float:
 
 
 def keep(plan: Plan, store: Path, asked: Sequence[object]) -> None:
-    """Write the plan down, with what it was asked for."""
+    """Write the plan down, with what it was asked for; networks of another plan are no part of it."""
+    for network in store.glob("*.npy"):
+        network.unlink()
     write_sealed(store / PLAN, {"plan": asdict(plan), "asked": [str(word) for word in asked]})
 
 
@@ -177,6 +180,7 @@ def kept(store: Path, asked: Sequence[object]) -> Plan | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError("the plan of a comparison", f"{path}: {error}", "start again in another folder") from error
     if before != (now := [str(word) for word in asked]):
-        differ = next(f"{b} before, {a} now" for a, b in zip(now, before, strict=True) if a != b)
+        pairs = zip_longest(now, before, fillvalue="nothing")
+        differ = next(f"{b} before, {a} now" for a, b in pairs if a != b)
         raise InputError(f"the data and options that {path} was made for", differ, "use these, or another folder")
     return made

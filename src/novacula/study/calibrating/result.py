@@ -29,14 +29,12 @@ from novacula.study.calibrating.module import CalibratedLogits, CalibratedMeasur
 from novacula.study.calibrating.noise import FittedNoise, Noise, fit_noise, log_noise
 from novacula.study.calibrating.saving import save
 from novacula.study.cross_fit.conformal import held
-from novacula.study.cross_fit.temperature import Temperature, fit_temperature
+from novacula.study.cross_fit.temperature import SPREAD, Temperature, fit_temperature
 from novacula.study.growth import Grown, Measured, grown, quantile, seen
 
 By = Literal["copies", "network"]
 ALPHAS = (0.05, 0.1, 0.2)
 """The levels whose thresholds are saved."""
-SPREAD = 0.5
-"""How far the logarithm of a temperature is likely to be from 0."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

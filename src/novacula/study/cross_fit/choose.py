@@ -35,7 +35,7 @@ from novacula.posteriors.laplace import laplace_posterior
 from novacula.posteriors.mixture import mixture
 from novacula.prediction import Choice, Score, predict
 from novacula.prediction.choose import WORTH
-from novacula.study.cross_fit.temperature import fit_temperature, log_prob_at
+from novacula.study.cross_fit.temperature import SPREAD, fit_temperature, log_prob_at
 from novacula.target import Target
 
 MARGIN = 1.0
@@ -156,7 +156,7 @@ def _tempered(unseen: Unseen, members: int | None) -> Tensor:
     likelihood, y, f, found = unseen.target.likelihood, unseen.data.y, unseen.members[:members], unseen.losses.clone()
     for k in range(len(unseen.params)):
         out = unseen.folds == k
-        t = fit_temperature(likelihood, f[:, ~out], y[~out], unseen.folds[~out]).value
+        t = fit_temperature(likelihood, f[:, ~out], y[~out], unseen.folds[~out], spread=SPREAD).value
         # Standard units shift all losses of an example alike.
         point = log_prob_at(likelihood, unseen.members[:1, out], y[out], 1.0)
         found[out] += (point - log_prob_at(likelihood, f[:, out], y[out], t)).cpu()

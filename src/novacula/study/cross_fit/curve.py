@@ -3,18 +3,24 @@
 Networks that are blind to one of K folds see ``(K − 1)/K`` of the data, so that their losses are too high for the
 network that is trained on all, where the learning curve still falls. One more network, which sees a single fold, tells
 how it falls: the difference is taken in pairs, over the examples that both kinds of networks have not seen, and goes on
-by the rule of `novacula.study.growth`.
+by the rule of `novacula.study.growth`. Of losses that cannot be negative (of classes) it is the logarithm of the mean
+that goes on, as what is left of such a loss is always a part of it; the loss of a density of measurements is the
+logarithm of their noise as it is. A network that did not learn anything from its fold tells nothing.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
 from novacula.study.growth import Grown, Measured, grown, mean
 
+_LEAST = 1e-12  # nats
 
-def last_fold(losses: Tensor, single: Tensor, fewer: Tensor, folds: Tensor) -> Grown:
+
+def last_fold(losses: Tensor, single: Tensor, fewer: Tensor, folds: Tensor, *, positive: bool) -> Grown:
     """The loss after the last fold.
 
     Args:
@@ -22,6 +28,7 @@ def last_fold(losses: Tensor, single: Tensor, fewer: Tensor, folds: Tensor) -> G
         single: Of the same, as the network of one fold predicts, shape ``(N,)``.
         fewer: Of the network of one fold, on the examples of the other folds, shape ``(R,)``.
         folds: The fold of each example, from 0; that network saw fold 0 alone. K is at least 3.
+        positive: Whether losses cannot be negative.
 
     Returns:
         The mean loss to expect (in nats an example where losses are of densities), its standard error, and by how much
@@ -29,15 +36,22 @@ def last_fold(losses: Tensor, single: Tensor, fewer: Tensor, folds: Tensor) -> G
 
     Example:
         >>> two_thirds, one_third = torch.full((6,), 1.5), torch.full((4,), 3.0)
-        >>> after = last_fold(two_thirds, two_thirds, one_third, torch.tensor([0, 0, 1, 1, 2, 2]))
+        >>> after = last_fold(two_thirds, two_thirds, one_third, torch.tensor([0, 0, 1, 1, 2, 2]), positive=False)
         >>> round(after.value, 2), after.drop
         (0.87, 1.5)
     """
     rows, count = (folds != 0).cpu(), int(folds.max()) + 1
-    difference = mean(fewer.cpu() - single.cpu()[rows])
-    pulls = torch.zeros(len(rows), dtype=torch.float64)
-    pulls[rows] = len(rows) / len(fewer) * difference.pulls
-    return grown(mean(losses), Measured(difference.value, pulls), (1 / count, (count - 1) / count), folds)
+    here, most, least = mean(losses), mean(fewer), mean(single.cpu()[rows])
+    nats = most.value - least.value
+    if positive:
+        here, most, least = (m._replace(value=max(m.value, _LEAST)).log() for m in (here, most, least))
+    drop, pulls = most - least, torch.zeros(len(rows), dtype=torch.float64)
+    pulls[rows] = len(rows) / len(fewer) * drop.pulls
+    found = grown(here, Measured(drop.value, pulls), (1 / count, (count - 1) / count), folds)
+    if not positive:
+        return found
+    value = math.exp(found.value)
+    return Grown(value, value * found.stderr, nats)
 
 
 def alone(folds: Tensor) -> Tensor:

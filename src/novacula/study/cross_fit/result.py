@@ -23,9 +23,10 @@ from novacula.runs.saving import own_units
 from novacula.study.cross_fit.choose import Unseen, choose_unseen
 from novacula.study.cross_fit.conformal import CrossConformal
 from novacula.study.cross_fit.curve import last_fold
-from novacula.study.cross_fit.temperature import Temperature, fit_temperature
+from novacula.study.cross_fit.temperature import SPREAD, Temperature, fit_temperature
 from novacula.study.growth import Grown
 from novacula.target import Target
+from novacula.target.constant import best_constant, worth_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +87,8 @@ class CrossFit:
     def temperature(self) -> float:
         """The temperature of the labels, fitted to the out-of-fold predictions by maximum likelihood.
 
+        Its logarithm is taken to be within ±0.5 or so, which matters only where few rows are all predicted rightly.
+
         Logits are divided by it, a Gaussian noise's variance is multiplied by it; it is 1 for likelihoods that declare
         no ``tempering``. It lies between 0.05 and 20. ``Target.calibrated`` gives the target at a temperature.
         """
@@ -125,12 +128,22 @@ class CrossFit:
     def expected(self) -> Grown | None:
         """The loss to expect of a network that is trained on all data, see `novacula.study.growth`.
 
-        None where no network of a single fold was trained (``cross_fit(curve=True)`` does), or there are but two folds.
+        None where no network of a single fold was trained (``cross_fit(curve=True)`` does), it learned nothing, or
+        there are but two folds.
         """
-        if self.fewer is None or len(self.params) < 3:
+        if self.fewer is None or len(self.params) < 3 or not self.fewer.learned:
             return None
         single = replace(self, members=self.members[:1])
-        return last_fold(self.losses, single.losses, self.fewer.losses, self.folds)
+        positive = self.target.likelihood.task in {"classification", "multilabel"}
+        return last_fold(self.losses, single.losses, self.fewer.losses, self.folds, positive=positive)
+
+    @property
+    def learned(self) -> bool:
+        """Whether the networks predict better than the best constant, by what counts."""
+        constant = best_constant(self.target, self.data).expand(self.data.n, -1)
+        own = replace(self, members=constant.unsqueeze(0).to(self.members))
+        base = float(own._losses(own.plain).mean())
+        return float(self.losses.mean()) < base - worth_of(base)
 
     def score(self, *, calibrated: bool = True) -> dict[str, float]:
         """Score the out-of-fold predictions, in the data's own units.
@@ -236,7 +249,7 @@ class CrossFit:
             params=self.params,
             members=self.members,
             losses=self._losses(self._predictive(1.0, 1)).cpu(),
-            temperature=fit_temperature(self.target.likelihood, self.members[:1], self.data.y, self.folds).value,
+            temperature=self._temperature(1).value,
             mixed=self.temperature,
             seed=derive(self.seed, "copies"),
         )
@@ -246,7 +259,11 @@ class CrossFit:
 
     @cached_property
     def _fitted(self) -> Temperature:
-        return fit_temperature(self.target.likelihood, self.members, self.data.y, self.folds)
+        return self._temperature(None)
+
+    def _temperature(self, members: int | None) -> Temperature:
+        f = self.members[:members]
+        return fit_temperature(self.target.likelihood, f, self.data.y, self.folds, spread=SPREAD)
 
     def _losses(self, predictive: Predictive) -> Tensor:
         density, y = self.target.likelihood.normalised, self.labels

@@ -5,11 +5,10 @@ every exponential family's is. For Gaussian noise its minimum is ``T = mean ((y 
 
     d/db Σ_n −log p(y_n | b f_n),
 
-found to a relative 1e-10. Where a temperature is likely to be near 1, ``(log T)² / (2 τ²)`` may be added: without it,
-few rows that are all predicted rightly ask for none at all, T → 0. With
-``g_n`` the first and ``h_n`` the second derivative of an example's loss in b, the error of b is that of the mean of
-``g_n`` over the mean of ``h_n`` (the sandwich, which holds for models that are wrong), and that of T is T² times as
-much.
+found to a relative 1e-10. To the loss of logits, whose temperature is likely to be near 1, ``(log T)² / (2 τ²)`` may be
+added: without it, few rows that are all predicted rightly ask for none at all, T → 0. With ``g_n`` the first and
+``h_n`` the second derivative of an example's loss in b, the error of b is that of the mean of ``g_n`` over the mean of
+``h_n`` (the sandwich, which holds for models that are wrong), and that of T is T² times as much.
 
 References:
     On calibration of modern neural networks. C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, 2017. arXiv:1706.04599.
@@ -30,6 +29,8 @@ from novacula.likelihoods import Likelihood
 
 LEAST, MOST = 0.05, 20.0
 """Between these temperatures one is sought."""
+SPREAD = 0.5
+"""How far the logarithm of a temperature is likely to be from 0."""
 _NEAR = 1e-3  # of the finite differences in log T
 
 
@@ -51,14 +52,14 @@ def fit_temperature(
         f: Outputs of networks that have not seen the labels, shape ``(N, C)``, or ``(M, N, C)`` of M networks.
         y: The labels.
         folds: The fold of each example, for the standard error, shape ``(N,)``.
-        spread: τ, how far ``log T`` is likely to be from 0; by default the likelihood alone decides.
+        spread: τ, how far ``log T`` of logits is likely to be from 0; by default the likelihood alone decides.
 
     Returns:
         The temperature, between 0.05 and 20.
     """
     if likelihood.tempering is None or not likelihood.normalised:
         return Temperature(1.0, math.nan)
-    f = f.detach().double()
+    f, spread = f.detach().double(), spread if likelihood.tempering == "outputs" else None
     if spread is not None or (f.ndim == 3 and len(f) > 1):
         return _searched(likelihood, f.reshape(-1, *f.shape[-2:]), y, folds, spread)
     f = f.reshape(f.shape[-2:])

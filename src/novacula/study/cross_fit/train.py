@@ -53,6 +53,7 @@ def cross_fit(
     only: int | None = None,
     curve: bool = False,
     progress: Progress | None = None,
+    device: str | torch.device | None = None,
 ) -> CrossFit:
     """Train K networks, each blind to one fold, and predict every example by the network that has not seen it.
 
@@ -84,12 +85,14 @@ def cross_fit(
             the loss to expect of a network of all data is known (``expected``, in ``score()``).
         progress: Called after every epoch with (epochs done, epochs in all, the epoch's record); with several workers,
             when one is done, with (networks done, networks, nothing).
+        device: Where to compute: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``; by default where the network is.
 
     Returns:
         The networks and their out-of-fold predictions.
 
     Raises:
-        InputError: If network, likelihood and data do not fit together, or the folds, starts or length are wrong.
+        InputError: If network, likelihood and data do not fit together, the folds, starts or length are wrong, or the
+            device is not there.
         NonFiniteError: If a loss or an output becomes NaN or infinite.
 
     Example:
@@ -105,7 +108,7 @@ def cross_fit(
         raise InputError("trained as a list of weights", f"a {type(trained).__name__}", "leave it out")
     if only is not None:
         check_whole("only", only)
-    target, data = prepared(target, data)
+    target, data = prepared(target, data, device=device)
     if under is not None and not isinstance(under, Target):
         raise InputError("under as a target", shown(under), "leave it out")
     target = target.with_learnable({k: v.detach() for k, v in target.learnable().items()})
@@ -143,17 +146,16 @@ def _of_one_fold(task: _Task, made: CrossFit) -> CrossFit:
     # The network that sees the first fold alone, of one member, from fresh weights: given ones may have seen more.
     few = int((made.folds == 0).sum())
     steps = _length(task.steps, task.epochs, made.data.n - few, task.batch_size)
-    return cross_fit(
-        made.target,
-        made.data,
-        folds=alone(made.folds),
-        seed=made.seed,
-        method=task.method,
-        steps=max(1, round(steps * few / (made.data.n - few))),
-        batch_size=task.batch_size,
-        under=task.under,
-        only=1,
-    )
+    options = {
+        "folds": alone(made.folds),
+        "seed": made.seed,
+        "method": task.method,
+        "batch_size": task.batch_size,
+        "under": task.under,
+        "only": 1,
+    }
+    found = cross_fit(made.target, made.data, steps=max(1, round(steps * few / (made.data.n - few))), **options)
+    return found if found.learned else cross_fit(made.target, made.data, steps=steps, **options)
 
 
 @dataclass(frozen=True, eq=False)

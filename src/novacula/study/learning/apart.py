@@ -10,6 +10,9 @@ the ``w_e`` of the curvature, gives the factor by which all standard errors are 
 the scale factor of meta-analysis. Extents whose curvature tells nothing have their own ``b_e``, with K − 1 degrees of
 freedom. Intervals are of an independent repetition, √2 times as wide as of the truth.
 
+The folds then try other extents, by training on (`novacula.study.learning.each`): what they could not tell from the
+best, another run may end at. An interval holds these, too.
+
 References:
     The calculation of errors by the method of least squares. R. T. Birge, Physical Review 40, 1932.
     Review of particle physics, introduction, section 5.2.2: unconstrained averaging. Particle Data Group, 2022.
@@ -62,3 +65,11 @@ def as_apart(
             value, half = found[name]["value"], math.sqrt(2) * spread
             result[name] = {**found[name], "interval": [max(0.0, value - half), value + half]}
     return result
+
+
+def spanning(entry: dict[str, Any], values: tuple[float, ...]) -> dict[str, Any]:
+    """An extent whose interval holds other values, where it has one."""
+    if entry["interval"] is None:
+        return entry
+    low, high = entry["interval"]
+    return {**entry, "interval": [min(low, *values), max(high, *values)] if values else [low, high]}

@@ -42,9 +42,10 @@ from novacula.posteriors.mixture import mixture
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.learning.empirical_bayes import ETA, hyper_factor
 from novacula.study.learning.rounds import described
-from novacula.study.learning.skill import Skill, best_constant
+from novacula.study.learning.skill import Skill
 from novacula.target import Target
 from novacula.target.batch import Batch
+from novacula.target.constant import best_constant
 
 _ALIKE = 2  # runs of each network, this one and those that try other extents
 

@@ -14,12 +14,14 @@ that was there is, if anything, too small). With the 90 % interval of what it ga
 where w is 2 % of the loss, at least .005 nats. What networks that learned to bear a transformation lose without it, in
 so few steps, may be too little to tell. Then the networks that were trained without any are asked what this one alone
 gives them, from where they are; and of a single transformation that is there, the gain of the whole says more, and is
-taken. A change that gains more than half a standard error is proposed.
+taken. A change that gains more than half a standard error is proposed. Whatever was tried and is not worse than the
+best beyond doubt is *plausible*: the interval of the extent must not leave it out.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -73,6 +75,7 @@ class Look:
     more: tuple[float, float]  # what they gained by that, and its standard error
     verdicts: dict[str, Verdict]
     changes: dict[str, float]  # other extents that unseen examples seem to prefer
+    plausible: dict[str, tuple[float, ...]]  # extents that were tried, or are there, and are not worse beyond doubt
 
 
 def each(
@@ -118,7 +121,7 @@ def each(
     there = [
         extent >= STRENGTH.get(name, 2 * SMALL) / 2 for name, extent in zip(invariance.names, extents, strict=True)
     ]
-    found, changes = dict[str, Verdict](), dict[str, float]()
+    found, changes, plausible = dict[str, Verdict](), dict[str, float](), dict[str, tuple[float, ...]]()
     for i, (name, extent) in enumerate(zip(invariance.names, extents, strict=True)):
         if name not in names:
             continue
@@ -135,6 +138,7 @@ def each(
         else:
             continue  # what a sensible strength is, nobody knows
         said, (value, (more, error)) = word(*worth, loss), max(tried.items(), key=lambda item: item[1][0])
+        plausible[name] = not_worse({extent: (0.0, 0.0), **tried})
         if more > error / 2:
             changes[name] = value
         # One that is better left out beside the others is not needed, whatever it would be by itself.
@@ -142,7 +146,7 @@ def each(
             first = alone.gain(dataclasses.replace(invariance, eta=only_one(invariance, i)))  # type: ignore[type-var]
             said, worth = (word(*first, loss), first) if word(*first, loss) != "undecided" else (said, worth)
         entry |= {"verdict": said, "gain": worth[0], "stderr": worth[1]}
-    return Look(control, control.compare(before), found, changes)
+    return Look(control, control.compare(before), found, changes, plausible)
 
 
 @dataclass(eq=False)
@@ -187,6 +191,12 @@ def same(invariance: Invariance, i: int, value: float) -> bool:
     """Whether an i-th extent of this size is, as far as it is admissible, the present one."""
     now, then = (invariance.magnitude(e)[i] for e in (invariance.eta.detach(), changed(invariance, i, value)))
     return float((now - then).abs()) < SMALL
+
+
+def not_worse(tried: dict[float, tuple[float, float]]) -> tuple[float, ...]:
+    """The values, by what each gains and the standard error, that are not worse than the best beyond doubt."""
+    best, error = max(tried.values())
+    return tuple(v for v, (gain, stderr) in tried.items() if best - gain <= _Z * math.hypot(error, stderr))
 
 
 def word(gain: float, stderr: float, loss: float) -> str:

@@ -39,10 +39,11 @@ from novacula.inference.optimising.adam import AdamState, adam_init, adam_step
 from novacula.inference.optimising.map import MAP, MAPState
 from novacula.posteriors.base import Point
 from novacula.study.learning.rounds import Best, Rounds, better, described
-from novacula.study.learning.skill import Skill, best_constant
+from novacula.study.learning.skill import Skill
 from novacula.study.learning.solve import Solver, unsolved
 from novacula.target import Target
 from novacula.target.batch import Batch
+from novacula.target.constant import best_constant
 
 ETA = "invariance.eta"
 

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from novacula.core.checks.numbers import as_path, check_callable, check_numbers, check_whole, shown
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.estimate import Estimate
@@ -66,6 +68,7 @@ def learn(
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    device: str | torch.device | None = None,
 ) -> LearnResult:
     """Learn weights, prior, noise and invariance of a target from training data alone.
 
@@ -90,12 +93,13 @@ def learn(
         checkpoint: A file to keep the run resumable.
         resume: Whether to continue from it.
         progress: Called after every epoch.
+        device: Where to compute: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``; by default where the network is.
 
     Returns:
         What was learned.
 
     Raises:
-        InputError: If network, data and likelihood do not fit together.
+        InputError: If network, data and likelihood do not fit together, or the device is not there.
 
     Example:
         >>> import novacula as nv
@@ -111,7 +115,7 @@ def learn(
     check_callable("progress", progress)
     check_callable("evidence", evidence)
     checkpoint = None if checkpoint is None else as_path(checkpoint, "checkpoint as a path")
-    target, data = prepared(target, data)
+    target, data = prepared(target, data, device=device)
     batch_size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
     method = _timed(method or _default(target, data, batch_size), lr, seconds)
     target = between_units(target, data, noise="likelihood" in method.learn)

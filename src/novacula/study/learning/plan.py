@@ -235,7 +235,9 @@ class Plan:
         """The network that sees the first of three or more folds alone, where those blind to one took so many steps."""
         if self.folds < 3:
             return None
-        return self.blind(target, data, alone(which), only=1, steps=max(1, round(steps * self.fewer)))
+        found = self.blind(target, data, alone(which), only=1, steps=max(1, round(steps * self.fewer)))
+        # Under wide extents so few steps may not suffice to learn anything.
+        return found if found.learned else self.blind(target, data, alone(which), only=1, steps=steps)
 
     def go_on(
         self,

@@ -24,7 +24,7 @@ from novacula.data.data import Data
 from novacula.invariances.base import Invariance
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.learning import each
-from novacula.study.learning.apart import as_apart
+from novacula.study.learning.apart import as_apart, spanning
 from novacula.study.learning.blind import BlindScore
 from novacula.study.learning.empirical_bayes import ETA
 from novacula.study.learning.hyper import moved
@@ -79,7 +79,7 @@ def judged(plan: Plan, target: Target, data: Data) -> Judged:
     fewer = plan.one_fold(found.best.target, data, best.folds, proposal.steps)
     unseen = dataclasses.replace(found.best, target=trained.target, fewer=fewer)
     moving = invariance_of(proposal.unseen).names if proposal.short or not proposal.moves else found.moving
-    hyper = {} if kept is None or fixed else _hyper(plan, found.best, moving, data, proposal.apart)
+    hyper = {} if kept is None or fixed else _hyper(plan, found, moving, data, proposal.apart)
     return Judged(trained, unseen, found.verdicts, hyper, said)
 
 
@@ -91,6 +91,7 @@ class _Refined:
     verdicts: dict[str, each.Verdict]
     moving: tuple[str, ...]  # extents that did not come to rest
     more: tuple[float, float]  # what networks gained by going on as they were, and its standard error
+    plausible: dict[str, tuple[float, ...]]  # extents that were tried last and are not worse beyond doubt
 
 
 def _refined(
@@ -106,12 +107,14 @@ def _refined(
     # Extents that change as long as unseen examples gain.
     steps = max(1, proposal.steps // each.SHARE)
     verdicts, names, more = dict[str, each.Verdict](), tuple(tried.names), (0.0, 0.0)
+    plausible = dict[str, tuple[float, ...]]()
     for _ in range(_LOOKS):
         look = each.each(plan, best, tried, data, steps, only, whole, names, without)
         verdicts |= {k: v for k, v in look.verdicts.items() if verdicts.get(k, {}).get("verdict") != "needed"}
+        plausible |= look.plausible
         more = look.more
         if not look.changes or "invariance" not in plan.method.learn:  # given extents stay as they are
-            return _Refined(best, _at(verdicts, tried), (), more)
+            return _Refined(best, _at(verdicts, tried), (), more, plausible)
         eta = tried.eta.detach().clone()
         for i, name in enumerate(tried.names):
             eta[i] = look.changes.get(name, float(eta[i]))
@@ -119,9 +122,9 @@ def _refined(
         changed = plan.go_on(dataclasses.replace(best.target, invariance=other), data, best, steps)
         control = plan.go_on(best.target, data, best, steps, done=look.control.networks)
         if _gain_elsewhere(changed, control, only) <= 0:
-            return _Refined(best, _at(verdicts, tried), (), more)
+            return _Refined(best, _at(verdicts, tried), (), more, plausible)
         best, tried, names = changed, other, tuple(look.changes)
-    return _Refined(best, _at(verdicts, tried), names, more)
+    return _Refined(best, _at(verdicts, tried), names, more, plausible)
 
 
 def _gain_elsewhere(changed: CrossFit, control: CrossFit, only: int | None) -> float:
@@ -156,13 +159,14 @@ def invariance_of(fit: CrossFit) -> Invariance:
 
 
 def _hyper(
-    plan: Plan, best: CrossFit, moving: tuple[str, ...], data: Data, apart: Tensor | None
+    plan: Plan, refined: _Refined, moving: tuple[str, ...], data: Data, apart: Tensor | None
 ) -> dict[str, dict[str, Any]]:
     # Extents that were tried at nought and at twice their value have converged, whatever their gradient.
+    best = refined.best
     method = dataclasses.replace(plan.method, estimator=BlindScore(best))
     found = moved(method, best.params[0], best.target, data, (ETA,), derive(plan.seed, "hyper"))
     found = found if apart is None else as_apart(found, invariance_of(best).names, apart, len(best.params))
-    return {k: {**v, "converged": k not in moving} for k, v in found.items()}
+    return {k: {**spanning(v, refined.plausible.get(k, ())), "converged": k not in moving} for k, v in found.items()}
 
 
 def _with(trained: Trained, proposal: Proposal, found: _Refined) -> Trained:

@@ -1,0 +1,98 @@
+"""The prior over functions of a 7-40-40-1 network, drawn a million times, and of controls; how long drawing takes.
+
+    python -m benchmarks.functions                # a minute
+    python -m benchmarks.functions --lz           # Lempel and Ziv's complexity alone, anew
+
+``results/functions.json`` holds what was found: probabilities with intervals, complexity of the functions, CPU seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import novacula as nv
+from benchmarks.common import environment, write
+
+RESULTS = Path(__file__).parent / "results" / "functions.json"
+F = nv.functions
+
+
+def network() -> nn.Module:
+    """7-40-40-1 with ReLU."""
+    return nn.Sequential(nn.Linear(7, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 1))
+
+
+def told(found: F.FunctionSample, seed: int) -> dict[str, Any]:
+    """A sample in numbers: what it holds, ranks 100 and 1,000 beside Zipf's line, complexity of what is drawn."""
+    ranks, rng = found.ranks(), np.random.default_rng(seed)
+    drawn = found.labels[rng.choice(len(found.counts), 2_000, p=found.counts / found.n)]
+    at = {
+        str(r): [float(ranks[k][r - 1]) for k in ("probability", "zipf")]
+        for r in (100, 1_000)
+        if r <= len(ranks["rank"])
+    }
+    spread = F.lz_spread(drawn[:200], 16)[1]
+    return {
+        **found.to_dict(),
+        "ranks": at,
+        "lz_bits": [float(v) for v in np.quantile(F.lz_bits(drawn), (0.1, 0.5, 0.9))],
+        "lz_spread": float(spread.mean()),
+        "per_cpu_second": found.n / found.seconds,
+    }
+
+
+def microseconds(seed: int) -> float:
+    """What `lz76` takes of a string of 128 bits."""
+    strings = np.random.default_rng(seed).integers(0, 2, (2**15, 128), dtype=np.uint8)
+    began = time.process_time()
+    F.lz76(strings)
+    return (time.process_time() - began) / len(strings) * 1e6
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lz", action="store_true", help="measure the complexity's time alone")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    n, x = options.draws, F.cube(7)
+    net = network()
+    F.sample(net, x, 4_096, prior=nv.FanIn())  # what is done once
+    cases: dict[str, Any] = {
+        "7-40-40-1, σ 1, 1": lambda: F.sample(net, x, n, prior=nv.FanIn(), seed=options.seed),
+        "bfloat16": lambda: F.sample(net, x, n // 10, prior=nv.FanIn(), format="bfloat16", seed=options.seed),
+        "int8": lambda: F.sample(net, x, n // 10, prior=nv.FanIn(), format="int8", seed=options.seed),
+        "signs": lambda: F.sample(net, x, n // 10, prior=F.Signs(), seed=options.seed),
+        "linear thresholds": lambda: F.sample(F.LinearThreshold(), x, n // 10, seed=options.seed),
+        "trees": lambda: F.sample(F.RandomTree(), x, n // 10, seed=options.seed),
+        "neighbours": lambda: F.sample(F.NearestNeighbour(), x, n // 10, seed=options.seed),
+        "Gaussian process": lambda: F.sample(F.GaussianProcess(1.0), x, n // 10, seed=options.seed),
+        "coins": lambda: F.sample(F.Coins(), x, n // 10, seed=options.seed),
+    }
+    result: dict[str, Any] = {"environment": environment(), "draws": n, "cases": {}}
+    if options.lz:
+        result = json.loads(RESULTS.read_text())
+    result["lz76_microseconds_a_string"] = microseconds(options.seed)
+    print("lz76", result["lz76_microseconds_a_string"], flush=True)
+    if options.lz:
+        write(RESULTS, result)
+        return
+    for name, draw in cases.items():
+        found = result["cases"][name] = told(draw(), options.seed)
+        kept = ("n", "distinct", "constants", "unseen_mass", "entropy_bits", "ranks", "lz_bits", "per_cpu_second")
+        print(name, {k: found[k] for k in kept}, flush=True)
+        write(RESULTS, result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Where tensors are computed: which device is meant, whether it is there, and how an object gets to it.
+
+A target is computed where its network lies, and data come to it (`novacula.data.placing`). Random numbers are always
+drawn on the host, from named streams (`novacula.core.rng`), and moved: a run on another device meets the same numbers,
+and differs by rounding alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from novacula.core.checks.numbers import shown
+from novacula.core.errors import InputError
+
+T = TypeVar("T")
+
+_FAILURES = (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError)
+
+
+def find_device(name: str | torch.device) -> torch.device:
+    """The device that a name means.
+
+    Args:
+        name: ``"auto"`` for an accelerator where there is one that has float64, else the processor; or a name of
+            torch's, ``"cpu"``, ``"cuda"``, ``"cuda:1"``; or a device.
+
+    Returns:
+        The device, which is there.
+
+    Raises:
+        InputError: If it is no device, is not there, or does not compute in float64, in which log-determinants are
+            taken.
+
+    Example:
+        >>> find_device("cpu")
+        device(type='cpu')
+    """
+    if isinstance(name, str) and name == "auto":
+        there = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return there if there is not None and _missing(there) is None else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except _FAILURES as error:
+        raise InputError("a device of torch's", shown(name), "use 'auto', 'cpu' or 'cuda'") from error
+    if (missing := _missing(device)) is not None:
+        there = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        also = "" if there is None else f", {there.type}"
+        raise InputError(
+            f"a device that is there (cpu{also}) and has float64", f"{device}: {missing}", "use device='auto' or 'cpu'"
+        )
+    return device
+
+
+def _missing(device: torch.device) -> str | None:
+    # What a device lacks, found by trying.
+    if device.type == "meta":
+        return "it holds no values"
+    try:
+        return None if float(torch.ones(1, dtype=torch.float64, device=device).sum()) == 1 else "it computes wrongly"
+    except _FAILURES as error:
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def on_device(value: T, device: str | torch.device | None) -> T:
+    """A copy on the device of this name; the value itself where no device is named."""
+    return value if device is None else moved(value, find_device(device))
+
+
+def moved(value: T, device: torch.device) -> T:
+    """A deep copy on a device.
+
+    Args:
+        value: Anything that can be deep-copied: a module, a target, a posterior.
+        device: Where the copy's tensors will be.
+
+    Returns:
+        The copy; the value itself is not changed. Tensors that require a gradient and are no parameters keep their
+        graph, so that gradients reach them from the other device.
+
+    Example:
+        >>> moved({"w": torch.zeros(2)}, torch.device("cpu"))["w"].device
+        device(type='cpu')
+    """
+    with _Moving(device):
+        return copy.deepcopy(value)
+
+
+class _Moving(TorchFunctionMode):
+    """While it is active, `copy.deepcopy` makes copies on a device; `nn.Parameter` copies itself by `clone`."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is Tensor.__deepcopy__ and (args[0].requires_grad or args[0].device != self.device):
+            return args[0].to(self.device) if not _is_parameter(args[0]) else self._parameter(args[0])
+        if func is Tensor.clone:
+            return func(*args, **(kwargs or {})).to(self.device)
+        return func(*args, **(kwargs or {}))
+
+    def _parameter(self, w: Tensor) -> Tensor:
+        return torch.nn.Parameter(w.detach().clone().to(self.device), w.requires_grad)
+
+
+def _is_parameter(t: Tensor) -> bool:
+    return isinstance(t, torch.nn.Parameter)

@@ -1,0 +1,43 @@
+"""The prior over functions: how probable each function of some inputs is before any data, and how simple."""
+
+from novacula.functions.boolean import (
+    critical_sample_ratio,
+    influences,
+    label_entropy,
+    noise_sensitivity,
+    walsh,
+    weight_by_degree,
+)
+from novacula.functions.controls import Coins, GaussianProcess, LinearThreshold, NearestNeighbour, RandomTree
+from novacula.functions.lz import lz76, lz_bits, lz_spread
+from novacula.functions.network import Networks
+from novacula.functions.result import FunctionSample, Interval, Seen
+from novacula.functions.sample import cube, sample
+from novacula.functions.slope import Bound, complexity_bound
+from novacula.functions.weights import Signs
+
+__all__ = [
+    "Bound",
+    "Coins",
+    "FunctionSample",
+    "GaussianProcess",
+    "Interval",
+    "LinearThreshold",
+    "NearestNeighbour",
+    "Networks",
+    "RandomTree",
+    "Seen",
+    "Signs",
+    "complexity_bound",
+    "critical_sample_ratio",
+    "cube",
+    "influences",
+    "label_entropy",
+    "lz76",
+    "lz_bits",
+    "lz_spread",
+    "noise_sensitivity",
+    "sample",
+    "walsh",
+    "weight_by_degree",
+]

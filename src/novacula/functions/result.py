@@ -1,0 +1,177 @@
+"""What a sample of functions says: how probable each is, how much was not seen, how simple the probable ones are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import beta
+
+from novacula.core.checks.numbers import check_whole
+from novacula.core.errors import InputError
+from novacula.functions.strings import as_strings, pack, unpack
+
+
+class Interval(NamedTuple):
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A function that was drawn."""
+
+    labels: str
+    count: int
+    probability: Interval
+
+
+@dataclass(frozen=True, eq=False)
+class FunctionSample:
+    """Functions that were drawn, with their counts, the most frequent first.
+
+    Attributes:
+        counts: How often each distinct function was drawn, ``(F,)``, decreasing.
+        keys: The functions as packed bits, ``(F, K)``.
+        n: How many functions were drawn.
+        inputs: On how many inputs, N.
+        classes: How many labels there are.
+        undercount: By how much a count may be too low; 0 unless memory was too small for all distinct functions.
+        tied: How many functions had an output that decided nothing (exactly zero, or two classes alike); None for a
+            sampler that gives labels alone.
+        seconds: CPU seconds that it took.
+    """
+
+    counts: np.ndarray
+    keys: np.ndarray
+    n: int
+    inputs: int
+    classes: int
+    undercount: int = 0
+    tied: int | None = None
+    seconds: float = math.nan
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The functions' labels, ``(F, N)``."""
+        return unpack(self.keys, self.inputs, bits_of(self.classes))
+
+    @property
+    def unseen_mass(self) -> Interval:
+        """The probability of all functions that were not drawn, by Good and Turing.
+
+        ``f₁/n``, of the number f₁ of functions drawn once, with ``√(f₁(1 − f₁/n) + 2 f₂)/n`` as its standard error;
+        NaN where rare functions were dropped.
+
+        References:
+            The population frequencies of species and the estimation of population parameters. I. J. Good, 1953.
+            Biometrika 40.
+            A normal limit law for a nonparametric estimator of the coverage of a random sample. W. W. Esty, 1983.
+            Annals of Statistics 11.
+        """
+        if self.undercount:
+            return Interval(math.nan, 0.0, 1.0)
+        once, twice = int((self.counts == 1).sum()), int((self.counts == 2).sum())
+        value = once / self.n
+        error = 1.96 * math.sqrt(once * (1 - value) + 2 * twice) / self.n
+        return Interval(value, max(0.0, value - error), min(1.0, value + error))
+
+    @property
+    def entropy(self) -> float:
+        """Entropy of the functions in bits, by Chao and Shen's estimator, which allows for what was not seen.
+
+        Where much was not seen it is still too low, and grows with the number of draws: compare samples of one size.
+        NaN where rare functions were dropped, or none was drawn twice.
+
+        References:
+            Nonparametric estimation of Shannon's index of diversity when there are unseen species in sample. A. Chao,
+            T.-J. Shen, 2003. Environmental and Ecological Statistics 10.
+        """
+        coverage = 1 - self.unseen_mass.value
+        if not coverage > 0:
+            return math.nan
+        p = coverage * self.counts / self.n
+        return float(-(p * np.log2(p) / -np.expm1(self.n * np.log1p(-np.minimum(p, 1 - 1e-16)))).sum())
+
+    @property
+    def constants(self) -> Interval:
+        """The probability of functions with one label for all inputs."""
+        labels = self.labels
+        return share(int(self.counts[(labels == labels[:, :1]).all(1)].sum()), self.n)
+
+    def top(self, k: int) -> list[Seen]:
+        """The k most frequent functions.
+
+        Args:
+            k: How many.
+
+        Returns:
+            Labels in the order of the inputs, count, and probability with its interval.
+        """
+        check_whole("k", k)
+        texts = ["".join(map(str, row)) for row in unpack(self.keys[:k], self.inputs, bits_of(self.classes))]
+        return [Seen(t, int(c), share(int(c), self.n)) for t, c in zip(texts, self.counts, strict=False)]
+
+    def probability(self, labels: object) -> Interval:
+        """The probability of one function, with its Clopper–Pearson interval.
+
+        Args:
+            labels: Its labels, ``(N,)``.
+
+        Returns:
+            The share of draws and the interval, which a function that was never drawn has, too.
+
+        Raises:
+            InputError: If there is no label for each input.
+        """
+        wanted = as_strings(labels)
+        if isinstance(labels, str):
+            wanted = wanted - ord("0")
+        if wanted.shape != (1, self.inputs):
+            raise InputError(f"{self.inputs} labels", f"shape {wanted.shape}", "a label for each input")
+        found = (self.keys == pack(wanted, bits_of(self.classes))).all(1)
+        return share(int(self.counts[found].sum()), self.n)
+
+    def ranks(self) -> dict[str, np.ndarray]:
+        """The rank plot: rank, probability, and Zipf's line ``1/(rank · log of the number of functions)``.
+
+        Returns:
+            Arrays ``(F,)``, the line with the logarithm of all ``classes^N`` functions.
+        """
+        rank = np.arange(1, len(self.counts) + 1)
+        zipf = 1 / (rank * self.inputs * math.log(max(self.classes, 2)))
+        return {"rank": rank, "probability": self.counts / self.n, "zipf": zipf}
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was found, as plain JSON values."""
+        entropy, unseen = self.entropy, self.unseen_mass
+        return {
+            "n": self.n,
+            "inputs": self.inputs,
+            "classes": self.classes,
+            "distinct": len(self.counts),
+            "undercount": self.undercount,
+            "tied": self.tied,
+            "unseen_mass": None if self.undercount else list(unseen),
+            "entropy_bits": entropy if math.isfinite(entropy) else None,
+            "constants": list(self.constants),
+            "top": [[s.labels, s.count, *s.probability] for s in self.top(20)],
+            "cpu_seconds": self.seconds,
+        }
+
+
+def bits_of(classes: int) -> int:
+    """Bits that a label takes."""
+    return max(1, (classes - 1).bit_length())
+
+
+def share(k: int, n: int) -> Interval:
+    """A share with Clopper and Pearson's 95 % interval."""
+    low = float(beta.ppf(0.025, k, n - k + 1)) if k else 0.0
+    high = float(beta.ppf(0.975, k + 1, n - k)) if k < n else 1.0
+    return Interval(k / n, low, high)

@@ -1,0 +1,50 @@
+"""Weights from files: what `torch.save` wrote, old and new, and what only looks like it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+import torch
+from torch import nn
+
+import novacula as nv
+from novacula.networks.weights import load_weights
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_weights_come_back(tmp_path: Path, zipped: bool) -> None:
+    one, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    torch.save({"state_dict": one.state_dict()}, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+    load_weights(other, tmp_path / "w.pt")
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_a_length_that_is_declared_is_not_allocated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's files allocate what they are asked to read before they read it; bytes in memory give what there is."""
+    torch.save(nn.Linear(3, 2).state_dict(), tmp_path / "w.pt", _use_new_zipfile_serialization=False)
+    content, asked = bytearray((tmp_path / "w.pt").read_bytes()), []
+    place = content.index(b"X\x06\x00\x00\x00weight")  # a string of six bytes: now of more than 1 GiB
+    content[place + 4] = 0x50
+    (tmp_path / "w.pt").write_bytes(content)
+    load = torch.load
+
+    def watched(file: str | Path | BinaryIO, **options: object) -> object:
+        asked.append(isinstance(file, io.BytesIO))
+        return load(file, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch, "load", watched)
+    with pytest.raises(nv.InputError, match="weights: a"):
+        load_weights(nn.Linear(3, 2), tmp_path / "w.pt")
+    assert asked == [True]
+
+
+def test_whatever_damage_does_is_said_in_words(tmp_path: Path) -> None:
+    torch.save(nn.Linear(3, 2).state_dict(), tmp_path / "w.pt", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "w.pt").read_bytes()
+    for end in range(0, len(content) - 24, 7):  # the last bytes are those of the weights
+        (tmp_path / "w.pt").write_bytes(content[:end])
+        with pytest.raises(nv.InputError, match="weights: a"):
+            load_weights(nn.Linear(3, 2), tmp_path / "w.pt")
