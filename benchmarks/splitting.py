@@ -108,7 +108,7 @@ def networks() -> dict[str, Any]:
     found = {}
     for name, net in made.items():
         target, data = nv.Target(net), nv.Data(x, y)
-        draws, hits = 200_000, 0
+        draws, hits = 100_000, 0
         for part in range(10):
             f = prior_outputs(target, x, draws // 10, generator(0, "brute", part))
             hits += int((margins(f, y) > 0).all(1).sum())
