@@ -170,6 +170,8 @@ def _cross_fit(data: str, folder: str, *_: str) -> None:
     from novacula.core.storage.atomic import write_bytes
 
     Path(folder).mkdir(exist_ok=True)
+    for leftover in Path(folder).glob(".*.tmp"):  # as commands do
+        leftover.unlink()
     target = nv.Target(nv.networks.make("linear", (3,), 2), likelihood=nv.Categorical())
     found = nv.cross_fit(target, nv.load(data), folds=3, steps=40, seed=0)
     write_bytes(Path(folder) / "outputs.bin", found.outputs.numpy().tobytes())
