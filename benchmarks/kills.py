@@ -81,8 +81,8 @@ class Case:
             [str(folder)] if self.verb == CROSS else ["--out" if self.verb == "calibrate" else "--output", str(folder)]
         )
         left = (CHECKPOINT, CHECKPOINT_SEARCH) if self.verb == "learn" else (f"{NETWORKS}/{PLAN}",)
-        begun = (folder / COMMAND).is_file() and any((folder / name).is_file() for name in left)
         done = (folder / RECORD).is_file() or (folder / ADVICE).is_file()  # perhaps without its report
+        begun = (folder / COMMAND).is_file() and (not done or any((folder / name).is_file() for name in left))
         resumed = killed and (begun or (done and not self.older))
         more = ["--resume"] if resumed else ["--overwrite"] if self.older else list(self.again) if killed else []
         return [*self.words, *place, *more]
@@ -96,11 +96,8 @@ def cases(data: Path) -> list[Case]:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(48, 3)).astype(np.float32), rng.integers(0, 2, 48)
     np.savez(data / "table.npz", x=x + y[:, None], y=y)
-    np.savez(
-        data / "numbers.npz",
-        x=x,
-        y=x @ np.array([1, -2, 0.5], np.float32) + 0.1 * rng.normal(size=48).astype(np.float32),
-    )
+    noise = 0.1 * rng.normal(size=48).astype(np.float32)
+    np.savez(data / "numbers.npz", x=x, y=x @ np.array([1, -2, 0.5], np.float32) + noise)
     images = rng.random((60, 1, 6, 6), dtype=np.float32)
     np.savez(data / "images.npz", x=images, y=(images[:, 0, :3].mean((1, 2)) > 0.5).astype(np.int64))
     (data / "net.py").write_text(NET)
@@ -143,6 +140,8 @@ def start(words: list[str], log: Path, before: Callable[[], None]) -> int:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         before()
         code = _run(words)
+    except KeyboardInterrupt:  # outside of a command: Python's own answer to it
+        code = 130
     except BaseException:
         traceback.print_exc()
     finally:
@@ -153,10 +152,7 @@ def start(words: list[str], log: Path, before: Callable[[], None]) -> int:
 
 def _run(words: list[str]) -> int:
     if words[0] == CROSS:
-        try:
-            _cross_fit(*words[1:3])
-        except KeyboardInterrupt:  # Python's own answer to it, in a script
-            return 130
+        _cross_fit(*words[1:3])
         return 0
     from novacula.cli import main
 
@@ -174,6 +170,8 @@ def _cross_fit(data: str, folder: str, *_: str) -> None:
     from novacula.core.storage.atomic import write_bytes
 
     Path(folder).mkdir(exist_ok=True)
+    for leftover in Path(folder).glob(".*.tmp"):  # as commands do
+        leftover.unlink()
     target = nv.Target(nv.networks.make("linear", (3,), 2), likelihood=nv.Categorical())
     found = nv.cross_fit(target, nv.load(data), folds=3, steps=40, seed=0)
     write_bytes(Path(folder) / "outputs.bin", found.outputs.numpy().tobytes())

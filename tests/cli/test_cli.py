@@ -309,6 +309,32 @@ def test_a_finished_run_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> Non
     assert learn("classes.npz", "--resume", "--net", "mlp").exit_code == 2
 
 
+def test_what_a_killed_process_had_left_to_do_is_done() -> None:
+    """Killed after the results were in place: before the last files of its work were away, or before the report."""
+    done(learn("classes.npz", "--net", "linear"))
+    names = {p.name for p in Path("run").iterdir()}
+    before = Path("run", RECORD).read_bytes()
+    for lost in (Path("run", REPORT), Path("run", "command.json")):
+        lost.unlink(missing_ok=True)
+    for stray in (".lock", "checkpoint-posterior.safetensors", f".{WEIGHTS}.0123abcd.tmp"):
+        Path("run", stray).write_bytes(b"")
+    done(learn("classes.npz", "--resume"))
+    assert {p.name for p in Path("run").iterdir()} == names
+    assert Path("run", RECORD).read_bytes() == before
+
+
+def test_an_interrupted_report_leaves_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("novacula.reporting.report", interrupted)
+    result = learn("classes.npz", "--net", "linear")
+    assert result.exit_code == 130
+    assert "the results are whole, and novacula report run writes the report" in result.stderr
+    assert Path("run", RECORD).is_file()
+    assert not Path("run", ".lock").exists()
+
+
 def test_resuming_where_nothing_began_begins() -> None:
     done(learn("classes.npz", "--net", "linear", "--resume"))
     assert record()["data"]["name"] == "classes"
@@ -719,6 +745,20 @@ DIE = (
     "import os, sys; from pathlib import Path; from novacula.cli.folder import OutputFolder; "
     "OutputFolder(Path(sys.argv[1])).claim(); os.kill(os.getpid(), 9)"
 )
+
+
+def test_what_was_never_written_whole_is_no_content(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    folder = OutputFolder(place)
+    (place / ".new").mkdir(parents=True)
+    (place / ".command.json.0123abcd.tmp").touch()
+    folder.check()
+    folder.claim()
+    folder.release()
+    assert list(place.iterdir()) == []
+    (place / "command.json").touch()  # killed before the first epoch: what was asked for is known
+    with pytest.raises(InputError, match="--resume to continue the run in it"):
+        folder.check()
 
 
 def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:

@@ -53,6 +53,15 @@ def test_one_json_object_and_a_folder() -> None:
     assert "network" in result.stderr
 
 
+def test_a_comparison_that_was_killed_before_its_report_gets_one() -> None:
+    done(augment(*FEW))
+    Path("run", REPORT).unlink()
+    Path("run", ".lock").touch()
+    Path("run", NETWORKS).mkdir()
+    done(augment("--resume"))
+    assert {p.name for p in Path("run").iterdir()} == {ADVICE, PICTURES, REPORT}
+
+
 def test_a_finished_comparison_is_shown_and_exported() -> None:
     assert "Mirror image" in done(augment(*FEW)).stdout
     before = Path("run", ADVICE).read_bytes()

@@ -206,6 +206,16 @@ def test_no_damage_goes_unseen(tmp_path: Path, name: str, how: str) -> None:
         Run.read(tmp_path).weights()
 
 
+def test_a_manifest_that_lost_its_own_sum_is_refused(tmp_path: Path) -> None:
+    """Else a file that it no longer names would be one that was never written."""
+    write(tmp_path)
+    content = json.loads((tmp_path / MANIFEST).read_text())
+    del content["checksum"], content["files"][HISTORY]
+    (tmp_path / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(DamagedRun, match="no checksum"):
+        Run.read(tmp_path)
+
+
 def test_an_error_says_what_can_still_be_used(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / WEIGHTS).write_bytes(b"")

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from novacula.cli.console import INTERRUPTED, err, out, print_json, print_text, warnings_to_stderr
+from novacula.cli.console import err, out, print_json, print_text, warnings_to_stderr
 from novacula.cli.folder import OutputFolder, default_folder
 from novacula.cli.options import AugmentOptions, Destination, Display
 from novacula.cli.progress import Progress
@@ -41,11 +41,7 @@ def augment(given: dict[str, Any], destination: Destination, display: Display) -
     options: AugmentOptions = make(AugmentOptions, given)
     if folder is None or not folder.finished or destination.overwrite:
         with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr([]):
-            try:
-                folder = _run(options, folder, display)
-            except KeyboardInterrupt as interrupt:
-                err().print(Text(f"interrupted{interrupt}"))
-                return INTERRUPTED
+            folder = _run(options, folder, display)
     else:
         made = folder
         made.complete(None if display.no_report else lambda: _report(made))

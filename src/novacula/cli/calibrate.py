@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from novacula.cli.console import INTERRUPTED, err, out, print_json, warnings_to_stderr
+from novacula.cli.console import out, print_json, warnings_to_stderr
 from novacula.cli.folder import default_folder
 from novacula.cli.options import CalibrateOptions
 from novacula.core.errors import InputError
@@ -34,11 +34,7 @@ def calibrate(options: CalibrateOptions) -> int:
         raise InputError("--weights of a trained network with --calibration", "none", "--weights FILE")
     # A network's file may print; stdout is for results.
     with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr([]):
-        try:
-            content, folder = _run(options)
-        except KeyboardInterrupt:
-            err().print("interrupted")
-            return INTERRUPTED
+        content, folder = _run(options)
     content["output_dir"], content["next"] = str(folder), _next(content, folder)
     if options.json:
         print_json(content)

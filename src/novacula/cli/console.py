@@ -48,11 +48,14 @@ def fail(error: InputError) -> None:
 
 @contextmanager
 def errors_to_exit() -> Iterator[None]:
-    """Turn an `InputError` or a full disk into a message and exit code 2; other exceptions keep their traceback."""
+    """Turn an `InputError` or a full disk into exit code 2, an interrupt into 130; the others keep their traceback."""
     import typer
 
     try:
         yield
+    except KeyboardInterrupt as interrupt:
+        err().print(Text(f"interrupted{interrupt}"))
+        raise typer.Exit(INTERRUPTED) from None
     except InputError as error:
         fail(error)
         raise typer.Exit(FAILED) from None

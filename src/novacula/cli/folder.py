@@ -24,7 +24,7 @@ from novacula.core.storage.run import (
     REPORT,
     WORKING,
 )
-from novacula.core.storage.stage import discard, settle
+from novacula.core.storage.stage import NEW, discard, settle
 
 LOCK = ".lock"
 
@@ -51,13 +51,15 @@ class OutputFolder:
         if self.path.exists() and not self.path.is_dir():
             raise InputError("a folder to write to", f"{self.path}, which is a file", "choose another --output")
         try:
-            occupied = self.path.is_dir() and any(p.name != LOCK for p in self.path.iterdir())
+            left = {LOCK, NEW, *(p.name for p in self._unwritten())}
+            occupied = self.path.is_dir() and any(p.name not in left for p in self.path.iterdir())
         except OSError as error:
             raise InputError(
                 "a folder that can be read", f"{self.path}: {error.strerror}", "choose another --output"
             ) from error
         if occupied and not (self.overwrite or self.resume):
-            hint = "--resume to continue the run in it" if self.interrupted else "--overwrite to replace it"
+            begun = (self.path / COMMAND).is_file() and not self.finished
+            hint = "--resume to continue the run in it" if begun or self.interrupted else "--overwrite to replace it"
             raise InputError(
                 "a new or empty folder", f"{self.path}, which has contents", f"{hint}, or another --output"
             )
@@ -151,9 +153,11 @@ class OutputFolder:
     def _tidy(self) -> None:
         # What a process that was killed had begun to write; nobody else writes while the lock is held.
         discard(self.path)
-        for name in FILES:
-            for leftover in self.path.glob(f".{name}.*.tmp"):
-                leftover.unlink(missing_ok=True)
+        for leftover in self._unwritten():
+            leftover.unlink(missing_ok=True)
+
+    def _unwritten(self) -> list[Path]:
+        return [leftover for name in FILES for leftover in self.path.glob(f".{name}.*.tmp")]
 
 
 def default_folder(name: str) -> Path:

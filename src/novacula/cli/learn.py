@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from novacula.cli.console import INTERRUPTED, err, out, print_json, warn, warnings_to_stderr
+from novacula.cli.console import err, out, print_json, warn, warnings_to_stderr
 from novacula.cli.folder import OutputFolder, default_folder
 from novacula.cli.options import Destination, Display, Options
 from novacula.cli.threads import set_threads
@@ -53,11 +53,7 @@ def learn(kind: type[Options], given: dict[str, Any], destination: Destination, 
     said: list[str] = []
     # A network's file may print; stdout is for results.
     with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr(said):
-        try:
-            record, folder = _run(options, folder, display)
-        except KeyboardInterrupt as interrupt:
-            err().print(Text(f"interrupted{interrupt}"))
-            return INTERRUPTED
+        record, folder = _run(options, folder, display)
     for text in record.get("warnings") or []:
         if text not in said:
             warn(text)

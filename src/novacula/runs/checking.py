@@ -14,6 +14,7 @@ from novacula.core.storage.run import POSTERIOR, WEIGHTS, Run
 
 SCALING = ("x_mean", "x_sd", "y_mean", "y_sd")
 _KINDS = frozenset({"weights", "statistics", "centre", "learned", "check", "scaling", "units"})
+_NAMES = {"check": ("inputs", "outputs"), "scaling": SCALING, "units": SCALING}  # kinds that hold these alone
 _OWN = frozenset({"point", "draws", "dropout"})  # kinds that hold all weights of the network, each
 
 
@@ -24,8 +25,11 @@ def check_weights(run: Run, saved: Mapping[str, np.ndarray]) -> None:
         DamagedRun: Naming the tensor.
     """
     _check_values(run, WEIGHTS, {k: a for k, a in saved.items() if k.partition("/")[0] != "units"})
-    if strange := sorted(name for name in saved if name.partition("/")[0] not in _KINDS):
+    if strange := sorted(name for name in saved if not _is_known(name)):
         raise run.damaged(WEIGHTS, f"a tensor {strange[0]!r}, which no run has")
+    for part in "xy":
+        if len(pair := {f"units/{part}_mean", f"units/{part}_sd"} & saved.keys()) == 1:
+            raise run.damaged(WEIGHTS, f"{pair.pop()} alone")
     if "check/outputs" in saved and "check/inputs" not in saved:
         raise run.damaged(WEIGHTS, "no check/inputs")
     own = {name: a for name, a in saved.items() if name.startswith("weights/")}
@@ -73,6 +77,11 @@ def check_posterior(run: Run, stored: Mapping[str, np.ndarray], saved: Mapping[s
         held = {k: s for k, s in statistics.items() if k in found}
         if found and (wrong := _misfit(found, {**shapes, **held})) is not None:
             raise run.damaged(POSTERIOR, f"part {place}: {wrong}")
+
+
+def _is_known(name: str) -> bool:
+    kind, _, rest = name.partition("/")
+    return kind in _KINDS and rest in _NAMES.get(kind, (rest,))
 
 
 def _shapes(saved: Mapping[str, np.ndarray], prefix: str) -> dict[str, tuple[int, ...]]:

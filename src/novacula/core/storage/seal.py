@@ -50,11 +50,12 @@ def write_sealed(path: str | Path, content: Mapping[str, Any]) -> None:
     write_json(path, sealed(content))
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
+def read_sealed(path: Path, *, earlier: bool = False) -> dict[str, Any]:
     """A JSON object from a file, less its sum.
 
     Args:
         path: The file.
+        earlier: Whether one without a sum is read, as an earlier version wrote it.
 
     Returns:
         The object.
@@ -65,6 +66,8 @@ def read_sealed(path: Path) -> dict[str, Any]:
     found = parse(path.read_bytes())
     if not is_whole(found):
         raise ValueError("its entries do not fit its checksum")
+    if CHECKSUM not in found and not earlier:
+        raise ValueError("it has no checksum")
     return {key: value for key, value in found.items() if key != CHECKSUM}
 
 

@@ -50,7 +50,7 @@ def read(folder: str | Path) -> dict[str, Any]:
     """
     path = Path(folder) / ADVICE
     try:
-        record = read_sealed(path)
+        record = read_sealed(path, earlier=True)
     except (OSError, ValueError) as error:
         hint = "pass the --output folder of novacula augment"
         raise InputError("a folder with the results of novacula augment", f"{path}: {error}", hint) from error
