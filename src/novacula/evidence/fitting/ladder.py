@@ -57,10 +57,10 @@ class Ladder:
         }
 
     def __str__(self) -> str:
-        rows = [
-            f"{name:32} {float(e) / math.log(10):10.3f} ± {e.stderr / math.log(10):.3f} dex  {e.kind}"
-            for name, e in self.estimates.items()
-        ]
+        rows = []
+        for name, e in self.estimates.items():
+            error = f"{e.stderr / math.log(10):.3f}" if math.isfinite(e.stderr) else "?"
+            rows.append(f"{name:32} {float(e) / math.log(10):10.3f} ± {error} dex  {e.kind}")
         return "\n".join([*rows, *(f"{name:32} {why}" for name, why in self.refused.items())])
 
 
