@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from novacula.core.errors import DamagedRun
+from novacula.core.errors import DamagedRun, InputError
 from novacula.core.storage.run import Run
+from novacula.posteriors.packed import Packed
 from novacula.runs.checking import check_weights
 
 RUN = {"schema": 1, "kind": "learn", "weights": 2}
@@ -31,3 +33,8 @@ def test_names_that_no_run_has_are_refused(
     kept = {k: a for k, a in saved.items() if k != lost} | ({found: np.ones(2)} if found else {})
     with pytest.raises(DamagedRun, match=r"which no run has|alone|no check/inputs"):
         check_weights(run, kept)
+
+
+def test_what_stands_beside_weights_is_missed() -> None:
+    with pytest.raises(InputError, match="log_density of a stored posterior"):
+        Packed("draws", {}, {"log_densitx": torch.zeros(1)}).other("log_density")

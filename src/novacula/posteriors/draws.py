@@ -142,7 +142,7 @@ class Draws(BasePosterior):
         """The draws of a file."""
         draws = ordered(packed.weights, origin.target)
         like = {k: w[0, 0] for k, w in draws.items()}
-        return cls(origin.target, flatten(draws, batch_dims=2), packed.others["log_density"], like, known=origin.known)
+        return cls(origin.target, flatten(draws, batch_dims=2), packed.other("log_density"), like, known=origin.known)
 
     def _examined(self) -> tuple[tuple[str, ...], Tensor]:
         # Names, and values of shape (M, K, Q) in float64.

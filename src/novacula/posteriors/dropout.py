@@ -59,7 +59,7 @@ class DropoutPosterior(BasePosterior):
     @classmethod
     def unpack(cls, packed: Packed, origin: Origin) -> DropoutPosterior:
         """The weights of a file, under masks of the same shares."""
-        shares = packed.others["shares"].tolist()
+        shares = packed.other("shares").tolist()
         masks = masked(origin.target, origin.inputs)
         if [p.p for p in masks.places] != shares:  # a share in the place of the layers' own
             masks = masked(origin.target, origin.inputs, shares[0])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.target import Density, Target
 
@@ -18,6 +19,13 @@ class Packed:
     kind: str  # its kind, by which `novacula.posteriors.unpack` finds what makes it again
     weights: Params  # weights, or draws of them, by parameter
     others: dict[str, Tensor] = field(default_factory=dict)  # other tensors
+
+    def other(self, name: str) -> Tensor:
+        """A tensor beside the weights; an InputError where the file has lost it."""
+        if name not in self.others:
+            got = f"{', '.join(self.others) or 'nothing'} beside its weights"
+            raise InputError(f"{name} of a stored posterior ({self.kind})", got, "the file is damaged: restore it")
+        return self.others[name]
 
     def tensors(self, place: int) -> dict[str, Tensor]:
         """As a file has them: ``<place>/<kind>/<parameter>`` and ``<place>/<name>``."""
