@@ -11,6 +11,7 @@ from . import invariances as invariances
 from . import kernels as kernels
 from . import likelihoods as likelihoods
 from . import networks as networks
+from . import paths as paths
 from . import prediction as prediction
 from . import priors as priors
 from . import reporting as reporting
