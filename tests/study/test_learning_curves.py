@@ -70,8 +70,8 @@ def test_the_prior_that_drew_the_weights_is_worth_more_than_a_flat_one() -> None
     x = torch.randn(800, 30, generator=rng)
     y = x @ (0.3 * torch.randn(30, 1, generator=rng)) + torch.randn(800, 1, generator=rng)
     data, net = nv.Data(x, y), torch.nn.Linear(30, 1)
-    noise = nv.Normal(sigma=float(1 / y.std()))  # in standard units
-    flat, right = (nv.Target(net, likelihood=noise, prior=nv.Gaussian(p)) for p in (1e-3, 30.0))
+    noise = nv.Normal(sigma=1.0)
+    flat, right = (nv.Target(net, likelihood=noise, prior=nv.Gaussian(p)) for p in (1e-3, 11.0))
     options = {"test": 400, "repetitions": 2, "steps": 150, "method": nv.MAP(lr=0.1)}
     found = curve({"flat": flat, "right": right}, data, [40, 60, 120], **options)
     assert found.losses["flat"].shape == (2, 3, 400)
