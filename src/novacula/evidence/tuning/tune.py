@@ -5,9 +5,10 @@ the logarithms that are tuned (see `spectral`), so that Newton's method finds *t
 ``λ_g ‖w_g‖² = γ_g``: MacKay's number of well-determined parameters.
 
 Where a network fits separable labels so well that the curvature all but vanishes, this maximum is no answer. The
-evidence at fixed weights then lacks what holds a wide prior back, λ goes to nought with γ, and data that were not
-among those of the curvature meet a prior of no effect. A group of which not even a tenth of one parameter is determined
-keeps its precision, and is named; all others have ``λ_g ≥ .1 / ‖w_g‖²``.
+evidence at fixed weights then lacks what holds a wide prior back, λ goes to nought with γ, and data that were not among
+those of the curvature meet a prior of no effect. A group whose precision would fall though not even a tenth of one
+parameter is determined keeps it, and is named: no precision falls below ``.1 / ‖w_g‖²``. One that rises as its weights
+vanish (a bias that is not needed) may.
 
 Groups: with ``"kron"`` and ``"diag"``, one for every scale of the prior (for `Gaussian`, every tensor). So too with
 ``"exact"`` and ``"last_layer"`` up to 600 weights, where a step factorises the whole matrix (see `grouped`); beyond,
@@ -185,7 +186,7 @@ def _determined(
     unsaid = list[str]()
     while True:
         found = maximise(objective, steps)
-        few = objective.learned[:-1] & (objective.gamma(found[0]) < _DETERMINED)
+        few = objective.learned[:-1] & (objective.gamma(found[0]) < _DETERMINED) & (found[0][:-1] < 0)
         if not few.any():
             break
         unsaid += [name for g in np.flatnonzero(few) for name in groups[g]]
