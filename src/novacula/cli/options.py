@@ -193,7 +193,6 @@ class CalibrateOptions:
     threads: int | None = flag(
         None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training", fixed=False
     )
-    device: str = device_flag()
     out: Path | None = flag(None, "Folder to write to.", metavar="FOLDER", shown="runs/NAME-TIME", panel="Output")
     overwrite: bool = flag(False, "Replace an older calibration in the folder.", panel="Output")
     json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
@@ -220,6 +219,6 @@ class PredictOptions:
     )
     groups: str | None = flag(None, "Calibrate the groups that this column names apart.", metavar="COLUMN")
     threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own")
-    device: str = flag("cpu", "Where to compute: auto, cpu, cuda, cuda:1.", metavar="DEVICE")
+    device: str = device_flag(panel="")
     json: bool = flag(False, "Print one JSON object on stdout.")
     quiet: bool = flag(False, "Show no progress.")

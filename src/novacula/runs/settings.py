@@ -69,9 +69,9 @@ def drop_flag() -> Any:
     return flag((), "Column to leave out, for tables; may repeat.", metavar="COLUMN", panel="Data")
 
 
-def device_flag() -> Any:
+def device_flag(panel: str = "Training") -> Any:
     """The option of where a command computes, which does not determine what: devices differ by rounding."""
-    return flag("cpu", "Where to compute: auto, cpu, cuda, cuda:1.", metavar="DEVICE", panel="Training", fixed=False)
+    return flag("cpu", "Where to compute: auto, cpu, cuda, cuda:1.", metavar="DEVICE", panel=panel, fixed=False)
 
 
 def size_flag() -> Any:
