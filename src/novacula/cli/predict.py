@@ -41,14 +41,15 @@ def predict(folder: Path, data: str, options: PredictOptions) -> None:
     said: list[str] = []
     # A network's file may print; stdout is for results.
     with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr(said), Progress(quiet=options.quiet) as progress:
-        from novacula.core.device import find_device, on_device
+        from novacula.core.device import device_of, find_device, on_device
         from novacula.runs.loading import load_run
         from novacula.runs.table import calibrated, read_rows, tabulate
 
         set_threads(options.threads)
         find_device(options.device)
         saved = load_run(folder)
-        saved = replace(saved, posterior=on_device(saved.posterior, options.device))
+        now = device_of(saved.target.params())
+        saved = replace(saved, posterior=on_device(saved.posterior, options.device, now=now))
         rows = read_rows(saved, data, groups=options.groups)
         rule, n, promise = None, 0, ()
         if options.conformal is not None:

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from novacula.core.checks.numbers import shown
 from novacula.core.errors import InputError
+from novacula.core.params import Params
 
 T = TypeVar("T")
 
@@ -67,9 +68,15 @@ def _missing(device: torch.device) -> str | None:
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def on_device(value: T, device: str | torch.device | None) -> T:
-    """A copy on the device of this name; the value itself where no device is named."""
-    return value if device is None else moved(value, find_device(device))
+def device_of(params: Params) -> torch.device:
+    """Where a network with these weights is, and all of it is computed."""
+    return next(iter(params.values())).device
+
+
+def on_device(value: T, device: str | torch.device | None, *, now: torch.device) -> T:
+    """A copy on the device of this name; the value itself where none is named, or it is there now."""
+    found = now if device is None else find_device(device)
+    return value if found == now else moved(value, found)
 
 
 def moved(value: T, device: torch.device) -> T:
@@ -106,14 +113,10 @@ class _Moving(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         if func is Tensor.__deepcopy__ and (args[0].requires_grad or args[0].device != self.device):
-            return args[0].to(self.device) if not _is_parameter(args[0]) else self._parameter(args[0])
+            return self._parameter(args[0]) if isinstance(args[0], torch.nn.Parameter) else args[0].to(self.device)
         if func is Tensor.clone:
             return func(*args, **(kwargs or {})).to(self.device)
         return func(*args, **(kwargs or {}))
 
     def _parameter(self, w: Tensor) -> Tensor:
         return torch.nn.Parameter(w.detach().clone().to(self.device), w.requires_grad)
-
-
-def _is_parameter(t: Tensor) -> bool:
-    return isinstance(t, torch.nn.Parameter)

@@ -59,9 +59,8 @@ class Networks:
 
     def __call__(self, inputs: Tensor, n: int, rng: torch.Generator) -> Tensor:
         """Labels ``(n, N)``."""
-        outputs = self.on(inputs)
-        found = [self.labels(outputs(m, rng_)) for m, rng_ in _chunks(n, self.at_once(inputs), Normals(rng))]
-        return torch.cat(found)
+        outputs, source, size = self.on(inputs), Normals(rng), self.at_once(inputs)
+        return torch.cat([self.labels(outputs(min(size, n - i), source)) for i in range(0, n, size)])
 
     def classes(self, inputs: Tensor) -> int:
         """How many classes it tells apart."""
@@ -122,10 +121,6 @@ class Networks:
         two = f.topk(2, 1).values
         self.tied[0] += int((two[:, 0] == two[:, 1]).any(1).sum())
         return f.argmax(1).to(torch.uint8)
-
-
-def _chunks(n: int, size: int, source: Normals) -> list[tuple[int, Normals]]:
-    return [(min(size, n - i), source) for i in range(0, n, size)]
 
 
 def check_inputs(inputs: object) -> Tensor:

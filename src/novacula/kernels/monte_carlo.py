@@ -52,8 +52,8 @@ def monte_carlo(network: nn.Module | Forward, prior: Prior, x: Tensor, *, draws:
     total = None
     with torch.no_grad():
         for first in range(0, draws, size):
-            weights = prior.sample(like, min(size, draws - first), rng)
             members = min(size, draws - first)
+            weights = prior.sample(like, members, rng)
 
             def of_chunk(start: int, stop: int, weights: dict[str, Tensor] = weights) -> Tensor:
                 return over_members(lambda w: forward(w, x), part_of(weights, start, stop), forward.notes)

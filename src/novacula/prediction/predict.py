@@ -27,7 +27,7 @@ from torch import Tensor
 
 from novacula.core.checks.numbers import check_numbers
 from novacula.core.checks.tensors import check_outputs, check_plain
-from novacula.core.device import on_device
+from novacula.core.device import device_of, on_device
 from novacula.core.errors import InputError
 from novacula.core.modules.parts import Values
 from novacula.data.arrays import frame_columns
@@ -98,7 +98,9 @@ def predict(
     if callable(getattr(posterior, "predict", None)):
         got = f"a {type(posterior).__name__}, which predicts by itself"
         raise InputError("a posterior", got, "call its predict(x)")
-    posterior = on_device(posterior_of(posterior), device)
+    posterior = posterior_of(posterior)
+    target = network_target(posterior.target, "predictions")
+    posterior = on_device(posterior, device, now=device_of(target.params()))
     target = network_target(posterior.target, "predictions")
     chosen = _check(posterior, target, kind, rule, average)
     inputs = _inputs(_one_tensor(target, x), posterior, target)

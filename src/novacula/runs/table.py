@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.brief import brief
-from novacula.core.device import moved
+from novacula.core.device import on_device
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.data.new import NewData, load_new, read_groups
 from novacula.data.overlap import shared_rows
@@ -41,7 +41,6 @@ from novacula.runs.settings import anchored_data
 
 _TOO_MANY = 0.5  # the share of training rows among those that calibrate
 _PART, _PARTS = 1_000, 20
-_HOST = torch.device("cpu")
 """Rows of a part at least, and parts at most."""
 _POINT_LOSSES = ("squared", "absolute", "pinball")
 
@@ -206,7 +205,8 @@ def in_parts(saved: SavedRun, x: Tensor, progress: Progress | None = None) -> Pr
     pieces = x.split(size)
     found: list[Predictive] = []
     for piece in pieces:
-        found.append(moved(saved.predict_standard(piece), _HOST))
+        part = saved.predict_standard(piece)
+        found.append(on_device(part, "cpu", now=part.outputs.device))
         if progress is not None and len(pieces) > 1:
             progress(len(found), len(pieces), {})
     if len(found) == 1:

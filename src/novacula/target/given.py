@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from novacula.core.device import on_device
+from novacula.core.device import device_of, on_device
 from novacula.core.errors import InputError
 from novacula.data.data import Data
 from novacula.data.given import DataLike, as_data
@@ -33,7 +33,7 @@ def prepared(target: TargetLike, data: DataLike, *, device: str | torch.device |
     """
     data = as_data(data)
     made = as_target(target, data)
-    return on_device(made, device).prepare(data)
+    return on_device(made, device, now=device_of(made.params())).prepare(data)
 
 
 def as_target(target: TargetLike, data: Data) -> Target:

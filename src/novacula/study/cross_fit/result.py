@@ -137,7 +137,7 @@ class CrossFit:
         positive = self.target.likelihood.task in {"classification", "multilabel"}
         return last_fold(self.losses, single.losses, self.fewer.losses, self.folds, positive=positive)
 
-    @property
+    @cached_property
     def learned(self) -> bool:
         """Whether the networks predict better than the best constant, by what counts."""
         constant = best_constant(self.target, self.data).expand(self.data.n, -1)

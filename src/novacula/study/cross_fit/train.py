@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings as python_warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -142,6 +142,21 @@ def cross_fit(
     return replace(made, fewer=_of_one_fold(tasks[0], made)) if curve and only is None else made
 
 
+def of_one_fold(train: Callable[[int], CrossFit], steps: int, share: float) -> CrossFit:
+    """The network that sees a single fold, by a training of so many steps: as often over its data as the others.
+
+    Args:
+        train: From a number of steps to the network.
+        steps: Of the networks that see the other folds.
+        share: The examples of its fold, as a share of those that they see.
+
+    Returns:
+        Its cross-fit; where so few steps taught it nothing, as under wide extents, of as many steps as the others took.
+    """
+    found = train(max(1, round(steps * share)))
+    return found if found.learned else train(steps)
+
+
 def _of_one_fold(task: _Task, made: CrossFit) -> CrossFit:
     # The network that sees the first fold alone, of one member, from fresh weights: given ones may have seen more.
     few = int((made.folds == 0).sum())
@@ -154,8 +169,8 @@ def _of_one_fold(task: _Task, made: CrossFit) -> CrossFit:
         "under": task.under,
         "only": 1,
     }
-    found = cross_fit(made.target, made.data, steps=max(1, round(steps * few / (made.data.n - few))), **options)
-    return found if found.learned else cross_fit(made.target, made.data, steps=steps, **options)
+    train = lambda s: cross_fit(made.target, made.data, steps=s, **options)  # noqa: E731
+    return of_one_fold(train, steps, few / (made.data.n - few))
 
 
 @dataclass(frozen=True, eq=False)

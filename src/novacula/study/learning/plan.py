@@ -21,7 +21,7 @@ from novacula.evidence import Laplace
 from novacula.inference.loop import Progress, run
 from novacula.study.cross_fit.curve import alone
 from novacula.study.cross_fit.result import CrossFit
-from novacula.study.cross_fit.train import cross_fit
+from novacula.study.cross_fit.train import cross_fit, of_one_fold
 from novacula.study.learning.blind import BlindExtents, networks_of
 from novacula.study.learning.empirical_bayes import ETA, EmpiricalBayes, EmpiricalBayesState, fixed, learned, solved_at
 from novacula.target import Target
@@ -235,9 +235,7 @@ class Plan:
         """The network that sees the first of three or more folds alone, where those blind to one took so many steps."""
         if self.folds < 3:
             return None
-        found = self.blind(target, data, alone(which), only=1, steps=max(1, round(steps * self.fewer)))
-        # Under wide extents so few steps may not suffice to learn anything.
-        return found if found.learned else self.blind(target, data, alone(which), only=1, steps=steps)
+        return of_one_fold(lambda s: self.blind(target, data, alone(which), only=1, steps=s), steps, self.fewer)
 
     def go_on(
         self,
