@@ -33,6 +33,7 @@ from torch import Tensor
 from novacula.core.params import Params
 from novacula.data.data import Data
 from novacula.invariances.base import Invariance
+from novacula.invariances.measured import unit_of
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.learning.plan import Plan
 from novacula.target import Target
@@ -42,7 +43,7 @@ SHARE = 8
 COPIES = 8
 """Transformed copies of an unseen example that these comparisons take: so many suffice for differences."""
 SMALL = 0.02
-"""An extent below which a transformation is not there."""
+"""An extent below which a transformation is not there, in its unit."""
 STRENGTH = {
     "rotation": 0.06,
     "translation_x": 0.1,
@@ -62,6 +63,8 @@ STRENGTH = {
 """Extents that people use without thinking: ±11°, ±5 % of the width, ±10 % in size, every second image flipped."""
 WORTH = 0.005
 """Nats an example that are worth a word."""
+USUAL = 0.1
+"""The same for other transformations, in their units (`novacula.invariances.measured`)."""
 _Z = 1.645
 
 Verdict: TypeAlias = dict[str, Any]
@@ -105,7 +108,8 @@ def each(
     Returns:
         By name: the verdict, the extent, its interval (not known here), gain and standard error; and better extents.
     """
-    extents = invariance.magnitude(invariance.eta.detach()).tolist()
+    extents, units = invariance.magnitude(invariance.eta.detach()).tolist(), unit_of(invariance).tolist()
+    strength: dict[str, float] = {n: STRENGTH.get(n) or USUAL * u for n, u in zip(invariance.names, units, strict=True)}
     copies = dataclasses.replace(best.target.copies, predict=min(COPIES, best.target.copies.predict))
     quick = dataclasses.replace(best.target, copies=copies)
     before = plan.blind(quick, data, best.folds, best.networks, only)
@@ -118,9 +122,7 @@ def each(
         return plan.go_on(dataclasses.replace(quick, invariance=other), data, best, steps, only).compare(control)
 
     alone = _Alone(plan, quick, best, without, data, steps, only)
-    there = [
-        extent >= STRENGTH.get(name, 2 * SMALL) / 2 for name, extent in zip(invariance.names, extents, strict=True)
-    ]
+    there = [abs(extent) >= strength[name] / 2 for name, extent in zip(invariance.names, extents, strict=True)]
     found, changes, plausible = dict[str, Verdict](), dict[str, float](), dict[str, tuple[float, ...]]()
     for i, (name, extent) in enumerate(zip(invariance.names, extents, strict=True)):
         if name not in names:
@@ -133,10 +135,8 @@ def each(
             worth = whole if sum(there) == 1 else (-less, stderr)
             if not same(invariance, i, 2 * extent):
                 tried[2 * extent] = gain(i, 2 * extent)
-        elif name in STRENGTH:
-            tried[STRENGTH[name]] = worth = gain(i, STRENGTH[name])
         else:
-            continue  # what a sensible strength is, nobody knows
+            tried[strength[name]] = worth = gain(i, strength[name])
         said, (value, (more, error)) = word(*worth, loss), max(tried.items(), key=lambda item: item[1][0])
         plausible[name] = not_worse({extent: (0.0, 0.0), **tried})
         if more > error / 2:
@@ -190,7 +190,7 @@ def changed(invariance: Invariance, i: int, value: float) -> Tensor:
 def same(invariance: Invariance, i: int, value: float) -> bool:
     """Whether an i-th extent of this size is, as far as it is admissible, the present one."""
     now, then = (invariance.magnitude(e)[i] for e in (invariance.eta.detach(), changed(invariance, i, value)))
-    return float((now - then).abs()) < SMALL
+    return float((now - then).abs()) < SMALL * float(unit_of(invariance)[i])
 
 
 def not_worse(tried: dict[float, tuple[float, float]]) -> tuple[float, ...]:
