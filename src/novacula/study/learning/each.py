@@ -108,8 +108,7 @@ def each(
     Returns:
         By name: the verdict, the extent, its interval (not known here), gain and standard error; and better extents.
     """
-    extents, units = invariance.magnitude(invariance.eta.detach()).tolist(), unit_of(invariance).tolist()
-    strength: dict[str, float] = {n: STRENGTH.get(n) or USUAL * u for n, u in zip(invariance.names, units, strict=True)}
+    extents, strength = invariance.magnitude(invariance.eta.detach()).tolist(), strengths(invariance)
     copies = dataclasses.replace(best.target.copies, predict=min(COPIES, best.target.copies.predict))
     quick = dataclasses.replace(best.target, copies=copies)
     before = plan.blind(quick, data, best.folds, best.networks, only)
@@ -122,7 +121,7 @@ def each(
         return plan.go_on(dataclasses.replace(quick, invariance=other), data, best, steps, only).compare(control)
 
     alone = _Alone(plan, quick, best, without, data, steps, only)
-    there = [abs(extent) >= strength[name] / 2 for name, extent in zip(invariance.names, extents, strict=True)]
+    there = [abs(extent) >= usual / 2 for extent, usual in zip(extents, strength.values(), strict=True)]
     found, changes, plausible = dict[str, Verdict](), dict[str, float](), dict[str, tuple[float, ...]]()
     for i, (name, extent) in enumerate(zip(invariance.names, extents, strict=True)):
         if name not in names:
@@ -171,6 +170,12 @@ class _Alone:
     def _gone_on(self, invariance: Invariance | None) -> CrossFit:
         target = dataclasses.replace(self.target, invariance=invariance)
         return self.plan.go_on(target, self.data, self.best, self.steps, self.only, networks=self.without)
+
+
+def strengths(invariance: Invariance) -> dict[str, float]:
+    """A sensible extent of each transformation by name."""
+    units = unit_of(invariance).tolist()
+    return {name: STRENGTH.get(name) or USUAL * unit for name, unit in zip(invariance.names, units, strict=True)}
 
 
 def only_one(invariance: Invariance, i: int) -> Tensor:
