@@ -26,11 +26,9 @@ from novacula.core.rng import derive
 from novacula.curvature.structures.names import Structure
 from novacula.data.data import Data
 from novacula.data.given import DataLike
-from novacula.data.lazy import some_rows
 from novacula.evidence import NTKSubset
 from novacula.inference import MAP
 from novacula.inference.loop import Progress, default_batch_size
-from novacula.invariances.measured import measured
 from novacula.prediction import Choice, choose
 from novacula.runs.result import LearnResult
 from novacula.study.cross_fit.result import CrossFit
@@ -121,8 +119,6 @@ def learn(
     batch_size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
     method = _timed(method or _default(target, data, batch_size), lr, seconds)
     target = between_units(target, data, noise="likelihood" in method.learn)
-    if target.invariance is not None:
-        target = dataclasses.replace(target, invariance=measured(target.invariance, some_rows(data.x)))
     plan = Plan(method, epochs, folds, batch_size, seed, checkpoint, resume, progress, evidence)
 
     found = _by_folds(plan, target, data, folds)
