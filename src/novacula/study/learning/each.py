@@ -205,13 +205,11 @@ def not_worse(tried: dict[float, tuple[float, float]]) -> tuple[float, ...]:
 
 
 def word(gain: float, stderr: float, loss: float, *, learned: bool = True) -> str:
-    """What a gain in nats an example says, with its standard error, beside this loss.
-
-    Networks that have learned nothing lose nothing by any transformation: of these it tells nothing.
-    """
+    """What a gain in nats an example says, with its standard error, beside this loss."""
     worth = max(WORTH, 0.02 * abs(loss))
     low, high = gain - _Z * stderr, gain + _Z * stderr
     if -worth < low and high < worth:
+        # Networks that have learned nothing lose nothing by any transformation.
         return "no effect" if learned else "undecided"
     if low > worth:
         return "needed"
