@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from menagerie.families import ALL
 from torch import Tensor, nn
 
+from menagerie.families import ALL
 from novacula.core.errors import InputError
 from novacula.paths import symmetries
 
@@ -168,7 +168,7 @@ def test_bad_input_is_told() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x if float(x.sum()) > 0 else -x
 
-    with pytest.raises(InputError, match="torch.export"):
+    with pytest.raises(InputError, match=r"torch\.export"):
         symmetries(Branch(), torch.randn(4, 3))
     net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
     found = symmetries(net, torch.randn(4, 3))

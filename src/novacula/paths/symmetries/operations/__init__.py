@@ -7,7 +7,6 @@ from novacula.paths.symmetries.operations import elements, products, shapes
 from novacula.paths.symmetries.operations.values import (
     FILLS,
     SHAPES,
-    TABLE,
     Fill,
     Place,
     Value,
@@ -17,18 +16,12 @@ from novacula.paths.symmetries.operations.values import (
     unknown,
 )
 
-__all__ = [
-    "FILLS",
-    "SHAPES",
-    "TABLE",
-    "Fill",
-    "Place",
-    "Value",
-    "constant",
-    "elements",
-    "filled",
-    "products",
-    "shapes",
-    "stop",
-    "unknown",
-]
+TABLE = {
+    name: handler
+    for family in (elements, products, shapes)
+    for handler in vars(family).values()
+    for name in getattr(handler, "handled", ())
+}
+"""The handlers by the names of operations."""
+
+__all__ = ["FILLS", "SHAPES", "TABLE", "Fill", "Place", "Value", "constant", "filled", "stop", "unknown"]

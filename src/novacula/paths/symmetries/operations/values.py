@@ -54,14 +54,13 @@ class Place:
 
 
 Handler = Callable[..., Any]
-TABLE: dict[str, Handler] = {}
 
 
 def handles(*names: str) -> Callable[[Handler], Handler]:
-    """Enter a handler under the names of operations."""
+    """Say which operations a handler is for."""
 
     def enter(handler: Handler) -> Handler:
-        TABLE.update(dict.fromkeys(names, handler))
+        handler.handled = names  # type: ignore[attr-defined]
         return handler
 
     return enter
