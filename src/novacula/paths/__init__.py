@@ -2,7 +2,8 @@
 
 from novacula.paths.barrier import Barrier, barrier
 from novacula.paths.churn import Churn, churn
+from novacula.paths.matching import match
 from novacula.paths.similarity import Similarity, similarity
 from novacula.paths.symmetries import Symmetries, symmetries
 
-__all__ = ["Barrier", "Churn", "Similarity", "Symmetries", "barrier", "churn", "similarity", "symmetries"]
+__all__ = ["Barrier", "Churn", "Similarity", "Symmetries", "barrier", "churn", "match", "similarity", "symmetries"]

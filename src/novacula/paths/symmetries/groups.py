@@ -90,10 +90,12 @@ class Element:
         group: The group.
         values: Of a permutation, old indices in the new order, ``(…, n)``; numbers ``(…, n)``; or maps ``(…, n, n)``.
             The leading axes are those of what the atom lies under.
+        factors: Of a linear map, what the factors that it absorbs are afterwards; ones by default.
     """
 
     group: Group
     values: Tensor
+    factors: tuple[Tensor, ...] = ()
 
     __repr__ = brief
 
@@ -101,15 +103,24 @@ class Element:
         """The transformed weights; those that it does not touch are the same tensors."""
         found = dict(weights)
         for name, into in self.group.absorbed:
-            factor = found[name]
-            for other, dim in into:
-                shape = [-1 if d == dim else 1 for d in range(found[other].ndim)]
-                found[other] = found[other] * factor.view(shape)
-            found[name] = torch.ones_like(factor)
+            found |= _absorbed(found, name, into, torch.ones_like(found[name]))
         for name in dict.fromkeys(name for name, _ in self.group.weights):
             if name in found:
                 found[name] = _through(found[name], axes[name], self)
+        for (name, into), factor in zip(self.group.absorbed, self.factors, strict=bool(self.factors)):
+            found |= _absorbed(found, name, into, factor.to(found[name]))
         return found
+
+
+def _absorbed(
+    weights: Mapping[str, Tensor], name: str, into: tuple[tuple[str, int], ...], factor: Tensor
+) -> dict[str, Tensor]:
+    # Another factor along an axis, and what follows multiplied by what it was and divided by what it is.
+    ratio, found = weights[name] / factor, {name: factor}
+    for other, dim in into:
+        shape = [-1 if d == dim else 1 for d in range(weights[other].ndim)]
+        found[other] = found.get(other, weights[other]) * ratio.view(shape)
+    return found
 
 
 def _through(weight: Tensor, axes: list[Axis], element: Element) -> Tensor:
@@ -134,6 +145,30 @@ def _within(t: Tensor, flat: list[Node], positions: range, element: Element) -> 
             pieces.append(_within(wide, own, range(p, p + len(inner)), element).reshape(piece.shape))
         t = torch.cat(pieces, p)
     return t
+
+
+def occurrences(weight: Tensor, axes: list[Axis], atom: Atom) -> list[tuple[Node, Tensor]]:
+    """Where an atom occurs in a weight: what is there as ``(…, n, rest)``, led by what the atom lies under."""
+    flat = [node for axis in axes for node in expanded(axis)]
+    return _found(weight.reshape([node.size for node in flat]), flat, range(len(flat)), atom)
+
+
+def _found(t: Tensor, flat: list[Node], positions: range, atom: Atom) -> list[tuple[Node, Tensor]]:
+    found = list[tuple[Node, Tensor]]()
+    for p in positions:
+        node = flat[p]
+        if node.parts is None:
+            if find(node.atom) is atom:
+                places = [next(q for q, other in enumerate(flat) if find(other.atom) is a) for a in above(atom)]
+                rest = [q for q in range(t.ndim) if q not in (*places, p)]
+                wide = t.permute([*places, p, *rest])
+                found.append((node, wide.reshape(*wide.shape[: len(places) + 1], -1)))
+            continue
+        for piece, part in zip(t.split([length(a) for a in node.parts], p), node.parts, strict=True):
+            inner = expanded(part)
+            wide = piece.reshape([*t.shape[:p], *(n.size for n in inner), *t.shape[p + 1 :]])
+            found += _found(wide, [*flat[:p], *inner, *flat[p + 1 :]], range(p, p + len(inner)), atom)
+    return found
 
 
 def _at(t: Tensor, flat: list[Node], p: int, node: Node, element: Element) -> Tensor:
