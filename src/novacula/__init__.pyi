@@ -54,6 +54,7 @@ from .invariances import TimeWarp as TimeWarp
 from .invariances import Trivial as Trivial
 from .likelihoods import Bernoulli as Bernoulli
 from .likelihoods import Categorical as Categorical
+from .likelihoods import Dirichlet as Dirichlet
 from .likelihoods import Gibbs as Gibbs
 from .likelihoods import HeteroscedasticNormal as HeteroscedasticNormal
 from .likelihoods import Normal as Normal
