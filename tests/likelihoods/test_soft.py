@@ -7,6 +7,7 @@ false-alarm rate is stated there.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -28,6 +29,10 @@ def _rng(seed: int = 0) -> torch.Generator:
 def _soft(n: int, c: int, seed: int = 0) -> torch.Tensor:
     votes = torch.randint(0, 4, (n, c), generator=_rng(seed)).double() + torch.eye(c).repeat(n, 1)[:n]
     return votes / votes.sum(1, keepdim=True)
+
+
+def _normal(m: float, s: float) -> Callable[[float], float]:
+    return lambda z: math.exp(-(((z - m) / s) ** 2) / 2) / (s * math.sqrt(2 * math.pi))
 
 
 def test_the_log_likelihood_of_votes_is_that_of_the_votes_one_by_one() -> None:
@@ -126,7 +131,7 @@ def test_lognormals_have_the_moments_of_gammas() -> None:
     mean, sd = Dirichlet(0.05).observed(y, 2)
     for c in range(2):
         gamma = stats.gamma(0.05 + float(y[0, c]))
-        density = lambda z, m=float(mean[0, c]), s=float(sd[0, c]): (
+        density = _normal(float(mean[0, c]), float(sd[0, c]))
             math.exp(-(((z - m) / s) ** 2) / 2) / (s * math.sqrt(2 * math.pi))
         )
         moments = [integrate.quad(lambda z, k=k, p=density: p(z) * math.exp(k * z), -60, 60)[0] for k in (1, 2)]
