@@ -57,6 +57,12 @@ def affine_warp(x: Tensor, inverse: Tensor, shift: Tensor, padding: Padding = "z
     return sample(x, grid, padding)
 
 
+def inverted(inverse: Tensor, shift: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """The inverse maps of images of this size, in the terms of `affine_warp`: ``(n, 2, 2)`` and ``(n, 2)`` to such."""
+    aspect = inverse.new_tensor([[1.0, height / width], [width / height, 1.0]])
+    return torch.linalg.inv(inverse), -((inverse * aspect) @ shift.unsqueeze(-1)).squeeze(-1)
+
+
 def sample(x: Tensor, grid: Tensor, padding: Padding) -> Tensor:
     """Bilinear interpolation at the grid's points: x ``(n, C, H, W)``, grid ``(x, y)`` to ``(n, C, H', W')``."""
     return F.grid_sample(x.to(grid.dtype), grid, "bilinear", padding, align_corners=False).to(x.dtype)
