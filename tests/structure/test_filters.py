@@ -99,6 +99,14 @@ def test_a_convolution_with_groups_and_strides_is_that_of_each_turned_filter() -
         torch.testing.assert_close(bank.eval()(x), expected)
 
 
+def test_filters_while_training_are_transposed_maps_of_inputs_after() -> None:
+    net, x = dense(6, 5), torch.randn(3, 2, 6, 5, dtype=F64)
+    bank = nv.structure.FilterBank(samples=S, init=0.4)(net, {"1": "2"}, x)
+    drawn = bank.train()(x)  # which leaves its noise
+    torch.testing.assert_close(bank.eval()(x), drawn, rtol=0, atol=1e-12)
+    assert not torch.allclose(bank.train()(x), drawn, atol=1e-4)
+
+
 def test_no_extent_is_the_layer_itself_and_the_network_stays() -> None:
     net, x = dense(6, 5), torch.randn(3, 2, 6, 5, dtype=F64)
     before = {k: v.clone() for k, v in net.state_dict().items()}

@@ -31,7 +31,7 @@ from novacula.core.rng import generator
 from novacula.invariances import Affine
 from novacula.invariances.affine import AFFINE_NAMES, AffineName
 from novacula.invariances.noise import Distribution, symmetric
-from novacula.invariances.warp import affine_warp, inverted
+from novacula.invariances.warp import affine_grid, inverted, sample, splat
 from novacula.structure.grids import Grid, Shape, grids
 
 Pool = Literal["mean", "max", "channels"]
@@ -58,30 +58,44 @@ class Transformed(nn.Module):
 
     def filters(self) -> Tensor:
         """The transformed copies ``|det A_s| W ∘ t_s``, shape ``(S, *weight.shape)``."""
-        height, width = self.shape[1:]
-        maps = Affine(eta=self.eta.clamp(-self.bank.most, self.bank.most), only=self.bank.names).maps(self.noise)
-        inverse, shift = inverted(*maps, height, width)
+        grid, size = self._maps()
         weight = self.layer.weight
-        images = weight.reshape(1, -1, height, width).expand(len(self.noise), -1, -1, -1)
-        copies = affine_warp(images, inverse, shift) * torch.linalg.det(inverse).abs()[:, None, None, None]
-        return copies.reshape(-1, *weight.shape)
+        images = weight.reshape(1, -1, *self.shape[1:]).expand(len(grid), -1, -1, -1)
+        return (sample(images, grid, "zeros") * size[:, None, None, None]).reshape(-1, *weight.shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows of S copies side by side, ``(N·S, O, …)``; or channels, ``(N, S·O, …)``."""
         if self.training:
             self.noise = self.bank.draw(self.noise, torch.default_generator)
-        filters, layer = self.filters(), self.layer
-        s, bias = len(filters), None if layer.bias is None else layer.bias.repeat(len(filters))
-        if isinstance(layer, nn.Linear):
-            out = F.linear(x, filters.flatten(0, 1), bias)
-        else:
-            groups = layer.groups
-            # Channels of one group lie together: (G, S, O/G, …).
-            whole = filters.unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 2)
-            out = F.conv2d(x, whole, None, layer.stride, layer.padding, layer.dilation, groups)
-            out = out.unflatten(1, (groups, s, -1)).transpose(1, 2).flatten(1, 3)
-            out = out if bias is None else out + bias[:, None, None]
-        return out if self.bank.pool == "channels" else out.unflatten(1, (s, -1)).flatten(0, 1)
+        copies = self._dense(x) if isinstance(self.layer, nn.Linear) else self._convolved(x, self.layer)
+        return copies.flatten(1, 2) if self.bank.pool == "channels" else copies.flatten(0, 1)
+
+    def _dense(self, x: Tensor) -> Tensor:
+        # (N, D) to (N, S, O).
+        if self.training:
+            filters = self.filters()
+            bias = None if self.layer.bias is None else self.layer.bias.repeat(len(filters))
+            return F.linear(x, filters.flatten(0, 1), bias).unflatten(1, (len(filters), -1))
+        # The same by the transposed maps of inputs, and a plain call of the layer: what needs the gradient of each
+        # example then meets a linear layer, and not a resampling of all filters for each of them.
+        grid, size = self._maps()
+        copies = splat(x.unflatten(1, self.shape), grid).flatten(2) * size[:, None]
+        return self.layer(copies.flatten(0, 1)).unflatten(0, (len(x), -1))
+
+    def _convolved(self, x: Tensor, layer: nn.Conv2d) -> Tensor:
+        # (N, C, H, W) to (N, S, O, H', W').
+        filters, groups = self.filters(), layer.groups
+        # Channels of one group lie together: (G, S, O/G, …).
+        whole = filters.unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 2)
+        out = F.conv2d(x, whole, None, layer.stride, layer.padding, layer.dilation, groups)
+        out = out.unflatten(1, (groups, len(filters), -1)).transpose(1, 2).flatten(2, 3)
+        return out if layer.bias is None else out + layer.bias[:, None, None]
+
+    def _maps(self) -> tuple[Tensor, Tensor]:
+        # Where the copies look, (S, H, W, 2), and |det A|, (S,).
+        maps = Affine(eta=self.eta.clamp(-self.bank.most, self.bank.most), only=self.bank.names).maps(self.noise)
+        inverse, shift = inverted(*maps, *self.shape[1:])
+        return affine_grid(inverse, shift, *self.shape[1:]), torch.linalg.det(inverse).abs()
 
     def extra_repr(self) -> str:
         """The bank."""
@@ -194,7 +208,7 @@ def _names(layers: Mapping[str, str] | Sequence[str]) -> list[str]:
 
 def _shape(name: str, layer: nn.Module, grid: Grid | None) -> Shape:
     # The image that a filter is.
-    if isinstance(layer, nn.Conv2d) and not isinstance(layer, nn.modules.lazy.LazyModuleMixin):
+    if isinstance(layer, nn.Conv2d):
         if layer.padding_mode == "zeros":
             return (layer.in_channels // layer.groups, *layer.kernel_size)  # pyright: ignore[reportReturnType]  # two sides
         raise InputError("a convolution with zeros around the image", layer.padding_mode, "padding_mode='zeros'")

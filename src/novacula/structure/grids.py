@@ -43,6 +43,8 @@ def grids(module: nn.Module, example_inputs: Tensor) -> dict[str, Grid]:
     Raises:
         InputError: If the network does not take the inputs.
     """
+    if any(isinstance(w, nn.parameter.UninitializedParameter) for w in module.parameters()):
+        raise InputError("a network with its weights", "lazy layers without a shape", "call it once on a batch before")
     trace = _Trace(len(example_inputs))
     network = copy.deepcopy(module).eval()
     with ExitStack() as stack, torch.no_grad():
