@@ -6,8 +6,12 @@ each structure there is; the evidence decides.
 | name | what it gives |
 | --- | --- |
 | `FilterBank` | layers whose filters are transformed copies of one another, with learned extents |
+| `relax` | layers between dense ones and convolutions, and beyond convolutions |
+| `parts`, `shares` | the tensors of such layers by part, and the effective number of parameters of each |
+| `keep` | one part of them alone |
 """
 
 from novacula.structure.filters import FilterBank
+from novacula.structure.relaxed import keep, parts, relax, shares
 
-__all__ = ["FilterBank"]
+__all__ = ["FilterBank", "keep", "parts", "relax", "shares"]
