@@ -15,6 +15,7 @@ from . import paths as paths
 from . import prediction as prediction
 from . import priors as priors
 from . import reporting as reporting
+from . import structure as structure
 from . import study as study
 from . import target as target
 from .core.errors import InputError as InputError
