@@ -10,7 +10,15 @@ import typer
 
 from novacula.cli.console import err, errors_to_exit, never_choke, out, print_json, print_text, warn, warnings_to_stderr
 from novacula.cli.flags import takes
-from novacula.cli.options import AugmentOptions, CalibrateOptions, Destination, Display, Options, PredictOptions
+from novacula.cli.options import (
+    AugmentOptions,
+    CalibrateOptions,
+    Destination,
+    Display,
+    Options,
+    PredictOptions,
+    PruneOptions,
+)
 from novacula.runs.catalogue import FIGURES, broken
 from novacula.runs.flags import make, options_of
 
@@ -139,6 +147,25 @@ def predict(
 
     with errors_to_exit():
         run_predict(run, data, make(PredictOptions, values))
+
+
+@app.command(
+    epilog="Examples: novacula prune runs/digits --to 0.9; novacula prune runs/digits --by unit --to 0.5 --to 0.7"
+)
+@takes(PruneOptions)
+def prune(
+    run: Annotated[Path, typer.Argument(help="A run folder of 'novacula learn'.")],
+    values: dict[str, Any],
+) -> None:
+    """Take away the weights that a run's network needs least, and say what that gives up.
+
+    By posterior damage, with precisions tuned by the evidence, and by magnitude beside it; at each share of weights the
+    log evidence, and the loss of examples that networks have not seen.
+    """
+    from novacula.cli.prune import prune as run_prune
+
+    with errors_to_exit():
+        run_prune(run, make(PruneOptions, values))
 
 
 @app.command(epilog=f"Figures of other packages: {FIGURES.listed(', ')}." if FIGURES else None)
