@@ -75,6 +75,7 @@ from .study import calibrate as calibrate
 from .study import cross_fit as cross_fit
 from .study import learn as learn
 from .study import load_calibrated as load_calibrated
+from .study import restore as restore
 from .target import Copies as Copies
 from .target import LogDensity as LogDensity
 from .target import Target as Target

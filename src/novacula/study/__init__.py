@@ -19,6 +19,7 @@ from novacula.study.learning.empirical_bayes import EmpiricalBayes
 from novacula.study.learning.from_draws import Sampled, learn_from_draws
 from novacula.study.learning.learn import default_method, learn
 from novacula.study.relaxation import Relaxation, relaxation
+from novacula.study.restoring import Restored, restore
 from novacula.study.sbc import sbc
 from novacula.study.temperature.choose import TemperatureChoice, choose_temperature
 from novacula.study.temperature.cold_posterior import ColdPosterior, cold_posterior
@@ -36,6 +37,7 @@ __all__ = [
     "LearnResult",
     "LoadedCalibration",
     "Relaxation",
+    "Restored",
     "SafeBayes",
     "Sampled",
     "SavedRun",
@@ -58,6 +60,7 @@ __all__ = [
     "load_posterior",
     "load_run",
     "relaxation",
+    "restore",
     "safe_bayes",
     "sbc",
 ]
