@@ -202,6 +202,19 @@ def show(
         err().print(f"warning: {text}", style="yellow", markup=False)
 
 
+@app.command(
+    epilog="Examples: novacula restore photo.png; novacula restore photo.png --task inpaint --mask known.png; "
+    "novacula restore small.png --task superres --factor 2"
+)
+@takes(RestoreOptions)
+def restore(image: Annotated[Path, typer.Argument(help="An image file.")], values: dict[str, Any]) -> None:
+    """Restore an image by the prior of an untrained network: noise, gaps, resolution; and say how sure each pixel is."""
+    from novacula.cli.restore import restore as run_restore
+
+    with errors_to_exit():
+        run_restore(image, make(RestoreOptions, values))
+
+
 def _is_written(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"

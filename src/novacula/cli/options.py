@@ -239,3 +239,22 @@ class PruneOptions:
     )
     json: bool = flag(False, "Print one JSON object on stdout.")
     quiet: bool = flag(False, "Show no progress.")
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """How an image is restored."""
+
+    task: str = flag("denoise", "denoise, inpaint or superres.")
+    mask: Path | None = flag(None, "For inpaint: an image that is white where pixels are known.", metavar="FILE")
+    factor: int = flag(2, "For superres: pixels a side.", metavar="N")
+    noise: float | None = flag(
+        None, "The noise’s standard deviation, of values from 0 to 1.", metavar="SD", shown="by the image"
+    )
+    steps: int = flag(2_000, "The most steps of fitting.", metavar="N")
+    draws: int = flag(20, "Draws of the posterior that are averaged.", metavar="N")
+    seed: int = flag(0, "Seed of everything random.", metavar="N")
+    threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own")
+    out: Path | None = flag(None, "The image to write.", metavar="FILE", shown="NAME-restored.png beside it")
+    json: bool = flag(False, "Print one JSON object on stdout.")
+    quiet: bool = flag(False, "Show no progress.")

@@ -6,11 +6,11 @@ parts say why a weight may go: it is small, the data do not determine it, or the
 a strong prior. Magnitude pruning looks at ``w_i²`` alone. The damage of a group (a row, a unit, a head) is the sum over
 it, and groups are compared by the damage per weight that they would save.
 
-First precisions of groups are tuned by the evidence and the weights trained under them, in turn. Then, for each
-sparsity, the least damage is taken away, what is left is trained on, and its precisions are tuned. Three numbers say
-what was given up: the log evidence, in which a weight that is gone costs no Occam factor; the loss of examples that a
-network has not seen (the same done by networks that are blind to a fold each); and its change against the dense
-network, paired example by example.
+First precisions of groups are tuned by the evidence and the weights trained under them, in turn. Then, from each
+sparsity to the next, the least damage is taken away, what is left is trained on, and its precisions are tuned. Three
+numbers say what was given up: the log evidence, in which a weight that is gone costs no Occam factor; the loss of
+examples that a network has not seen (the same done by networks that are blind to a fold each); and its change against
+the dense network, paired example by example.
 
 References:
     Optimal brain damage. Y. LeCun, J. Denker, S. Solla, 1989.
@@ -183,11 +183,12 @@ class _Surgery:
             dense = self._settled(replace(dense, point=point), data, derive(seed, "tune", i))
         cuts = [dense]
         for criterion in criteria:
-            for level in self.levels:
-                kept = self._kept(dense, criterion, level)
-                cut = replace(dense, asked=level, criterion=criterion, kept=kept)
+            cut = dense
+            for level in sorted(self.levels):  # each from the one before, as the curvature holds only nearby
+                cut = replace(cut, asked=level, criterion=criterion, kept=self._kept(cut, criterion, level))
                 point = self._trained(cut, data, derive(seed, "after", str(level)))
-                cuts.append(self._settled(replace(cut, point=point), data, derive(seed, "tune", str(level))))
+                cut = self._settled(replace(cut, point=point), data, derive(seed, "tune", str(level)))
+                cuts.append(cut)
         return cuts
 
     def _trained(self, cut: _Cut, data: Data, seed: int) -> Params:
@@ -219,7 +220,7 @@ class _Surgery:
         groups = grouped(self.target.forward.module, self.target.params(), self.by)
         weights = self.target.at(cut.point)[1]
         cost = {k: damage(w, cut.curvature[k], cut.precisions[k], criterion) for k, w in weights.items()}
-        size = sums(cut.kept, groups)
+        size = sums({k: torch.ones_like(kept) for k, kept in cut.kept.items()}, groups)
         order = (sums(cost, groups) / size).argsort()
         wanted, gone = level * count(weights), size[order].cumsum(0)
         if wanted > float(gone[-1]) + 0.5:
@@ -227,7 +228,7 @@ class _Surgery:
             raise InputError(f"at most {most:.3f} of the weights, by {self.by}", f"{level:g}", "by='weight', or less")
         taken = int(torch.searchsorted(gone, torch.tensor(wanted - 0.5, dtype=gone.dtype))) + 1
         left = torch.ones(len(size), dtype=torch.float64)
-        left[order[:taken]] = 0.0
+        left[order[:taken]] = 0.0  # what has gone before costs nothing, and comes first
         return spread(left, groups, cut.kept)
 
 

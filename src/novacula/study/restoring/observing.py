@@ -41,6 +41,20 @@ class Seen:
         flat = image.flatten(0, -4) if image.ndim > 3 else image.unsqueeze(0)
         return avg_pool2d(flat, self.factor).reshape(*image.shape[:-2], *self.y.shape[-2:])
 
+    def risks(self, image: Tensor) -> tuple[float, float]:
+        """Mean squared errors of the clean pixels: of those that were fitted, and of those that were not."""
+        # Pixels held out err by V = σ² + E e². Fitted pixels follow their noise by a share h, the leverage: their
+        # residuals T = (1 − h)² V give it, and their clean values err by T − σ² + 2 σ² h (Stein).
+        fitted, held = float(self.error(image, self.fitted)), float(self.error(image, self.held))
+        leverage = max(0.0, 1 - (fitted / max(held, 1e-12)) ** 0.5)
+        return fitted - self.noise**2 * (1 - 2 * leverage), held - self.noise**2
+
+    def risk(self, image: Tensor) -> float:
+        """The mean squared error of all clean pixels, by `risks`."""
+        share = float(self.fitted.double().mean())
+        fitted, others = self.risks(image)
+        return share * fitted + (1 - share) * others
+
     def error(self, image: Tensor, where: Tensor) -> Tensor:
         """The mean squared error of ``A f`` at some of the observed pixels; a scalar, or one for each image."""
         gap = (self.of(image) - self.y).square() * where

@@ -1,14 +1,14 @@
 """`restore`: an image from a damaged one, by the prior over functions that an untrained network has.
 
 An encoder–decoder draws the image from fixed noise. Its weights are fitted to the observed pixels: natural structure is
-learned before noise, so fitting is stopped, by pixels that are held out (a twentieth) and never by the truth. From
-there Langevin dynamics draws weights of the posterior under Gaussian noise of the estimated size and a prior of the
-size that each tensor starts with, and the images of the draws are averaged. What errs less on the pixels held out, that
-average or the stopped one, is given.
+learned before noise, so fitting is stopped, by pixels that are held out (a twentieth) and never by the truth. Their
+error is ``V = σ² + E e²``; with the residuals of the fitted ones it tells how far these follow their own noise, and so
+how far they are from the truth (`novacula.study.restoring.observing`). From there Langevin dynamics draws weights of
+the posterior under Gaussian noise of the estimated size and a prior of the size that each tensor starts with, and the
+images of the draws are averaged. That average or the stopped one is given, whichever has the smaller risk.
 
-How sure is a pixel? The draws say where the image is doubtful; the pixels held out say how much. Their mean squared
-error is that of the image and the noise's variance, ``V = σ² + E e²``: the draws' variance, half of it shared evenly,
-is scaled so that it has the mean ``V − σ²`` there.
+How sure is a pixel? The draws say where the image is doubtful, the risk how much: the draws' variance, half of it
+shared evenly, is scaled to it, apart for pixels that were fitted and for others.
 
 References:
     Deep image prior. D. Ulyanov, A. Vedaldi, V. Lempitsky, 2018. arXiv:1711.10925.
@@ -214,20 +214,20 @@ def _weights(found: Posterior) -> list[Params]:
 def _judged(
     stopped: Tensor, images: Tensor, seen: Seen, trace: tuple[float, ...], step: int, wbic: float | None
 ) -> Restored:
-    errors, found, kept, said = {"stopped": float(seen.error(stopped, seen.held))}, stopped, "stopped", []
+    errors, found, kept, said = {"stopped": seen.risk(stopped)}, stopped, "stopped", []
     spread = torch.ones_like(stopped)
     if len(images):
         average = images.mean(0)
-        errors["draws"] = float(seen.error(average, seen.held))
+        errors["draws"] = seen.risk(average)
         if errors["draws"] < errors["stopped"]:
             found, kept = average, "draws"
         spread = images.var(0) if len(images) > 1 else spread
-    excess = errors[kept] - seen.noise**2
-    if excess <= 0.02 * seen.noise**2:
-        said.append(
-            "pixels held out err no more than the noise that was assumed: it is too high, or intervals too narrow"
-        )
-        excess = 0.02 * seen.noise**2
-    at = (seen.of(spread) * seen.held).sum() / (seen.held.sum() * len(seen.y))
-    variance = excess * 0.5 * (1 + spread / at.clamp(min=1e-12))
-    return Restored(found, variance.sqrt(), kept, stopped, images, seen.noise, step, trace, errors, wbic, tuple(said))
+    least, variance = 0.02 * seen.noise**2, torch.zeros_like(found)
+    for risk, where in zip(seen.risks(found), (seen.fitted, ~seen.fitted), strict=True):
+        if risk <= least:
+            said.append("pixels err no more than the noise that was assumed: it is too high, or intervals too narrow")
+        part = where.to(spread).repeat_interleave(seen.factor, -1).repeat_interleave(seen.factor, -2)
+        mean = (spread * part).sum() / (part.sum() * len(spread)).clamp(min=1)
+        variance += part * max(risk, least) * 0.5 * (1 + spread / mean.clamp(min=1e-12))
+    said = tuple(dict.fromkeys(said))
+    return Restored(found, variance.sqrt(), kept, stopped, images, seen.noise, step, trace, errors, wbic, said)

@@ -17,15 +17,15 @@ class Restored:
     """What `restore` found.
 
     Attributes:
-        image: The image, ``(C, H, W)`` between 0 and 1: of the average over draws or of the stopped run, whichever errs
-            less on pixels held out.
+        image: The image, ``(C, H, W)`` between 0 and 1: of the average over draws or of the stopped run, whichever has
+            the smaller risk.
         sd: The standard deviation of each pixel's error, ``(C, H, W)``.
         kept: ``"draws"`` or ``"stopped"``.
         stopped: The average at which fitting was stopped.
         draws: Images of the posterior's draws, ``(S, C, H, W)``.
         noise: The standard deviation of the noise that was assumed.
         step: The step at which fitting was stopped.
-        held_out: The mean squared error of pixels held out, of the stopped average at every step.
+        trace: The risk, the mean squared error of clean pixels as it is estimated, at every step.
         errors: That of ``"stopped"`` and of ``"draws"``.
         wbic: The widely applicable Bayesian information criterion: minus the log evidence by draws at the temperature
             log n, in nats; None where it was not asked for.
@@ -39,7 +39,7 @@ class Restored:
     draws: Tensor
     noise: float
     step: int
-    held_out: tuple[float, ...]
+    trace: tuple[float, ...]
     errors: dict[str, float]
     wbic: float | None = None
     warnings: tuple[str, ...] = ()

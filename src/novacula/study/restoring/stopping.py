@@ -1,7 +1,10 @@
-"""Fitting an image while watching pixels that are held out, and stopping before the noise is learned.
+"""Fitting an image while watching pixels that are held out, and stopping before too much noise is learned.
 
-The outputs are averaged along the run with exponential weights, as single ones jitter by a decibel. The average that
-errs least on the pixels held out is kept, and the run ends when none has been better for a while.
+Pixels held out alone would stop too early: they hear nothing of their own noise, but nothing of their own texture
+either, and pixels that are fitted gain from the one longer than they lose from the other. `Seen.risks` has the rule.
+
+The outputs are averaged along the run with exponential weights, as single ones jitter by a decibel. The average with
+the least risk is kept, and the run ends when none has been better for a while.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ _DECAY, _FIRST = 0.98, 50
 
 @dataclass(frozen=True, eq=False)
 class Fitting:
-    """Weights, moments, and the best average so far, at step ``at``; ``trace`` has the held-out error of every step."""
+    """Weights, moments, and the best average so far, at step ``at``; ``trace`` has the risk of every step."""
 
     params: Params
     adam: AdamState
@@ -78,7 +81,7 @@ class Watched:
         params, adam = adam_step(state.params, {k: g.unsqueeze(0) for k, g in grads.items()}, state.adam, self.lr)
         image = image.detach()
         average = image if state.average is None else torch.lerp(image, state.average, _DECAY)
-        error = float(self.seen.error(average, self.seen.held))
+        error = self.seen.risk(average)
         taken = len(state.trace) + 1
         new = replace(state, params=params, adam=adam, average=average, trace=(*state.trace, error))
         # The first averages hold the start.
@@ -87,7 +90,7 @@ class Watched:
         if self.watch is not None and taken % 10 == 0:
             self.watch(average)
         self.states[:] = [new]
-        return new, Info(float(loss.detach()), {"held_out": error}, done=taken - new.at > self.patience)
+        return new, Info(float(loss.detach()), {"risk": error}, done=taken - new.at > self.patience)
 
     def posterior(self, target: Density, state: Fitting) -> Posterior:
         """The weights at the best average."""
