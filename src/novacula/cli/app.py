@@ -18,6 +18,7 @@ from novacula.cli.options import (
     Options,
     PredictOptions,
     PruneOptions,
+    RestoreOptions,
 )
 from novacula.runs.catalogue import FIGURES, broken
 from novacula.runs.flags import make, options_of
@@ -208,7 +209,7 @@ def show(
 )
 @takes(RestoreOptions)
 def restore(image: Annotated[Path, typer.Argument(help="An image file.")], values: dict[str, Any]) -> None:
-    """Restore an image by the prior of an untrained network: noise, gaps, resolution; and say how sure each pixel is."""
+    """Restore an image by the prior of an untrained network (noise, gaps, resolution); say how sure each pixel is."""
     from novacula.cli.restore import restore as run_restore
 
     with errors_to_exit():
