@@ -9,7 +9,7 @@ that was there is, if anything, too small). With the 90 % interval of what it ga
     needed       it lies above w,
     harmful      it lies below −w,
     no effect    it lies between,
-    undecided    otherwise,
+    undecided    otherwise, or where it lies between because the networks have learned nothing,
 
 where w is 2 % of the loss, at least .005 nats. What networks that learned to bear a transformation lose without it, in
 so few steps, may be too little to tell. Then the networks that were trained without any are asked what this one alone
@@ -24,7 +24,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 import torch
@@ -113,7 +113,7 @@ def each(
     quick = dataclasses.replace(best.target, copies=copies)
     before = plan.blind(quick, data, best.folds, best.networks, only)
     control = plan.go_on(quick, data, best, steps, only)
-    loss = float(control.losses.mean())
+    say = partial(word, loss=float(control.losses.mean()), learned=control.learned)
 
     def gain(i: int, value: float) -> tuple[float, float]:
         # Of another i-th extent.
@@ -136,14 +136,14 @@ def each(
                 tried[2 * extent] = gain(i, 2 * extent)
         else:
             tried[strength[name]] = worth = gain(i, strength[name])
-        said, (value, (more, error)) = word(*worth, loss), max(tried.items(), key=lambda item: item[1][0])
+        said, (value, (more, error)) = say(*worth), max(tried.items(), key=lambda item: item[1][0])
         plausible[name] = not_worse({extent: (0.0, 0.0), **tried})
         if more > error / 2:
             changes[name] = value
         # One that is better left out beside the others is not needed, whatever it would be by itself.
         if there[i] and said == "undecided" and without and changes.get(name) != 0:
             first = alone.gain(dataclasses.replace(invariance, eta=only_one(invariance, i)))  # type: ignore[type-var]
-            said, worth = (word(*first, loss), first) if word(*first, loss) != "undecided" else (said, worth)
+            said, worth = (say(*first), first) if say(*first) != "undecided" else (said, worth)
         entry |= {"verdict": said, "gain": worth[0], "stderr": worth[1]}
     return Look(control, control.compare(before), found, changes, plausible)
 
@@ -204,12 +204,13 @@ def not_worse(tried: dict[float, tuple[float, float]]) -> tuple[float, ...]:
     return tuple(v for v, (gain, stderr) in tried.items() if best - gain <= _Z * math.hypot(error, stderr))
 
 
-def word(gain: float, stderr: float, loss: float) -> str:
+def word(gain: float, stderr: float, loss: float, *, learned: bool = True) -> str:
     """What a gain in nats an example says, with its standard error, beside this loss."""
     worth = max(WORTH, 0.02 * abs(loss))
     low, high = gain - _Z * stderr, gain + _Z * stderr
     if -worth < low and high < worth:
-        return "no effect"
+        # Networks that have learned nothing lose nothing by any transformation.
+        return "no effect" if learned else "undecided"
     if low > worth:
         return "needed"
     return "harmful" if high < -worth else "undecided"
