@@ -48,8 +48,8 @@ class Data:
         x: Inputs of shape ``(N, …)``: tensor, NumPy array, nested lists, or pandas frame. Of inputs of several parts, a
             dictionary of them (the network is called as ``f(**parts)``) or a tuple of arrays (``f(*parts)``), in which
             whole numbers and booleans stay such.
-        y: Labels of shape ``(N,)`` or ``(N, D)``; whole numbers, booleans, strings or floats; or soft labels, the
-            probability of each class in rows ``(N, C)`` with a sum of 1, such as the shares of annotators' votes.
+        y: Labels of shape ``(N,)`` or ``(N, D)``; whole numbers, booleans, strings or floats; or the probability of
+            each class, ``(N, C)``: soft labels.
         name: A name, for people.
         classes: Names of the classes 0, 1, …; string labels are numbered by it (by default sorted).
         task: What ``y`` is, where the guess is wrong: whole numbers may be classes or measurements.
@@ -64,8 +64,8 @@ class Data:
         x: Inputs, floats (or int64 ids), shape ``(N, …)``; several parts side by side, ``(N, 1, D)``; of large sources
             a tensor whose rows are read when they are asked for (`novacula.data.lazy`).
         parts: Where in them the parts are; None for inputs of one.
-        y: Labels: int64 ``(N,)`` for classification, or floats ``(N, C)`` where these are soft; floats of 0 and 1
-            ``(N, C)`` for multilabel, floats ``(N, D)`` for regression.
+        y: Labels: int64 ``(N,)``, or soft floats ``(N, C)``, for classification; floats of 0 and 1 ``(N, C)`` for
+            multilabel; floats ``(N, D)`` for regression.
 
     Raises:
         InputError: If values are missing, not finite or not numbers (with row, and column or channel and pixel), if the
@@ -218,9 +218,8 @@ class Data:
     @property
     def meaning(self) -> tuple[str, ...]:
         """What the data were taken for: target and inputs, rows and columns left out, words, missing entries."""
-        count = class_count(self.y) if self.task == "classification" else (self.y.shape[1] if self.y.ndim > 1 else 1)
-        tokens = not self.x.is_floating_point()
-        return meaning(self.about, self.task, self.classes, count, self.x_shape, tokens)
+        count = class_count(self.y) if self.y.ndim == 1 else self.y.shape[1]
+        return meaning(self.about, self.task, self.classes, count, self.x_shape, not self.x.is_floating_point())
 
     @property
     def x_shape(self) -> tuple[int, ...]:

@@ -28,11 +28,10 @@ from torch.func import functional_call
 
 from novacula.core.checks.numbers import check_numbers, check_positive, check_whole, check_within
 from novacula.core.errors import InputError
-from novacula.core.params import Params, unflatten, unstack
+from novacula.core.params import Params, unstack
 from novacula.core.rng import derive, generator
 from novacula.inference import SGLD, infer
 from novacula.posteriors.base import Posterior
-from novacula.posteriors.draws import Draws
 from novacula.study.restoring.network import Hourglass
 from novacula.study.restoring.observing import Problem, Seen, observed
 from novacula.study.restoring.result import Restored
@@ -207,8 +206,7 @@ def _sampled(
 
 def _weights(found: Posterior) -> list[Params]:
     # The weights of each draw.
-    assert isinstance(found, Draws)
-    return unstack(unflatten(found.flat.flatten(0, 1), found.like))
+    return unstack(found.sample(found.size or 1, generator(0, "all")))
 
 
 def _judged(
