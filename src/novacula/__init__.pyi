@@ -15,6 +15,7 @@ from . import paths as paths
 from . import prediction as prediction
 from . import priors as priors
 from . import reporting as reporting
+from . import structure as structure
 from . import study as study
 from . import target as target
 from .core.errors import InputError as InputError
@@ -54,6 +55,7 @@ from .invariances import TimeWarp as TimeWarp
 from .invariances import Trivial as Trivial
 from .likelihoods import Bernoulli as Bernoulli
 from .likelihoods import Categorical as Categorical
+from .likelihoods import Dirichlet as Dirichlet
 from .likelihoods import Gibbs as Gibbs
 from .likelihoods import HeteroscedasticNormal as HeteroscedasticNormal
 from .likelihoods import Normal as Normal
@@ -73,6 +75,7 @@ from .study import calibrate as calibrate
 from .study import cross_fit as cross_fit
 from .study import learn as learn
 from .study import load_calibrated as load_calibrated
+from .study import restore as restore
 from .target import Copies as Copies
 from .target import LogDensity as LogDensity
 from .target import Target as Target

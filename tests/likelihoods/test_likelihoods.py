@@ -490,7 +490,7 @@ def test_zero_one_has_no_factor() -> None:
         (torch.tensor([2, 2, 2]), 3, r"at least two classes; got 3 rows, all of class 2"),
         (torch.tensor([], dtype=torch.long), 3, r"at least 1 row; got no rows"),
         (torch.tensor([1]), 3, r"at least 2 rows; got 1 row\."),
-        (torch.eye(3), 3, r"shape \(N,\); got shape \(3, 3\).*one-hot"),
+        (torch.eye(3).long(), 3, r"shape \(N,\); got shape \(3, 3\).*one-hot"),
         (torch.tensor(3), 3, r"one row per example; got shape \(\)"),
         (torch.tensor([0, 1]), 1, r"at least two outputs"),
     ],

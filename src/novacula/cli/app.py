@@ -10,7 +10,16 @@ import typer
 
 from novacula.cli.console import err, errors_to_exit, never_choke, out, print_json, print_text, warn, warnings_to_stderr
 from novacula.cli.flags import takes
-from novacula.cli.options import AugmentOptions, CalibrateOptions, Destination, Display, Options, PredictOptions
+from novacula.cli.options import (
+    AugmentOptions,
+    CalibrateOptions,
+    Destination,
+    Display,
+    Options,
+    PredictOptions,
+    PruneOptions,
+    RestoreOptions,
+)
 from novacula.runs.catalogue import FIGURES, broken
 from novacula.runs.flags import make, options_of
 
@@ -141,6 +150,25 @@ def predict(
         run_predict(run, data, make(PredictOptions, values))
 
 
+@app.command(
+    epilog="Examples: novacula prune runs/digits --to 0.9; novacula prune runs/digits --by unit --to 0.5 --to 0.7"
+)
+@takes(PruneOptions)
+def prune(
+    run: Annotated[Path, typer.Argument(help="A run folder of 'novacula learn'.")],
+    values: dict[str, Any],
+) -> None:
+    """Take away the weights that a run's network needs least, and say what that gives up.
+
+    By posterior damage, with precisions tuned by the evidence, and by magnitude beside it; at each share of weights the
+    log evidence, and the loss of examples that networks have not seen.
+    """
+    from novacula.cli.prune import prune as run_prune
+
+    with errors_to_exit():
+        run_prune(run, make(PruneOptions, values))
+
+
 @app.command(epilog=f"Figures of other packages: {FIGURES.listed(', ')}." if FIGURES else None)
 def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
     """Write report.html anew from a run's saved results; needs neither the data nor the network."""
@@ -173,6 +201,19 @@ def show(
         warn(found.unchecked)
     for text in found.record.get("warnings") or []:
         err().print(f"warning: {text}", style="yellow", markup=False)
+
+
+@app.command(
+    epilog="Examples: novacula restore photo.png; novacula restore photo.png --task inpaint --mask known.png; "
+    "novacula restore small.png --task superres --factor 2"
+)
+@takes(RestoreOptions)
+def restore(image: Annotated[Path, typer.Argument(help="An image file.")], values: dict[str, Any]) -> None:
+    """Restore an image by the prior of an untrained network (noise, gaps, resolution); say how sure each pixel is."""
+    from novacula.cli.restore import restore as run_restore
+
+    with errors_to_exit():
+        run_restore(image, make(RestoreOptions, values))
 
 
 def _is_written(context: typer.Context, name: str) -> bool:

@@ -15,6 +15,7 @@ from novacula.cli.console import out, print_json, warnings_to_stderr
 from novacula.cli.folder import default_folder
 from novacula.cli.options import CalibrateOptions
 from novacula.core.errors import InputError
+from novacula.data.meaning.soft import class_count
 from novacula.reporting.words.numbers import count, number, significant
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _calibrated(options: CalibrateOptions, progress: Progress) -> tuple[Calibrat
         scale = Standardiser.fit(data)
         data, test = scale.apply(data), None if test is None else scale.apply(test)
         rows = None if rows is None else scale.apply(rows)
-    outputs = data.y.shape[1] if data.y.ndim == 2 else max(int(data.y.max()) + 1, len(data.classes))
+    outputs = data.y.shape[1] if data.y.ndim == 2 else class_count(data.y, len(data.classes))
 
     def start() -> torch.nn.Module:
         # Under the seed of each copy.

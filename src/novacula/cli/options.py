@@ -222,3 +222,39 @@ class PredictOptions:
     device: str = device_flag(panel="")
     json: bool = flag(False, "Print one JSON object on stdout.")
     quiet: bool = flag(False, "Show no progress.")
+
+
+@dataclass(frozen=True)
+class PruneOptions:
+    """What is taken away from a run's network."""
+
+    to: tuple[str, ...] = flag((), "A share of weights to take away; may be repeated.", metavar="SHARE")
+    by: str = flag("weight", "What goes together: weight, row, unit (a row with its bias) or head.")
+    folds: int = flag(3, "Networks that are blind to a fold each, to say what is lost; 0 for none.", metavar="K")
+    epochs: int = flag(5, "Passes over the data after each cut.", metavar="N")
+    seed: int = flag(0, "Seed of everything random.", metavar="N")
+    threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own")
+    out: Path | None = flag(
+        None, "Folder for the pruned weights, one .safetensors for each share.", metavar="FOLDER", shown="none written"
+    )
+    json: bool = flag(False, "Print one JSON object on stdout.")
+    quiet: bool = flag(False, "Show no progress.")
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """How an image is restored."""
+
+    task: str = flag("denoise", "denoise, inpaint or superres.")
+    mask: Path | None = flag(None, "For inpaint: an image that is white where pixels are known.", metavar="FILE")
+    factor: int = flag(2, "For superres: pixels a side.", metavar="N")
+    noise: float | None = flag(
+        None, "The noise’s standard deviation, of values from 0 to 1.", metavar="SD", shown="by the image"
+    )
+    steps: int = flag(2_000, "The most steps of fitting.", metavar="N")
+    draws: int = flag(20, "Draws of the posterior that are averaged.", metavar="N")
+    seed: int = flag(0, "Seed of everything random.", metavar="N")
+    threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own")
+    out: Path | None = flag(None, "The image to write.", metavar="FILE", shown="NAME-restored.png beside it")
+    json: bool = flag(False, "Print one JSON object on stdout.")
+    quiet: bool = flag(False, "Show no progress.")

@@ -27,6 +27,7 @@ from novacula.data.meaning.about import About, coded, meaning
 from novacula.data.meaning.coding import Coding, Column
 from novacula.data.meaning.known import Columns, frame_of
 from novacula.data.meaning.labels import Task, as_labels, as_names
+from novacula.data.meaning.soft import class_count, most_probable
 from novacula.data.parts import as_one
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class Data:
         x: Inputs of shape ``(N, …)``: tensor, NumPy array, nested lists, or pandas frame. Of inputs of several parts, a
             dictionary of them (the network is called as ``f(**parts)``) or a tuple of arrays (``f(*parts)``), in which
             whole numbers and booleans stay such.
-        y: Labels of shape ``(N,)`` or ``(N, D)``; whole numbers, booleans, strings or floats.
+        y: Labels of shape ``(N,)`` or ``(N, D)``; whole numbers, booleans, strings or floats; or the probability of
+            each class, ``(N, C)``: soft labels.
         name: A name, for people.
         classes: Names of the classes 0, 1, …; string labels are numbered by it (by default sorted).
         task: What ``y`` is, where the guess is wrong: whole numbers may be classes or measurements.
@@ -62,8 +64,8 @@ class Data:
         x: Inputs, floats (or int64 ids), shape ``(N, …)``; several parts side by side, ``(N, 1, D)``; of large sources
             a tensor whose rows are read when they are asked for (`novacula.data.lazy`).
         parts: Where in them the parts are; None for inputs of one.
-        y: Labels: int64 ``(N,)`` for classification, floats of 0 and 1 ``(N, C)`` for multilabel, floats ``(N, D)`` for
-            regression.
+        y: Labels: int64 ``(N,)``, or soft floats ``(N, C)``, for classification; floats of 0 and 1 ``(N, C)`` for
+            multilabel; floats ``(N, D)`` for regression.
 
     Raises:
         InputError: If values are missing, not finite or not numbers (with row, and column or channel and pixel), if the
@@ -216,9 +218,8 @@ class Data:
     @property
     def meaning(self) -> tuple[str, ...]:
         """What the data were taken for: target and inputs, rows and columns left out, words, missing entries."""
-        count = int(self.y.max()) + 1 if self.task == "classification" else (self.y.shape[1] if self.y.ndim > 1 else 1)
-        tokens = not self.x.is_floating_point()
-        return meaning(self.about, self.task, self.classes, count, self.x_shape, tokens)
+        count = class_count(self.y) if self.y.ndim == 1 else self.y.shape[1]
+        return meaning(self.about, self.task, self.classes, count, self.x_shape, not self.x.is_floating_point())
 
     @property
     def x_shape(self) -> tuple[int, ...]:
@@ -336,7 +337,7 @@ class Data:
     def _stratified(self, order: Tensor, n_train: int) -> Tensor:
         if self.task != "classification":
             raise InputError("class labels to stratify by", f"task {self.task!r}", "leave out stratify=True")
-        labels, inverse, counts = torch.unique(self.y.cpu(), return_inverse=True, return_counts=True)
+        labels, inverse, counts = torch.unique(most_probable(self.y).cpu(), return_inverse=True, return_counts=True)
         quota = counts.double() * n_train / self.n
         take = quota.floor().long()
         extra = torch.argsort(quota - take, descending=True, stable=True)[: n_train - int(take.sum())]

@@ -17,6 +17,7 @@ from novacula.core.rng import generator
 from novacula.data.arrays import to_tensor
 from novacula.data.data import Data
 from novacula.data.lazy import row_keys
+from novacula.data.meaning.soft import most_probable
 
 
 def folds_of(data: Data, k: int = 3, seed: int = 0) -> Tensor:
@@ -96,7 +97,9 @@ def given_folds(data: Data, folds: int | Tensor | Sequence[int], seed: int) -> T
 def _classes(data: Data, k: int) -> np.ndarray:
     if data.task != "classification":
         return np.zeros(data.n, dtype=int)
-    values, numbers, counts = np.unique(data.y.detach().cpu().numpy(), return_inverse=True, return_counts=True)
+    values, numbers, counts = np.unique(
+        most_probable(data.y).detach().cpu().numpy(), return_inverse=True, return_counts=True
+    )
     if few := [i for i, count in enumerate(counts) if count < k]:
         label = int(values[few[0]])
         name = data.classes[label] if label < len(data.classes) else label

@@ -14,10 +14,12 @@
 | `Prequential` | forecasts by the training procedure itself | the same, without a posterior |
 
 `ladder` runs all that tell how often networks fit, and `pac_bayes` and `compression` bound errors on new examples.
-`tune` finds the prior's precisions and the noise after training, by one eigendecomposition.
+`tune` finds the prior's precisions and the noise after training, by one eigendecomposition;
+`effective` counts the parameters that the data determine.
 """
 
 from novacula.evidence.conditional import Conditional
+from novacula.evidence.effective import effective
 from novacula.evidence.elbo import ELBO
 from novacula.evidence.fitting.bounds import Bounds, compression, pac_bayes
 from novacula.evidence.fitting.counting import Counting
@@ -46,6 +48,7 @@ __all__ = [
     "Splitting",
     "Tuned",
     "compression",
+    "effective",
     "ladder",
     "newton_step",
     "pac_bayes",

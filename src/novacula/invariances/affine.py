@@ -97,11 +97,9 @@ class Affine:
         """Move the content of each image; x ``(n, C, H, W)``, noise ``(n, K)``."""
         checks.images(x)
         checks.noise(noise, (x.shape[0], len(self.only)))
-        dtype = working_dtype(x)
-        values = noise.to(x.device, dtype) * self.eta.to(x.device, dtype)
         # Autocast would round positions to 8 bits.
         with torch.autocast(x.device.type, enabled=False):
-            return affine_warp(x, *self._maps(values), self.padding)
+            return affine_warp(x, *self.maps(noise.to(x.device, working_dtype(x))), self.padding)
 
     def project(self, eta: Tensor) -> Tensor:
         """Limit the rotation to ±180°; eta ``(K,)``."""
@@ -119,8 +117,9 @@ class Affine:
             key: factor * value for (key, factor), value in zip(units, self.eta.detach().abs().tolist(), strict=True)
         }
 
-    def _maps(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        # A⁻¹ (n, 2, 2) and t (n, 2) for the generators' values η u (n, K); those not chosen cost nothing.
+    def maps(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The maps as ``affine_warp`` takes them: noise ``(n, K)`` to A⁻¹ ``(n, 2, 2)`` and t ``(n, 2)``."""
+        values = noise * self.eta.to(noise)  # generators that are not chosen cost nothing
         part: dict[AffineName, Tensor] = dict(zip(self.only, values.unbind(1), strict=True))
         zero = values.new_zeros(values.shape[0])
         inverse = torch.eye(2, dtype=values.dtype, device=values.device).expand(values.shape[0], 2, 2)

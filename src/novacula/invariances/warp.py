@@ -47,19 +47,53 @@ def affine_warp(x: Tensor, inverse: Tensor, shift: Tensor, padding: Padding = "z
     Returns:
         Images of the same shape; differentiable in all three tensors.
     """
-    height, width = x.shape[-2:]
+    return sample(x, affine_grid(inverse, shift, *x.shape[-2:]), padding)
+
+
+def affine_grid(inverse: Tensor, shift: Tensor, height: int, width: int) -> Tensor:
+    """Where `affine_warp` looks, in the sampler's coordinates ``(x, y)``, shape ``(n, H, W, 2)``."""
     aspect = inverse.new_tensor([[1.0, height / width], [width / height, 1.0]])
     linear = inverse * aspect
     theta = torch.cat([linear, -(linear @ shift.unsqueeze(-1))], -1)
     # One matrix product makes all grids, and its backward pass is one too: several times faster on a CPU than
-    # affine_grid, whose batched product has an inner dimension of 3.
-    grid = (theta.flatten(1) @ _basis(theta, height, width)).view(-1, height, width, 2)
-    return sample(x, grid, padding)
+    # torch's affine_grid, whose batched product has an inner dimension of 3.
+    return (theta.flatten(1) @ _basis(theta, height, width)).view(-1, height, width, 2)
+
+
+def inverted(inverse: Tensor, shift: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """The inverse maps of images of this size, in the terms of `affine_warp`: ``(n, 2, 2)`` and ``(n, 2)`` to such."""
+    aspect = inverse.new_tensor([[1.0, height / width], [width / height, 1.0]])
+    return torch.linalg.inv(inverse), -((inverse * aspect) @ shift.unsqueeze(-1)).squeeze(-1)
 
 
 def sample(x: Tensor, grid: Tensor, padding: Padding) -> Tensor:
     """Bilinear interpolation at the grid's points: x ``(n, C, H, W)``, grid ``(x, y)`` to ``(n, C, H', W')``."""
     return F.grid_sample(x.to(grid.dtype), grid, "bilinear", padding, align_corners=False).to(x.dtype)
+
+
+def splat(x: Tensor, grid: Tensor) -> Tensor:
+    """The transpose of `sample` with zeros around: x ``(N, C, H, W)``, grids ``(S, H, W, 2)`` to ``(N, S, C, H, W)``.
+
+    ``⟨sample(v, g_s), x⟩ = ⟨v, splat(x, g)_s⟩``: each value is dealt to the four pixels around the grid's point.
+
+    Returns:
+        What each grid makes of each image; differentiable in both.
+    """
+    height, width = x.shape[-2:]
+    places = ((grid + 1) * grid.new_tensor([width, height]) - 1) / 2
+    low = places.detach().floor()
+    part = places - low
+    index, weight = list[Tensor](), list[Tensor]()
+    for right, down in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        column, row = low[..., 0] + right, low[..., 1] + down
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        share = (part[..., 0] if right else 1 - part[..., 0]) * (part[..., 1] if down else 1 - part[..., 1])
+        index.append(torch.where(inside, row * width + column, 0).long().flatten(1))
+        weight.append(torch.where(inside, share, 0).flatten(1))
+    dealt = x.flatten(2)[:, None, :, None] * torch.stack(weight, 1)[:, None]  # (N, S, C, 4, H·W)
+    where = torch.stack(index, 1)[None, :, None].expand(dealt.shape)
+    empty = dealt.new_zeros((*dealt.shape[:3], height * width))
+    return empty.scatter_add(-1, where.flatten(-2), dealt.flatten(-2)).unflatten(-1, (height, width)).to(x.dtype)
 
 
 def centres(size: int, like: Tensor) -> Tensor:

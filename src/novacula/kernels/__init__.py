@@ -4,11 +4,15 @@
 | --- | --- |
 | `arc_cosine`, `erf` | the covariance of an infinitely wide perceptron's outputs, by recursion |
 | `monte_carlo` | the covariance of any network's outputs under its prior, by drawing networks |
+| `SquaredExponential`, `Invariant` | a kernel of inputs, and one averaged over an invariance with learned extents |
+| `process` | an exact Gaussian process: evidence, its maximum over a kernel's tensors, predictions |
 | `orthant` | the probability that a Gaussian vector has given signs |
 """
 
+from novacula.kernels.invariant import Invariant, SquaredExponential
 from novacula.kernels.monte_carlo import monte_carlo
 from novacula.kernels.orthants.orthant import orthant
+from novacula.kernels.process import Process, process
 from novacula.kernels.recursions import arc_cosine, erf
 
-__all__ = ["arc_cosine", "erf", "monte_carlo", "orthant"]
+__all__ = ["Invariant", "Process", "SquaredExponential", "arc_cosine", "erf", "monte_carlo", "orthant", "process"]

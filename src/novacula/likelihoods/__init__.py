@@ -2,7 +2,8 @@
 
 | likelihood | labels ``y`` | outputs ``f`` |
 | --- | --- | --- |
-| `Categorical` | classes ``(N,)``, int64 | C logits |
+| `Categorical` | classes ``(N,)``, int64, or their probabilities ``(N, C)`` | C logits |
+| `Dirichlet` | the same | C logits, observed with Gaussian noise; not normalised over labels |
 | `Bernoulli` | 0 or 1, ``(N, C)`` | C logits |
 | `Normal` | reals ``(N, D)`` | D means; the noise is learned |
 | `HeteroscedasticNormal` | reals ``(N, D)`` | D means, then D log standard deviations |
@@ -18,6 +19,7 @@ from novacula.likelihoods.base import Likelihood
 from novacula.likelihoods.bernoulli import Bernoulli
 from novacula.likelihoods.categorical import Categorical
 from novacula.likelihoods.choose import default_likelihood
+from novacula.likelihoods.dirichlet import Dirichlet
 from novacula.likelihoods.gibbs import Gibbs
 from novacula.likelihoods.heteroscedastic import HeteroscedasticNormal
 from novacula.likelihoods.normal import Normal
@@ -26,6 +28,7 @@ from novacula.likelihoods.zero_one import ZeroOne
 __all__ = [
     "Bernoulli",
     "Categorical",
+    "Dirichlet",
     "Gibbs",
     "HeteroscedasticNormal",
     "Likelihood",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeAlias
@@ -68,6 +69,11 @@ class Likelihood(Protocol):
     def factor(self, f: Tensor, y: Tensor) -> Tensor:
         """``L (N, C, K)`` with ``L Lᵀ`` the Fisher information of ``f`` (GGN block); differentiable in ``f``."""
         ...
+
+    def mixture(self, f: Tensor, y: Tensor) -> Tensor:
+        """``log 1/S Σ_s p(y | f_s)``, shape ``(N,)``, of equally weighted outputs ``f (S, N, C)``."""
+        logs = torch.stack([self.log_prob(one, y) for one in f])
+        return logs.logsumexp(0) - math.log(len(f))
 
     def combined(self, f: Tensor, y: Tensor, mix: Callable[[int], Tensor]) -> Tensor:
         """``L E (N, C, k)`` for ``E = mix(K) (N, K, k)``; a likelihood of many outputs has it without forming L."""

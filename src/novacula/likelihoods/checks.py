@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
+from novacula.data.meaning.soft import check_soft
 
 
 def matched(f: Tensor, y: Tensor, shape: Sequence[int]) -> None:
@@ -90,6 +91,18 @@ def classes(y: Tensor, outputs: int | None, *, training: bool) -> Tensor:
                 "check that the rows are not sorted and cut off, and that the right column holds the labels",
             )
     return whole
+
+
+def beliefs(y: Tensor, outputs: int | None, *, training: bool) -> Tensor:
+    """Probabilities of classes, one column for each output: y ``(N, C)`` to ``(N, C)``."""
+    rows(y, at_least=2 if training else 1)
+    y = check_soft(y)
+    if outputs is not None and y.shape[1] != outputs:
+        hint = "change the last layer, or give the other classes columns of zeros"
+        raise InputError(f"a network with {y.shape[1]} outputs, one for each class", f"{outputs}", hint)
+    if training and bool((y == 1).all(0).any()):
+        raise InputError("at least two classes", f"{len(y)} rows, all of one class for certain", "check the labels")
+    return y
 
 
 def targets(y: Tensor, *, training: bool) -> Tensor:

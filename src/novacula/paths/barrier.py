@@ -27,6 +27,7 @@ from novacula.core.errors import InputError
 from novacula.core.params import Params, detach
 from novacula.data.data import Data
 from novacula.data.given import DataLike, as_data
+from novacula.data.meaning.soft import beliefs
 from novacula.diagnostics.crossed_mean import nested
 from novacula.posteriors.base import Learned, Posterior, weights_of
 from novacula.target import Target
@@ -127,7 +128,11 @@ def barrier(
         inside = 0 < i < points - 1
         f, there = _outputs(target, _between(first, last, t), data, rows if inside else None, seed)
         losses.append(-there.likelihood.log_prob(f, data.y).double())
-        correct.append(f.argmax(1) == data.y if data.task == "classification" else None)
+        correct.append(
+            beliefs(data.y, f.shape[1]).gather(1, f.argmax(1, keepdim=True))[:, 0]
+            if data.task == "classification"
+            else None
+        )
     found = None if correct[0] is None else torch.stack([c for c in correct if c is not None])
     return Barrier(at, torch.stack(losses), found)
 

@@ -84,12 +84,6 @@ def effective_outputs(
     raise InputError("a rule that is a mixture, and its draws", repr(rule), "use log_predictive for 'analytic'")
 
 
-def mixture_log_prob(likelihood: Likelihood, outputs: Tensor, y: Tensor) -> Tensor:
-    """``log 1/S Σ_s p(y | f_s)``: outputs ``(S, N, C)`` to ``(N,)``."""
-    logs = torch.stack([likelihood.log_prob(f, y) for f in outputs])
-    return logs.logsumexp(0) - math.log(len(outputs))
-
-
 def gaussian_log_prob(mean: Tensor, covariance: Tensor, y: Tensor) -> Tensor:
     """``log N(y; m, S)``: mean ``(N, D)``, covariance ``(N, D, D)``, y ``(N, D)`` to ``(N,)``."""
     factor = torch.linalg.cholesky(covariance)
@@ -111,7 +105,7 @@ def log_predictive(
     """``log ∫ p(y | f) N(f; m, V) df`` of each example: mean ``(N, C)``, variance ``(N, C, C)`` to ``(N,)``."""
     if rule == "analytic":
         return gaussian_log_prob(mean, add_noise(variance, likelihood), y)
-    return mixture_log_prob(likelihood, effective_outputs(rule, mean, variance, draws, likelihood), y)
+    return likelihood.mixture(effective_outputs(rule, mean, variance, draws, likelihood), y)
 
 
 def _root(variance: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from novacula.core.errors import InputError
 from novacula.data.arrays import to_tensor
 from novacula.data.standardise import Standardiser
 from novacula.likelihoods.base import Likelihood
-from novacula.posteriors.linearised import add_noise, gaussian_log_prob, mixture_log_prob
+from novacula.posteriors.linearised import add_noise, gaussian_log_prob
 from novacula.prediction import sampled, units
 from novacula.prediction.conformal.calibrate import calibrate
 from novacula.prediction.conformal.scores import IntervalScore, SetScore
@@ -113,7 +113,7 @@ class Predictive:
         y = self.labels(y)
         if self.covariance is not None:
             return gaussian_log_prob(units.restored(self.outputs[0], self.scaling), self.total_covariance(), y)
-        return mixture_log_prob(self.likelihood, self.outputs, units.standard(y, self.scaling)) - self._log_scale
+        return self.likelihood.mixture(self.outputs, units.standard(y, self.scaling)) - self._log_scale
 
     def expected_loss(self, y: Tensor) -> Tensor:
         """``E_f[−log p(y | f)]``: the loss of one function drawn at random, and not of their average.

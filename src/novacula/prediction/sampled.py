@@ -11,7 +11,6 @@ from torch import Tensor
 
 from novacula.core.rng import generator
 from novacula.likelihoods.base import Likelihood
-from novacula.posteriors.linearised import mixture_log_prob
 from novacula.prediction.entropy import Entropy, split
 
 DRAWS = 4096
@@ -57,5 +56,5 @@ def entropy(likelihood: Likelihood, f: Tensor) -> Entropy:
     labels = components(likelihood, f, max(DRAWS // 4, _OF_EACH * len(f)))
     each = len(labels) // len(f)
     own = torch.stack([bound.log_prob(f[i // each], y) for i, y in enumerate(labels)]).mean(0)
-    whole = own if len(f) == 1 else torch.stack([mixture_log_prob(bound, f, y) for y in labels]).mean(0)
+    whole = own if len(f) == 1 else torch.stack([bound.mixture(f, y) for y in labels]).mean(0)
     return split(-whole, -own)

@@ -50,6 +50,8 @@ def predictions(run: Run) -> list[Picture]:
     if task not in {"multilabel", "classification"}:
         return []
     point = None if one_answer(run.record) else point
+    if task == "classification" and y.ndim == 2:  # soft labels: no prediction is right or wrong for certain
+        return _doubt(run, None, mean.shape[1])
     if task == "multilabel":
         y = y.reshape(len(y), -1)
         mean = mean.reshape(y.shape)

@@ -25,6 +25,7 @@ from torch import Tensor
 from novacula.core.brief import brief
 from novacula.core.device import on_device
 from novacula.core.errors import InputError, NovaculaWarning
+from novacula.data.meaning.soft import is_soft
 from novacula.data.new import NewData, load_new, read_groups
 from novacula.data.overlap import shared_rows
 from novacula.data.standardise import Standardiser
@@ -255,6 +256,8 @@ def _by_target(tables: dict[str, Tensor], saved: SavedRun) -> dict[str, list[Any
 def _truth(y: Tensor, saved: SavedRun) -> dict[str, list[Any]]:
     task = saved.run.record["data"]["task"]
     if task == "classification":
+        if is_soft(y):
+            return {f"label_{name}": y[:, i].tolist() for i, name in enumerate(saved.classes)}
         return {"label": [saved.classes[i] for i in y.tolist()]}
     if task == "multilabel":
         return {f"label_{name}": y[:, i].long().tolist() for i, name in enumerate(saved.classes)}

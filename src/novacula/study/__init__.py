@@ -18,6 +18,8 @@ from novacula.study.curve import Curves, Worth, curve
 from novacula.study.learning.empirical_bayes import EmpiricalBayes
 from novacula.study.learning.from_draws import Sampled, learn_from_draws
 from novacula.study.learning.learn import default_method, learn
+from novacula.study.relaxation import Relaxation, relaxation
+from novacula.study.restoring import Restored, restore
 from novacula.study.sbc import sbc
 from novacula.study.temperature.choose import TemperatureChoice, choose_temperature
 from novacula.study.temperature.cold_posterior import ColdPosterior, cold_posterior
@@ -34,6 +36,8 @@ __all__ = [
     "EmpiricalBayes",
     "LearnResult",
     "LoadedCalibration",
+    "Relaxation",
+    "Restored",
     "SafeBayes",
     "Sampled",
     "SavedRun",
@@ -55,6 +59,8 @@ __all__ = [
     "load_calibrated",
     "load_posterior",
     "load_run",
+    "relaxation",
+    "restore",
     "safe_bayes",
     "sbc",
 ]

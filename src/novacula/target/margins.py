@@ -12,6 +12,7 @@ from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.data.data import Data
+from novacula.data.meaning.soft import check_hard
 from novacula.target.copies import member_outputs
 from novacula.target.target import Target
 
@@ -68,6 +69,8 @@ def check_fittable(target: Target, data: Data) -> None:
             f"a likelihood for {target.likelihood.task}, {type(target.likelihood).__name__}",
             "use a Categorical or Bernoulli likelihood; for regression, nv.evidence.SMC",
         )
+    if target.likelihood.task == "classification":
+        check_hard(data.y, "margins of the labels")
     _, index = torch.unique(data.x.flatten(1), dim=0, return_inverse=True)
     first: dict[int, int] = {}
     for row, group in enumerate(index.tolist()):

@@ -14,6 +14,7 @@ from torch import Tensor
 from novacula.core.checks.numbers import shown
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.data.arrays import check_finite, check_rounding, check_rows, frame_columns, place, to_tensor
+from novacula.data.meaning.soft import check_soft, is_soft, look_soft
 
 Task: TypeAlias = Literal["classification", "multilabel", "regression"]
 FEW_CLASSES, MANY_CLASSES = 20, 100
@@ -40,7 +41,8 @@ def as_labels(
 
     The guess: strings, booleans and whole numbers ``(N,)`` or ``(N, 1)`` are classes, as is all that comes with class
     names; whole numbers 0 and 1 in several columns are multilabel; floats are measurements, and so regression, unless
-    they are all 0.0 or 1.0, of shape ``(N,)``. Whole numbers that belong to a table ``(N, D)`` are classes only where
+    they are all 0.0 or 1.0, of shape ``(N,)``, or have several columns of no negative numbers and in each row a sum of
+    1: these are probabilities of classes. Whole numbers that belong to a table ``(N, D)`` are classes only where
     they are few and repeated: numbered from 0 or 1 with hardly a gap, at most 20, or at most 100 with twice as many
     rows; otherwise at most 20 with five times as many rows.
 
@@ -49,7 +51,8 @@ def as_labels(
     Labels that are ``numbered`` as those of other data are stay as they are.
 
     Returns:
-        Labels: int64 ``(N,)`` for classification, otherwise floats ``(N, D)``.
+        Labels: int64 ``(N,)`` for classification, or floats ``(N, C)`` where these are soft; otherwise floats
+        ``(N, D)``.
 
     Raises:
         InputError: If labels are missing, not finite, of another shape, or do not fit the task or the classes.
@@ -70,6 +73,11 @@ def as_labels(
         raise InputError("labels of shape (N,) or (N, D)", f"shape {tuple(t.shape)}", "flatten each example's label")
     check_finite(t, "labels", columns)
     task = task or _guess(t, x, names)
+    if task == "classification" and is_soft(t):
+        if names and len(names) != t.shape[1]:
+            raise InputError(f"{t.shape[1]} class names, one a column", f"{len(names)} names", "check classes=")
+        soft = check_soft(t).to(x.dtype if x.is_floating_point() else torch.get_default_dtype())
+        return Labels(soft.contiguous().to(x.device), task, names)
     if task == "classification":
         whole = _whole(t)
         if not numbered or names:
@@ -149,6 +157,14 @@ def _few_and_repeated(values: Tensor, n: int) -> bool:
 
 def _guess_of_floats(t: Tensor) -> Task:
     # A column of 0 and 1 that once had missing values comes as floats; a column vector of floats is meant as it is.
+    if look_soft(t):
+        warnings.warn(
+            "the labels are not negative and each row has a sum of 1: taken as probabilities of classes; for "
+            "measurements pass task='regression' (--task regression)",
+            NovaculaWarning,
+            stacklevel=5,
+        )
+        return "classification"
     values = torch.unique(t) if t.ndim == 1 else t[:0]
     if len(values) == 2 and len(t) >= 4 and values.tolist() == [0.0, 1.0]:
         warnings.warn(

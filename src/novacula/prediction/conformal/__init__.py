@@ -11,7 +11,7 @@ over calibration sets; with ``groups`` (Mondrian) it holds within each group.
     sets = nv.predict(post, x).conformal(0.1, nv.predict(post, x_cal), y_cal)  # the same in one line
 
 `novacula.prediction.conformal.scores` lists the scores, `cv_plus` and `jackknife_plus` need no calibration set but
-several models.
+several models; `e_values` and `e_sets` give sets whose level may be chosen afterwards.
 
 References:
     Algorithmic learning in a random world. V. Vovk, A. Gammerman, G. Shafer, 2005.
@@ -22,6 +22,7 @@ References:
 
 from novacula.prediction.conformal.calibrate import Conformal, calibrate
 from novacula.prediction.conformal.cross import cv_plus, cv_plus_sets, jackknife_plus
+from novacula.prediction.conformal.e_sets import e_sets, e_values
 from novacula.prediction.conformal.scores import APS, CQR, LAC, RAPS, Absolute, Normalised
 from novacula.prediction.conformal.sets import Intervals, Sets
 
@@ -38,5 +39,7 @@ __all__ = [
     "calibrate",
     "cv_plus",
     "cv_plus_sets",
+    "e_sets",
+    "e_values",
     "jackknife_plus",
 ]

@@ -13,6 +13,7 @@ from torch import Tensor
 from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.rng import generator
+from novacula.data.meaning.soft import check_hard
 from novacula.likelihoods import checks
 from novacula.prediction.conformal.rank import check_alpha, rank
 from novacula.prediction.conformal.scores import (
@@ -163,6 +164,8 @@ def scores_of(
             raise InputError(f"targets of shape {tuple(band.low.shape)}", f"{tuple(t.shape)}", "check the outputs")
         return torch.maximum(band.low - t, t - band.high) / band.scale
     scores = _scores(predictive, score, seed, "calibration")
+    if predictive.likelihood.task == "classification":
+        check_hard(y, "conformal sets")
     return scores.gather(-1, y.long().reshape(*scores.shape[:2], 1))[..., 0]
 
 

@@ -12,13 +12,13 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from novacula.core.errors import InputError
+from novacula.data.meaning.soft import beliefs
 from novacula.diagnostics.scores import bin_of
 from novacula.prediction.predictive import Predictive
 from novacula.prediction.scores.calibration import BINS, reliability
-from novacula.prediction.scores.metrics import crps
+from novacula.prediction.scores.metrics import crps, squares
 
 HIGHER = frozenset({"accuracy"})
 """Scores that are better when they are higher."""
@@ -36,9 +36,9 @@ def by_example(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:
     else:
         found["loss"] = predictive.expected_loss(y).double()
     if likelihood.task == "regression":
-        squares = (predictive.mean().double() - y.double()).square().mean(1)
-        root = squares.mean().sqrt()
-        found["rmse"] = root + (squares - root**2) / (2 * root) if root > 0 else squares
+        errors = (predictive.mean().double() - y.double()).square().mean(1)
+        root = errors.mean().sqrt()
+        found["rmse"] = root + (errors - root**2) / (2 * root) if root > 0 else errors
         if likelihood.normalised:
             found["crps"] = crps(predictive, y).double().mean(1)
     elif likelihood.task in {"classification", "multilabel"}:
@@ -61,11 +61,11 @@ def worth(metric: str, value: float) -> float:
 
 def _labels(p: Tensor, y: Tensor, task: str, *, probabilities: bool) -> dict[str, Tensor]:
     classes = task == "classification"
-    hits = (p.argmax(-1) == y if classes else (p > 0.5) == (y > 0.5)).double()
+    q = beliefs(y, p.shape[-1]).to(p.device) if classes else y.to(p)
+    hits = q.gather(-1, p.argmax(-1, keepdim=True))[..., 0] if classes else ((p > 0.5) == (q > 0.5)).double()
     found = {"accuracy": hits if classes else hits.mean(1)}
     if probabilities:
-        squares = (p - (one_hot(y, p.shape[-1]) if classes else y)).square()
-        found["brier"] = squares.sum(-1) if classes else squares.mean(-1)
+        found["brier"] = squares(p, q) if classes else (p - q).square().mean(-1)
         gaps = _gaps(p.amax(-1) if classes else torch.maximum(p, 1 - p), hits)
         found["ece"] = gaps if classes else gaps.mean(1)
     return found

@@ -13,15 +13,16 @@ classes, ``(p − y)²`` averaged over labels for multilabel. ``ece`` takes the 
 their units; ``crps`` is averaged over them, in the same units; ``coverage_90`` is the share of targets inside their
 central 90 % interval. ``aurc`` is the area under the risk–coverage curve: the share of errors among the predictions
 with the largest probabilities, averaged over how many of these are taken (see `novacula.prediction.scores.selective`).
+Soft labels count as each class to the share of its probability: all is what is expected over hard labels drawn by them.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from novacula.core.errors import InputError
+from novacula.data.meaning.soft import beliefs
 from novacula.prediction import gaussians, sampled
 from novacula.prediction.predictive import Predictive
 from novacula.prediction.scores.calibration import BINS, Reliability, reliability
@@ -57,14 +58,14 @@ def evaluate(predictive: Predictive, y: Tensor) -> dict[str, float]:
     if task == "other":
         return scores
     p = predictive.mean().double()
-    scores["accuracy"] = float(_hits(p, y, task).double().mean())
+    scores["accuracy"] = float(_hits(p, y, task).mean())
     if predictive.likelihood.normalised:
         scores["nll"] = -float(predictive.log_prob(y).double().mean())
         scores["brier"] = float(_brier(p, y, task))
         confidence, hits = _confidence(p, task), _hits(p, y, task)
         scores["ece"] = reliability(confidence, hits, bins=BINS).error
         scores["ece_adaptive"] = reliability(confidence, hits, bins=BINS, spacing="mass").error
-        scores["aurc"] = risk_coverage(confidence, 1 - hits.double()).aurc
+        scores["aurc"] = risk_coverage(confidence, 1 - hits).aurc
     return scores
 
 
@@ -108,7 +109,7 @@ def risk_coverage_of(predictive: Predictive, y: Tensor) -> RiskCoverage:
             "predictions of classes or labels", f"the task {task!r}", "use risk_coverage(confidence, loss)"
         )
     p = predictive.mean().double()
-    return risk_coverage(_confidence(p, task), 1 - _hits(p, predictive.labels(y), task).double())
+    return risk_coverage(_confidence(p, task), 1 - _hits(p, predictive.labels(y), task))
 
 
 def crps(predictive: Predictive, y: Tensor) -> Tensor:
@@ -149,15 +150,22 @@ def _regression(predictive: Predictive, y: Tensor) -> dict[str, float]:
     return scores
 
 
+def squares(p: Tensor, q: Tensor) -> Tensor:
+    """``Σ_y q_y Σ_c (p_c − [y = c])²``, the expected Brier score of each example: both ``(N, C)``, to ``(N,)``."""
+    return (p - q).square().sum(-1) + (q * (1 - q)).sum(-1)
+
+
 def _confidence(p: Tensor, task: str) -> Tensor:
     return p.amax(-1) if task == "classification" else torch.maximum(p, 1 - p)
 
 
 def _hits(p: Tensor, y: Tensor, task: str) -> Tensor:
-    return p.argmax(-1) == y if task == "classification" else (p > 0.5) == (y > 0.5)
+    if task == "classification":
+        return beliefs(y, p.shape[-1]).to(p.device).gather(-1, p.argmax(-1, keepdim=True))[..., 0]
+    return ((p > 0.5) == (y > 0.5)).double()
 
 
 def _brier(p: Tensor, y: Tensor, task: str) -> Tensor:
     if task == "classification":
-        return (p - one_hot(y, p.shape[-1])).square().sum(-1).mean()
+        return squares(p, beliefs(y, p.shape[-1]).to(p.device)).mean()
     return (p - y.to(p)).square().mean()

@@ -24,6 +24,7 @@ from novacula.core.rng import generator
 from novacula.core.storage.run import PLAN
 from novacula.core.storage.seal import read_sealed, write_sealed
 from novacula.data.data import Data
+from novacula.data.meaning.soft import check_hard
 from novacula.inference.loop import default_batch_size, run
 from novacula.inference.optimising.map import MAP
 from novacula.study.augmentation.arms import Arm
@@ -83,6 +84,7 @@ def images_of(data: Data, seed: int) -> Data:
     if len(data.x_shape) != 3 or data.task != "classification":
         got = f"inputs of shape {data.x_shape}, {data.task}"
         raise InputError("images with classes, x of shape (N, channels, height, width)", got, "nv.load('digits')")
+    check_hard(data.y, "a comparison of augmentations")
     if data.n < _LEAST_EXAMPLES:
         raise InputError(f"{_LEAST_EXAMPLES} images or more", str(data.n), "label more images")
     x = data.x

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.memory import with_halving
 from novacula.data.data import Data
+from novacula.data.meaning.soft import check_hard
 from novacula.likelihoods import Bernoulli, Categorical, HeteroscedasticNormal, Likelihood, Normal
 
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError)
@@ -132,6 +133,7 @@ def head_of(network: nn.Module, data: Data) -> Head:
         if width != data.y.shape[1]:
             raise InputError(f"{data.y.shape[1]} outputs, a logit for each label", f"a network with {width}", _FIT)
         return Head(Bernoulli())
+    check_hard(data.y, "the calibration of a network of your own")
     classes = max(int(data.y.max()) + 1, len(data.classes))
     if width == 1 and classes <= 2:
         return Head(Categorical(2), single=True)

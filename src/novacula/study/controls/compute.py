@@ -16,6 +16,7 @@ from torch import Tensor
 from novacula.core.errors import InputError
 from novacula.core.rng import derive
 from novacula.data.data import Data
+from novacula.data.meaning.soft import check_hard
 from novacula.inference.optimising.map import MAP
 from novacula.prediction import Predictive
 from novacula.runs.catalogue.controls import CONTROLS
@@ -85,6 +86,8 @@ def check(names: Sequence[str], data: Data, target: Target | None) -> None:
     if names and target is not None and not target.likelihood.normalised:
         got = f"the loss {target.likelihood.loss!r}"
         raise InputError("a density of the labels, to compare others with", got, "use another likelihood")
+    if names and data.task == "classification":
+        check_hard(data.y, "controls")
     for name in names:
         row = CONTROLS[known("a control", name, CONTROLS)]
         if row.network and target is None:

@@ -6,10 +6,10 @@ round's score. The next round starts at these weights, under what was found, and
 a round gains less than its error, or the steps or the seconds are used up; the best round is kept.
 
 What cannot be solved for, the invariance's extents and hyperparameters of a network's own, moves within each round by
-gradient on the evidence, a fixed number of times a round. Extents move only while the network predicts better than a
+gradient on the evidence, a fixed number of times a round. They move only while the network predicts better than a
 constant (`novacula.study.learning.skill`): to the evidence of one that does not, inputs transformed beyond recognition
-are as good as any, and the two would ruin each other. They move early in a round and then settle, so that the weights
-grow used to them. Signs of extents carry no meaning; admissible ranges are kept by projection.
+are as good as any, and the two would ruin each other. Extents move early in a round and then settle, so that the
+weights grow used to them. Signs of extents carry no meaning; admissible ranges are kept by projection.
 
 References:
     Bayesian interpolation. D. J. C. MacKay, 1992.
@@ -211,10 +211,9 @@ class EmpiricalBayes:
         # Ascend the evidence by one step of Adam, in what cannot be solved for.
         began = time.perf_counter()
         pace = hyper_factor(inner.progress, self.hold, self.settle) if state.skill.better else 0.0
-        # Extents that stay need no gradient.
-        leaves = {
-            k: v.detach().requires_grad_(k in state.free and (k != ETA or pace > 0)) for k, v in state.hyper.items()
-        }
+        # What changes the function moves while there is one; extents that stay need no gradient.
+        still = {k for k in state.free if (k == ETA and pace == 0) or (_of_function(k) and not state.skill.better)}
+        leaves = {k: v.detach().requires_grad_(k in state.free and k not in still) for k, v in state.hyper.items()}
         wanted = {k: v for k, v in leaves.items() if v.requires_grad}
         if not wanted:
             return state
@@ -259,6 +258,11 @@ class EmpiricalBayes:
             A posterior of one point.
         """
         return Point(state.best.params, learned(target, state))
+
+
+def _of_function(name: str) -> bool:
+    # Whether a hyperparameter is the network's own or an extent, and not a scale.
+    return name == ETA or name.startswith("network.")
 
 
 def weights_in(state: MAPState) -> Params:

@@ -1,0 +1,222 @@
+"""`relaxation`: how much of each layer is equivariant to shifts, decided by the evidence.
+
+A relaxed network (`novacula.structure.relax`) has two parts in each layer, each with a precision of its own in the
+prior. Weights are trained and precisions solved for in turn (`novacula.evidence.tune`), and a part that the data do not
+need shrinks. It does so ever more slowly, as the evidence is all but flat in the logarithm of a precision that wants to
+be infinite; so a precision that rises goes three times as far, in its logarithm, as the solve says. One that falls does
+not: it would run ahead of the weights. Where a part is all but gone, or both are there, the end is tried as such:
+layer by layer the network goes on training as it is, with one part alone and with the other alone, and what has the
+highest evidence stays. A layer ends as dense, as a convolution, or between the two.
+
+References:
+    Learning layer-wise equivariances automatically using gradients. T. F. A. van der Ouderaa, A. Immer,
+    M. van der Wilk, 2023. arXiv:2310.06131.
+    Fast marginal likelihood maximisation for sparse Bayesian models. M. E. Tipping, A. C. Faul, 2003 (the evidence at
+    an infinite precision).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from novacula.core.brief import brief
+from novacula.core.checks.numbers import check_numbers, check_whole
+from novacula.core.errors import InputError
+from novacula.core.params import Params
+from novacula.core.rng import derive
+from novacula.data.data import Data
+from novacula.data.given import DataLike
+from novacula.evidence import effective, tune
+from novacula.inference import MAP, infer
+from novacula.posteriors.base import Point
+from novacula.priors.multiply import handles, multiplied
+from novacula.priors.restrict import restricted
+from novacula.structure import keep, parts, shares
+from novacula.target import Target
+from novacula.target.given import TargetLike, prepared
+
+_AHEAD, _MOST = 3.0, 12.0  # how much further a precision goes that rises, and up to which logarithm
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One layer with one part alone.
+
+    Attributes:
+        layer: Its name.
+        part: The part that was kept.
+        before: The log evidence with both parts, in nats.
+        without: That of this part alone.
+        kept: Whether the layer has this part alone since.
+    """
+
+    layer: str
+    part: str
+    before: float
+    without: float
+    kept: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxation:
+    """What became of each layer.
+
+    Attributes:
+        target: The network with the parts that are left, its prior, and the posterior's likelihood.
+        params: Its weights.
+        evidence: Its log evidence, in nats.
+        effective: By layer and part, the effective number of parameters; a part that is gone has none.
+        trials: What was tried.
+        seconds: Of all.
+    """
+
+    target: Target
+    params: Params
+    evidence: float
+    effective: dict[str, dict[str, float]]
+    trials: tuple[Trial, ...]
+    seconds: float
+
+    __repr__ = brief
+
+    @property
+    def posterior(self) -> Point:
+        """The trained network, for `nv.predict`."""
+        return Point(self.params, self.target)
+
+    def share(self, part: str) -> float:
+        """The share of one part in the effective parameters of all relaxed layers.
+
+        Args:
+            part: ``"convolution"``, ``"dense"`` or ``"varying"``.
+
+        Returns:
+            Between 0 and 1.
+        """
+        whole = sum(sum(of.values()) for of in self.effective.values())
+        return sum(of.get(part, 0.0) for of in self.effective.values()) / whole if whole else float("nan")
+
+
+def relaxation(
+    target: TargetLike,
+    data: DataLike,
+    *,
+    steps: int = 300,
+    rounds: int = 12,
+    batch_size: int = 64,
+    lr: float = 4e-3,
+    subset: int = 500,
+    seed: int = 0,
+) -> Relaxation:
+    """Decide how much of each part a relaxed network has.
+
+    Args:
+        target: A target whose network `nv.structure.relax` gave; its prior is Gaussian, with a precision for each
+            tensor.
+        data: The training data.
+        steps: Steps of a round of training.
+        rounds: Rounds of training and of solving for the precisions before the first trial; a trial has a third of
+            them.
+        batch_size: Examples a step.
+        lr: Peak learning rate.
+        subset: Examples whose curvature gives the evidence, the same for all trials.
+        seed: Seed of everything random.
+
+    Returns:
+        The network that is left, and what was tried.
+
+    Raises:
+        InputError: If no layer of the network is relaxed, or target and data do not fit together.
+    """
+    began = time.perf_counter()
+    check_numbers(steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    check_whole("rounds", rounds)
+    check_whole("subset", subset)
+    target, data = prepared(target, data)
+    known = parts(target.forward.module)
+    if not known:
+        raise InputError("a network with relaxed layers", "none", "nv.structure.relax(network, data.x[:2])")
+    fit = _Fit(MAP(lr=lr), data, steps, batch_size, subset, seed)
+    first = {k: v.log() for k, v in target.prior.precision(target.params()).items()}
+    best, trials = fit(target, target.params(), rounds), list[Trial]()
+    for layer in known:
+        more = max(1, rounds // 3)
+        both = fit(best.target, best.params, more)
+        alone = {p: fit(other, best.params, more) for p, other in _alone(best, layer, first)}
+        best = max([both, *alone.values()], key=lambda t: t.evidence)
+        trials += [Trial(layer, p, both.evidence, one.evidence, one is best) for p, one in alone.items()]
+    used = effective(best.target, data, best.params, subset=subset, seed=derive(seed, "solve"))
+    left = shares(best.target.forward.module, used)
+    return Relaxation(
+        target=best.target,
+        params=best.params,
+        evidence=best.evidence,
+        effective={k: {part: left.get(k, {}).get(part, 0.0) for part in of} for k, of in known.items()},
+        trials=tuple(trials),
+        seconds=time.perf_counter() - began,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    target: Target
+    params: Params
+    evidence: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    # Rounds of training and solving.
+    method: MAP
+    data: Data
+    steps: int
+    batch_size: int
+    subset: int
+    seed: int
+
+    def __call__(self, target: Target, params: Params, rounds: int) -> _Trained:
+        own = target.params()
+        params, value = {k: params[k] for k in own}, float("nan")
+        for r in range(rounds):
+            post = infer(
+                self.method,
+                target,
+                self.data,
+                init=params,
+                steps=self.steps,
+                batch_size=self.batch_size,
+                seed=derive(self.seed, "round", r),
+            )
+            params = {k: post.mode[k] for k in own}
+            found = tune(target, self.data, params, subset=self.subset, columns=8, seed=derive(self.seed, "solve"))
+            target, value = found.target, float(found.evidence)
+        return _Trained(target, params, value)
+
+
+def _further(before: Target, after: Target) -> Target:
+    # The target whose precisions that rise go on rising.
+    logs = [{k: v.log() for k, v in t.prior.precision(t.params()).items()} for t in (before, after)]
+    moved = {k: (v - logs[0][k]).clamp(min=0) * (_AHEAD - 1) for k, v in logs[1].items()}
+    capped = {k: torch.minimum(m, (_MOST - logs[1][k]).clamp(min=0)) for k, m in moved.items()}
+    known = handles(after.prior, after.params())
+    values = multiplied(after.prior, after.params(), known, {k: float(v) for k, v in capped.items()})
+    return after.with_learnable({f"prior.{k}": v for k, v in values.items()})
+
+
+def _alone(trained: _Trained, layer: str, first: Params) -> Iterator[tuple[str, Target]]:
+    # The target with each part of a layer alone, its precisions as they were at first: the part may be all but gone.
+    target = trained.target
+    for part, names in parts(target.forward.module)[layer].items():
+        forward = target.forward.over(keep(target.forward.module, {layer: part}))
+        left, params = {k: k for k in forward.params()}, target.params()
+        now = target.prior.precision(params)
+        back = {k: float(first[k] - now[k].log()) if k in names else 0.0 for k in left}
+        prior = restricted(target.prior, params, left)
+        values = multiplied(prior, forward.params(), handles(prior, forward.params()), back)
+        prior = dataclasses.replace(prior, **values)  # type: ignore[type-var]  # a Gaussian
+        yield part, dataclasses.replace(target, network=forward.module, forward=forward, prior=prior)
