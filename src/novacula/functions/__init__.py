@@ -9,16 +9,19 @@ from novacula.functions.boolean import (
     weight_by_degree,
 )
 from novacula.functions.controls import Coins, GaussianProcess, LinearThreshold, NearestNeighbour, RandomTree
+from novacula.functions.cost import Cost, cost
 from novacula.functions.lz import lz76, lz_bits, lz_spread
 from novacula.functions.network import Networks
 from novacula.functions.result import FunctionSample, Interval, Seen
 from novacula.functions.sample import cube, sample
 from novacula.functions.slope import Bound, complexity_bound
+from novacula.functions.summary import summary
 from novacula.functions.weights import Signs
 
 __all__ = [
     "Bound",
     "Coins",
+    "Cost",
     "FunctionSample",
     "GaussianProcess",
     "Interval",
@@ -29,6 +32,7 @@ __all__ = [
     "Seen",
     "Signs",
     "complexity_bound",
+    "cost",
     "critical_sample_ratio",
     "cube",
     "influences",
@@ -38,6 +42,7 @@ __all__ = [
     "lz_spread",
     "noise_sensitivity",
     "sample",
+    "summary",
     "walsh",
     "weight_by_degree",
 ]
