@@ -6,7 +6,19 @@ import math
 
 import numpy as np
 
-from novacula.reporting.figures.base import ACCENT, MUTED, SECOND, Picture, canvas, panel, quiet, style, svg
+from novacula.reporting.figures.base import (
+    ACCENT,
+    MUTED,
+    SECOND,
+    Picture,
+    canvas,
+    log_ticks,
+    panel,
+    quiet,
+    style,
+    svg,
+    tick_texts,
+)
 from novacula.reporting.words.numbers import percent, significant
 
 _POINTS = 300  # of a logarithmic axis
@@ -24,13 +36,16 @@ def ranks(counts: np.ndarray, n: int, inputs: int, classes: int) -> Picture:
     )
     with style():
         figure = canvas(330)
-        axes = panel(figure, left=56, top=26, right=22)
+        axes = panel(figure, left=72, top=26, right=22)
         axes.set(xscale="log", yscale="log", xlabel="rank")
         axes.plot(rank, zipf, color=MUTED, linewidth=1.0)
         axes.plot(rank, p, color=ACCENT, marker="o", markersize=2.5, linewidth=1.2)
         if once:
             axes.axhline(1 / n, color=SECOND, linewidth=1.0)
-        axes.set_ylim(0.4 / n, 1.6)
+        low, high = math.log10(0.4 / n), math.log10(1.6)
+        axes.set_ylim(10**low, 10**high)
+        axes.set_yticks(up := log_ticks(low, high), tick_texts(up))
+        axes.set_xticks(across := log_ticks(0.0, max(1.0, math.log10(len(counts)))), tick_texts(across))
         axes.minorticks_off()
         quiet(axes, "probability")
         entries = [("functions drawn", ACCENT), ("Zipf’s line", MUTED), *([("drawn once", SECOND)] if once else [])]
