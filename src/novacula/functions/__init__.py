@@ -14,6 +14,7 @@ from novacula.functions.lz import lz76, lz_bits, lz_spread
 from novacula.functions.network import Networks
 from novacula.functions.result import FunctionSample, Interval, Seen
 from novacula.functions.sample import cube, sample
+from novacula.functions.saturation import PriorPredictive, prior_predictive, unsaturated_scale
 from novacula.functions.slope import Bound, complexity_bound
 from novacula.functions.summary import summary
 from novacula.functions.weights import Signs
@@ -28,6 +29,7 @@ __all__ = [
     "LinearThreshold",
     "NearestNeighbour",
     "Networks",
+    "PriorPredictive",
     "RandomTree",
     "Seen",
     "Signs",
@@ -41,8 +43,10 @@ __all__ = [
     "lz_bits",
     "lz_spread",
     "noise_sensitivity",
+    "prior_predictive",
     "sample",
     "summary",
+    "unsaturated_scale",
     "walsh",
     "weight_by_degree",
 ]
