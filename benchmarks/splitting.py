@@ -1,11 +1,12 @@
 """How far multilevel splitting reaches, what it costs, and whether its intervals cover: `nv.evidence.Splitting`.
 
     python -m benchmarks.splitting reach [seeds]
-    python -m benchmarks.splitting coverage [seeds]
+    python -m benchmarks.splitting coverage [seeds [case]]
     python -m benchmarks.splitting networks
 
 `reach`: perceptrons on orthogonal inputs, where ``P = 2^-n``, with the default effort and one attempt. `coverage`: the
-share of 95 % intervals that hold the truth, by seeds, of small populations. `networks`: an MLP, a CNN with pooling and
+share of 95 % intervals that hold the truth, by seeds, of small populations with the default number of attempts, on the
+cases of `CASES`. `networks`: an MLP, a CNN with pooling and
 a small transformer, against brute force. Costs are evaluations of one network on all inputs, per population and dex.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ import novacula as nv
 from benchmarks.common import environment, write
 from novacula.core.rng import generator
 from novacula.evidence import Splitting
+from novacula.functions.result import share
 from novacula.target.many import prior_outputs
 from novacula.target.margins import margins
 
@@ -48,6 +51,7 @@ def scored(estimator: Splitting, target: nv.Target, data: nv.Data, seed: int) ->
         "stderr": found.stderr / LN10,
         "spread": found.parts["spread"] / LN10,
         "converged": bool(found.parts["converged"]),
+        "attempts": found.parts["attempts"],
         "evaluations_per_dex": found.parts["evaluations"] / estimator.populations / max(1.0, -float(found) / LN10),
         "cpu_seconds": time.process_time() - before,
     }
@@ -64,21 +68,64 @@ def reach(seeds: int) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def coverage(seeds: int) -> dict[str, Any]:
-    """Intervals of a perceptron at 1e-5."""
-    n, estimator = 17, Splitting(particles=100, moves=4, attempts=1)
-    target, data = orthogonal(n)
-    rows = [scored(estimator, target, data, seed) for seed in range(seeds)]
-    inside = [abs(r["log10"] + n * math.log10(2)) < 1.959964 * r["stderr"] for r in rows]
-    errors = [r["log10"] + n * math.log10(2) for r in rows]
+def equicorrelated(n: int) -> tuple[nv.Target, nv.Data, float]:
+    """A perceptron whose outputs on n inputs correlate by one half, seven of them positive, and log10 of its fit."""
+    k = torch.full((n, n), 0.5, dtype=torch.float64) + 0.5 * torch.eye(n, dtype=torch.float64)
+    y = (torch.arange(n) < 7).double()
+    target = nv.Target(nn.Linear(n, 1, bias=False).double(), likelihood=nv.Bernoulli())
+    exact = nv.kernels.orthant(k, 2 * y - 1, method="tilting", seed=0)
+    return target, nv.Data(torch.linalg.cholesky(k), y[:, None], task="multilabel"), float(exact) / LN10
+
+
+def signs(n: int) -> tuple[nv.Target, nv.Data, float]:
+    """A perceptron of 17 weights of ±1 on n inputs, with labels of one of them, and log10 of the share that fits."""
+    x = torch.randn(n, 17, generator=generator(3), dtype=torch.float64)
+    every = 2.0 * nv.functions.cube(17).double() - 1
+    f = every @ x.T
+    fits = ((f > 0) == (f[12_345] > 0)).all(1)
+    target = nv.Target(nn.Linear(17, 1, bias=False).double(), likelihood=nv.Bernoulli(), prior=nv.priors.Signs())
+    data = nv.Data(x, (f[12_345] > 0).double()[:, None], task="multilabel")
+    return target, data, math.log10(float(fits.double().mean()))
+
+
+CASES: dict[str, Callable[[], tuple[nv.Target, nv.Data, float]]] = {
+    "perceptron-17": lambda: (*orthogonal(17), -17 * math.log10(2)),
+    "perceptron-50": lambda: (*orthogonal(50), -50 * math.log10(2)),
+    "perceptron-100": lambda: (*orthogonal(100), -100 * math.log10(2)),
+    "equicorrelated-20": lambda: equicorrelated(20),
+    "signs-14": lambda: signs(14),
+}
+
+
+def coverage(seeds: int, case: str) -> dict[str, Any]:
+    """Intervals of one case, at the default number of attempts; what is known is written down every 20 seeds."""
+    estimator = Splitting(particles=100, moves=4)
+    target, data, exact = CASES[case]()
+    rows: list[dict[str, Any]] = []
+    found: dict[str, Any] = {}
+    for seed in range(seeds):
+        rows.append(scored(estimator, target, data, seed))
+        if len(rows) % 20 == 0 or len(rows) == seeds:
+            found = {"estimator": estimator.name, "case": case, "exact": exact, **_covered(rows, exact)}
+            write(RESULTS / f"coverage-{case}.json", {"environment": environment(), **found})
+            print(found, flush=True)
+    return found
+
+
+def _covered(rows: list[dict[str, Any]], exact: float) -> dict[str, Any]:
+    errors = torch.tensor([r["log10"] - exact for r in rows], dtype=torch.float64)
+    inside = errors.abs() < 1.959964 * torch.tensor([r["stderr"] for r in rows], dtype=torch.float64)
+    efforts = torch.tensor([r["attempts"] for r in rows])
+    each = {str(int(a)): inside[efforts == a] for a in efforts.unique()}
     return {
-        "estimator": estimator.name,
-        "n": n,
-        "seeds": seeds,
-        "covered": sum(inside) / seeds,
-        "mean_error": sum(errors) / seeds,
-        "sd": float(torch.tensor(errors).std()),
-        "evaluations_per_dex": sum(r["evaluations_per_dex"] for r in rows) / seeds,
+        "seeds": len(rows),
+        "covered": share(int(inside.sum()), len(rows)),
+        "covered_by_attempts": {a: share(int(i.sum()), len(i)) for a, i in each.items()},
+        "seeds_by_attempts": {a: len(i) for a, i in each.items()},
+        "converged": sum(r["converged"] for r in rows) / len(rows),
+        "mean_error": float(errors.mean()),
+        "sd": float(errors.std()),
+        "evaluations_per_dex": sum(r["evaluations_per_dex"] for r in rows) / len(rows),
         "cpu_seconds": sum(r["cpu_seconds"] for r in rows),
     }
 
@@ -124,7 +171,10 @@ def main() -> None:
     part = sys.argv[1] if len(sys.argv) > 1 else "reach"
     seeds = int(sys.argv[2]) if len(sys.argv) > 2 else 200 if part == "coverage" else 3
     torch.set_num_threads(1)
-    result = {"reach": lambda: reach(seeds), "coverage": lambda: coverage(seeds), "networks": networks}[part]()
+    if part == "coverage":
+        coverage(seeds, sys.argv[3] if len(sys.argv) > 3 else next(iter(CASES)))
+        return
+    result = reach(seeds) if part == "reach" else networks()
     write(RESULTS / f"{part}.json", {"environment": environment(), **result})
     print({k: v for k, v in result.items() if k != "rows"})
 

@@ -10,6 +10,7 @@ import typer
 
 from novacula.cli.console import err, errors_to_exit, never_choke, out, print_json, print_text, warn, warnings_to_stderr
 from novacula.cli.flags import takes
+from novacula.cli.functions.app import functions
 from novacula.cli.options import (
     AugmentOptions,
     CalibrateOptions,
@@ -31,6 +32,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Learn a network's prior and invariances from its training data alone.",
 )
+
+
+app.add_typer(functions, name="functions")
 
 
 def run() -> None:

@@ -9,26 +9,32 @@ from novacula.functions.boolean import (
     weight_by_degree,
 )
 from novacula.functions.controls import Coins, GaussianProcess, LinearThreshold, NearestNeighbour, RandomTree
+from novacula.functions.cost import Cost, cost
 from novacula.functions.lz import lz76, lz_bits, lz_spread
 from novacula.functions.network import Networks
 from novacula.functions.result import FunctionSample, Interval, Seen
 from novacula.functions.sample import cube, sample
+from novacula.functions.saturation import PriorPredictive, prior_predictive, unsaturated_scale
 from novacula.functions.slope import Bound, complexity_bound
+from novacula.functions.summary import summary
 from novacula.functions.weights import Signs
 
 __all__ = [
     "Bound",
     "Coins",
+    "Cost",
     "FunctionSample",
     "GaussianProcess",
     "Interval",
     "LinearThreshold",
     "NearestNeighbour",
     "Networks",
+    "PriorPredictive",
     "RandomTree",
     "Seen",
     "Signs",
     "complexity_bound",
+    "cost",
     "critical_sample_ratio",
     "cube",
     "influences",
@@ -37,7 +43,10 @@ __all__ = [
     "lz_bits",
     "lz_spread",
     "noise_sensitivity",
+    "prior_predictive",
     "sample",
+    "summary",
+    "unsaturated_scale",
     "walsh",
     "weight_by_degree",
 ]

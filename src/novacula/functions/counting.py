@@ -23,6 +23,13 @@ class Table:
         self._waiting: list[np.ndarray] = []
         self._many = 0
 
+    @classmethod
+    def of(cls, keys: np.ndarray, counts: np.ndarray, undercount: int, limit: int) -> Table:
+        """A table that goes on from counts."""
+        table = cls(keys.shape[1], limit)
+        table.keys, table.counts, table.undercount, table.n = keys, counts, undercount, int(counts.sum())
+        return table
+
     def add(self, rows: np.ndarray) -> None:
         """Count rows ``(S, K)``."""
         self._waiting.append(rows)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import json
 import math
+import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +15,7 @@ from scipy.stats import beta
 
 from novacula.core.checks.numbers import check_whole
 from novacula.core.errors import InputError
+from novacula.core.storage.atomic import write_bytes
 from novacula.functions.strings import as_strings, pack, unpack
 
 
@@ -59,7 +64,11 @@ class FunctionSample:
     @property
     def labels(self) -> np.ndarray:
         """The functions' labels, ``(F, N)``."""
-        return unpack(self.keys, self.inputs, bits_of(self.classes))
+        return self.labels_of(slice(None))
+
+    def labels_of(self, which: slice) -> np.ndarray:
+        """The labels of some functions, ``(·, N)``."""
+        return unpack(self.keys[which], self.inputs, bits_of(self.classes))
 
     @property
     def unseen_mass(self) -> Interval:
@@ -114,7 +123,7 @@ class FunctionSample:
             Labels in the order of the inputs, count, and probability with its interval.
         """
         check_whole("k", k)
-        texts = ["".join(map(str, row)) for row in unpack(self.keys[:k], self.inputs, bits_of(self.classes))]
+        texts = ["".join(map(str, row)) for row in self.labels_of(slice(0, k))]
         return [Seen(t, int(c), share(int(c), self.n)) for t, c in zip(texts, self.counts, strict=False)]
 
     def probability(self, labels: object) -> Interval:
@@ -146,6 +155,39 @@ class FunctionSample:
         rank = np.arange(1, len(self.counts) + 1)
         zipf = 1 / (rank * self.inputs * math.log(max(self.classes, 2)))
         return {"rank": rank, "probability": self.counts / self.n, "zipf": zipf}
+
+    def save(self, path: str | Path, settings: dict[str, Any] | None = None) -> None:
+        """Write the counts as an .npz, atomically.
+
+        Args:
+            path: The file.
+            settings: Plain JSON values that are kept beside: of what this is a sample.
+        """
+        names = ("n", "inputs", "classes", "undercount", "tied", "seconds")
+        about = {"sample": {k: getattr(self, k) for k in names}, "settings": settings or {}}
+        buffer = io.BytesIO()
+        np.savez(buffer, counts=self.counts, keys=self.keys, about=np.array(json.dumps(about)))
+        write_bytes(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: str | Path) -> tuple[FunctionSample, dict[str, Any]]:
+        """Read what `save` wrote.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The sample and its settings.
+
+        Raises:
+            InputError: If the file holds none.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                about = json.loads(str(stored["about"]))
+                return cls(stored["counts"], stored["keys"], **about["sample"]), about["settings"]
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError("counts that FunctionSample.save wrote", f"{path}: {error}", "another file") from error
 
     def to_dict(self) -> dict[str, Any]:
         """What was found, as plain JSON values."""

@@ -61,6 +61,7 @@ def sample(
     format: Format = "float32",
     seed: int = 0,
     limit: int = 2**23,
+    start: FunctionSample | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FunctionSample:
     """Draw functions and count them.
@@ -75,13 +76,16 @@ def sample(
         seed: Seed of the draws.
         limit: Distinct functions that memory is given to, about 100 bytes each; beyond, the rarest are dropped and
             ``undercount`` says how much that may cost a count.
+        start: An earlier sample of the same network, inputs and seed, to go on from: what is found is what one call for
+            all n would have found. It holds whole blocks of 16,384 functions.
         progress: Called with the functions drawn so far and n.
 
     Returns:
         The functions with their counts.
 
     Raises:
-        InputError: If inputs repeat or are no finite floats, n is none that ends in a lifetime, or labels are none.
+        InputError: If inputs repeat or are no finite floats, n is none that ends in a lifetime, labels are none, or
+            the earlier sample is of other inputs, does not end with a block, or holds n functions or more.
 
     Example:
         >>> found = sample(nn.Linear(2, 1), cube(2), 1_000, seed=1)
@@ -95,11 +99,12 @@ def sample(
         raise InputError(f"at most {_MOST:,} functions", f"{n:,}, about {hours:,.0f} hours", "draw fewer, or evidence")
     drawn, began = as_sampler(network, prior, format), time.process_time()
     check_inputs(inputs)
-    table: Table | None = None
-    classes = 2
-    for index, start in enumerate(range(0, n, BLOCK)):
-        many = min(BLOCK, n - start)
-        rng = generator(seed, "functions", index)
+    done = 0 if start is None else _checked_start(start, n, len(inputs))
+    classes = 2 if start is None else start.classes
+    table = None if start is None else Table.of(start.keys, start.counts, start.undercount, limit)
+    for first in range(done, n, BLOCK):
+        many = min(BLOCK, n - first)
+        rng = generator(seed, "functions", first // BLOCK)
         labels = _checked(drawn(inputs, many, rng), many, len(inputs))
         if table is None:
             # A network's outputs bound its classes; a sampler's labels must not outgrow those of a byte.
@@ -109,10 +114,10 @@ def sample(
             raise InputError(f"labels below {classes}", str(labels.max()), "give booleans, or labels 0 to 255")
         table.add(pack(labels, bits_of(classes)))
         if progress is not None:
-            progress(start + many, n)
+            progress(first + many, n)
     assert table is not None  # n is 1 or more
     table.settle()
-    tied = drawn.tied[0] if isinstance(drawn, Networks) else None
+    tied = drawn.tied[0] + (start.tied or 0 if start else 0) if isinstance(drawn, Networks) else None
     _warn_of_ties(tied, n)
     order = np.argsort(-table.counts, kind="stable")
     return FunctionSample(
@@ -123,8 +128,17 @@ def sample(
         classes=classes,
         undercount=table.undercount,
         tied=tied,
-        seconds=time.process_time() - began,
+        seconds=time.process_time() - began + (start.seconds if start else 0.0),
     )
+
+
+def _checked_start(start: FunctionSample, n: int, inputs: int) -> int:
+    if start.inputs != inputs:
+        raise InputError(f"an earlier sample on {inputs} inputs", f"one on {start.inputs}", "leave start out")
+    if start.n % BLOCK or start.n >= n:
+        whole = f"an earlier sample of a multiple of {BLOCK:,} functions, below n = {n:,}"
+        raise InputError(whole, f"one of {start.n:,}", "leave start out, or draw more")
+    return start.n
 
 
 def _checked(labels: object, n: int, inputs: int) -> np.ndarray:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from torch import Tensor
 
 from novacula.core.checks.numbers import check_fields, check_positive, check_whole
 from novacula.core.errors import InputError
@@ -37,17 +36,19 @@ DISAGREE = 0.5 * math.log(10)
 class Splitting:
     """``log 1/M Σ_m P̂_m`` over independent populations of networks that are driven to fit all labels.
 
-    Where populations differ by more than ``tolerance``, the effort is doubled: twice the moves, and populations that
-    start anew. Where they still do at the end, or no network that fits was found, the value says so: it carries a
-    warning, and ``parts["converged"]`` is 0.
+    First the effort is chosen: pilot populations run, and while they differ by more than ``tolerance``, the moves are
+    doubled. Then populations that start anew at that effort are reported, whatever their spread: a spread that decided
+    which populations count would be too small, and it is the error. Where they differ much, or no network that fits
+    was found, the value says so: it carries a warning, and ``parts["converged"]`` is 0.
 
     Args:
         particles: Networks of each population.
         populations: M, at least 4: their spread is the error.
-        moves: Moves of each network at each level, at the first attempt.
+        moves: Moves of each network at each level, at the least effort.
         keep: The share of networks above the next level.
-        tolerance: The standard deviation between populations, in nats, that ends the search for the effort.
-        attempts: The most attempts.
+        tolerance: The standard deviation between pilot populations, in nats, that ends the search for the effort.
+        attempts: How many efforts there are to choose from, each twice the one before. With 1 nothing is chosen and no
+            pilot runs; a case on which the first pilot agrees costs twice as much as that.
         steps: The most levels; each takes about ``log 1/keep`` nats.
 
     Raises:
@@ -100,20 +101,25 @@ class Splitting:
         """
         target, data = bound(target, data)
         spent, attempt = 0.0, 0
-        while True:
-            method = Method(self.particles, self.moves * 2**attempt, self.keep)
-            found = infer(
-                method, target, data, steps=self.steps, chains=self.populations, seed=derive(seed, "attempt", attempt)
-            )
-            post = cast("Draws", found)  # as the method says
-            logs = post.stats["log_evidence"]
-            spent += float(post.stats["evaluations"].sum())
+        while attempt < self.attempts - 1:  # the greatest effort needs no pilot
+            pilot = self._run(target, data, attempt, derive(seed, "pilot", attempt))
+            spent += float(pilot.stats["evaluations"].sum())
+            if self._agree(pilot):
+                break
             attempt += 1
-            agree = bool((post.stats["fits"] == 1).all()) and float(logs.std()) <= self.tolerance
-            if agree or attempt >= self.attempts:
-                return self._estimate(target, data, post, logs, spent, attempt), post
+        post = self._run(target, data, attempt, derive(seed, "fresh"))
+        return self._estimate(target, data, post, spent + float(post.stats["evaluations"].sum()), attempt), post
 
-    def _estimate(self, target: Target, data: Data, post: Draws, logs: Tensor, spent: float, attempts: int) -> Estimate:
+    def _run(self, target: Target, data: Data, attempt: int, seed: int) -> Draws:
+        method = Method(self.particles, self.moves * 2**attempt, self.keep)
+        found = infer(method, target, data, steps=self.steps, chains=self.populations, seed=seed)
+        return cast("Draws", found)  # as the method says
+
+    def _agree(self, post: Draws) -> bool:
+        return bool((post.stats["fits"] == 1).all()) and float(post.stats["log_evidence"].std()) <= self.tolerance
+
+    def _estimate(self, target: Target, data: Data, post: Draws, spent: float, attempt: int) -> Estimate:
+        logs = post.stats["log_evidence"]
         value, stderr = log_mean(logs)
         reached = bool((post.stats["fits"] == 1).all())
         spread = float(logs.std())
@@ -141,6 +147,7 @@ class Splitting:
                 "spread": spread,
                 "converged": float(reached and spread <= DISAGREE),
                 "evaluations": spent,
-                "attempts": float(attempts),
+                "attempts": attempt + 1.0,
+                "moves": float(self.moves * 2**attempt),
             },
         )

@@ -133,6 +133,12 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     return text.strip() + "\n"
 
 
+def standalone(text: str) -> str:
+    """The inline drawing as a file of its own, on paper and in the page's kind of font."""
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" style="background: {PAPER}; font-family: sans-serif" '
+    return text.replace("<svg ", head, 1)
+
+
 def quiet(axes: Axes, title: str = "", *, grid: bool = True) -> None:
     """Take away what a figure can be read without: the left spine and tick marks."""
     if grid:

@@ -1,0 +1,1 @@
+"""The verbs of ``novacula functions``: what networks do before they see data."""

@@ -1,0 +1,46 @@
+"""``novacula functions`` and its own verbs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from novacula.cli.console import errors_to_exit
+from novacula.cli.flags import takes
+from novacula.cli.functions.options import EvidenceOptions, PriorOptions
+from novacula.runs.flags import make
+
+functions = typer.Typer(
+    no_args_is_help=True,
+    help="What a network prefers before it sees data, and how often a random one fits the data.",
+)
+
+
+@functions.command(
+    epilog="Examples: novacula functions prior cube:7 --net mlp --figure ranks.svg; "
+    "novacula functions prior digits --rows 10 --net my_model.py:make_net --draws 1000000 --keep drawn.npz"
+)
+@takes(PriorOptions)
+def prior(values: dict[str, Any]) -> None:
+    """Draw random networks and count the functions that they compute: which come often, and how simple they are."""
+    from novacula.cli.functions.prior import prior as run_prior
+
+    with errors_to_exit():
+        run_prior(make(PriorOptions, values))
+
+
+@functions.command(
+    epilog="Examples: novacula functions evidence digits --rows 20; "
+    "novacula functions evidence data.npz --net my_model.py:make_net --by splitting --particles 200"
+)
+@takes(EvidenceOptions)
+def evidence(values: dict[str, Any]) -> None:
+    """Estimate how probable it is that a random network fits all labels, in every way that applies.
+
+    What follows for new examples is told as a bound of their error.
+    """
+    from novacula.cli.functions.evidence import evidence as run_evidence
+
+    with errors_to_exit():
+        run_evidence(make(EvidenceOptions, values))

@@ -1,0 +1,67 @@
+"""The options of ``novacula functions prior`` and ``evidence``."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import Any
+
+from novacula.runs.catalogue.models import PRIORS
+from novacula.runs.flags import flag
+from novacula.runs.settings import categorical_flag, drop_flag, net_flag, target_flag, task_flag
+
+OWN = "own"
+
+
+def _prior_flag(default: str, own: str = "") -> Any:
+    return flag(default, f"Prior over weights: {own}{PRIORS.listed(', ')}.", metavar="NAME", panel="Model")
+
+
+@dataclass(frozen=True)
+class PriorOptions:
+    """Which functions are drawn, on which inputs."""
+
+    inputs: str = flag(MISSING, "cube:N for all inputs of N bits; or data, as 'novacula learn' takes them: their rows.")
+    net: str = net_flag()
+    prior: str = _prior_flag(OWN, "own (the network’s own initialisation), ")
+    format: str = flag("float32", "Number format of the weights: float32, bfloat16 or int8.", panel="Model")
+    rows: int = flag(16, "Rows of data on which functions are told apart, drawn at random.", metavar="N", panel="Data")
+    target: tuple[str, ...] = target_flag()
+    categorical: tuple[str, ...] = categorical_flag()
+    drop: tuple[str, ...] = drop_flag()
+    draws: int = flag(100_000, "Networks to draw.", metavar="N", panel="Training")
+    time: float = flag(
+        3600.0, "Seconds that drawing may take, by an estimate made first.", metavar="SECONDS", panel="Training"
+    )
+    seed: int = flag(0, "Seed of everything random.", metavar="N", panel="Training")
+    threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training")
+    top: int = flag(10, "Functions to show.", metavar="K", panel="Output")
+    keep: Path | None = flag(
+        None, "Keep the counts in this .npz, and go on from those that it holds.", metavar="FILE", panel="Output"
+    )
+    figure: Path | None = flag(None, "Draw probability by rank, as .svg.", metavar="FILE", panel="Output")
+    json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
+    quiet: bool = flag(False, "Show no progress.", panel="Output")
+
+
+@dataclass(frozen=True)
+class EvidenceOptions:
+    """Which labels are to be fitted, by which networks, and how that is estimated."""
+
+    data: str = flag(MISSING, "The data: what 'novacula learn' takes.")
+    net: str = net_flag()
+    prior: str = _prior_flag("fan-in")
+    rows: int = flag(20, "Rows to fit, drawn at random.", metavar="N", panel="Data")
+    target: tuple[str, ...] = target_flag()
+    task: str | None = task_flag("by the labels")
+    categorical: tuple[str, ...] = categorical_flag()
+    drop: tuple[str, ...] = drop_flag()
+    by: tuple[str, ...] = flag(
+        (), "counting, ep, tilting or splitting; may repeat.", metavar="NAME", shown="all", panel="Training"
+    )
+    draws: int = flag(100_000, "Networks that are counted.", metavar="N", panel="Training")
+    particles: int = flag(500, "Networks of each population of splitting.", metavar="N", panel="Training")
+    seed: int = flag(0, "Seed of everything random.", metavar="N", panel="Training")
+    threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training")
+    json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
+    quiet: bool = flag(False, "Show no progress.", panel="Output")

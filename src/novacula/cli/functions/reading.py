@@ -1,0 +1,45 @@
+"""What both verbs read: rows of data, and a network for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from novacula.cli.functions.options import EvidenceOptions, PriorOptions
+from novacula.core.errors import InputError
+
+
+def data_of(options: PriorOptions | EvidenceOptions, path: str) -> Any:
+    """Some rows of data, in standard units if they are a table."""
+    from novacula.data.load import load_splits
+    from novacula.data.standardise import Standardiser
+
+    target: Any = options.target[0] if len(options.target) == 1 else list(options.target) or None
+    task: Any = getattr(options, "task", None)
+    data = load_splits(path, target, task=task, categorical=options.categorical, drop=options.drop).train
+    if not 1 <= options.rows <= data.n:
+        raise InputError(f"--rows from 1 to {data.n}", str(options.rows), f"--rows {min(16, data.n)}")
+    data = Standardiser.fit(data).apply(data)
+    return data if options.rows == data.n else data.split(options.rows, options.seed)[0]
+
+
+def network_of(options: PriorOptions | EvidenceOptions, x_shape: tuple[int, ...], outputs: int) -> Any:
+    """The network that was asked for."""
+    from novacula.networks.make import make
+
+    return make(options.net, x_shape, outputs, seed=options.seed)
+
+
+def outputs_of(data: Any) -> int:
+    """Outputs of a network for the data's labels."""
+    return data.y.shape[1] if data.y.ndim == 2 else max(int(data.y.max()) + 1, len(data.classes))
+
+
+def use_threads(threads: int | None) -> None:
+    """Compute on so many threads."""
+    if threads is None:
+        return
+    import torch
+
+    if threads < 1:
+        raise InputError("--threads as a number of 1 or more", str(threads), "--threads 1")
+    torch.set_num_threads(threads)

@@ -1,0 +1,1 @@
+"""Figures of the prior over functions."""
