@@ -2,6 +2,7 @@
 
 from novacula.paths.barrier import Barrier, barrier
 from novacula.paths.churn import Churn, churn
+from novacula.paths.learning_coefficient import learning_coefficient
 from novacula.paths.similarity import Similarity, similarity
 
-__all__ = ["Barrier", "Churn", "Similarity", "barrier", "churn", "similarity"]
+__all__ = ["Barrier", "Churn", "Similarity", "barrier", "churn", "learning_coefficient", "similarity"]
