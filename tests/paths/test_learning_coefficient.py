@@ -72,7 +72,7 @@ def test_a_regular_minimum_has_its_closed_form_which_is_not_half_the_weights() -
     minimum, slope = polished(target, data, target.params(), 1000)
     torch.testing.assert_close(flatten(minimum), torch.linalg.lstsq(x, y).solution[:, 0], atol=1e-6, rtol=0)
     assert slope < 1e-6
-    assert found.to_dict()["details"][0] == found.details[0]
+    assert found.to_dict()["details"] == list(found.details)
 
 
 def test_a_start_that_is_no_minimum_is_warned_of() -> None:

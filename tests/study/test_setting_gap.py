@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ def test_the_interval_is_that_of_the_paired_t_test() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(1.0, 1.0, 7), rng.normal(0.4, 2.0, 7)
     found = nv.study.gap(a, b, alpha=0.1)
-    other = ttest_1samp(a - b, 0.0)
+    other: Any = ttest_1samp(a - b, 0.0)
     low, high = other.confidence_interval(0.9)
     assert found.interval == pytest.approx((low, high))
     assert found.real == (other.pvalue < 0.1)

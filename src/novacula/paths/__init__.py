@@ -4,5 +4,16 @@ from novacula.paths.barrier import Barrier, barrier
 from novacula.paths.churn import Churn, churn
 from novacula.paths.learning_coefficient import learning_coefficient
 from novacula.paths.similarity import Similarity, similarity
+from novacula.paths.trajectory import Trajectory, trajectory
 
-__all__ = ["Barrier", "Churn", "Similarity", "barrier", "churn", "learning_coefficient", "similarity"]
+__all__ = [
+    "Barrier",
+    "Churn",
+    "Similarity",
+    "Trajectory",
+    "barrier",
+    "churn",
+    "learning_coefficient",
+    "similarity",
+    "trajectory",
+]

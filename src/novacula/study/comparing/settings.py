@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -82,8 +83,8 @@ class SettingGap:
         """The smallest difference that as many pairs show with the power asked for, at the noise found."""
         if self.stderr == 0:
             return 0.0
-        effect = brentq(lambda e: _power(e, self.pairs, self.alpha) - self.power, 0.0, 1e3)
-        return float(effect) * self.stderr * math.sqrt(self.pairs)
+        effect = cast("float", brentq(lambda e: _power(e, self.pairs, self.alpha) - self.power, 0.0, 1e3))
+        return effect * self.stderr * math.sqrt(self.pairs)
 
     @property
     def pairs_needed(self) -> int | None:
@@ -107,7 +108,7 @@ class SettingGap:
             All of it.
         """
         names = ("value", "stderr", "pairs", "real", "a_is_higher", "smallest", "pairs_needed", "alpha", "power")
-        return {k: getattr(self, k) for k in names} | {"interval": list(self.interval)}
+        return {**{k: getattr(self, k) for k in names}, "interval": list(self.interval)}
 
 
 def gap(a: ArrayLike, b: ArrayLike, *, alpha: float = 0.05, power: float = 0.8) -> SettingGap:
