@@ -2,8 +2,8 @@
 
     python -m benchmarks.gap
 
-500 experiments a row: R pairs of runs share a seed's effect (sd 1) and differ by .5 and by noise of their own (sd .6 and
-.9; normal, of Student's distribution with five degrees of freedom, or log-normal with a long tail).
+500 experiments a row: R pairs of runs share a seed's effect (sd 1) and differ by .5 and by noise of their own (sd .6
+and .9; normal, of Student's distribution with five degrees of freedom, or log-normal with a long tail).
 """
 
 from __future__ import annotations
