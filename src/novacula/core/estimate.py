@@ -32,6 +32,8 @@ class Estimate:
         warnings: Reservations found while computing it.
         parts: The terms that sum to the value, by name, for people.
         unit: Always ``"nat"``.
+        details: A table of the same estimate under other settings, one row of numbers a setting; empty where there is
+            none.
     """
 
     value: Tensor
@@ -46,6 +48,7 @@ class Estimate:
     warnings: tuple[str, ...] = ()
     parts: dict[str, float] = field(default_factory=dict)
     unit: Literal["nat"] = "nat"
+    details: tuple[dict[str, float], ...] = ()
 
     @property
     def per_example(self) -> float:
@@ -85,7 +88,8 @@ class Estimate:
         """The estimate as plain JSON values.
 
         Returns:
-            All fields, the value as a float, and ``per_example``; a standard error that is not known is None.
+            All fields, the value as a float, and ``per_example``; a standard error that is not known is None, and
+            ``details`` are left out where there are none.
         """
         return {
             "value": float(self),
@@ -101,6 +105,7 @@ class Estimate:
             "assumptions": list(self.assumptions),
             "warnings": list(self.warnings),
             "parts": dict(self.parts),
+            **({"details": [dict(row) for row in self.details]} if self.details else {}),
         }
 
     def __repr__(self) -> str:

@@ -8,6 +8,7 @@
 | `LinearGaussian` | the exact value | linear-Gaussian models |
 | `Conditional` | the evidence of the last part of the data given the first | which model generalises |
 | `SMC` | the value; its error is the spread between populations of particles | small networks; checking the others |
+| `WBIC` | the value to leading order in n, by chains at the temperature log n | singular likelihoods |
 | `Counting` | the log-probability of zero training error, by drawing networks | above 1e-6 |
 | `NNGP` | that of the infinitely wide network | the same, and regression, in closed form or nearly |
 | `Splitting` | the log-probability of zero training error | how much of the prior over functions fits |
@@ -32,11 +33,13 @@ from novacula.evidence.ntk_subset import NTKSubset
 from novacula.evidence.prequential import Prequential
 from novacula.evidence.smc import SMC
 from novacula.evidence.tuning.tune import Tuned, tune
+from novacula.evidence.wbic import WBIC
 
 __all__ = [
     "ELBO",
     "NNGP",
     "SMC",
+    "WBIC",
     "Bounds",
     "Conditional",
     "Counting",

@@ -2,8 +2,23 @@
 
 from novacula.paths.barrier import Barrier, barrier
 from novacula.paths.churn import Churn, churn
+from novacula.paths.learning_coefficient import learning_coefficient
 from novacula.paths.matching import match
 from novacula.paths.similarity import Similarity, similarity
 from novacula.paths.symmetries import Symmetries, symmetries
+from novacula.paths.trajectory import Trajectory, trajectory
 
-__all__ = ["Barrier", "Churn", "Similarity", "Symmetries", "barrier", "churn", "match", "similarity", "symmetries"]
+__all__ = [
+    "Barrier",
+    "Churn",
+    "Similarity",
+    "Symmetries",
+    "Trajectory",
+    "barrier",
+    "churn",
+    "learning_coefficient",
+    "match",
+    "similarity",
+    "symmetries",
+    "trajectory",
+]

@@ -10,6 +10,7 @@ from novacula.study.calibrating.loading import LoadedCalibration, load_calibrate
 from novacula.study.calibrating.result import Calibrated
 from novacula.study.comparing.compare import compare
 from novacula.study.comparing.result import Comparison
+from novacula.study.comparing.settings import SettingGap, gap
 from novacula.study.controls.compute import against, controls
 from novacula.study.controls.control import Control
 from novacula.study.cross_fit.result import CrossFit
@@ -41,6 +42,7 @@ __all__ = [
     "SafeBayes",
     "Sampled",
     "SavedRun",
+    "SettingGap",
     "TemperatureChoice",
     "Worth",
     "against",
@@ -54,6 +56,7 @@ __all__ = [
     "curve",
     "default_method",
     "describe",
+    "gap",
     "learn",
     "learn_from_draws",
     "load_calibrated",
