@@ -19,7 +19,7 @@ from novacula.core.rng import derive, generator, split
 from novacula.data.data import Data
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
-from novacula.target.many import loss_and_gradient, prior_slopes
+from novacula.target.many import loss_and_gradient, with_prior
 
 _PASS = 256  # examples of a batch where statistics are averaged over all
 
@@ -56,17 +56,6 @@ def training_gradient(
     seed = split(rng) if training.noisy else 0
     losses, fits, moved = misfit_gradient(target, params, statistics, xs, batch.y, seed)
     return losses, with_prior(target, params, fits, batch.total), moved
-
-
-def with_prior(target: Target, params: Params, fits: Params, total: int) -> Params:
-    """The gradient of the tempered negative log-density per example, from that of the mean misfit."""
-    slopes, scale = prior_slopes(target, params), 1 / (target.temperature * total)
-    grads: Params = {}
-    for k, w in params.items():
-        slope = slopes[k]
-        slope = slope if isinstance(slope, Tensor) else slope * w
-        grads[k] = torch.add(fits[k] / (target.likelihood_temperature * target.temperature), slope, alpha=scale)
-    return grads
 
 
 def misfit_gradient(
