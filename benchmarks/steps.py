@@ -91,9 +91,13 @@ def numbers(steps: int) -> Ways:
 def images() -> Ways:
     """The convolutional network on warped copies."""
     rng = torch.Generator().manual_seed(1)
-    x, y = torch.rand(IMAGES, 1, 28, 28, generator=rng), torch.randint(0, 10, (IMAGES,), generator=rng)
+    x, y = 0.3 * torch.rand(IMAGES, 1, 28, 28, generator=rng), torch.randint(0, 10, (IMAGES,), generator=rng)
+    for image, label in zip(x, y.tolist(), strict=True):
+        image[:, 5 * (label // 5) + 8 :][:, :4, 5 * (label % 5) : 5 * (label % 5) + 5] += 1
     torch.manual_seed(0)
     net = cnn((1, 28, 28), 10)
+    # Extents move only where a network predicts better than a constant.
+    plain(net, x, y, nn.CrossEntropyLoss(), 80, SHOWN, 1)
     copies = nv.Copies(train=COPIES)
     target, data = nv.Target(net, nv.Categorical(), nv.Gaussian(1.0), nv.Affine(), copies=copies).prepare(nv.Data(x, y))
     target.forward.trains(data.x)
@@ -110,6 +114,9 @@ def images() -> Ways:
                         batch = Batch(seen, labels, IMAGES, LONG // 2 + done, LONG)
                         state, _ = method.step(target, state, batch, generator(0, "step", done))  # type: ignore[arg-type]
                         done += 1
+            if isinstance(method, EmpiricalBayes):
+                eta = target.learnable()["invariance.eta"]
+                assert not torch.equal(state.hyper["invariance.eta"], eta), "no hyper-step was taken"
             return state
 
         return ours

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.many import Notes, chunk_of, in_chunks, members_of, over_members, part_of
+from novacula.core.modules.precision import Precision, computing
 from novacula.core.params import Params
 from novacula.core.recording.record import Function, record
 from novacula.target import Density, Target
@@ -68,7 +69,9 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def loss_and_gradient(target: Density, params: Params, batch: Batch, rng: torch.Generator) -> tuple[Tensor, Params]:
+def loss_and_gradient(
+    target: Density, params: Params, batch: Batch, rng: torch.Generator, precision: Precision = "full"
+) -> tuple[Tensor, Params]:
     """Every member's misfit of a batch, and the gradient of its negative log-density.
 
     In a long run the function is recorded (see `novacula.core.recording.record`): that changes results by rounding
@@ -92,9 +95,15 @@ def loss_and_gradient(target: Density, params: Params, batch: Batch, rng: torch.
     rows = xs.shape[0] * xs.shape[1]
 
     def misfit(w: Params) -> tuple[Tensor, Tensor]:
-        fit = target.likelihood.log_prob(target.forward.average(w, xs), batch.y).mean()
+        with computing(precision, xs):
+            f = target.forward.average(w, xs)
+        fit = target.likelihood.log_prob(f, batch.y).mean()
         return fit, fit
 
+    if precision != "full":
+        # One by one, as autocast does not reach what vmap batches; what a recording saves is nothing to wide networks.
+        losses, fits = _in_chunks(params, 1, target.notes, rows, misfit, 1)
+        return losses, with_prior(target, params, fits, batch.total)
     _hold(params, target.notes, misfit, 1)
     size = chunk_of(params, rows)
     members = members_of(params)
