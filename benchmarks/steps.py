@@ -27,7 +27,7 @@ from novacula.core.rng import generator
 from novacula.inference.loop import run
 from novacula.inference.method import Start
 from novacula.networks.cnn import cnn
-from novacula.study.learning.empirical_bayes import EmpiricalBayes
+from novacula.study.learning.empirical_bayes import EmpiricalBayes, EmpiricalBayesState
 from novacula.target.batch import Batch
 
 RESULTS = Path(__file__).parent / "results" / "steps.json"
@@ -114,7 +114,7 @@ def images() -> Ways:
                         batch = Batch(seen, labels, IMAGES, LONG // 2 + done, LONG)
                         state, _ = method.step(target, state, batch, generator(0, "step", done))  # type: ignore[arg-type]
                         done += 1
-            if isinstance(method, EmpiricalBayes):
+            if isinstance(state, EmpiricalBayesState):
                 eta = target.learnable()["invariance.eta"]
                 assert not torch.equal(state.hyper["invariance.eta"], eta), "no hyper-step was taken"
             return state
