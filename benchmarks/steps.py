@@ -1,6 +1,6 @@
 """What a step of training costs over a plain loop of PyTorch that does the same: ratios of CPU seconds.
 
-    python -m benchmarks.steps --repeats 3
+    python -m benchmarks.steps --repeats 2
 
 The plain loop has the module itself, its mean loss, `torch.optim.Adam` with the prior as its weight decay, a one-cycle
 schedule, and batches from a shuffled index. Ours is the loop behind `nv.infer`, with everything that a run does once
@@ -152,7 +152,7 @@ def turns(ways: Ways, repeats: int) -> dict[str, list[float]]:
 def main() -> None:
     """Measure, and write it down."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
