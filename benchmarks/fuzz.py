@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import signal
 import tempfile
@@ -59,7 +60,7 @@ def outcome(subject: Subject, wanted: bytes) -> tuple[str, str]:
     except InputError as error:
         result, text = "refused", str(error)
     except Exception:
-        result, text = "raw", traceback.format_exc(limit=-4)
+        result, text = "raw", re.sub(r'File ".*/', 'File "', traceback.format_exc(limit=-4))  # of any machine
     else:
         marked = [str(w.message) for w in said if issubclass(w.category, NovaculaWarning)]
         text = marked[0] if marked else ""

@@ -36,6 +36,7 @@ from novacula.core.modules.chosen import choose
 from novacula.core.modules.copying import ShareHyperparameters
 from novacula.core.modules.outputs import logits_of
 from novacula.core.modules.parts import Parts
+from novacula.core.modules.precision import widened
 from novacula.core.modules.training import Training, drawn_from, put_to_eval, seeded, train_mode
 from novacula.core.params import Params, detach
 from novacula.core.units import Units
@@ -222,6 +223,7 @@ class Forward:
             f = logits_of(call_with(module, point, *self.arguments(x), self.others))
         if not isinstance(f, Tensor):
             return f
+        f = widened(f)
         # A network that differentiates inside brings a graph along, also where none is wanted.
         return self.units.outward(f if torch.is_grad_enabled() else f.detach())
 

@@ -42,7 +42,8 @@ from novacula.posteriors.masks import Masks, check_share, masked
 from novacula.posteriors.mixture import mixture
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
-from novacula.target.training import misfit_gradient, points, statistics_of, with_prior
+from novacula.target.many import with_prior
+from novacula.target.training import misfit_gradient, points, statistics_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# torch._foreach_* fuse a loop over tensors; they are not exported.
+# pyright: reportPrivateImportUsage=false
 import dataclasses
 import math
 from collections.abc import Callable
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.many import Notes, chunk_of, in_chunks, members_of, over_members, part_of
+from novacula.core.modules.precision import Precision, computing
 from novacula.core.params import Params
 from novacula.core.recording.record import Function, record
 from novacula.target import Density, Target
@@ -66,7 +69,9 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def loss_and_gradient(target: Density, params: Params, batch: Batch, rng: torch.Generator) -> tuple[Tensor, Params]:
+def loss_and_gradient(
+    target: Density, params: Params, batch: Batch, rng: torch.Generator, precision: Precision = "full"
+) -> tuple[Tensor, Params]:
     """Every member's misfit of a batch, and the gradient of its negative log-density.
 
     In a long run the function is recorded (see `novacula.core.recording.record`): that changes results by rounding
@@ -89,10 +94,17 @@ def loss_and_gradient(target: Density, params: Params, batch: Batch, rng: torch.
     xs = target.warp(batch.x, target.copies.train, rng)
     rows = xs.shape[0] * xs.shape[1]
 
-    def densities(w: Params) -> tuple[Tensor, Tensor]:
-        return target.densities(w, xs, batch.y, batch.total)
+    def misfit(w: Params) -> tuple[Tensor, Tensor]:
+        with computing(precision, xs):
+            f = target.forward.average(w, xs)
+        fit = target.likelihood.log_prob(f, batch.y).mean()
+        return fit, fit
 
-    _hold(params, target.notes, densities, batch.total)
+    if precision != "full":
+        # One by one, as autocast does not reach what vmap batches; what a recording saves is nothing to wide networks.
+        losses, fits = _in_chunks(params, 1, target.notes, rows, misfit, 1)
+        return losses, with_prior(target, params, fits, batch.total)
+    _hold(params, target.notes, misfit, 1)
     size = chunk_of(params, rows)
     members = members_of(params)
     long = batch.steps * batch.alike * math.ceil(members / size) >= _LONG[members > 1]
@@ -100,7 +112,22 @@ def loss_and_gradient(target: Density, params: Params, batch: Batch, rng: torch.
         replayed = _replayed(target, params, xs.detach(), batch, size, new=long)
         if replayed is not None:
             return replayed
-    return _in_chunks(params, size, target.notes, rows, densities, batch.total)
+    losses, fits = _in_chunks(params, size, target.notes, rows, misfit, 1)
+    return losses, with_prior(target, params, fits, batch.total)
+
+
+def with_prior(target: Target, params: Params, fits: Params, total: int) -> Params:
+    """The gradient of the tempered negative log-density per example, from that of the mean misfit."""
+    slopes, scale = prior_slopes(target, params), 1 / (target.temperature * total)
+    tempered = torch._foreach_mul([*fits.values()], 1 / (target.likelihood_temperature * target.temperature))
+    grads: Params = {}
+    for (k, w), g in zip(params.items(), tempered, strict=True):
+        slope = slopes[k]
+        if isinstance(slope, Tensor):
+            grads[k] = torch.add(g, slope, alpha=scale)
+        else:
+            grads[k] = torch.add(g, w.detach(), alpha=slope * scale)
+    return grads
 
 
 def _gradient(

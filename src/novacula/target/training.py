@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from novacula.core.many import chunk_of, in_chunks, members_of, over_members, part_of
+from novacula.core.modules.precision import Precision, computing
 from novacula.core.modules.training import averaging, seeded
 from novacula.core.params import Params
 from novacula.core.rng import derive, generator, split
 from novacula.data.data import Data
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
-from novacula.target.many import loss_and_gradient, prior_slopes
+from novacula.target.many import loss_and_gradient, with_prior
 
 _PASS = 256  # examples of a batch where statistics are averaged over all
 
@@ -39,7 +40,12 @@ def points(params: Params, statistics: Params) -> Params:
 
 
 def training_gradient(
-    target: Density, params: Params, statistics: Params, batch: Batch, rng: torch.Generator
+    target: Density,
+    params: Params,
+    statistics: Params,
+    batch: Batch,
+    rng: torch.Generator,
+    precision: Precision = "full",
 ) -> tuple[Tensor, Params, Params]:
     """Every member's misfit of a batch as it trains, the gradient of its negative log-density, and its statistics.
 
@@ -51,22 +57,11 @@ def training_gradient(
     """
     training = target.forward.trains(batch.x) if isinstance(target, Target) else None
     if not isinstance(target, Target) or training is None or not training.differs:
-        return *loss_and_gradient(target, params, batch, rng), statistics
+        return *loss_and_gradient(target, params, batch, rng, precision), statistics
     xs = target.warp(batch.x, target.copies.train, rng)
     seed = split(rng) if training.noisy else 0
-    losses, fits, moved = misfit_gradient(target, params, statistics, xs, batch.y, seed)
+    losses, fits, moved = misfit_gradient(target, params, statistics, xs, batch.y, seed, precision=precision)
     return losses, with_prior(target, params, fits, batch.total), moved
-
-
-def with_prior(target: Target, params: Params, fits: Params, total: int) -> Params:
-    """The gradient of the tempered negative log-density per example, from that of the mean misfit."""
-    slopes, scale = prior_slopes(target, params), 1 / (target.temperature * total)
-    grads: Params = {}
-    for k, w in params.items():
-        slope = slopes[k]
-        slope = slope if isinstance(slope, Tensor) else slope * w
-        grads[k] = torch.add(fits[k] / (target.likelihood_temperature * target.temperature), slope, alpha=scale)
-    return grads
 
 
 def misfit_gradient(
@@ -77,6 +72,7 @@ def misfit_gradient(
     y: Tensor,
     seed: int,
     beside: Params | None = None,
+    precision: Precision = "full",
 ) -> tuple[Tensor, Params, Params]:
     """Every member's misfit of some examples as it trains, its gradient, and the statistics: all by the data alone.
 
@@ -88,6 +84,7 @@ def misfit_gradient(
         y: Labels.
         seed: Seed of the network's noise.
         beside: What else the network is given by name, ``(M, …)``: masks.
+        precision: What the network computes in.
 
     Returns:
         The mean negative log-likelihood, ``(M,)``, its gradient by name, and the statistics after the pass.
@@ -106,7 +103,8 @@ def misfit_gradient(
         held, fixed = _split(part_of(statistics, start, stop))
 
         def fits(w: Params) -> tuple[Tensor, ...]:
-            f, moved = outputs({**w, **fixed})
+            with computing(precision, xs):
+                f, moved = outputs({**w, **fixed})
             return target.likelihood.log_prob(f, y).mean(), *(moved[k] for k in statistics)
 
         with torch.enable_grad():
@@ -116,7 +114,9 @@ def misfit_gradient(
             found = torch.autograd.grad(-fit.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True)
         return -fit.detach(), *found, *(v.detach() for v in moved)
 
-    parts = in_chunks(of_chunk, members_of(params), _size(params, statistics, rows), target.notes, rows)
+    # Autocast does not reach what vmap batches.
+    size = _size(params, statistics, rows) if precision == "full" else 1
+    parts = in_chunks(of_chunk, members_of(params), size, target.notes, rows)
     losses, *rest = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
     grads = dict(zip(params, rest, strict=False))
     return losses, grads, dict(zip(statistics, rest[len(params) :], strict=True))
