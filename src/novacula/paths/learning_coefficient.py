@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -93,25 +94,20 @@ def learning_coefficient(
         True
     """
     check_positive("localisation", localisation)
-    for name, value in {"chains": chains, "steps": steps, "leapfrogs": leapfrogs}.items():
-        check_whole(name, value, least={"chains": 2, "steps": 20}.get(name, 1))
-    check_whole("polish", polish, least=0)
-    plain, rows = prepared(target, data)
-    if plain.invariance is not None:
-        raise InputError("a target without transformations", "an invariance", "nv.Target(network, likelihood)")
-    if rows.n < 3:
-        raise InputError("at least three examples", str(rows.n), "pass all the training data")
-    first = plain.params() if start is None else detach(dict(weights_of(start)))
-    plain, first = plain.at(first)
+    for name, value in {"chains": chains, "steps": steps, "leapfrogs": leapfrogs, "polish": polish}.items():
+        check_whole(name, value, least={"chains": 2, "steps": 20, "polish": 0}.get(name, 1))
+    plain, rows = _plain(target, data)
+    plain, first = plain.at(plain.params() if start is None else detach(dict(weights_of(start))))
     temperature = math.log(rows.n)
     minimum, slope = polished(plain, rows, first, polish)
     base = log_likelihood(plain, rows, minimum) / temperature
 
+    how = partial(Chains, chains, steps, leapfrogs)
+
     def at(i: int) -> Fits:
         accept, factor = _ROWS[i]
         held = dataclasses.replace(plain, prior=Gaussian(precision=localisation * factor, mean=minimum))
-        how = Chains(chains, steps, leapfrogs, accept)
-        return tempered_fits(held, rows, minimum, temperature, how, seed=derive(seed, "setting", i))
+        return tempered_fits(held, rows, minimum, temperature, how(accept), seed=derive(seed, "setting", i))
 
     found = [at(i) for i in range(len(_ROWS))]
     table = tuple(
@@ -143,6 +139,16 @@ def learning_coefficient(
         parts={"minimum": float(base), "draws": -float(found[0].values.mean()) / temperature},
         details=table,
     )
+
+
+def _plain(target: TargetLike, data: DataLike) -> tuple[Target, Data]:
+    # What a log-likelihood without transformations needs.
+    plain, rows = prepared(target, data)
+    if plain.invariance is not None:
+        raise InputError("a target without transformations", "an invariance", "nv.Target(network, likelihood)")
+    if rows.n < 3:
+        raise InputError("at least three examples", str(rows.n), "pass all the training data")
+    return plain, rows
 
 
 def polished(target: Target, data: Data, point: Params, iterations: int) -> tuple[Params, float]:

@@ -30,6 +30,11 @@ def check_weights(run: Run, saved: Mapping[str, np.ndarray]) -> None:
     for part in "xy":
         if len(pair := {f"units/{part}_mean", f"units/{part}_sd"} & saved.keys()) == 1:
             raise run.damaged(WEIGHTS, f"{pair.pop()} alone")
+        if pair and saved[f"units/{part}_mean"].shape != saved[f"units/{part}_sd"].shape:
+            raise run.damaged(WEIGHTS, f"units/{part}_mean and units/{part}_sd of two shapes")
+    shape = (run.record.get("data") or {}).get("input_shape")
+    if shape is not None and "units/x_sd" in saved and saved["units/x_sd"].size not in (0, 1, shape[-1]):
+        raise run.damaged(WEIGHTS, f"units/x_sd of {saved['units/x_sd'].size} columns for inputs of shape {shape}")
     if "check/outputs" in saved and "check/inputs" not in saved:
         raise run.damaged(WEIGHTS, "no check/inputs")
     own = {name: a for name, a in saved.items() if name.startswith("weights/")}

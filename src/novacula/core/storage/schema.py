@@ -68,6 +68,7 @@ class Evidence(msgspec.Struct):
     kind: str | None = None
     estimator: str | None = None
     parts: dict[str, Number] | None = None
+    assumptions: list[str] | None = None
     warnings: list[str] | None = None
 
 
