@@ -52,6 +52,7 @@ class SquaredExponential:
         log_amplitude: log a.
 
     Example:
+        >>> import torch
         >>> k = SquaredExponential(torch.tensor(0.0), torch.tensor(0.0))
         >>> round(float(k(torch.zeros(1, 2), torch.ones(1, 2))), 4)
         0.3679
