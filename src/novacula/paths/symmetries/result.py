@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from novacula.core.brief import brief
 from novacula.core.checks.numbers import check_whole
 from novacula.core.errors import InputError
-from novacula.core.rng import derive, generator
+from novacula.core.rng import generator
 from novacula.paths.symmetries.axes import Axis, find, length, nodes_in, whole
 from novacula.paths.symmetries.equations import Equations
 from novacula.paths.symmetries.groups import Element, Group
@@ -153,20 +153,33 @@ def symmetries(
     double = tuple(_double(v) for v in inputs)
     found = _given(module, axes) if axes is not None else traced(wide, double)
     wide = found.double or wide
-    offered = list[Group]()
-    for i, group in enumerate(groups_of(found)):
-        one = Transformation((group.random(generator(seed, "try", i)),), found.axes, found.aliases)
-        if changed(wide, double, one, derive(seed, "try", i)) < _TOLERANCE:
-            offered.append(group)
-        elif axes is not None:
-            raise InputError(
-                f"axes along which units may be permuted, as {group.weights} are said to be",
-                "outputs that change",
-                "give weights that hold the same units the same name, and None to all others",
-            )
+    proposed = groups_of(found)
+    offered = _verified(wide, double, found, proposed, seed)
+    if axes is not None and len(offered) < len(proposed):
+        wrong = next(group for group in proposed if group not in offered)
+        raise InputError(
+            f"axes along which units may be permuted, as {wrong.weights} are said to be",
+            "outputs that change",
+            "give weights that hold the same units the same name, and None to all others",
+        )
     return Symmetries(
         tuple(offered), _coverage(found, offered), _frozen(found, offered), wide, double, found.axes, found.aliases
     )
+
+
+def _verified(
+    module: nn.Module, inputs: tuple[Any, ...], found: Traced, groups: Sequence[Group], seed: int
+) -> list[Group]:
+    # Elements of all groups at once are drawn independently: where outputs stay, each of them leaves them as they are.
+    # Where they do not, halves are tried, down to single groups.
+    if not groups:
+        return []
+    elements = tuple(group.random(generator(seed, "try", len(groups), i)) for i, group in enumerate(groups))
+    if changed(module, inputs, Transformation(elements, found.axes, found.aliases), seed) < _TOLERANCE:
+        return list(groups)
+    half = len(groups) // 2
+    parts = (groups[:half], groups[half:]) if half else ()
+    return [group for part in parts for group in _verified(module, inputs, found, part, seed)]
 
 
 def _check_state(state: Mapping[str, Tensor], axes: Mapping[str, list[Axis]], elements: Sequence[Element]) -> None:
