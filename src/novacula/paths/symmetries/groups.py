@@ -54,16 +54,20 @@ class Group:
             return self.copies * math.lgamma(self.size + 1)
         return self.copies * self.size * math.log(2) if self.kind == "sign" else math.inf
 
-    def random(self, rng: torch.Generator) -> Element:
-        """An element: permutations are uniform, scales log-normal, maps near the identity or Haar."""
+    def random(self, rng: torch.Generator, *, moving: bool = False) -> Element:
+        """An element: permutations are uniform, scales log-normal, maps Haar or near it; if ``moving``, none is 1."""
         shape = [a.size for a in above(self.atom)]
         draw = torch.randn([*shape, self.size], generator=rng, dtype=torch.float64)
         if self.kind == "permutation":
-            return Element(self, draw.argsort(-1))
+            order, still = draw.argsort(-1), torch.arange(self.size)
+            trivial = (order == still).all(-1, keepdim=True) & moving
+            return Element(self, torch.where(trivial, still.roll(1), order))
         if self.kind == "scale":
             return Element(self, (0.5 * draw).exp())
         if self.kind == "sign":
-            return Element(self, torch.where(draw < 0, -1.0, 1.0).double())
+            signs = torch.where(draw < 0, -1.0, 1.0).double()
+            trivial = (signs > 0).all(-1, keepdim=True) & moving
+            return Element(self, torch.where(trivial, -signs, signs))
         square = torch.randn([*shape, self.size, self.size], generator=rng, dtype=torch.float64)
         q, r = torch.linalg.qr(square)
         q = q * torch.diagonal(r, dim1=-2, dim2=-1).sign().unsqueeze(-2)

@@ -20,7 +20,7 @@ from novacula.paths.symmetries.groups import Element, Group
 from novacula.paths.symmetries.solve import groups_of
 from novacula.paths.symmetries.trace import Traced, traced
 
-_TOLERANCE = 1e-9
+_TOLERANCE, _DRAWS = 1e-9, 2
 _TIED = ("an output", "a constant", "rows of a table", "positions of", "chosen by", "not used", "an input")
 
 
@@ -174,8 +174,13 @@ def _verified(
     # Where they do not, halves are tried, down to single groups.
     if not groups:
         return []
-    elements = tuple(group.random(generator(seed, "try", len(groups), i)) for i, group in enumerate(groups))
-    if changed(module, inputs, Transformation(elements, found.axes, found.aliases), seed) < _TOLERANCE:
+    # None of them is the identity, which small groups would often draw.
+    for k in range(_DRAWS):
+        rngs = (generator(seed, "try", k, len(groups), i) for i in range(len(groups)))
+        elements = tuple(group.random(rng, moving=True) for group, rng in zip(groups, rngs, strict=True))
+        if changed(module, inputs, Transformation(elements, found.axes, found.aliases), seed + k) >= _TOLERANCE:
+            break
+    else:
         return list(groups)
     half = len(groups) // 2
     parts = (groups[:half], groups[half:]) if half else ()
