@@ -20,6 +20,7 @@ from novacula.study.learning.from_draws import Sampled, learn_from_draws
 from novacula.study.learning.learn import default_method, learn
 from novacula.study.relaxation import Relaxation, relaxation
 from novacula.study.sbc import sbc
+from novacula.study.symmetry import Symmetries, symmetry
 from novacula.study.temperature.choose import TemperatureChoice, choose_temperature
 from novacula.study.temperature.cold_posterior import ColdPosterior, cold_posterior
 from novacula.study.temperature.safe_bayes import SafeBayes, safe_bayes
@@ -39,6 +40,7 @@ __all__ = [
     "SafeBayes",
     "Sampled",
     "SavedRun",
+    "Symmetries",
     "TemperatureChoice",
     "Worth",
     "against",
@@ -60,4 +62,5 @@ __all__ = [
     "relaxation",
     "safe_bayes",
     "sbc",
+    "symmetry",
 ]
