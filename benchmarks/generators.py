@@ -5,8 +5,9 @@
     python -m benchmarks.generators --summary
 
 ``so2``: 4,000 points of the plane, whose label depends on the distance from the middle, with noise. ``so3``: 4,000
-points in space, the same, which have three generators. ``none``: 1,000 points of the plane, labels from eight random
-waves. ``rotate180``: 2,000 images of MNIST turned at random; ``upright``: as they are.
+points in space, the same, which have three generators. ``none``: 1,000 points of the plane, labels from the product of
+two waves in different directions. ``waves``: labels from the sum of eight random waves, some of which are long.
+``rotate180``: 2,000 images of MNIST turned at random; ``upright``: as they are.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from benchmarks.common import environment, write
 from novacula.invariances.perturb import parse, perturb
 
 RESULTS = Path(__file__).parent / "results" / "generators.json"
-CASES = {"so2": 20, "so3": 10, "none": 100, "rotate180": 3, "upright": 3}
-STEPS = {"so2": 1_000, "so3": 1_000, "none": 600, "rotate180": 1_200, "upright": 1_200}
+CASES = {"so2": 20, "so3": 10, "none": 100, "waves": 26, "rotate180": 3, "upright": 3}
+STEPS = {"so2": 1_000, "so3": 1_000, "none": 600, "waves": 600, "rotate180": 1_200, "upright": 1_200}
 
 
 def data_of(case: str, seed: int) -> nv.Data:
@@ -37,10 +38,14 @@ def data_of(case: str, seed: int) -> nv.Data:
         whole = nv.load(Path(os.environ["NOVACULA_DATA"]) / "mnist10k.npz")
         x = perturb(whole.x, [parse("rotate=180")], seed=seed) if case == "rotate180" else whole.x
         return whole.with_values(x, whole.y).split(2_000, seed=seed)[0]
-    n, dim = (1_000 if case == "none" else 4_000), 3 if case == "so3" else 2
+    n, dim = (1_000 if case in ("none", "waves") else 4_000), 3 if case == "so3" else 2
     x = torch.randn(n, dim, generator=rng)
     value = 2 * x.norm(dim=1) - (2.4 if dim == 2 else 3.1)
     if case == "none":
+        first, between, *phases = torch.rand(4, generator=rng).tolist()
+        angles = torch.tensor([6.3 * first, 6.3 * first + 1.05 + 1.05 * between])  # 60° to 120° apart
+        value = 2 * (2 * x @ torch.stack([angles.cos(), angles.sin()]) + 6.3 * torch.tensor(phases)).cos().prod(1)
+    elif case == "waves":
         waves = x @ (1.5 * torch.randn(2, 8, generator=rng)) + 6.3 * torch.rand(8, generator=rng)
         value = waves.cos().sum(1) / 2
     return nv.Data(x, (torch.rand(n, generator=rng) < (3 * value).sigmoid()).long())

@@ -8,6 +8,7 @@ each structure there is; the evidence decides.
 | `FilterBank` | layers whose filters are transformed copies of one another, with learned extents |
 | `relax` | layers between dense ones and convolutions, and beyond convolutions |
 | `share` | a network for several tasks, with shared and private weights in each layer |
+| `soften` | a trained network on its way to equivariant weights |
 | `parts`, `shares` | the tensors of such layers by part, and the effective number of parameters of each |
 | `keep` | one part of them alone |
 """
@@ -15,6 +16,7 @@ each structure there is; the evidence decides.
 from novacula.structure.filters import FilterBank
 from novacula.structure.parts import keep, parts, shares
 from novacula.structure.relaxed import relax
+from novacula.structure.soften import soften
 from novacula.structure.tasks import share
 
-__all__ = ["FilterBank", "keep", "parts", "relax", "share", "shares"]
+__all__ = ["FilterBank", "keep", "parts", "relax", "share", "shares", "soften"]
