@@ -31,6 +31,7 @@ from novacula.core.brief import brief
 from novacula.core.checks.numbers import check_numbers, check_within
 from novacula.core.rng import derive, generator
 from novacula.data.given import DataLike
+from novacula.inference.method import Method
 from novacula.invariances.generators import Generators
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.cross_fit.train import cross_fit
@@ -88,6 +89,7 @@ def symmetry(
     data: DataLike,
     *,
     folds: int = 4,
+    method: Method | None = None,
     steps: int | None = None,
     most: int = 2,
     tolerance: float = 0.1,
@@ -100,6 +102,8 @@ def symmetry(
         data: The data: images ``(C, H, W)``, rows ``(D,)`` or signals ``(C, D)``; of the latter, values are mapped by a
             D×D matrix.
         folds: Networks, each blind to a fold.
+        method: How each is trained; by default as `cross_fit` does. Networks that have learned but a part of what there
+            is know few directions, and the others count as symmetries: train until more steps bring nothing.
         steps: Steps of each; by default those of `cross_fit`.
         most: Generators that are tried at most.
         tolerance: The share of what the networks know that a symmetry may cost.
@@ -116,7 +120,7 @@ def symmetry(
     whole, checked = prepared(target, data)
     shape, plain = checked.x_shape, dataclasses.replace(whole, invariance=None)
     size = Generators(shape).eta.numel()
-    unseen = cross_fit(plain, checked, folds=folds, steps=steps, seed=derive(seed, "folds"))
+    unseen = cross_fit(plain, checked, folds=folds, method=method, steps=steps, seed=derive(seed, "folds"))
     before = _losses(unseen, checked.x)
     constant = best_constant(unseen.target, checked).expand(checked.n, -1)
     gains = -unseen.target.likelihood.log_prob(constant, checked.y).double() - before
