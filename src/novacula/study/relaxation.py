@@ -6,8 +6,8 @@ need shrinks. It does so ever more slowly, as the evidence is all but flat in th
 be infinite; so a precision that rises goes three times as far, in its logarithm, as the solve says. One that falls does
 not: it would run ahead of the weights. Then that end is tried as such: the network goes on training as it is, and with
 one part alone in one layer, for each of them; of these the better half by the evidence goes on, until one is left. The
-other layers are tried again, until none is better with one part alone. A layer ends as dense, as a convolution, or
-between the two. The same decides what tasks share (`novacula.structure.share`).
+other layers are tried again, until none is better with one part alone, and what is left is trained to its end. A layer
+ends as dense, as a convolution, or between the two. The same decides what tasks share (`novacula.structure.share`).
 
 References:
     Learning layer-wise equivariances automatically using gradients. T. F. A. van der Ouderaa, A. Immer,
@@ -165,6 +165,8 @@ def relaxation(
         if won is None:
             break
         undecided.remove(won[0])
+    if len(undecided) < len(known):  # what is left has had less time than what it replaced
+        best = fit(best.target, best.params, rounds)
     used = effective(best.target, data, best.params, subset=subset, seed=derive(seed, "solve"))
     left = shares(best.target.forward.module, used)
     return Relaxation(
