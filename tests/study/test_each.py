@@ -29,6 +29,16 @@ def test_words(gain: float, stderr: float, said: str) -> None:
     assert word(gain, stderr, 0.4) == said
 
 
+def test_networks_that_have_learned_nothing_say_of_nothing_that_it_has_no_effect() -> None:
+    """Labels by the toss of a coin."""
+    assert word(0.0, 1e-4, 0.69, learned=False) == "undecided"
+    assert word(-0.1, 0.02, 0.69, learned=False) == "harmful"
+    x, _, _ = digits()
+    y = torch.randint(0, 2, (len(x),), generator=torch.Generator().manual_seed(0))
+    found = learned(x, y, 2, nv.Affine(only=("rotation",))).verdicts["rotation"]
+    assert found["verdict"] == "undecided"
+
+
 @cache
 def digits() -> tuple[Tensor, Tensor, Tensor]:
     data = nv.load("digits")

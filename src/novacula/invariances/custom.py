@@ -28,6 +28,10 @@ class Custom:
         names: A name for each extent; by default ``eta_0, eta_1, …``.
         distribution: Noise ``"uniform"`` in [−1, 1], or ``"gaussian"`` with the same standard deviation, 1/√3.
         limits: The smallest and the largest admissible extent.
+        unit: The extents at which a transformation is as strong as it may sensibly be, shape ``(K,)``: steps and
+            thresholds are parts of them. By default `learn` finds them by trying, as those at which inputs are twice
+            their spread from where they were.
+        signed: Of each extent, whether its sign carries a meaning. By default `learn` finds out by trying.
 
     Raises:
         InputError: If an argument is not as described.
@@ -47,6 +51,8 @@ class Custom:
     names: tuple[str, ...] = ()
     distribution: Distribution = "uniform"
     limits: tuple[float, float] = (-math.inf, math.inf)
+    unit: Tensor | None = None
+    signed: tuple[bool, ...] = ()
     learnable: ClassVar[tuple[str, ...]] = ("eta",)
     averages_predictions: ClassVar[bool] = True
 
@@ -65,6 +71,12 @@ class Custom:
         shape = (size,) if self.noise_shape is None else tuple(self.noise_shape)
         if not self.limits[0] <= self.limits[1]:
             raise InputError("limits (smallest, largest)", str(self.limits), "swap them, or leave them out")
+        if self.unit is not None and (self.unit.shape != (size,) or not bool((self.unit > 0).all())):
+            got = f"{self.unit.tolist()}"
+            raise InputError(f"a positive unit for each of {size} extents", got, "leave it out to have it measured")
+        if self.signed and len(self.signed) != size:
+            hint = "leave it out to have it found by trying"
+            raise InputError(f"whether each of {size} extents is signed", f"{len(self.signed)} answers", hint)
         object.__setattr__(self, "eta", checks.extents(self.eta, [], names))
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "noise_shape", shape)
@@ -92,7 +104,9 @@ class Custom:
 
     def magnitude(self, eta: Tensor) -> Tensor:
         """Extents without the signs that carry no meaning; eta ``(K,)``."""
-        return eta
+        if not self.signed:
+            return eta
+        return torch.where(torch.tensor(self.signed, device=eta.device), eta, eta.abs())
 
     def describe(self) -> dict[str, float]:
         """The extents by name."""

@@ -37,6 +37,7 @@ from novacula.inference.method import Batching, Info, Start
 from novacula.inference.optimising.adam import AdamState, adam_init, adam_step
 from novacula.inference.optimising.map import MAP, MAPState
 from novacula.inference.starts import blind_starts
+from novacula.invariances.measured import unit_of
 from novacula.posteriors.base import Point, Posterior
 from novacula.posteriors.mixture import mixture
 from novacula.study.cross_fit.result import CrossFit
@@ -78,7 +79,7 @@ class BlindExtents:
         batch_size: Examples of a step of each network.
         seed: Seed of minibatches and first weights.
         moves: Steps of the extents.
-        lr: Learning rate of Adam for them.
+        lr: Learning rate of Adam for them, in their units (`novacula.invariances.measured`).
         examples: Unseen examples of each network that a step of the extents looks at …
         copies: … each transformed so often.
         wider: By what factor the extents under which weights are trained exceed those of the predictions.
@@ -160,16 +161,17 @@ class BlindExtents:
             own = {name: w[0] for name, w in network.points.items()}
             value = blind(target.with_learnable({ETA: eta}), own, state.data, rows, self.copies, split(rng))
             gradients.append(torch.autograd.grad(-value / len(rows), eta)[0])
-        g = torch.stack(gradients)
+        unit = unit_of(target.invariance).to(state.eta)
+        g = torch.stack(gradients) * unit
         if not torch.isfinite(g).all():
             raise NonFiniteError(
                 "a finite gradient of the loss on unseen examples in the extents",
                 "NaN or infinity",
                 "start from less extreme extents, or lower the learning rate",
             )
-        moved, adam = adam_step({ETA: state.eta}, {ETA: g}, state.adam, self.lr * pace)
+        moved, adam = adam_step({ETA: state.eta / unit}, {ETA: g}, state.adam, self.lr * pace)
         assert target.invariance is not None
-        return replace(state, eta=torch.stack([target.invariance.project(e) for e in moved[ETA]]), adam=adam)
+        return replace(state, eta=torch.stack([target.invariance.project(e * unit) for e in moved[ETA]]), adam=adam)
 
     def posterior(self, target: Target, state: BlindState) -> Posterior:
         """The networks, each as a point."""

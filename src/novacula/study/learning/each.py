@@ -9,7 +9,7 @@ that was there is, if anything, too small). With the 90 % interval of what it ga
     needed       it lies above w,
     harmful      it lies below −w,
     no effect    it lies between,
-    undecided    otherwise,
+    undecided    otherwise, or where it lies between because the networks have learned nothing,
 
 where w is 2 % of the loss, at least .005 nats. What networks that learned to bear a transformation lose without it, in
 so few steps, may be too little to tell. Then the networks that were trained without any are asked what this one alone
@@ -24,7 +24,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 import torch
@@ -33,6 +33,7 @@ from torch import Tensor
 from novacula.core.params import Params
 from novacula.data.data import Data
 from novacula.invariances.base import Invariance
+from novacula.invariances.measured import unit_of
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.learning.plan import Plan
 from novacula.target import Target
@@ -42,7 +43,7 @@ SHARE = 8
 COPIES = 8
 """Transformed copies of an unseen example that these comparisons take: so many suffice for differences."""
 SMALL = 0.02
-"""An extent below which a transformation is not there."""
+"""An extent below which a transformation is not there, in its unit."""
 STRENGTH = {
     "rotation": 0.06,
     "translation_x": 0.1,
@@ -62,6 +63,8 @@ STRENGTH = {
 """Extents that people use without thinking: ±11°, ±5 % of the width, ±10 % in size, every second image flipped."""
 WORTH = 0.005
 """Nats an example that are worth a word."""
+USUAL = 0.1
+"""The same for other transformations, in their units (`novacula.invariances.measured`)."""
 _Z = 1.645
 
 Verdict: TypeAlias = dict[str, Any]
@@ -105,12 +108,12 @@ def each(
     Returns:
         By name: the verdict, the extent, its interval (not known here), gain and standard error; and better extents.
     """
-    extents = invariance.magnitude(invariance.eta.detach()).tolist()
+    extents, strength = invariance.magnitude(invariance.eta.detach()).tolist(), strengths(invariance)
     copies = dataclasses.replace(best.target.copies, predict=min(COPIES, best.target.copies.predict))
     quick = dataclasses.replace(best.target, copies=copies)
     before = plan.blind(quick, data, best.folds, best.networks, only)
     control = plan.go_on(quick, data, best, steps, only)
-    loss = float(control.losses.mean())
+    say = partial(word, loss=float(control.losses.mean()), learned=control.learned)
 
     def gain(i: int, value: float) -> tuple[float, float]:
         # Of another i-th extent.
@@ -118,9 +121,7 @@ def each(
         return plan.go_on(dataclasses.replace(quick, invariance=other), data, best, steps, only).compare(control)
 
     alone = _Alone(plan, quick, best, without, data, steps, only)
-    there = [
-        extent >= STRENGTH.get(name, 2 * SMALL) / 2 for name, extent in zip(invariance.names, extents, strict=True)
-    ]
+    there = [abs(extent) >= usual / 2 for extent, usual in zip(extents, strength.values(), strict=True)]
     found, changes, plausible = dict[str, Verdict](), dict[str, float](), dict[str, tuple[float, ...]]()
     for i, (name, extent) in enumerate(zip(invariance.names, extents, strict=True)):
         if name not in names:
@@ -133,18 +134,16 @@ def each(
             worth = whole if sum(there) == 1 else (-less, stderr)
             if not same(invariance, i, 2 * extent):
                 tried[2 * extent] = gain(i, 2 * extent)
-        elif name in STRENGTH:
-            tried[STRENGTH[name]] = worth = gain(i, STRENGTH[name])
         else:
-            continue  # what a sensible strength is, nobody knows
-        said, (value, (more, error)) = word(*worth, loss), max(tried.items(), key=lambda item: item[1][0])
+            tried[strength[name]] = worth = gain(i, strength[name])
+        said, (value, (more, error)) = say(*worth), max(tried.items(), key=lambda item: item[1][0])
         plausible[name] = not_worse({extent: (0.0, 0.0), **tried})
         if more > error / 2:
             changes[name] = value
         # One that is better left out beside the others is not needed, whatever it would be by itself.
         if there[i] and said == "undecided" and without and changes.get(name) != 0:
             first = alone.gain(dataclasses.replace(invariance, eta=only_one(invariance, i)))  # type: ignore[type-var]
-            said, worth = (word(*first, loss), first) if word(*first, loss) != "undecided" else (said, worth)
+            said, worth = (say(*first), first) if say(*first) != "undecided" else (said, worth)
         entry |= {"verdict": said, "gain": worth[0], "stderr": worth[1]}
     return Look(control, control.compare(before), found, changes, plausible)
 
@@ -173,6 +172,12 @@ class _Alone:
         return self.plan.go_on(target, self.data, self.best, self.steps, self.only, networks=self.without)
 
 
+def strengths(invariance: Invariance) -> dict[str, float]:
+    """A sensible extent of each transformation by name."""
+    units = unit_of(invariance).tolist()
+    return {name: STRENGTH.get(name) or USUAL * unit for name, unit in zip(invariance.names, units, strict=True)}
+
+
 def only_one(invariance: Invariance, i: int) -> Tensor:
     """Extents of nought but for the i-th."""
     eta = torch.zeros_like(invariance.eta)
@@ -190,7 +195,7 @@ def changed(invariance: Invariance, i: int, value: float) -> Tensor:
 def same(invariance: Invariance, i: int, value: float) -> bool:
     """Whether an i-th extent of this size is, as far as it is admissible, the present one."""
     now, then = (invariance.magnitude(e)[i] for e in (invariance.eta.detach(), changed(invariance, i, value)))
-    return float((now - then).abs()) < SMALL
+    return float((now - then).abs()) < SMALL * float(unit_of(invariance)[i])
 
 
 def not_worse(tried: dict[float, tuple[float, float]]) -> tuple[float, ...]:
@@ -199,12 +204,13 @@ def not_worse(tried: dict[float, tuple[float, float]]) -> tuple[float, ...]:
     return tuple(v for v, (gain, stderr) in tried.items() if best - gain <= _Z * math.hypot(error, stderr))
 
 
-def word(gain: float, stderr: float, loss: float) -> str:
+def word(gain: float, stderr: float, loss: float, *, learned: bool = True) -> str:
     """What a gain in nats an example says, with its standard error, beside this loss."""
     worth = max(WORTH, 0.02 * abs(loss))
     low, high = gain - _Z * stderr, gain + _Z * stderr
     if -worth < low and high < worth:
-        return "no effect"
+        # Networks that have learned nothing lose nothing by any transformation.
+        return "no effect" if learned else "undecided"
     if low > worth:
         return "needed"
     return "harmful" if high < -worth else "undecided"

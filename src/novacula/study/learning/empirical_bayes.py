@@ -37,6 +37,7 @@ from novacula.evidence.ntk_subset import NTKSubset
 from novacula.inference.method import Batching, Info, Start
 from novacula.inference.optimising.adam import AdamState, adam_init, adam_step
 from novacula.inference.optimising.map import MAP, MAPState
+from novacula.invariances.measured import unit_of
 from novacula.posteriors.base import Point
 from novacula.study.learning.rounds import Best, Rounds, better, described
 from novacula.study.learning.skill import Skill
@@ -75,7 +76,7 @@ class EmpiricalBayes:
         seconds: When to end at the latest; None for never.
         moves: Hyper-steps a round, for what cannot be solved for.
         lr: Learning rate of Adam for hyperparameters that cannot be solved for.
-        lr_eta: The same for the invariance's extents.
+        lr_eta: The same for the invariance's extents, in their units (`novacula.invariances.measured`).
         burn_in: The fraction of a round before its first hyper-step.
         hold: The fraction of a round after which the learning rate of the extents falls, on a cosine, …
         settle: … to zero at this fraction.
@@ -228,13 +229,15 @@ class EmpiricalBayes:
                 )
         found = dict(zip(wanted, grads, strict=True))
         scaled = {k: -found[k] / inner.total if k in found else torch.zeros_like(v) for k, v in state.hyper.items()}
-        # Adam's step is proportional to its rate, so one call with unit rate serves both groups.
+        # Adam's step is proportional to its rate, and not to the gradient: one call with unit rate serves both groups,
+        # in all units.
         moved, adam = adam_step(state.hyper, scaled, state.adam, 1.0)
         late = hyper_factor(inner.progress, self.settle, 1.0)
         rates = {k: self.lr * late * (k in wanted) for k in state.hyper} | {ETA: self.lr_eta * pace}
         hyper = {k: v + rates[k] * (moved[k] - v) for k, v in state.hyper.items()}
         if ETA in hyper and target.invariance is not None:
-            hyper[ETA] = target.invariance.project(hyper[ETA])
+            way = unit_of(target.invariance).to(hyper[ETA]) * (hyper[ETA] - state.hyper[ETA])
+            hyper[ETA] = target.invariance.project(state.hyper[ETA] + way)
         opened = state.rounds.opened or pace > 0
         return replace(
             state,

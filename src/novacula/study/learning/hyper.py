@@ -24,6 +24,7 @@ from torch import Tensor
 from novacula.core.params import Params
 from novacula.core.rng import derive
 from novacula.data.data import Data
+from novacula.invariances.measured import unit_of
 from novacula.study.learning.empirical_bayes import ETA, EmpiricalBayes, EmpiricalBayesState
 from novacula.study.learning.solve import unsolved
 from novacula.target import Target
@@ -33,7 +34,7 @@ Z = math.sqrt(2) * NormalDist().inv_cdf(0.95)
 _DRAWS = 4
 _STEP = 0.1  # of the finite difference
 _WIDEST = 50.0  # of the logarithm: nothing is known of it
-_NEAR = 0.05  # a Newton step of an extent that counts as none
+_NEAR = 0.05  # a Newton step of an extent, in its unit, that counts as none
 _MOST = 32  # numbers that are examined by finite differences at most
 
 
@@ -105,7 +106,8 @@ def _solved(
     found = {}
     values = _values(fitted, data)
     for name, spread in first.spread.items():
-        slope, other = first.slopes[name], second.slopes.get(name, first.slopes[name])
+        slope = float(first.slopes[name])
+        other = float(second.slopes.get(name, slope))
         stderr = abs(slope - other) / math.sqrt(2)
         half = min(Z * spread, _WIDEST)
         key = name if name == "noise" else f"precision/{name}"
@@ -115,7 +117,7 @@ def _solved(
                 "interval": [value * math.exp(-half), value * math.exp(half)],
                 "gradient": slope,
                 "stderr": stderr,
-                "converged": not math.isfinite(spread) or abs(slope) * spread <= 1 + 2 * stderr * spread,
+                "converged": bool(not math.isfinite(spread) or abs(slope) * spread <= 1 + 2 * stderr * spread),
             }
     return found
 
@@ -167,19 +169,20 @@ def moved(
     found, place = {}, 0
     for key in free:
         names = _names(fitted, key, hyper[key])
-        for i, name in enumerate(names):
+        units = unit_of(fitted.invariance).tolist() if key == ETA else [1.0] * len(names)
+        for i, (name, unit) in enumerate(zip(names, units, strict=True)):
             flat = hyper[key].flatten().clone()
-            flat[i] += _STEP
+            flat[i] += _STEP * unit
             ahead = gradient({**hyper, key: flat.view_as(hyper[key])}, 0)[place]
-            curvature = float(draws[0, place] - ahead) / _STEP
-            found[name] = _entry(float(hyper[key].flatten()[i]), float(mean[place]), float(stderr[place]), curvature)
+            curvature, value = float(draws[0, place] - ahead) / (_STEP * unit), float(hyper[key].flatten()[i])
+            found[name] = _entry(value, float(mean[place]), float(stderr[place]), curvature, unit)
             if key == ETA and fitted.invariance is not None:
-                _at_the_border(found[name], fitted, hyper[key], i)
+                _at_the_border(found[name], fitted, hyper[key], i, unit)
             place += 1
     return found
 
 
-def _entry(value: float, gradient: float, stderr: float, curvature: float) -> dict[str, Any]:
+def _entry(value: float, gradient: float, stderr: float, curvature: float, unit: float) -> dict[str, Any]:
     half = Z / math.sqrt(curvature) if curvature > 0 else None
     step = abs(gradient) / curvature if curvature > 0 else math.inf
     return {
@@ -187,22 +190,22 @@ def _entry(value: float, gradient: float, stderr: float, curvature: float) -> di
         "interval": None if half is None else [value - half, value + half],
         "gradient": gradient,
         "stderr": stderr,
-        "converged": abs(gradient) <= 2.5 * stderr or step <= _NEAR,
+        "converged": abs(gradient) <= 2.5 * stderr or step <= _NEAR * unit,
     }
 
 
-def _at_the_border(entry: dict[str, Any], target: Target, eta: Tensor, i: int) -> None:
+def _at_the_border(entry: dict[str, Any], target: Target, eta: Tensor, i: int, unit: float) -> None:
     # Extents as magnitudes; one that cannot go where its gradient points has converged.
     assert target.invariance is not None
     pushed = eta.clone()
-    pushed[i] += 0.02 * math.copysign(1.0, entry["gradient"])
+    pushed[i] += 0.02 * unit * math.copysign(1.0, entry["gradient"])
     size = float(target.invariance.magnitude(eta)[i])
-    stuck = float(target.invariance.magnitude(target.invariance.project(pushed))[i]) <= size + 1e-6
+    stuck = float(target.invariance.magnitude(target.invariance.project(pushed))[i]) <= size + 1e-6 * unit
     if entry["interval"] is not None:
         half = (entry["interval"][1] - entry["interval"][0]) / 2
         entry["interval"] = [max(0.0, size - half), size + half]
     entry["value"] = size
-    entry["converged"] = entry["converged"] or (stuck and (entry["gradient"] > 0 or size < _NEAR))
+    entry["converged"] = entry["converged"] or (stuck and (entry["gradient"] > 0 or size < _NEAR * unit))
 
 
 def _names(target: Target, key: str, value: Tensor) -> list[str]:

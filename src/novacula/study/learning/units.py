@@ -17,6 +17,7 @@ from novacula.core.units import Units
 from novacula.data.data import Data
 from novacula.data.lazy import some_rows
 from novacula.data.standardise import Standardiser
+from novacula.invariances.measured import measured
 from novacula.target import Target
 
 
@@ -29,8 +30,10 @@ def between_units(target: Target, data: Data, *, noise: bool = True) -> Target:
         noise: Whether the noise is to be learned, so that the given one, a start, may be in standard units.
 
     Returns:
-        The same network between scales measured on the data.
+        The same network between scales measured on the data, with extents whose units are known.
     """
+    if target.invariance is not None:
+        target = dataclasses.replace(target, invariance=measured(target.invariance, some_rows(data.x)))
     own = target.forward.units
     if data.scaling is not None or own.x_sd.numel() or own.y_sd.numel() or target.forward.learnable():
         return target

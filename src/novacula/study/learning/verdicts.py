@@ -22,6 +22,7 @@ from novacula.core.params import Params
 from novacula.core.rng import derive
 from novacula.data.data import Data
 from novacula.invariances.base import Invariance
+from novacula.invariances.measured import unit_of, within
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.learning import each
 from novacula.study.learning.apart import as_apart, spanning
@@ -138,7 +139,8 @@ def _at(verdicts: dict[str, each.Verdict], invariance: Invariance) -> dict[str, 
     # The verdicts with the extents that are kept in the end; what is not there in the end is not said to be needed.
     extents = invariance.magnitude(invariance.eta.detach()).tolist()
     found = {k: {**verdicts[k], "extent": e} for k, e in zip(invariance.names, extents, strict=True)}
-    gone = {k for k, v in found.items() if v["verdict"] == "needed" and v["extent"] < each.SMALL}
+    least = dict(zip(invariance.names, (each.SMALL * unit_of(invariance)).tolist(), strict=True))
+    gone = {k for k, v in found.items() if v["verdict"] == "needed" and abs(v["extent"]) < least[k]}
     return {k: {**v, "verdict": "undecided"} if k in gone else v for k, v in found.items()}
 
 
@@ -165,8 +167,13 @@ def _hyper(
     best = refined.best
     method = dataclasses.replace(plan.method, estimator=BlindScore(best))
     found = moved(method, best.params[0], best.target, data, (ETA,), derive(plan.seed, "hyper"))
-    found = found if apart is None else as_apart(found, invariance_of(best).names, apart, len(best.params))
-    return {k: {**spanning(v, refined.plausible.get(k, ())), "converged": k not in moving} for k, v in found.items()}
+    kept = invariance_of(best)
+    found = found if apart is None else as_apart(found, kept.names, apart, len(best.params))
+    for i, name in enumerate(kept.names):
+        entry = spanning(found[name], refined.plausible.get(name, ()))
+        ends = entry["interval"] and sorted(within(kept, i, end) for end in entry["interval"])
+        found[name] = {**entry, "interval": ends, "converged": name not in moving}
+    return found
 
 
 def _with(trained: Trained, proposal: Proposal, found: _Refined) -> Trained:

@@ -1,0 +1,6 @@
+"""What may be done to a network's weights that leaves its function as it is."""
+
+from novacula.paths.symmetries.groups import Element, Group
+from novacula.paths.symmetries.result import Symmetries, Transformation, symmetries
+
+__all__ = ["Element", "Group", "Symmetries", "Transformation", "symmetries"]

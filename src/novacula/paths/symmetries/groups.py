@@ -1,0 +1,171 @@
+"""Groups of transformations of weights that leave a network's function as it is, and their elements.
+
+Each group acts on one atom, wherever it occurs. An atom that lies under others has an element for each of their
+indices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from novacula.core.brief import brief
+from novacula.paths.symmetries.axes import Atom, Axis, Node, above, expanded, find, length
+
+Kind = Literal["permutation", "scale", "sign", "orthogonal", "invertible"]
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """One group.
+
+    Attributes:
+        kind: ``"permutation"``, ``"scale"`` (by positive numbers), ``"sign"``, ``"orthogonal"`` or ``"invertible"``.
+        size: How many indices it acts on.
+        copies: How many such groups there are side by side: one for each index of what the atom lies under (heads).
+        weights: The weights that it moves: names with dimensions.
+        atom: What it acts on.
+        powers: Of a scale or a sign, the power at each occurrence.
+        sides: Of a linear map, the occurrences that it acts on by ``M`` (0) and by its inverse transpose (1).
+        absorbed: Of a linear map, factors along the atom that are first multiplied into what follows.
+    """
+
+    kind: Kind
+    size: int
+    copies: int
+    weights: tuple[tuple[str, int], ...]
+    atom: Atom = field(repr=False)
+    powers: Mapping[int, Fraction] = field(default_factory=dict, repr=False)
+    sides: Mapping[int, int] = field(default_factory=dict, repr=False)
+    absorbed: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = field(default=(), repr=False)
+
+    __repr__ = brief
+
+    @property
+    def log_order(self) -> float:
+        """The logarithm of how many elements there are: ``copies · log size!`` of permutations; infinity of scales."""
+        if self.kind == "permutation":
+            return self.copies * math.lgamma(self.size + 1)
+        return self.copies * self.size * math.log(2) if self.kind == "sign" else math.inf
+
+    def random(self, rng: torch.Generator) -> Element:
+        """An element: permutations are uniform, scales log-normal, maps near the identity or Haar."""
+        shape = [a.size for a in above(self.atom)]
+        draw = torch.randn([*shape, self.size], generator=rng, dtype=torch.float64)
+        if self.kind == "permutation":
+            return Element(self, draw.argsort(-1))
+        if self.kind == "scale":
+            return Element(self, (0.5 * draw).exp())
+        if self.kind == "sign":
+            return Element(self, torch.where(draw < 0, -1.0, 1.0).double())
+        square = torch.randn([*shape, self.size, self.size], generator=rng, dtype=torch.float64)
+        q, r = torch.linalg.qr(square)
+        q = q * torch.diagonal(r, dim1=-2, dim2=-1).sign().unsqueeze(-2)
+        if self.kind == "orthogonal":
+            return Element(self, q)
+        spread = (0.3 * draw).exp()
+        return Element(self, (q * spread.unsqueeze(-2)) @ q.roll(1, -1).mT)
+
+    def identity(self) -> Element:
+        """The element that changes nothing."""
+        shape = [a.size for a in above(self.atom)]
+        if self.kind == "permutation":
+            return Element(self, torch.arange(self.size).expand(*shape, -1))
+        if self.kind in ("scale", "sign"):
+            return Element(self, torch.ones(*shape, self.size, dtype=torch.float64))
+        return Element(self, torch.eye(self.size, dtype=torch.float64).expand(*shape, -1, -1))
+
+
+@dataclass(frozen=True, eq=False)
+class Element:
+    """An element of a group.
+
+    Attributes:
+        group: The group.
+        values: Of a permutation, old indices in the new order, ``(…, n)``; numbers ``(…, n)``; or maps ``(…, n, n)``.
+            The leading axes are those of what the atom lies under.
+    """
+
+    group: Group
+    values: Tensor
+
+    __repr__ = brief
+
+    def act(self, weights: dict[str, Tensor], axes: Mapping[str, list[Axis]]) -> dict[str, Tensor]:
+        """The transformed weights; those that it does not touch are the same tensors."""
+        found = dict(weights)
+        for name, into in self.group.absorbed:
+            factor = found[name]
+            for other, dim in into:
+                shape = [-1 if d == dim else 1 for d in range(found[other].ndim)]
+                found[other] = found[other] * factor.view(shape)
+            found[name] = torch.ones_like(factor)
+        for name in dict.fromkeys(name for name, _ in self.group.weights):
+            if name in found:
+                found[name] = _through(found[name], axes[name], self)
+        return found
+
+
+def _through(weight: Tensor, axes: list[Axis], element: Element) -> Tensor:
+    # Let an element act on every occurrence of its atom in a weight.
+    flat = [node for axis in axes for node in expanded(axis)]
+    out = weight.reshape([node.size for node in flat])
+    return _within(out, flat, range(len(flat)), element).reshape(weight.shape)
+
+
+def _within(t: Tensor, flat: list[Node], positions: range, element: Element) -> Tensor:
+    for p in positions:
+        node = flat[p]
+        if node.parts is None:
+            if find(node.atom) is element.group.atom:
+                t = _at(t, flat, p, node, element)
+            continue
+        pieces = list[Tensor]()
+        for piece, part in zip(t.split([length(a) for a in node.parts], p), node.parts, strict=True):
+            inner = expanded(part)
+            wide = piece.reshape([*t.shape[:p], *(n.size for n in inner), *t.shape[p + 1 :]])
+            own = [*flat[:p], *inner, *flat[p + 1 :]]
+            pieces.append(_within(wide, own, range(p, p + len(inner)), element).reshape(piece.shape))
+        t = torch.cat(pieces, p)
+    return t
+
+
+def _at(t: Tensor, flat: list[Node], p: int, node: Node, element: Element) -> Tensor:
+    group, values = element.group, element.values
+    places = [next(q for q, other in enumerate(flat) if find(other.atom) is a) for a in above(group.atom)]
+    if group.kind in ("orthogonal", "invertible"):
+        return _mapped(t, p, places, node, element)
+    # The table of values along its own dimension and those of what it lies under.
+    order = sorted([*places, p])
+    table = values.permute([[*places, p].index(q) for q in order])
+    shape = [t.shape[q] if q in order else 1 for q in range(t.ndim)]
+    table = table.reshape(shape)
+    if group.kind == "permutation":
+        return t.take_along_dim(table.to(t.device), p)
+    power = group.powers.get(_key(node), Fraction(0))
+    return t if not power else t * table.to(t) ** float(power)
+
+
+def _mapped(t: Tensor, p: int, places: list[int], node: Node, element: Element) -> Tensor:
+    side = element.group.sides.get(_key(node))
+    if side is None:
+        return t
+    m = element.values.to(t)
+    m = torch.linalg.inv(m).mT if side else m
+    letters = "abcdefghijklmnop"
+    own, lead = letters[: t.ndim], "".join(letters[q] for q in places)
+    return torch.einsum(f"{lead}z{letters[p]},{own}->{own.replace(letters[p], 'z')}", m, t)
+
+
+def _key(node: Node) -> int:
+    # The unknown of an occurrence in a weight, which is its own.
+    return next(iter(node.scale))
+
+
+key_of = _key

@@ -1,0 +1,27 @@
+"""What each operation of a network's graph says of axes: the core operations of PyTorch, by families.
+
+An operation that is not here freezes the axes that it touches, and is named.
+"""
+
+from novacula.paths.symmetries.operations import elements, products, shapes
+from novacula.paths.symmetries.operations.values import (
+    FILLS,
+    SHAPES,
+    Fill,
+    Place,
+    Value,
+    constant,
+    filled,
+    stop,
+    unknown,
+)
+
+TABLE = {
+    name: handler
+    for family in (elements, products, shapes)
+    for handler in vars(family).values()
+    for name in getattr(handler, "handled", ())
+}
+"""The handlers by the names of operations."""
+
+__all__ = ["FILLS", "SHAPES", "TABLE", "Fill", "Place", "Value", "constant", "filled", "stop", "unknown"]

@@ -1,0 +1,305 @@
+"""From a module to what is known of the axes of its weights: its graph, gone through twice.
+
+`torch.export` gives the graph in core operations. The first pass unifies and splits axes until nothing changes; the
+second follows scales, signs and linear maps along what the first has found.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+import warnings
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node as FxNode
+from torch.fx.node import map_arg
+
+from novacula.core.errors import InputError
+from novacula.paths.symmetries.axes import Axis, above, freeze, leaves, whole
+from novacula.paths.symmetries.equations import Equations, rigid
+from novacula.paths.symmetries.operations import (
+    FILLS,
+    SHAPES,
+    TABLE,
+    Fill,
+    Place,
+    Value,
+    constant,
+    filled,
+    stop,
+    unknown,
+)
+
+_PASSES = 4
+_QUIET = {"clone", "_to_copy", "view", "_unsafe_view", "expand", "permute", "t", "transpose", "unsqueeze", "squeeze"}
+
+
+@dataclass(eq=False)
+class Traced:
+    """What two passes over a module's graph have found.
+
+    Attributes:
+        axes: Of each weight and statistic by its first name, one axis for each dimension, with its unknowns.
+        aliases: Other names of the same tensors.
+        equations: What scales, signs and maps must obey.
+        unknown: Operations that are not known, with what was said of them.
+        absorbed: Weights that multiply along an axis, with the weights and dimensions that can absorb them.
+        unused: Weights that no operation reads.
+        double: The graph in double precision, of a module that computes part of it in another.
+    """
+
+    axes: dict[str, list[Axis]]
+    aliases: dict[str, str]
+    equations: Equations
+    unknown: dict[str, str]
+    absorbed: dict[str, list[tuple[str, int]]]
+    unused: tuple[str, ...]
+    double: nn.Module | None
+
+
+def exported(module: nn.Module, inputs: tuple[Any, ...]) -> torch.export.ExportedProgram:
+    """The graph of a module in core operations, as it evaluates; an `InputError` where PyTorch cannot export it."""
+    module = copy.deepcopy(module).eval()
+    for weight in module.parameters():
+        weight.requires_grad_(weight.is_floating_point())  # without, attention takes a path of its own
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            table = torch.export.default_decompositions()
+            for kept in (torch.ops.aten.scaled_dot_product_attention.default,):
+                table.pop(kept, None)  # read as it stands
+            return torch.export.export(module, inputs, strict=False).run_decompositions(table)
+    except Exception as error:
+        raise InputError(
+            "a module that torch.export can read",
+            f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}",
+            "name the axes yourself: symmetries(module, inputs, axes={'0.weight': ('units', None), …})",
+        ) from error
+
+
+def traced(module: nn.Module, inputs: tuple[Any, ...]) -> Traced:
+    """Go through a module's graph until its axes are known, and once more for what acts on them."""
+    program = exported(module, inputs)
+    aliases = _aliases(module)
+    weights = _weights(program, aliases)
+    shapes = {k: v for k, v in module.state_dict().items() if aliases.get(k, k) == k and v.is_floating_point()}
+    equations = Equations()
+    found: dict[str, str] = {}
+    base = {k: [whole(n) for n in v.shape] for k, v in shapes.items()}
+    known = None
+    for _ in range(_PASSES):
+        equations.seen.clear()
+        _go_through(program, weights, base, equations, found)
+        now = [(id(a), a.frozen) for a in leaf_atoms(base)]
+        if now == known:
+            break
+        known = now
+    _only_with_their_parents([*equations.seen, *([axis] for own in base.values() for axis in own)])
+    fine = Equations(fine=True, made=equations.made)
+    fixed = {k: [fine.unknown(axis) for axis in axes] for k, axes in base.items()}
+    absorbed = _go_through(program, weights, fixed, fine, found)
+    used = {weights[n] for n in _placeholders(program) if n.users and weights.get(n) in base}
+    unused = tuple(k for k in base if k not in used)
+    for k in unused:
+        for axis in base[k]:
+            freeze(axis, "not used")
+            rigid(axis)
+            fine.vanish(fixed[k][base[k].index(axis)])
+    return Traced(fixed, aliases, fine, found, absorbed, unused, _in_double(program))
+
+
+def _in_double(program: torch.export.ExportedProgram) -> nn.Module | None:
+    # Groups could not be told from rounding where a module computes in single precision whatever it is given.
+    casts = [n for n in program.graph.nodes if n.kwargs.get("dtype") in (torch.float32, torch.float16, torch.bfloat16)]
+    if not casts:
+        return None
+    for node in casts:
+        node.kwargs = {**node.kwargs, "dtype": torch.float64}
+    for node in [n for n in program.graph.nodes if _name(n) == "_assert_tensor_metadata"]:
+        program.graph.erase_node(node)
+    return program.module(check_guards=False)
+
+
+def _aliases(module: nn.Module) -> dict[str, str]:
+    # Tied weights and modules that are used twice: the first name of each other name.
+    first, found = dict[int, str](), dict[str, str]()
+    for name, tensor in [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ]:
+        found[name] = first.setdefault(id(tensor), name)
+    return found
+
+
+def _placeholders(program: torch.export.ExportedProgram) -> list[FxNode]:
+    return [n for n in program.graph.nodes if n.op == "placeholder"]
+
+
+def _weights(program: torch.export.ExportedProgram, aliases: dict[str, str]) -> dict[FxNode, str]:
+    # Of each placeholder that is a weight or a statistic, its first name.
+    signature = program.graph_signature
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    return {n: aliases.get(names[n.name], names[n.name]) for n in _placeholders(program) if n.name in names}
+
+
+def _go_through(
+    program: torch.export.ExportedProgram,
+    weights: dict[FxNode, str],
+    axes: dict[str, list[Axis]],
+    equations: Equations,
+    found: dict[str, str],
+) -> dict[str, list[tuple[str, int]]]:
+    # One pass over the graph.
+    values, absorbed = dict[FxNode, Any](), dict[str, list[tuple[str, int]]]()
+    for node in program.graph.nodes:
+        sizes = _sizes(node)
+        place = Place(equations, f"{_name(node)}/{node.name}", sizes, unknown=found)
+        if node.op == "placeholder":
+            values[node] = _given(place, node, weights.get(node), axes, program.graph_signature.user_inputs)
+        elif node.op == "output":
+            for v in _values(values, node.args):
+                for axis in v.axes:
+                    stop(place, axis, "an output")
+        elif node.op == "call_function" and node.target is operator.getitem:
+            source, i = node.args
+            many = values[cast(FxNode, source)]
+            values[node] = many[i] if isinstance(many, tuple) else many
+        else:
+            place.summed = _summed(node)
+            by = _absorbing(node, weights)
+            if by is not None:
+                place.absorbed = True
+                absorbed[by[0]] = by[1]
+            values[node] = _called(place, node, values)
+        if isinstance(values.get(node), Value) and not equations.fine and values[node].base is None:
+            equations.seen.append(values[node].axes)
+    return absorbed
+
+
+def _called(place: Place, node: FxNode, values: dict[FxNode, Any]) -> Any:
+    # What an operation's handler says.
+    name, sizes = _name(node), place.sizes
+    operands = [values[n] for n in node.all_input_nodes]
+    fills = [v for v in operands if isinstance(v, Fill)]
+    if name in FILLS:
+        return filled(place, name, node.args)
+    if fills and len(fills) == len(operands) and name in SHAPES:
+        found = [Fill(tuple(own), fills[0].zero) for own in sizes]
+        return tuple(found) if len(found) > 1 else found[0]
+    seen = dict(enumerate(node.all_input_nodes))
+    own = {n: v.at(place, i) if isinstance(v := values[n], Fill) else v for i, n in seen.items()}
+    handler = TABLE.get(name)
+    tensors = [v for n in own for v in _flat(own[n]) if isinstance(v, Value)]
+    if handler is None and tensors:
+        return unknown(place, *tensors)
+    if handler is None:
+        made = tuple(_new(place, sizes_of_one, i) for i, sizes_of_one in enumerate(sizes))
+        return made if len(made) != 1 else made[0]
+    args, options = cast(Any, map_arg)((node.args, node.kwargs), own.__getitem__)
+    return handler(place, *args, **{k: v for k, v in options.items() if k not in _IGNORED})
+
+
+_IGNORED = {"dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking", "implicit", "approximate"}
+
+
+def _new(place: Place, sizes: Sequence[int], i: int) -> Value:
+    return Value([place.fresh(d, n, f"{i}", frozen="a constant") for d, n in enumerate(sizes)])
+
+
+def _given(place: Place, node: FxNode, name: str | None, axes: dict[str, list[Axis]], inputs: Collection[Any]) -> Any:
+    if name in axes:
+        return Value(axes[name])
+    value = node.meta.get("val")
+    if not isinstance(value, Tensor):
+        return value
+    known = constant(place, value, "an input" if node.name in inputs else "a constant")
+    for axis in known.axes:
+        rigid(axis)
+    return known
+
+
+def _values(values: dict[FxNode, Any], args: Any) -> Sequence[Value]:
+    found = list[Value]()
+    map_arg(args, lambda n: found.extend(v for v in _flat(values.get(n)) if isinstance(v, Value)))
+    return found
+
+
+def _flat(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _sizes(node: FxNode) -> list[list[int]]:
+    # Of the results of a node.
+    value = node.meta.get("val")
+    return [
+        list(map(int, v.shape))
+        for v in (value if isinstance(value, (tuple, list)) else [value])
+        if isinstance(v, Tensor)
+    ]
+
+
+def _name(node: FxNode) -> str:
+    schema = getattr(node.target, "_schema", None)
+    return schema.name.split("::")[-1] if schema is not None else str(node.target)
+
+
+def _summed(node: FxNode) -> tuple[int, ...]:
+    # Of a square, the dimensions along which all that follows sums it; of such a sum, too.
+    name = _name(node)
+    if name in ("mean", "sum") and isinstance(node.args[0], FxNode):
+        return _summed(node.args[0])
+    square = (name == "pow" and node.args[1] == 2) or (name == "mul" and node.args[0] is node.args[1])
+    if not square or any(_name(user) not in ("mean", "sum") or len(user.args) < 2 for user in node.users):
+        return ()
+    dims = {tuple(cast(Sequence[int], user.args[1])) for user in node.users}
+    return dims.pop() if len(dims) == 1 else ()
+
+
+def _absorbing(node: FxNode, weights: dict[FxNode, str]) -> tuple[str, list[tuple[str, int]]] | None:
+    # Of a product with a vector of weights along the last dimension: the weights that all that follows multiplies by.
+    if _name(node) != "mul" or not all(isinstance(a, FxNode) for a in node.args[:2]):
+        return None
+    factor = next((a for a in node.args[:2] if a in weights and len(a.meta["val"].shape) == 1), None)
+    if factor is None or len(factor.users) != 1:
+        return None
+    found, waiting = list[tuple[str, int]](), [*node.users]
+    while waiting:
+        user = waiting.pop()
+        name = _name(user)
+        if name in _QUIET:
+            waiting += [*user.users]
+            continue
+        if name not in ("mm", "addmm", "bmm", "linear"):
+            return None
+        matrix = user.args[-1] if name != "linear" else user.args[1]
+        turned = name == "linear"
+        while isinstance(matrix, FxNode) and matrix not in weights and _name(matrix) in _QUIET:
+            if len(matrix.users) != 1:
+                return None
+            turned ^= _name(matrix) in ("permute", "t", "transpose")
+            matrix = matrix.args[0]
+        if not isinstance(matrix, FxNode) or matrix not in weights or len(matrix.users) != 1:
+            return None
+        found.append((weights[matrix], int(turned)))
+    return (weights[factor], found) if found else None
+
+
+def _only_with_their_parents(tensors: Sequence[list[Axis]]) -> None:
+    # Atoms that occur somewhere without those that they lie under are the same for all of these.
+    changed = True
+    while changed:
+        changed = False
+        for axes in tensors:
+            there = {a for axis in axes for node in axis for a in leaves(node.atom)}
+            for atom in there:
+                if atom.parent is not None and not there.issuperset(above(atom)):
+                    atom.parent, changed = None, True
+
+
+def leaf_atoms(axes: dict[str, list[Axis]]) -> list[Any]:
+    """The leaves that occur in weights, each once."""
+    return list(dict.fromkeys(a for own in axes.values() for axis in own for node in axis for a in leaves(node.atom)))

@@ -1,0 +1,176 @@
+"""Symmetries against counts, by networks of every kind, and what must not be taken for one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from menagerie.families import ALL
+from novacula.core.errors import InputError
+from novacula.paths import symmetries
+
+
+def kinds(found: Any) -> list[tuple[str, int, int]]:
+    return sorted((g.kind, g.size, g.copies) for g in found.groups)
+
+
+def two_inputs(name: str) -> Tensor:
+    return ALL[name].inputs(3, 1).flatten(0, 1)
+
+
+def test_a_perceptron_has_the_symmetries_of_its_functions() -> None:
+    """Rectified units may be scaled, tanh flips, a logistic function neither."""
+    net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 7), nn.Tanh(), nn.Linear(7, 6), nn.Sigmoid())
+    found = symmetries(nn.Sequential(net, nn.Linear(6, 2)), torch.zeros(4, 3))
+    assert kinds(found) == [
+        ("permutation", 6, 1),
+        ("permutation", 7, 1),
+        ("permutation", 8, 1),
+        ("scale", 8, 1),
+        ("sign", 7, 1),
+    ]
+    assert found.coverage == 1
+    assert not found.frozen
+    assert found.verify(3) < 1e-12
+    assert found.log_order == pytest.approx(sum(math.lgamma(n + 1) for n in (6, 7, 8)))
+
+
+def test_groups_of_channels_are_a_wreath_product() -> None:
+    """Four groups of two: 4! · (2!)⁴ orders, which brute force over all 8! confirms to be all."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 6), nn.GroupNorm(3, 6), nn.SiLU(), nn.Linear(6, 2)).double()
+    found = symmetries(net, torch.randn(5, 2))
+    assert kinds(found)[:2] == [("permutation", 2, 3), ("permutation", 3, 1)]
+    x = torch.randn(5, 2, dtype=torch.float64)
+    with torch.no_grad():
+        for p in net[1].parameters():
+            p.normal_()
+        before, count = net(x), 0
+        state = {k: v.clone() for k, v in net.state_dict().items()}
+        for order in itertools.permutations(range(6)):
+            rows = {k: v[list(order)] if k[0] in "01" else v for k, v in state.items()}
+            rows["3.weight"] = state["3.weight"][:, list(order)]
+            count += bool((torch.func.functional_call(net, rows, (x,)) - before).abs().max() < 1e-9)
+    assert count == round(math.exp(found.log_order)) == 6 * 2**3
+
+
+def test_heads_and_what_is_within_them() -> None:
+    """Packed projections: heads may be permuted, and within each there are invertible maps of two kinds."""
+    found = symmetries(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), torch.randn(2, 5, 8))
+    assert [k for k in kinds(found) if k[0] == "invertible"] == [("invertible", 4, 2)] * 2
+    assert ("permutation", 2, 1) in kinds(found)
+    assert found.coverage == 1
+    assert found.verify(1) < 1e-12
+
+
+def test_streams_between_norms_of_mean_squares_may_be_rotated() -> None:
+    found = symmetries(ALL["llama"].make(), two_inputs("llama"))
+    assert [k for k in kinds(found) if k[0] == "orthogonal"] == [("orthogonal", 4, 1)]
+    assert found.coverage == 1
+    assert found.verify(2) < 1e-12
+    # Rotary embeddings multiply by constants: of queries and keys only scales of pairs are left.
+    moved = {name for g in found.groups if g.kind in ("permutation", "invertible") for name, _ in g.weights}
+    assert any("v_proj" in name for name in moved)
+
+
+COVERED = {
+    "resnet": 1.0,
+    "unet": 1.0,
+    "densenet": 1.0,
+    "mobilenet_v3": 1.0,
+    "vit": 1.0,
+    "swin": 0.98,
+    "bert": 1.0,
+    "gpt2": 1.0,
+    "lstm_two_layers": 1.0,
+    "gru_two_layers": 1.0,
+    "autoencoder_tied": 1.0,
+    "instance_norm": 1.0,
+}
+
+
+@pytest.mark.parametrize("name", sorted(set(COVERED) & set(ALL)))
+def test_networks_as_people_write_them(name: str) -> None:
+    found = symmetries(ALL[name].make(), two_inputs(name))
+    assert found.coverage >= COVERED[name]
+    assert found.verify(5) < 1e-12
+    # Not only at random weights: the function at the network's own.
+    module, moved = ALL[name].make(), ALL[name].make()
+    moved.load_state_dict(found.random(6).apply(module.state_dict()))
+    with torch.no_grad():
+        a, b = module(two_inputs(name)), moved(two_inputs(name))
+    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+class Tied(nn.Module):
+    """An embedding that is the last layer's weight: its columns go with the stream, and its rows stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.mix, self.head = nn.Embedding(7, 5), nn.Linear(5, 5), nn.Linear(5, 7, bias=False)
+        self.head.weight = self.embed.weight
+        nn.init.zeros_(self.mix.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.mix(self.embed(x).mean(1))) + 0.1)
+
+
+def test_ties_and_layers_of_zeros_hide_nothing() -> None:
+    module = Tied()
+    x = torch.randint(7, (4, 3))
+    found = symmetries(module, x)
+    assert ("permutation", 5, 1) in kinds(found)
+    # A sign would pass tanh and the tie, but not the constant; a zero layer would hide that.
+    assert not [g for g in found.groups if g.kind in ("sign", "scale")]
+    state = found.random(1).apply(module.state_dict())
+    torch.testing.assert_close(state["head.weight"], state["embed.weight"])
+    assert not torch.equal(state["embed.weight"], module.state_dict()["embed.weight"])
+
+
+class Sorted(nn.Module):
+    """Units that are sorted by an operation that nothing is known of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(3, 6), nn.Linear(6, 5), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(torch.tanh(self.b(self.a(x).kthvalue(2, 1, keepdim=True)[0] * self.a(x))))
+
+
+def test_what_is_not_known_stays_and_is_named() -> None:
+    found = symmetries(Sorted(), torch.randn(4, 3))
+    assert 0 < found.coverage <= 1
+    assert any("kthvalue" in reason for reason in found.frozen.values())
+    assert found.verify() < 1e-12
+
+
+def test_axes_that_are_said_by_hand() -> None:
+    net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    axes = {"0.weight": ("units", None), "0.bias": ("units",), "2.weight": (None, "units")}
+    found = symmetries(net, torch.randn(4, 3), axes=axes)
+    assert kinds(found) == [("permutation", 8, 1)]
+    with pytest.raises(InputError, match="outputs that change"):
+        symmetries(net, torch.randn(4, 3), axes={"0.weight": ("units", None), "0.bias": ("units",)})
+    with pytest.raises(InputError, match="one size of 'units'"):
+        symmetries(net, torch.randn(4, 3), axes={"0.weight": ("units", "units")})
+    with pytest.raises(InputError, match="for each dimension"):
+        symmetries(net, torch.randn(4, 3), axes={"0.weight": ("units",)})
+
+
+def test_bad_input_is_told() -> None:
+    class Branch(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if float(x.sum()) > 0 else -x
+
+    with pytest.raises(InputError, match=r"torch\.export"):
+        symmetries(Branch(), torch.randn(4, 3))
+    net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    found = symmetries(net, torch.randn(4, 3))
+    with pytest.raises(InputError, match=r"'0.bias' of shape \(8,\)"):
+        found.random().apply(nn.Sequential(nn.Linear(3, 9), nn.ReLU(), nn.Linear(9, 2)).state_dict())
