@@ -28,7 +28,7 @@ from novacula.invariances.custom import Custom
 from novacula.invariances.deformation import Deformation
 from novacula.invariances.erasing import Erasing
 from novacula.invariances.flip import Flip
-from novacula.invariances.generators import Generators
+from novacula.invariances.groups.generators import Generators
 from novacula.invariances.on_part import OnPart
 from novacula.invariances.signal import TimeWarp
 from novacula.invariances.trivial import Trivial

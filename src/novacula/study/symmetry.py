@@ -32,7 +32,7 @@ from novacula.core.checks.numbers import check_numbers, check_within
 from novacula.core.rng import derive, generator
 from novacula.data.given import DataLike
 from novacula.inference.method import Method
-from novacula.invariances.generators import Generators
+from novacula.invariances.groups.generators import Generators
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.cross_fit.train import cross_fit
 from novacula.target.constant import best_constant
