@@ -96,7 +96,7 @@ def summary() -> str:
 
 
 def _extents(found: dict[str, float]) -> str:
-    turn, right, down, *others = found.values()
+    turn, right, down, *others = (found[name] for name in AFFINE_NAMES)  # files are sorted by other names
     return f"±{180 * turn:.0f}°, {right / 2:.2f}/{down / 2:.2f}, " + "/".join(f"{v:.2f}" for v in others)
 
 
@@ -105,7 +105,7 @@ def draw(pictures: Path) -> None:
     import matplotlib.pyplot as plt  # slow to import
 
     known = [case for case in CASES if (pictures / f"{case}.npy").exists()]
-    fig, axes = plt.subplots(len(known), 1, figsize=(9, 1.35 * len(known) + 0.2), constrained_layout=True)
+    fig, axes = plt.subplots(len(known), 1, figsize=(9, 0.85 * len(known)), constrained_layout=True)
     for case, ax in zip(known, np.atleast_1d(axes), strict=True):
         each = np.load(pictures / f"{case}.npy").astype(float)[:, :2]
         tiles = np.concatenate([np.pad(v, 1) for pair in each.transpose(1, 0, 2, 3) for v in pair], 1)

@@ -5,7 +5,9 @@
     python -m benchmarks.relaxed --summary
 
 The 8×8 digits of scikit-learn in a 12×12 frame. ``shifted``: at a random place; ``framed``: upright in the middle. The
-network is dense(144 → 12×6×6), GELU, dense(→ 24×3×3), GELU, an average over places, linear(24 → 10). It starts dense;
+network is dense(144 → 12×6×6), GELU, dense(→ 24×3×3), GELU, an average over places, linear(24 → 10), or, in the cases
+``…-one``, dense(144 → 24×6×6), GELU, an average over places, linear(24 → 10), where no layer but the first can tell
+places. It starts dense;
 arms are the relaxed network (`nv.study.relaxation`), and dense layers and convolutions alone, trained and solved for in
 as many rounds as the relaxed network that is left.
 """
@@ -30,7 +32,7 @@ from novacula.networks.make import seeded
 from novacula.posteriors.base import Posterior
 
 RESULTS = Path(__file__).parent / "results" / "relaxed"
-CASES, ARMS = ("shifted", "framed"), ("dense", "convolution", "relaxed")
+CASES, ARMS = ("shifted", "framed", "shifted-one", "framed-one"), ("dense", "convolution", "relaxed")
 SIDE, STEPS, ROUNDS = 12, 300, 12
 
 
@@ -40,7 +42,7 @@ def data_of(case: str, seed: int) -> tuple[nv.Data, nv.Data]:
     x, rng = digits.x, generator(seed, "places")
     room = SIDE - x.shape[-1]
     framed = F.pad(x, (room // 2,) * 4)
-    if case == "shifted":
+    if case.startswith("shifted"):
         places = torch.randint(room + 1, (len(x), 2), generator=rng)
         whole = F.pad(x, (room,) * 4)
         rows = [
@@ -51,9 +53,14 @@ def data_of(case: str, seed: int) -> tuple[nv.Data, nv.Data]:
     return nv.Data(framed, digits.y).split(1_300, seed=seed)
 
 
-def network(seed: int) -> nn.Sequential:
-    """Two dense layers between images, an average over places, and a head."""
+def network(case: str, seed: int) -> nn.Sequential:
+    """Dense layers between images, an average over places, and a head."""
     with seeded(seed):
+        if case.endswith("one"):
+            return nn.Sequential(
+                nn.Flatten(), nn.Linear(SIDE * SIDE, 24 * 36), nn.GELU(), nn.Unflatten(1, (24, 6, 6)),
+                nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 10),
+            )  # fmt: skip
         return nn.Sequential(
             nn.Flatten(), nn.Linear(SIDE * SIDE, 12 * 36), nn.GELU(), nn.Unflatten(1, (12, 6, 6)),
             nn.Flatten(), nn.Linear(12 * 36, 24 * 9), nn.GELU(), nn.Unflatten(1, (24, 3, 3)),
@@ -65,7 +72,7 @@ def run(case: str, arm: str, seed: int) -> dict[str, Any]:
     """One run."""
     torch.set_num_threads(1)
     train, test = data_of(case, seed)
-    net = nv.structure.relax(network(seed), train.x[:2])
+    net = nv.structure.relax(network(case, seed), train.x[:2], kernel=7 if case.endswith("one") else 5)
     began = time.process_time()
     said: dict[str, Any] = {}
     with warnings.catch_warnings():
@@ -80,7 +87,9 @@ def run(case: str, arm: str, seed: int) -> dict[str, Any]:
                 "trials": [vars(t) for t in found.trials],
             }
         else:
-            posterior, said = alone(start(nv.structure.keep(net, {"1": arm, "5": arm}), seed), train, seed)
+            posterior, said = alone(
+                start(nv.structure.keep(net, dict.fromkeys(nv.structure.parts(net), arm)), seed), train, seed
+            )
     seconds = time.process_time() - began
     prediction = nv.predict(posterior, test.x)
     return {

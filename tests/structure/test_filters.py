@@ -139,11 +139,11 @@ def test_the_evidence_reaches_the_extents_by_every_road() -> None:
 
 
 def test_learning_moves_the_extents_and_members_train_side_by_side() -> None:
-    data = nv.load("digits").subset(range(120))
+    data = nv.load("digits").subset(range(80))
     net = nv.networks.make("mlp", data.x_shape, 10, width=8)
     bank = nv.structure.FilterBank(("rotation",), samples=2)(net, {"1": "2"}, data.x[:2])
-    method = dataclasses.replace(nv.study.default_method(data.n), first=30, moves=4)
-    fit = nv.learn(nv.Target(bank), data, epochs=20, folds=0, method=method)
+    method = dataclasses.replace(nv.study.default_method(data.n), first=20, moves=4)
+    fit = nv.learn(nv.Target(bank), data, epochs=10, folds=0, method=method)
     assert float(fit.target.learnable()["network.1.eta"]) != pytest.approx(0.1)
     pair = nv.infer(nv.Ensemble(nv.MAP(), 2), nv.Target(bank), data, steps=6, seed=0)
     assert math.isfinite(float(nv.predict(pair, data.x[:9]).mean().sum()))

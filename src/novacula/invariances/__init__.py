@@ -7,9 +7,10 @@ network's prior, so the evidence can choose them from the training data, by grad
 
 `Affine` rotates, translates, scales, stretches and shears images; `Flip` mirrors them; `Deformation` bends them
 locally; `Colour` changes brightness, contrast, saturation and hue; `Erasing` paints over a square; `TimeWarp` shifts
-and slows signals; `Custom` takes any differentiable function; `Compose` applies several, one after another; `OnPart`
-transforms one of several inputs. All follow the `Invariance` protocol: a frozen dataclass that draws noise, transforms
-inputs by it, and is replaced, not changed, when its extents are: ``dataclasses.replace(invariance, eta=new)``.
+and slows signals; `Generators` learns in which directions maps go; `Custom` takes any differentiable function;
+`Compose` applies several, one after another; `OnPart` transforms one of several inputs. All follow the `Invariance`
+protocol: a frozen dataclass that draws noise, transforms inputs by it, and is replaced, not changed, when its extents
+are: ``dataclasses.replace(invariance, eta=new)``.
 
 `Trivial` is no invariance but an augmentation policy: it transforms the training data, has nothing to learn, and
 predictions do not average over it.
@@ -27,6 +28,7 @@ from novacula.invariances.custom import Custom
 from novacula.invariances.deformation import Deformation
 from novacula.invariances.erasing import Erasing
 from novacula.invariances.flip import Flip
+from novacula.invariances.groups.generators import Generators
 from novacula.invariances.on_part import OnPart
 from novacula.invariances.signal import TimeWarp
 from novacula.invariances.trivial import Trivial
@@ -39,6 +41,7 @@ __all__ = [
     "Deformation",
     "Erasing",
     "Flip",
+    "Generators",
     "Invariance",
     "OnPart",
     "TimeWarp",

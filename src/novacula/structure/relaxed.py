@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -34,9 +33,10 @@ from torch import Tensor, nn
 from novacula.core.checks.numbers import check_whole
 from novacula.core.errors import InputError
 from novacula.structure.grids import Grid, Shape, grids
+from novacula.structure.parts import Parted, silent, total
 
 
-class RelaxedDense(nn.Module):
+class RelaxedDense(Parted):
     """A dense layer between images and a convolution beside it."""
 
     parts = ("dense", "convolution")
@@ -46,17 +46,17 @@ class RelaxedDense(nn.Module):
         self.given = given
         stride = (given[1] // made[1], given[2] // made[2])
         self.dense: nn.Linear | None = layer
-        self.convolution: nn.Conv2d | None = _silent(
+        self.convolution: nn.Conv2d | None = silent(
             nn.Conv2d(given[0], made[0], kernel, stride, kernel // 2), layer.weight
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C·H·W)`` to ``(N, C'·H'·W')``."""
         made = None if self.convolution is None else self.convolution(x.unflatten(1, self.given)).flatten(1)
-        return _sum(None if self.dense is None else self.dense(x), made)
+        return total([None if self.dense is None else self.dense(x), made])
 
 
-class RelaxedConvolution(nn.Module):
+class RelaxedConvolution(Parted):
     """A convolution and, beside it, those whose outputs are waves over positions."""
 
     parts = ("convolution", "varying")
@@ -78,14 +78,14 @@ class RelaxedConvolution(nn.Module):
             bias=False,
             padding_mode=layer.padding_mode,
         )
-        self.varying: nn.Conv2d | None = _silent(partners, layer.weight)
+        self.varying: nn.Conv2d | None = silent(partners, layer.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, H, W)`` to ``(N, C', H', W')``."""
         made = None if self.convolution is None else self.convolution(x)
         if self.varying is None:
-            return _sum(made, None)
-        return _sum(made, (self.varying(x).unflatten(1, (-1, len(self.waves))) * self.waves).sum(2))
+            return total([made])
+        return total([made, (self.varying(x).unflatten(1, (-1, len(self.waves))) * self.waves).sum(2)])
 
 
 def relax(module: nn.Module, example_inputs: Tensor, *, kernel: int = 5, frequencies: int = 1) -> nn.Module:
@@ -110,6 +110,7 @@ def relax(module: nn.Module, example_inputs: Tensor, *, kernel: int = 5, frequen
     Example:
         >>> net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.GELU(), nn.Flatten(), nn.Linear(4 * 36, 10))
         >>> relaxed = relax(net, torch.zeros(1, 1, 6, 6))
+        >>> from novacula.structure import parts
         >>> parts(relaxed)["0"]["varying"]
         ['0.varying.weight']
     """
@@ -133,66 +134,6 @@ def relax(module: nn.Module, example_inputs: Tensor, *, kernel: int = 5, frequen
     return found
 
 
-def parts(module: nn.Module) -> dict[str, dict[str, list[str]]]:
-    """The parts of relaxed layers.
-
-    Args:
-        module: What `relax` gave.
-
-    Returns:
-        By the layer's name, for each part, the names of its tensors.
-    """
-    found: dict[str, dict[str, list[str]]] = {}
-    for name, layer in module.named_modules():
-        if isinstance(layer, (RelaxedDense, RelaxedConvolution)):
-            prefix = f"{name}." if name else ""
-            found[name] = {
-                part: [f"{prefix}{part}.{k}" for k, _ in layer.get_submodule(part).named_parameters()]
-                for part in layer.parts
-                if getattr(layer, part) is not None
-            }
-    return found
-
-
-def keep(module: nn.Module, layers: Mapping[str, str]) -> nn.Module:
-    """A network with one part alone in some of its relaxed layers.
-
-    Args:
-        module: What `relax` gave; it is not changed.
-        layers: By the layer's name, the part that it keeps.
-
-    Returns:
-        A copy without the others.
-
-    Raises:
-        InputError: If a layer has no such part.
-    """
-    found, known = copy.deepcopy(module), parts(module)
-    for name, part in layers.items():
-        if part not in known.get(name, {}):
-            told = "; ".join(f"{layer}: {', '.join(of)}" for layer, of in known.items())
-            raise InputError(f"parts of relaxed layers ({told})", f"{name!r}: {part!r}", "see nv.structure.parts")
-        for other in known[name].keys() - {part}:
-            setattr(found.get_submodule(name), other, None)
-    return found
-
-
-def shares(module: nn.Module, effective: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """The effective number of parameters of relaxed layers, by part.
-
-    Args:
-        module: What `relax` gave.
-        effective: What `novacula.evidence.effective` gave, by tensor.
-
-    Returns:
-        By the layer's name, the number for each part.
-    """
-    return {
-        layer: {part: sum(effective.get(name, 0.0) for name in names) for part, names in known.items()}
-        for layer, known in parts(module).items()
-    }
-
-
 def _relaxed(layer: nn.Module, grid: Grid, kernel: int, frequencies: int) -> nn.Module | None:
     # The layer with its partner, if it has one.
     if grid.input is None or grid.output is None:
@@ -201,19 +142,6 @@ def _relaxed(layer: nn.Module, grid: Grid, kernel: int, frequencies: int) -> nn.
         return RelaxedConvolution(layer, grid.output, frequencies) if max(grid.output[1:]) > 1 else None
     whole = all(a % b == 0 for a, b in zip(grid.input[1:], grid.output[1:], strict=True))
     return RelaxedDense(layer, grid.input, grid.output, kernel) if isinstance(layer, nn.Linear) and whole else None
-
-
-def _sum(one: Tensor | None, other: Tensor | None) -> Tensor:
-    # Of the parts that are there: `keep` leaves one at least.
-    there = [v for v in (one, other) if v is not None]
-    return there[0] if len(there) == 1 else there[0] + there[1]
-
-
-def _silent(layer: nn.Conv2d, like: Tensor) -> nn.Conv2d:
-    # With weights of nought, in the dtype and on the device of the layer beside it.
-    for w in layer.parameters():
-        nn.init.zeros_(w)
-    return layer.to(like)
 
 
 def _waves(height: int, width: int, frequencies: int) -> Tensor:

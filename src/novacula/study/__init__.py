@@ -22,6 +22,7 @@ from novacula.study.learning.learn import default_method, learn
 from novacula.study.relaxation import Relaxation, relaxation
 from novacula.study.restoring import Restored, restore
 from novacula.study.sbc import sbc
+from novacula.study.symmetry import Symmetries, symmetry
 from novacula.study.temperature.choose import TemperatureChoice, choose_temperature
 from novacula.study.temperature.cold_posterior import ColdPosterior, cold_posterior
 from novacula.study.temperature.safe_bayes import SafeBayes, safe_bayes
@@ -43,6 +44,7 @@ __all__ = [
     "Sampled",
     "SavedRun",
     "SettingGap",
+    "Symmetries",
     "TemperatureChoice",
     "Worth",
     "against",
@@ -66,4 +68,5 @@ __all__ = [
     "restore",
     "safe_bayes",
     "sbc",
+    "symmetry",
 ]

@@ -1,12 +1,13 @@
-"""`relaxation`: how much of each layer is equivariant to shifts, decided by the evidence.
+"""`relaxation`: how much of each part a layer has, decided by the evidence: how equivariant it is, what tasks share.
 
 A relaxed network (`novacula.structure.relax`) has two parts in each layer, each with a precision of its own in the
 prior. Weights are trained and precisions solved for in turn (`novacula.evidence.tune`), and a part that the data do not
 need shrinks. It does so ever more slowly, as the evidence is all but flat in the logarithm of a precision that wants to
 be infinite; so a precision that rises goes three times as far, in its logarithm, as the solve says. One that falls does
-not: it would run ahead of the weights. Where a part is all but gone, or both are there, the end is tried as such:
-layer by layer the network goes on training as it is, with one part alone and with the other alone, and what has the
-highest evidence stays. A layer ends as dense, as a convolution, or between the two.
+not: it would run ahead of the weights. Then that end is tried as such: the network goes on training as it is, and with
+one part alone in one layer, for each of them; of these the better half by the evidence goes on, until one is left. The
+other layers are tried again, until none is better with one part alone, and what is left is trained to its end. A layer
+ends as dense, as a convolution, or between the two. The same decides what tasks share (`novacula.structure.share`).
 
 References:
     Learning layer-wise equivariances automatically using gradients. T. F. A. van der Ouderaa, A. Immer,
@@ -18,6 +19,7 @@ References:
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,8 +52,8 @@ class Trial:
     Attributes:
         layer: Its name.
         part: The part that was kept.
-        before: The log evidence with both parts, in nats.
-        without: That of this part alone.
+        before: The log evidence with both parts, in nats, where it left the race.
+        without: That of this part alone, where it did.
         kept: Whether the layer has this part alone since.
     """
 
@@ -93,7 +95,7 @@ class Relaxation:
         """The share of one part in the effective parameters of all relaxed layers.
 
         Args:
-            part: ``"convolution"``, ``"dense"`` or ``"varying"``.
+            part: ``"convolution"``, ``"dense"``, ``"varying"``, ``"shared"`` or ``"private"``.
 
         Returns:
             Between 0 and 1.
@@ -113,14 +115,16 @@ def relaxation(
     subset: int = 500,
     seed: int = 0,
 ) -> Relaxation:
-    """Decide how much of each part a relaxed network has.
+    """Decide how much of each part the layers of a network have.
+
+    Of L layers, up to ``L (L + 1)`` trials are made, of a third of the rounds or a few times that.
 
     Args:
-        target: A target whose network `nv.structure.relax` gave; its prior is Gaussian, with a precision for each
-            tensor.
+        target: A target whose network `nv.structure.relax` or `nv.structure.share` gave; its prior is Gaussian, with a
+            precision for each tensor.
         data: The training data.
         steps: Steps of a round of training.
-        rounds: Rounds of training and of solving for the precisions before the first trial; a trial has a third of
+        rounds: Rounds of training and of solving for the precisions before the first trial; trials go on by thirds of
             them.
         batch_size: Examples a step.
         lr: Peak learning rate.
@@ -143,13 +147,26 @@ def relaxation(
         raise InputError("a network with relaxed layers", "none", "nv.structure.relax(network, data.x[:2])")
     fit = _Fit(MAP(lr=lr), data, steps, batch_size, subset, seed)
     first = {k: v.log() for k, v in target.prior.precision(target.params()).items()}
-    best, trials = fit(target, target.params(), rounds), list[Trial]()
-    for layer in known:
-        more = max(1, rounds // 3)
-        both = fit(best.target, best.params, more)
-        alone = {p: fit(other, best.params, more) for p, other in _alone(best, layer, first)}
-        best = max([both, *alone.values()], key=lambda t: t.evidence)
-        trials += [Trial(layer, p, both.evidence, one.evidence, one is best) for p, one in alone.items()]
+    best, trials, undecided = fit(target, target.params(), rounds), list[Trial](), list(known)
+    more = max(1, rounds // 3)
+    while undecided:
+        alone = {(layer, p): other for layer in undecided for p, other in _alone(best, layer, first)}
+        run: dict[tuple[str, str] | None, _Trained] = {None: best}
+        run |= {key: _Trained(other, best.params, -math.inf) for key, other in alone.items()}
+        ended = dict[tuple[str, str] | None, _Trained]()
+        while len(run) > 1:
+            run = {key: fit(t.target, t.params, more) for key, t in run.items()}
+            ended |= run
+            ranked = sorted(run.items(), key=lambda item: item[1].evidence, reverse=True)
+            run = dict(ranked[: (len(ranked) + 1) // 2])
+        (won,) = run
+        best = run[won]
+        trials += [Trial(*k, ended[None].evidence, t.evidence, k == won) for k, t in ended.items() if k is not None]
+        if won is None:
+            break
+        undecided.remove(won[0])
+    if len(undecided) < len(known):  # what is left has had less time than what it replaced
+        best = fit(best.target, best.params, rounds)
     used = effective(best.target, data, best.params, subset=subset, seed=derive(seed, "solve"))
     left = shares(best.target.forward.module, used)
     return Relaxation(

@@ -1,0 +1,1 @@
+"""Groups of maps whose generators are learned themselves."""
