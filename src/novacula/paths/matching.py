@@ -22,7 +22,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -178,10 +178,12 @@ def _step(
     return [Element(group, torch.linalg.solve(ca, _procrustes(turned) @ cb))]
 
 
-def _rows(group: Group, a: Weights, b: Weights, symmetries: Symmetries) -> list[tuple[Any, Tensor, Tensor]]:
+def _rows(
+    group: Group, a: Weights, b: Weights, symmetries: Symmetries, without: Collection[str] = ()
+) -> list[tuple[Any, Tensor, Tensor]]:
     # At every occurrence, what both networks hold there.
     found = list[tuple[Any, Tensor, Tensor]]()
-    for name in dict.fromkeys(name for name, _ in group.weights):
+    for name in dict.fromkeys(name for name, _ in group.weights if name not in without):
         axes = symmetries.axes[name]
         pairs = zip(occurrences(a[name], axes, group.atom), occurrences(b[name], axes, group.atom), strict=True)
         found += [(node, x, y) for (node, x), (_, y) in pairs]
@@ -192,19 +194,10 @@ def _pairs(group: Group, a: Weights, b: Weights, symmetries: Symmetries) -> Tens
     # ``S_ij`` of all pairs of units; where others lie under them, only of what has none of these.
     inner = {g.atom for g in symmetries.groups if group.atom in above(g.atom)[-1:]}
     names = {name for g in symmetries.groups if g.atom in inner for name, _ in g.weights}
-    rows = [
-        (x, y)
-        for name in dict.fromkeys(name for name, _ in group.weights)
-        if name not in names
-        for (_, x), (_, y) in zip(
-            occurrences(a[name], symmetries.axes[name], group.atom),
-            occurrences(b[name], symmetries.axes[name], group.atom),
-            strict=True,
-        )
-    ]
+    rows = _rows(group, a, b, symmetries, without=names)
     shape = [s.size for s in above(group.atom)]
     zero = torch.zeros(*shape, group.size, group.size, dtype=torch.float64)
-    return sum((x @ y.mT for x, y in rows), zero)
+    return sum((x @ y.mT for _, x, y in rows), zero)
 
 
 def _within(group: Group, a: Weights, b: Weights, symmetries: Symmetries) -> Tensor:

@@ -22,7 +22,6 @@ from novacula.paths.symmetries.axes import (
     Combination,
     Node,
     expanded,
-    find,
     leaves,
     length,
     nodes_in,
@@ -260,4 +259,4 @@ def rigid(axis: Axis) -> None:
     """Let no linear map pass an axis."""
     for node in axis:
         for leaf in leaves(node.atom):
-            find(leaf).rigid = True
+            leaf.rigid = True

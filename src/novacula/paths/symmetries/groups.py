@@ -187,12 +187,12 @@ def _at(t: Tensor, flat: list[Node], p: int, node: Node, element: Element) -> Te
     table = table.reshape(shape)
     if group.kind == "permutation":
         return t.take_along_dim(table.to(t.device), p)
-    power = group.powers.get(_key(node), Fraction(0))
+    power = group.powers.get(key_of(node), Fraction(0))
     return t if not power else t * table.to(t) ** float(power)
 
 
 def _mapped(t: Tensor, p: int, places: list[int], node: Node, element: Element) -> Tensor:
-    side = element.group.sides.get(_key(node))
+    side = element.group.sides.get(key_of(node))
     if side is None:
         return t
     m = element.values.to(t)
@@ -202,9 +202,6 @@ def _mapped(t: Tensor, p: int, places: list[int], node: Node, element: Element) 
     return torch.einsum(f"{lead}z{letters[p]},{own}->{own.replace(letters[p], 'z')}", m, t)
 
 
-def _key(node: Node) -> int:
-    # The unknown of an occurrence in a weight, which is its own.
+def key_of(node: Node) -> int:
+    """The unknown of an occurrence in a weight, which is its own."""
     return next(iter(node.scale))
-
-
-key_of = _key

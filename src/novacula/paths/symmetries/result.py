@@ -61,10 +61,6 @@ class Transformation:
         moved = {k: v.to(first[k].dtype) for k, v in wide.items()}
         return {k: moved.get(self.aliases.get(k, k), v) for k, v in state_dict.items()}
 
-    def then(self, other: Transformation) -> Transformation:
-        """This one, and then another of the same network."""
-        return Transformation((*self.elements, *other.elements), self.axes, self.aliases)
-
 
 @dataclass(frozen=True, eq=False)
 class Symmetries:
@@ -270,7 +266,7 @@ def _given(module: nn.Module, axes: Mapping[str, Sequence[str | None]]) -> Trace
     for own in found.values():
         for axis in own:
             equations.vanish(axis)
-    return Traced(found, {}, equations, {}, {}, (), None)
+    return Traced(found, {}, equations, {}, (), None)
 
 
 def _coverage(found: Traced, groups: Sequence[Group]) -> float:

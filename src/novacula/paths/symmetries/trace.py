@@ -46,7 +46,6 @@ class Traced:
         axes: Of each weight and statistic by its first name, one axis for each dimension, with its unknowns.
         aliases: Other names of the same tensors.
         equations: What scales, signs and maps must obey.
-        unknown: Operations that are not known, with what was said of them.
         absorbed: Weights that multiply along an axis, with the weights and dimensions that can absorb them.
         unused: Weights that no operation reads.
         double: The graph in double precision, of a module that computes part of it in another.
@@ -55,7 +54,6 @@ class Traced:
     axes: dict[str, list[Axis]]
     aliases: dict[str, str]
     equations: Equations
-    unknown: dict[str, str]
     absorbed: dict[str, list[tuple[str, int]]]
     unused: tuple[str, ...]
     double: nn.Module | None
@@ -88,12 +86,11 @@ def traced(module: nn.Module, inputs: tuple[Any, ...]) -> Traced:
     weights = _weights(program, aliases)
     shapes = {k: v for k, v in module.state_dict().items() if aliases.get(k, k) == k and v.is_floating_point()}
     equations = Equations()
-    found: dict[str, str] = {}
     base = {k: [whole(n) for n in v.shape] for k, v in shapes.items()}
     known = None
     for _ in range(_PASSES):
         equations.seen.clear()
-        _go_through(program, weights, base, equations, found)
+        _go_through(program, weights, base, equations)
         now = [(id(a), a.frozen) for a in leaf_atoms(base)]
         if now == known:
             break
@@ -101,15 +98,13 @@ def traced(module: nn.Module, inputs: tuple[Any, ...]) -> Traced:
     _only_with_their_parents([*equations.seen, *([axis] for own in base.values() for axis in own)])
     fine = Equations(fine=True, made=equations.made)
     fixed = {k: [fine.unknown(axis) for axis in axes] for k, axes in base.items()}
-    absorbed = _go_through(program, weights, fixed, fine, found)
+    absorbed = _go_through(program, weights, fixed, fine)
     used = {weights[n] for n in _placeholders(program) if n.users and weights.get(n) in base}
     unused = tuple(k for k in base if k not in used)
     for k in unused:
         for axis in base[k]:
             freeze(axis, "not used")
-            rigid(axis)
-            fine.vanish(fixed[k][base[k].index(axis)])
-    return Traced(fixed, aliases, fine, found, absorbed, unused, _in_double(program))
+    return Traced(fixed, aliases, fine, absorbed, unused, _in_double(program))
 
 
 def _in_double(program: torch.export.ExportedProgram) -> nn.Module | None:
@@ -151,13 +146,12 @@ def _go_through(
     weights: dict[FxNode, str],
     axes: dict[str, list[Axis]],
     equations: Equations,
-    found: dict[str, str],
 ) -> dict[str, list[tuple[str, int]]]:
     # One pass over the graph.
     values, absorbed = dict[FxNode, Any](), dict[str, list[tuple[str, int]]]()
     for node in program.graph.nodes:
         sizes = _sizes(node)
-        place = Place(equations, f"{_name(node)}/{node.name}", sizes, unknown=found)
+        place = Place(equations, f"{_name(node)}/{node.name}", sizes)
         if node.op == "placeholder":
             values[node] = _given(place, node, weights.get(node), axes, program.graph_signature.user_inputs)
         elif node.op == "output":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -46,7 +46,6 @@ class Place:
     sizes: list[list[int]]  # of its results
     summed: tuple[int, ...] = ()  # dimensions along which the square that it takes is summed
     absorbed: bool = False  # whether the factor that it multiplies by can be absorbed by what follows
-    unknown: dict[str, str] = field(default_factory=dict)  # operations that are not known
 
     def fresh(self, dim: int, size: int, tag: str = "", **known: Any) -> Axis:
         """An axis that the operation makes."""
@@ -141,7 +140,6 @@ def unknown(p: Place, *operands: Any) -> Any:
             if isinstance(v, Value):
                 for axis in v.axes:
                     stop(p, axis, reason)
-                p.unknown[name] = reason
     found = tuple(
         Value([p.fresh(d, n, f"unknown {i}", frozen=reason) for d, n in enumerate(own)])
         for i, own in enumerate(p.sizes)
