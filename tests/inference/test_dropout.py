@@ -227,7 +227,7 @@ def test_a_step_is_a_gradient_under_masks_of_each_examples_own(name: str) -> Non
     first = starts(target, 1, 3)
     method = Dropout(lr=0.1, schedule="constant")
     state = method.init(target, data, generator(0), Start(first, 5))
-    batch = Batch(x[:4], data.y[:4], 6, 0, 5)
+    batch = Batch(x[:4], data.y[:4], 6, 3, 5)
     new, info = method.step(target, state, batch, generator(7))
 
     rng = generator(7)

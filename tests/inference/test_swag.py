@@ -93,7 +93,7 @@ def test_the_rate_falls_to_a_constant_and_adam_moves_the_weights() -> None:
     assert max(rates) <= 0.05
     assert rates[3] > rates[0] < rates[14] < rates[8]
     # The training phase is that of MAP, with another end of the schedule.
-    plain = run(MAP(lr=0.05, schedule="constant"), target, data, steps=1, batch_size=20)
+    plain = run(MAP(lr=0.05, schedule="constant", warm=0.0), target, data, steps=1, batch_size=20)
     mine = run(SWAG(lr=0.05, swa_lr=0.05, start=0.0, points=2, rank=2), target, data, steps=2, batch_size=20)
     first = {k: w[0, 0] for k, w in unflatten(mine.state.moments.last[:1], plain.state.params).items()}
     assert all(torch.allclose(first[k], w[0]) for k, w in plain.state.params.items())

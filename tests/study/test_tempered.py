@@ -90,7 +90,7 @@ def test_rounds_end_when_they_lose(
         return SimpleNamespace(networks=(i,), compare=lambda _: (gains[i - 1], 0.05), index=i)
 
     monkeypatch.setattr(tempered, "cross_fit", scripted)
-    method = SimpleNamespace(first=900, optimiser=None, seconds=None)
+    method = SimpleNamespace(first=900, optimiser=nv.MAP(), seconds=None)
     plan: Any = SimpleNamespace(method=method, batch_size=10, seed=0, folds=3, most_steps=lambda _: 15 * 900)
     target = nv.Target(net(), likelihood=nv.Normal())
     found = tempered._rounds(plan, target, target, rippled(30, 1.0))

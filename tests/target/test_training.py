@@ -115,7 +115,8 @@ def _loop(net: nn.Module, data: Data, *, steps: int, size: int, lr: float, seed:
             for group in adam.param_groups:
                 group["lr"] = lr * one_cycle(done / steps)
             prior = sum((w**2).sum() for w in net.parameters()) / 2
-            loss = F.cross_entropy(net(x), y) + prior / data.n
+            part = min(1.0, done / steps / 0.5)  # that the prior has: it rises over the first half
+            loss = F.cross_entropy(net(x), y) + part * prior / data.n
             adam.zero_grad()
             loss.backward()
             adam.step()

@@ -130,8 +130,9 @@ def test_training_is_that_of_a_loop_over_the_model_itself(name: str) -> None:
     found = infer(MAP(lr=1e-3, schedule="constant"), target, data, steps=8, batch_size=N)
     own = copy.deepcopy(model)
     adam = torch.optim.Adam(own.parameters(), lr=1e-3)
-    for _ in range(8):
-        loss = own(**x, labels=LABELS).loss + sum((w**2).sum() for w in own.parameters()) / 2 / N
+    for step in range(8):
+        prior = sum((w**2).sum() for w in own.parameters()) / 2
+        loss = own(**x, labels=LABELS).loss + min(1.0, step / 8 / 0.5) * prior / N
         adam.zero_grad()
         loss.backward()
         adam.step()

@@ -41,7 +41,7 @@ from novacula.posteriors.dropout import DropoutPosterior
 from novacula.posteriors.masks import Masks, check_share, masked
 from novacula.posteriors.mixture import mixture
 from novacula.target import Density, Target
-from novacula.target.batch import Batch
+from novacula.target.batch import WARM, Batch
 from novacula.target.many import with_prior
 from novacula.target.training import misfit_gradient, points, statistics_of
 
@@ -89,6 +89,7 @@ class Dropout:
         self, target: Target, state: DropoutState, batch: Batch, rng: torch.Generator
     ) -> tuple[DropoutState, Info]:
         """One step of Adam on the negative log-posterior per example, under masks of each example's own."""
+        batch = batch.warmed(WARM)
         xs = target.warp(batch.x, target.copies.train, rng)
         b, s = xs.shape[:2]
         like = next(iter(state.params.values()))
@@ -98,13 +99,14 @@ class Dropout:
         def density(w: Params) -> tuple[Tensor, Tensor]:
             fit = target.likelihood.log_prob(state.masks.target.forward.average(w, xs), batch.y).mean()
             weights = {k: w[k] for k in state.params}
-            tempered = fit / target.likelihood_temperature + target.prior.log_prob(weights) / batch.total
+            prior = target.prior.log_prob(weights) * (batch.prior / batch.total)
+            tempered = fit / target.likelihood_temperature + prior
             return -fit, -tempered / target.temperature
 
         statistics, inner = state.statistics, state.masks.target
         if statistics:
             losses, fits, statistics = misfit_gradient(inner, state.params, statistics, xs, batch.y, 0, beside=noise)
-            grads = with_prior(target, state.params, fits, batch.total)
+            grads = with_prior(target, state.params, fits, batch)
         else:
             (losses, _), grads = noisy_gradient(density, state.params, noise, notes=inner.notes, rows=b * s)
         factor = one_cycle(batch.progress) if self.schedule == "one-cycle" else 1.0

@@ -103,7 +103,7 @@ def loss_and_gradient(
     if precision != "full":
         # One by one, as autocast does not reach what vmap batches; what a recording saves is nothing to wide networks.
         losses, fits = _in_chunks(params, 1, target.notes, rows, misfit, 1)
-        return losses, with_prior(target, params, fits, batch.total)
+        return losses, with_prior(target, params, fits, batch)
     _hold(params, target.notes, misfit, 1)
     size = chunk_of(params, rows)
     members = members_of(params)
@@ -113,12 +113,12 @@ def loss_and_gradient(
         if replayed is not None:
             return replayed
     losses, fits = _in_chunks(params, size, target.notes, rows, misfit, 1)
-    return losses, with_prior(target, params, fits, batch.total)
+    return losses, with_prior(target, params, fits, batch)
 
 
-def with_prior(target: Target, params: Params, fits: Params, total: int) -> Params:
+def with_prior(target: Target, params: Params, fits: Params, batch: Batch) -> Params:
     """The gradient of the tempered negative log-density per example, from that of the mean misfit."""
-    slopes, scale = prior_slopes(target, params), 1 / (target.temperature * total)
+    slopes, scale = prior_slopes(target, params), batch.prior / (target.temperature * batch.total)
     tempered = torch._foreach_mul([*fits.values()], 1 / (target.likelihood_temperature * target.temperature))
     grads: Params = {}
     for (k, w), g in zip(params.items(), tempered, strict=True):
@@ -169,7 +169,7 @@ def _replayed(
     # The same from recordings of the likelihood's gradient, to which the prior's is added; None where there is none.
     data = (xs, batch.y, *_learnable(target))
     grads = {k: torch.empty_like(w) for k, w in params.items()}
-    scale = 1 / (target.temperature * batch.total)
+    scale = batch.prior / (target.temperature * batch.total)
     slopes = prior_slopes(target, params)
 
     def of_chunk(start: int, stop: int) -> Tensor | None:

@@ -61,7 +61,7 @@ def training_gradient(
     xs = target.warp(batch.x, target.copies.train, rng)
     seed = split(rng) if training.noisy else 0
     losses, fits, moved = misfit_gradient(target, params, statistics, xs, batch.y, seed, precision=precision)
-    return losses, with_prior(target, params, fits, batch.total), moved
+    return losses, with_prior(target, params, fits, batch), moved
 
 
 def misfit_gradient(

@@ -6,12 +6,13 @@ The running statistics belong to the run, each member has its own, and they come
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 
-from novacula.core.checks.numbers import check_fields, check_positive
+from novacula.core.checks.numbers import check_fields, check_positive, shown
+from novacula.core.errors import InputError
 from novacula.core.modules.precision import Precision
 from novacula.core.params import Params, unstack
 from novacula.data.data import Data
@@ -20,7 +21,7 @@ from novacula.inference.optimising.adam import AdamState, adam_init, adam_step, 
 from novacula.posteriors.base import Point, Posterior
 from novacula.posteriors.mixture import mixture
 from novacula.target import Density
-from novacula.target.batch import Batch
+from novacula.target.batch import WARM, Batch
 from novacula.target.training import points, statistics_of, training_gradient
 
 
@@ -45,22 +46,32 @@ class MAP:
     Args:
         lr: Peak learning rate of Adam.
         schedule: ``"one-cycle"`` or ``"constant"``.
+        warm: The share of the run over which the prior's part rises from nothing to all of it. Networks that decay from
+            the first step on may end at the origin with nothing learned, where the data's pull is weak at first.
         precision: ``"bfloat16"`` lets the network compute in it while it trains, which pays on wide networks and
             processors that know it; weights and all scores stay in their own type.
 
     Raises:
-        InputError: If the rate is not positive, or the schedule or precision is unknown.
+        InputError: If the rate is not positive, the share not in [0, 1], or the schedule or precision unknown.
     """
 
     lr: float = 2e-3
     schedule: Literal["one-cycle", "constant"] = "one-cycle"
     precision: Precision = "full"
+    warm: float = WARM
 
     batching: Batching = field(default="mini", init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
         check_positive("lr", self.lr)
+        if not 0 <= self.warm <= 1:
+            raise InputError("warm as a share of the run, in [0, 1]", shown(self.warm), "leave it out for the default")
+
+    @property
+    def warmed(self) -> MAP:
+        """The same for networks that are trained already: the prior counts in full from the first step on."""
+        return replace(self, warm=0.0)
 
     def init(self, target: Density, data: Data | None, rng: torch.Generator, start: Start) -> MAPState:
         """Start where the members start."""
@@ -70,7 +81,7 @@ class MAP:
     def step(self, target: Density, state: MAPState, batch: Batch, rng: torch.Generator) -> tuple[MAPState, Info]:
         """One step of Adam on the negative log-posterior per example."""
         losses, grads, statistics = training_gradient(
-            target, state.params, state.statistics, batch, rng, self.precision
+            target, state.params, state.statistics, batch.warmed(self.warm), rng, self.precision
         )
         factor = one_cycle(batch.progress) if self.schedule == "one-cycle" else 1.0
         params, adam = adam_step(state.params, grads, state.adam, self.lr * factor)

@@ -43,7 +43,7 @@ from novacula.posteriors.gaussians import LowRankGaussian
 from novacula.posteriors.mixture import mixture
 from novacula.posteriors.renormalised import Renormalised
 from novacula.target import Density, Target
-from novacula.target.batch import Batch
+from novacula.target.batch import WARM, Batch
 from novacula.target.training import statistics_of, training_gradient
 
 _LARGEST = 2**32  # bytes of kept points
@@ -144,8 +144,9 @@ class SWAG:
 
     def step(self, target: Density, state: SWAGState, batch: Batch, rng: torch.Generator) -> tuple[SWAGState, Info]:
         """One step of Adam on the negative log-posterior per example, and perhaps a point."""
-        losses, grads, statistics = training_gradient(target, state.params, state.statistics, batch, rng)
         first, every, n = self._plan(batch.steps)
+        warmed = batch.warmed(WARM * self.start)
+        losses, grads, statistics = training_gradient(target, state.params, state.statistics, warmed, rng)
         lr = self.swa_lr
         if batch.step < first:
             lr = self.lr * one_cycle(batch.step / first, end=self.swa_lr / self.lr)

@@ -8,14 +8,15 @@ that was there is, if anything, too small). With the 90 % interval of what it ga
 
     needed       it lies above w,
     harmful      it lies below −w,
-    no effect    it lies between,
+    no effect    it lies between, at an extent that people use and at five times that,
     undecided    otherwise, or where it lies between because the networks have learned nothing,
 
-where w is 2 % of the loss, at least .005 nats. What networks that learned to bear a transformation lose without it, in
-so few steps, may be too little to tell. Then the networks that were trained without any are asked what this one alone
-gives them, from where they are; and of a single transformation that is there, the gain of the whole says more, and is
-taken. A change that gains more than half a standard error is proposed. Whatever was tried and is not worse than the
-best beyond doubt is *plausible*: the interval of the extent must not leave it out.
+where w is 2 % of the loss, at least .005 nats. A label that hangs on a hue bears a little of other hues, and not all.
+What networks that learned to bear a transformation lose without it, in so few steps, may be too little to tell. Then
+the networks that were trained without any are asked what this one alone gives them, from where they are; and of a
+single transformation that is there, the gain of the whole says more, and is taken. A change that gains more than half a
+standard error is proposed. Whatever was tried and is not worse than the best beyond doubt is *plausible*: the interval
+of the extent must not leave it out.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from torch import Tensor
 from novacula.core.params import Params
 from novacula.data.data import Data
 from novacula.invariances.base import Invariance
-from novacula.invariances.measured import unit_of
+from novacula.invariances.measured import unit_of, within
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.learning.plan import Plan
 from novacula.target import Target
@@ -65,6 +66,8 @@ WORTH = 0.005
 """Nats an example that are worth a word."""
 USUAL = 0.1
 """The same for other transformations, in their units (`novacula.invariances.measured`)."""
+WIDE = 5
+"""How many times that is tried before it is said that a transformation has no effect: ±54°, hues turned half around."""
 _Z = 1.645
 
 Verdict: TypeAlias = dict[str, Any]
@@ -88,7 +91,7 @@ def each(
     data: Data,
     steps: int,
     only: int | None,
-    whole: tuple[float, float],
+    whole: tuple[float, float] | None,
     names: Sequence[str],
     without: Sequence[Params] = (),
 ) -> Look:
@@ -101,7 +104,7 @@ def each(
         data: The training data.
         steps: How many steps networks go on.
         only: So few folds; None for all.
-        whole: What all that is there gains over none, and the standard error.
+        whole: What all that is there gains over none, and the standard error, where networks were trained with it.
         names: The transformations to look at.
         without: The networks that were trained without any transformation; of the first folds.
 
@@ -131,11 +134,15 @@ def each(
         tried = dict[float, tuple[float, float]]()
         if there[i]:
             tried[0.0] = less, stderr = gain(i, 0.0)
-            worth = whole if sum(there) == 1 else (-less, stderr)
+            worth = whole if whole and sum(there) == 1 else (-less, stderr)
             if not same(invariance, i, 2 * extent):
                 tried[2 * extent] = gain(i, 2 * extent)
         else:
             tried[strength[name]] = worth = gain(i, strength[name])
+            wide = within(invariance, i, WIDE * strength[name])
+            if say(*worth) == "no effect" and wide > strength[name]:
+                tried[wide] = far = gain(i, wide)
+                worth = worth if say(*far) == "no effect" else far
         said, (value, (more, error)) = say(*worth), max(tried.items(), key=lambda item: item[1][0])
         plausible[name] = not_worse({extent: (0.0, 0.0), **tried})
         if more > error / 2:

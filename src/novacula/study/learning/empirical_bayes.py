@@ -154,7 +154,8 @@ class EmpiricalBayes:
         rounds = state.rounds
         inner = replace(batch, step=batch.step - rounds.began, steps=rounds.length)
         current = target.with_learnable(state.hyper)
-        weights, info = self.optimiser.step(current, state.weights, inner, rng)
+        optimiser = self.optimiser.warmed if rounds.index else self.optimiser
+        weights, info = optimiser.step(current, state.weights, inner, rng)
         state = replace(state, weights=weights, skill=state.skill.update(current.likelihood, batch.y, info.loss))
         if state.free and self._due(inner):
             state = self._hyper_step(target, state, inner, rng)

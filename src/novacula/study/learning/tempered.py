@@ -120,8 +120,9 @@ def _trained(
     **options: Any,
 ) -> CrossFit:
     # A round of networks blind to a fold each, from where the latest left them.
-    starts = None
+    starts, optimiser = None, plan.method.optimiser
     if latest is not None:
+        optimiser = optimiser.warmed
         k = int(which.max()) + 1 if isinstance(which, Tensor) else which
         starts = for_all(latest.networks, k)
     return cross_fit(
@@ -130,7 +131,7 @@ def _trained(
         folds=which,
         under=cold,
         seed=derive(plan.seed, "folds"),
-        method=plan.method.optimiser,
+        method=optimiser,
         batch_size=plan.batch_size,
         steps=steps,
         starts=starts,
@@ -174,9 +175,8 @@ def _whole(plan: Plan, cold: Target, trained: Trained, data: Data, found: _Cold)
     start = starts(cold, _members(cold), derive(plan.seed, "members"))
     for i, length in enumerate(found.lengths):
         seed = derive(plan.seed, "cold", i)
-        outcome = run(
-            plan.method.optimiser, cold, data, start=start, steps=length, batch_size=plan.batch_size, seed=seed
-        )
+        optimiser = plan.method.optimiser.warmed if i else plan.method.optimiser
+        outcome = run(optimiser, cold, data, start=start, steps=length, batch_size=plan.batch_size, seed=seed)
         start = outcome.state.points
         history = continued(history, outcome.history)
         steps += length

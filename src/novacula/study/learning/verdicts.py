@@ -67,14 +67,15 @@ def judged(plan: Plan, target: Target, data: Data) -> Judged:
     gain, stderr = gain_of(best, without, only)
     fixed = "invariance" not in plan.method.learn
     tried, said = invariance_of(best), [] if fixed else _stayed(proposal)
+    whole: tuple[float, float] | None = (gain, stderr)
     if gain < -stderr:
         said.append(
             "the transformations were dropped: networks trained without them predict unseen examples better, by "
             f"{-gain:.4f} ± {stderr:.4f} nats an example"
         )
         tried = dataclasses.replace(tried, eta=torch.zeros_like(tried.eta))  # type: ignore[type-var]
-        best = plan.blind(none, data, best.folds, without.networks, steps=proposal.steps)
-    found = _refined(plan, proposal, best, tried, data, only, (gain, stderr), without.networks)
+        best, whole = plan.blind(none, data, best.folds, without.networks, steps=proposal.steps), None
+    found = _refined(plan, proposal, best, tried, data, only, whole, without.networks)
     kept = found.best.target.invariance
     trained = _with(plan.train(dataclasses.replace(target, invariance=kept), data, still=True), proposal, found)
     fewer = plan.one_fold(found.best.target, data, best.folds, proposal.steps)
@@ -102,7 +103,7 @@ def _refined(
     tried: Invariance,
     data: Data,
     only: int | None,
-    whole: tuple[float, float],
+    whole: tuple[float, float] | None,
     without: Sequence[Params],
 ) -> _Refined:
     # Extents that change as long as unseen examples gain.
@@ -124,7 +125,7 @@ def _refined(
         control = plan.go_on(best.target, data, best, steps, done=look.control.networks)
         if _gain_elsewhere(changed, control, only) <= 0:
             return _Refined(best, _at(verdicts, tried), (), more, plausible)
-        best, tried, names = changed, other, tuple(look.changes)
+        best, tried, names, whole = changed, other, tuple(look.changes), None
     return _Refined(best, _at(verdicts, tried), names, more, plausible)
 
 

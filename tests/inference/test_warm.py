@@ -1,0 +1,48 @@
+"""Networks whose prior is warmed find what there is before they decay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+import novacula as nv
+from novacula.target.batch import Batch
+
+
+@pytest.mark.parametrize(("step", "prior"), [(0, 0.0), (10, 0.25), (20, 0.5), (40, 1.0), (79, 1.0)])
+def test_the_prior_rises_over_a_share_of_the_run(step: int, prior: float) -> None:
+    batch = Batch(torch.zeros(1), torch.zeros(1), 10, step, 80)
+    assert batch.warmed(0.5).prior == prior
+    assert batch.warmed(0.0).prior == 1
+
+
+def hues() -> tuple[Tensor, Tensor]:
+    """Digits in two colours, 11° of hue to either side of red, and which it is."""
+    data = nv.load("digits")
+    x = data.x[:400]
+    x = x / x.amax()
+    side = 2.0 * (torch.arange(400) % 2) - 1
+    red = torch.cat([x, 0.3 * x, 0.3 * x], 1)
+    return nv.Colour(eta=torch.ones(1), only=("hue",))(red, 0.06 * side[:, None]), (side > 0).long()
+
+
+def test_a_network_that_would_decay_to_the_origin_learns() -> None:
+    """Plain training of a convolutional network tells the two colours apart; with the full prior at once it does not."""
+    x, y = hues()
+    net = nv.networks.make("cnn", x.shape[1:], 2, seed=0)
+    method = nv.MAP(lr=4e-3)
+    found = {
+        warm: nv.predict(nv.infer(replace(method, warm=warm), net, nv.Data(x, y), steps=400), x).mean()
+        for warm in (0.0, method.warm)
+    }
+    right = {warm: float((p.argmax(1) == y).double().mean()) for warm, p in found.items()}
+    assert right[method.warm] > 0.95
+    assert right[0.0] < 0.6  # the case that the warming is for; without it, this test has no case
+
+
+def test_no_share_of_a_run_is_refused() -> None:
+    with pytest.raises(nv.InputError, match="warm as a share"):
+        nv.MAP(warm=1.5)
