@@ -26,6 +26,7 @@ from torch import Tensor
 
 from novacula.core.brief import brief
 from novacula.core.errors import InputError
+from novacula.paths.crossed import TOGETHER, Layout, components
 
 _Z = 1.645
 
@@ -100,13 +101,9 @@ def _jackknifed(matrix: np.ndarray) -> float:
 
 def _components(p: np.ndarray) -> dict[str, float]:
     rows, columns = p.shape[:2]
-    whole, first, second = p.mean((0, 1)), p.mean(1), p.mean(0)
-    rest = p - first[:, None] - second[None] + whole
-    both = (rest**2).sum((0, 1)) / ((rows - 1) * (columns - 1))
-    of_first = (columns * first.var(0, ddof=1) - both) / columns
-    of_second = (rows * second.var(0, ddof=1) - both) / rows
-    parts = {"first": of_first, "second": of_second, "both": both}
-    return {name: float(v.sum(1).mean()) for name, v in parts.items()}
+    levels = {"first": np.repeat(np.arange(rows), columns), "second": np.tile(np.arange(columns), rows)}
+    found = components(p.reshape(rows * columns, *p.shape[2:]), Layout.of(rows * columns, levels))
+    return {{TOGETHER: "both"}.get(name, name): part.value for name, part in found.items()}
 
 
 def _probabilities(values: object) -> np.ndarray:
