@@ -110,7 +110,7 @@ class Layout:
     @property
     def apart(self) -> np.ndarray:
         """Pairs that share nothing, ``(R, R)``."""
-        return ~self.shared.any(0)
+        return np.asarray(~self.shared.any(0))
 
     def weights(self, draws: int, seed: int) -> np.ndarray:
         """How often each run comes when the levels of all causes are drawn anew, ``(draws, R)``."""

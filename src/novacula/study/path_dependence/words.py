@@ -1,0 +1,83 @@
+"""The verdict in words, from the record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+TOLERABLE = 0.05
+"""Nats an example below which a barrier is none."""
+
+
+def told(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Sentences; the first is the verdict."""
+    found = record["measured"]
+    said = [_first(record)]
+    outside = {k.split("/")[1]: k for k in found if k.startswith("outside/")}
+    if outside:
+        parts = [f"{_amount(record, found[key])} of {name} inputs" for name, key in outside.items()]
+        more = [k for name, k in ((n, f"excess/{n}") for n in outside) if (found[k]["interval"] or (0.0,))[0] > 0]
+        end = ": alike where they were trained, apart outside" if more else ""
+        said.append(f"They differ in {', in '.join(parts)}{end}.")
+    if "similarity" in found:
+        about = record["similarity"]
+        said.append(
+            f"Inside (layer {about['layer']!r}, {about['measure']}) two are alike by {_number(found['similarity'])}; "
+            f"chance gives {abs(about['chance']):.2f}."
+        )
+    if "barrier/as trained" in found:
+        said.append(_barriers(found))
+    if record["components"]:
+        parts = [f"{name} {_number(part)}" for name, part in record["components"].items()]
+        said.append(f"The variance of what they predict, by cause: {'; '.join(parts)}.")
+    return (*said, *_settings(record))
+
+
+def _first(record: Mapping[str, Any]) -> str:
+    found = record["measured"]
+    pair = found.get("disagreement") or found["difference"]
+    where = "" if record["task"] == "regression" else " of the examples"
+    return (
+        f"The path matters {record['matters']}: two runs differ in {_amount(record, pair)}{where}, a run errs in "
+        f"{_amount(record, found['error'])}; the one is {_number(found['share'])} of the other."
+    )
+
+
+def _barriers(found: Mapping[str, Any]) -> str:
+    parts = []
+    for key in (k for k in found if k.startswith("barrier/")):
+        low, high = found[key]["interval"] or [found[key]["value"]] * 2
+        word = ", none to speak of" if high <= TOLERABLE else ", one that stands" if low > TOLERABLE else ""
+        parts.append(f"{key.split('/')[1]} {_number(found[key])}{word}")
+    return f"The loss rises on the line between two, in nats an example: {'; '.join(parts)}."
+
+
+def _settings(record: Mapping[str, Any]) -> list[str]:
+    said = []
+    if record["gap"] is not None:
+        gap = record["gap"]
+        end = "that is real" if gap["real"] else f"these runs could show {gap['smallest']:.2g}"
+        said.append(f"The other setting’s loss is lower by {_number(gap)} nats an example, of paired runs: {end}.")
+    if record["between"] is not None:
+        low = (record["between"]["interval"] or (0.0,))[0]
+        end = "the setting changes the function" if low > 0 else "no more than runs of one setting"
+        said.append(f"Runs of both settings are further apart by {_amount(record, record['between'])}: {end}.")
+    return said
+
+
+def _amount(record: Mapping[str, Any], part: Mapping[str, Any]) -> str:
+    # A share of labels in per cent, or a number of standard deviations.
+    if record["task"] == "regression":
+        return f"{_number(part)} standard deviations"
+    return _spread(part, lambda v: f"{100 * v:.2g}") + " %"
+
+
+def _number(part: Mapping[str, Any]) -> str:
+    return _spread(part, lambda v: f"{v:.2g}")
+
+
+def _spread(part: Mapping[str, Any], show: Any) -> str:
+    if part["value"] is None:
+        return "unknown"
+    beside = "" if part["interval"] is None else f" ({show(part['interval'][0])} to {show(part['interval'][1])})"
+    return (show(part["value"]) + beside).replace("-", "−")
