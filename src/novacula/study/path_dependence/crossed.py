@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Any
@@ -15,7 +15,12 @@ from novacula.core.brief import brief
 from novacula.core.checks.numbers import check_callable, check_whole
 from novacula.core.errors import InputError
 from novacula.core.params import Params, detach
-from novacula.posteriors.base import weights_of
+from novacula.core.rng import derive
+from novacula.data.data import Data
+from novacula.inference import MAP, infer
+from novacula.networks import make
+from novacula.posteriors.base import Posterior, weights_of
+from novacula.target import Target
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +36,46 @@ class Crossed:
     causes: dict[str, tuple[int, ...]]
 
     __repr__ = brief
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """Trains a network by its name: first weights, order of the data and noise have a seed each.
+
+    Attributes:
+        net: As `novacula.networks.make` takes it.
+        target: Whose likelihood, prior and invariance a run has; its network's weights play no part.
+        data: The training data.
+        epochs: Passes over them.
+        batch_size: Examples a step.
+        lr: Peak learning rate of `novacula.MAP`.
+        seed: That of all runs.
+    """
+
+    net: str
+    target: Target
+    data: Data
+    epochs: int
+    batch_size: int
+    lr: float
+    seed: int = 0
+
+    __repr__ = brief
+
+    def __call__(self, weights: int, order: int | None = None, noise: int | None = None) -> Posterior:
+        """Train one run; an order or noise that is not given goes with what stands before it."""
+        order = weights if order is None else order
+        outputs = self.target.prepare(self.data)[0].forward.check(self.data.x[:8])
+        network = make(self.net, self.data.x_shape, outputs, seed=derive(self.seed, "weights", weights))
+        return infer(
+            MAP(lr=self.lr),
+            replace(self.target, network=network, forward=None),
+            self.data,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            seed=derive(self.seed, "noise", order if noise is None else noise),
+            order=derive(self.seed, "order", order),
+        )
 
 
 def crossed_runs(
