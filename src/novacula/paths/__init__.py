@@ -2,6 +2,7 @@
 
 from novacula.paths.barrier import Barrier, barrier
 from novacula.paths.churn import Churn, churn
+from novacula.paths.influence import Influence, influence
 from novacula.paths.learning_coefficient import learning_coefficient
 from novacula.paths.matching import match
 from novacula.paths.similarity import Similarity, similarity
@@ -11,11 +12,13 @@ from novacula.paths.trajectory import Trajectory, trajectory
 __all__ = [
     "Barrier",
     "Churn",
+    "Influence",
     "Similarity",
     "Symmetries",
     "Trajectory",
     "barrier",
     "churn",
+    "influence",
     "learning_coefficient",
     "match",
     "similarity",
