@@ -3,11 +3,12 @@
     python -m benchmarks.influence               # about two minutes on one core
     python -m benchmarks.influence --summary
 
-300 of scikit-learn's digits for training, 200 to ask about, a perceptron 64-32-10 with tanh under a prior of precision 1,
-trained to a mode (Adam, then L-BFGS). Each of 40 training examples, half of them drawn at random and half those of the
-largest loss, is left out, and the network trained again, *on* from the mode, or *anew*: from the first weights and orders
-of four seeds, against four networks of the same seeds with all examples. Correlations are over examples asked about and
-left out (8,000), and over the sums of the losses of all that are asked about (40). JSON in ``results/influence.json``.
+300 of scikit-learn's digits for training, 200 to ask about, a perceptron 64-32-10 with tanh under a prior of precision
+1, trained to a mode (Adam, then L-BFGS). Each of 40 training examples, half of them drawn at random and half those of
+the largest loss, is left out, and the network trained again, *on* from the mode, or *anew*: from the first weights and
+orders of four seeds, against four networks of the same seeds with all examples. Correlations are over examples asked
+about and left out (8,000), and over the sums of the losses of all that are asked about (40). JSON in
+``results/influence.json``.
 """
 
 from __future__ import annotations

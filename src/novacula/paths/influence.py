@@ -8,8 +8,8 @@ identity, with ``r_n`` the loss's gradient in the outputs, ``W_n = L_n L_nᵀ`` 
     Δ_mn = ∇ℓ_mᵀ A⁻¹ J_nᵀ (I − W_n V_n)⁻¹ r_n,
 
 the change of the loss of example m to first order in the weights. Structures whose variances are not those of the
-whole matrix leave the factor out. Of networks that have not reached a mode, this is what a few steps from where they are
-would do rather than what training anew would (Bae and others, 2022); how near that comes is measured in
+whole matrix leave the factor out. Of networks that have not reached a mode, this is what a few steps from where they
+are would do rather than what training anew would (Bae and others, 2022); how near that comes is measured in
 ``benchmarks.influence``.
 
 References:
