@@ -75,9 +75,10 @@ def summary(cases: list[dict[str, Any]]) -> str:
         cells = [cell(found[k], 100) for k in shares] + [cell(found.get(k)) for k in others]
         spent = "{training:.0f}, {report:.0f}".format(**case["cpu_seconds"])
         lines.append(f"| {case['case']} | {' | '.join(cells)} | {spent} |")
+    causes = ("weights", "order", "together")
     lines += ["", "| case | first weights | order | together |", "| --- | ---: | ---: | ---: |"]
     for case in (c for c in cases if c["components"]):
-        lines.append(f"| {case['case']} | {' | '.join(cell(v) for v in case['components'].values())} |")
+        lines.append(f"| {case['case']} | {' | '.join(cell(case['components'][k]) for k in causes)} |")
     return "\n".join(lines)
 
 

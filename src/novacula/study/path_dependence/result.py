@@ -62,12 +62,13 @@ class PathDependence:
     def matters(self) -> str:
         """``"hardly"`` where runs differ in less than a quarter of the error, ``"much"`` in more than three quarters.
 
-        Between the two it is ``"somewhat"``; where the interval leaves it open, words are joined by "or".
+        Between the two it is ``"somewhat"``; where the interval reaches over a border, two words joined by "or", and
+        over both ``"undecided"``.
         """
         share = self.measured["share"]
         low, high = share.interval or (share.value, share.value)
         found = {"hardly": low <= LITTLE, "somewhat": high > LITTLE and low < MUCH, "much": high >= MUCH}
-        return " or ".join(word for word, holds in found.items() if holds)
+        return "undecided" if all(found.values()) else " or ".join(word for word, holds in found.items() if holds)
 
     @property
     def words(self) -> tuple[str, ...]:

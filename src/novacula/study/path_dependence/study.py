@@ -1,10 +1,11 @@
 """`path_dependence`: two runs end in different weights; are they different functions?
 
 The answer is in one number, the share of examples of which two runs say different labels over the share that a run gets
-wrong. Were errors independent draws from what the examples leave open, the two shares would be alike (Jiang and others,
-2022); where all runs make the same errors, it is nought. Beside it stand total variation, what happens to inputs of
-another kind, representations, the loss between runs, and the variance by causes of a crossed layout. Intervals are of
-runs, by a bootstrap (`novacula.paths.crossed`): the examples are taken as they are.
+wrong. Were labels of runs draws from what the examples leave open, as the true one is, the two would be alike (Jiang
+and others, 2022); where all runs make the same errors it is nought, and where all errors are a run's own it is two.
+Beside it stand total variation, what happens to inputs of another kind, representations, the loss between runs, and the
+variance by causes of a crossed layout. Intervals are of runs, by a bootstrap (`novacula.paths.crossed`): the examples
+are taken as they are.
 
 References:
     Underspecification presents challenges for credibility in modern machine learning. A. D'Amour and others, 2020.

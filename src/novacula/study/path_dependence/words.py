@@ -21,9 +21,9 @@ def told(record: Mapping[str, Any]) -> tuple[str, ...]:
         said.append(f"They differ in {', in '.join(parts)}{end}.")
     if "similarity" in found:
         about = record["similarity"]
+        alike, chance = _number(found["similarity"], 3), abs(about["chance"])
         said.append(
-            f"Inside (layer {about['layer']!r}, {about['measure']}) two are alike by {_number(found['similarity'])}; "
-            f"chance gives {abs(about['chance']):.2f}."
+            f"Inside (layer {about['layer']!r}, {about['measure']}) two are alike by {alike}, by chance {chance:.2f}."
         )
     if "barrier/as trained" in found:
         said.append(_barriers(found))
@@ -37,8 +37,10 @@ def _first(record: Mapping[str, Any]) -> str:
     found = record["measured"]
     pair = found.get("disagreement") or found["difference"]
     where = "" if record["task"] == "regression" else " of the examples"
+    verdict = record["matters"]
+    head = "How much the path matters is undecided" if verdict == "undecided" else f"The path matters {verdict}"
     return (
-        f"The path matters {record['matters']}: two runs differ in {_amount(record, pair)}{where}, a run errs in "
+        f"{head}: two runs differ in {_amount(record, pair)}{where}, a run errs in "
         f"{_amount(record, found['error'])}; the one is {_number(found['share'])} of the other."
     )
 
@@ -72,8 +74,8 @@ def _amount(record: Mapping[str, Any], part: Mapping[str, Any]) -> str:
     return _spread(part, lambda v: f"{100 * v:.2g}") + " %"
 
 
-def _number(part: Mapping[str, Any]) -> str:
-    return _spread(part, lambda v: f"{v:.2g}")
+def _number(part: Mapping[str, Any], digits: int = 2) -> str:
+    return _spread(part, lambda v: f"{v:.{digits}g}")
 
 
 def _spread(part: Mapping[str, Any], show: Any) -> str:
