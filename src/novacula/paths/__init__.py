@@ -6,6 +6,7 @@ from novacula.paths.influence import Influence, influence
 from novacula.paths.learning_coefficient import learning_coefficient
 from novacula.paths.matching import match
 from novacula.paths.similarity import Similarity, similarity
+from novacula.paths.spectrum import Spectrum, spectrum
 from novacula.paths.symmetries import Symmetries, symmetries
 from novacula.paths.trajectory import Trajectory, trajectory
 
@@ -14,6 +15,7 @@ __all__ = [
     "Churn",
     "Influence",
     "Similarity",
+    "Spectrum",
     "Symmetries",
     "Trajectory",
     "barrier",
@@ -22,6 +24,7 @@ __all__ = [
     "learning_coefficient",
     "match",
     "similarity",
+    "spectrum",
     "symmetries",
     "trajectory",
 ]
