@@ -2,6 +2,7 @@
 
 from novacula.paths.barrier import Barrier, barrier
 from novacula.paths.churn import Churn, churn
+from novacula.paths.complexity import Complexity, complexity, ranked_within
 from novacula.paths.influence import Influence, influence
 from novacula.paths.learning_coefficient import learning_coefficient
 from novacula.paths.matching import match
@@ -13,6 +14,7 @@ from novacula.paths.trajectory import Trajectory, trajectory
 __all__ = [
     "Barrier",
     "Churn",
+    "Complexity",
     "Influence",
     "Similarity",
     "Spectrum",
@@ -20,9 +22,11 @@ __all__ = [
     "Trajectory",
     "barrier",
     "churn",
+    "complexity",
     "influence",
     "learning_coefficient",
     "match",
+    "ranked_within",
     "similarity",
     "spectrum",
     "symmetries",
