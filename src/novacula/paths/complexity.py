@@ -114,7 +114,7 @@ def complexity(
 
 
 def _path_norm(target: Target, weights: Params, data: Data) -> float | None:
-    # With squared weights and rectifiers the network is affine in inputs above nought, and rises; what is not so, has no
+    # With squared weights and rectifiers the network is affine in inputs above nought, and rises. What is not so has no
     # paths that multiply. Statistics are no weights.
     if not data.x.is_floating_point() or any(b.is_floating_point() for b in target.forward.module.buffers()):
         return None
@@ -197,6 +197,6 @@ def ranked_within(
         value, interval = float(tau.mean()) if len(tau) else math.nan, None
         if len(tau) > 2:
             reach = float(student.isf(alpha / 2, len(tau) - 1) * tau.std(ddof=1)) / math.sqrt(len(tau))
-            interval = value - reach, value + reach
+            interval = max(-1.0, value - reach), min(1.0, value + reach)
         found[name] = Measured(value, interval)
     return found
