@@ -169,7 +169,8 @@ def ranked_within(
 
     Returns:
         By factor, the mean of Kendall's τ over groups of runs that differ in it alone; Student's interval over groups,
-        None for fewer than three. NaN where no group has two runs that differ in measure and outcome.
+        None for fewer than three, and of no width where all agree. NaN where no group has two runs that differ in
+        measure and outcome.
 
     Raises:
         InputError: If lengths differ, or a number is not finite.

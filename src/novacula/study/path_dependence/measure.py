@@ -19,6 +19,7 @@ from novacula.core.layers import calls, last_linear
 from novacula.core.rng import generator
 from novacula.data.data import Data
 from novacula.paths.barrier import Barrier, barrier, outputs_at
+from novacula.paths.churn import disagreements, steadiness, variations
 from novacula.paths.matching import match
 from novacula.paths.similarity import Measure, similarity
 from novacula.paths.symmetries import Symmetries, symmetries
@@ -74,23 +75,14 @@ def apart(values: np.ndarray, data: Data) -> dict[str, np.ndarray]:
     """How far two runs are apart, ``(R, R)`` each, by the data's task; the first is in the units of the error."""
     if data.task == "regression":
         scaled = values / _deviation(data)
-        return {"difference": _between(scaled, lambda a, b: float(np.sqrt(((a - b) ** 2).mean())))}
-    variation = _between(values, lambda a, b: float(np.abs(a - b).sum(1).mean()) / 2)
+        return {"difference": np.array([[np.sqrt(((a - b) ** 2).mean()) for b in scaled] for a in scaled])}
     said = values > 0.5 if data.task == "multilabel" else values.argmax(2)
-    return {"disagreement": _between(said, lambda a, b: float((a != b).mean())), "total_variation": variation}
+    return {"disagreement": disagreements(said), "total_variation": variations(values)}
 
 
 def stability(values: np.ndarray, data: Data) -> np.ndarray | None:
     """Of each example the share of pairs of runs that say the same class, ``(N,)``; None of other tasks."""
-    if data.task != "classification":
-        return None
-    count = len(values)
-    votes = (values.argmax(2)[..., None] == np.arange(values.shape[2])).sum(0)
-    return (votes * (votes - 1)).sum(1) / (count * (count - 1))
-
-
-def _between(values: np.ndarray, of: Callable[[np.ndarray, np.ndarray], float]) -> np.ndarray:
-    return np.array([[of(a, b) for b in values] for a in values])
+    return steadiness(values.argmax(2)) if data.task == "classification" else None
 
 
 def _deviation(data: Data) -> np.ndarray:
