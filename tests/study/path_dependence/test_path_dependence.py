@@ -91,6 +91,9 @@ def test_measurements_and_several_labels() -> None:
     found = path_dependence(runs, nv.Target(nn.Linear(4, 3), likelihood=nv.Bernoulli()), labels, pairs=0)
     differ = [((f[i] > 0) != (f[j] > 0)).mean() for i, j in ((0, 1), (0, 2), (1, 2))]
     assert found.measured["disagreement"].value == pytest.approx(np.mean(differ))
+    p = 1 / (1 + np.exp(-f))
+    wanted = np.mean([np.abs(p[i] - p[j]).mean() for i, j in ((0, 1), (0, 2), (1, 2))])
+    assert found.measured["total_variation"].value == pytest.approx(wanted, rel=1e-6)
 
 
 def test_runs_that_are_one_function_are_found_to_be_in_one_basin() -> None:

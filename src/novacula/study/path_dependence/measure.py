@@ -76,8 +76,10 @@ def apart(values: np.ndarray, data: Data) -> dict[str, np.ndarray]:
     if data.task == "regression":
         scaled = values / _deviation(data)
         return {"difference": np.array([[np.sqrt(((a - b) ** 2).mean()) for b in scaled] for a in scaled])}
-    said = values > 0.5 if data.task == "multilabel" else values.argmax(2)
-    return {"disagreement": disagreements(said), "total_variation": variations(values)}
+    if data.task == "multilabel":  # of each label, |p − q|
+        each = variations(values) * 2 / values.shape[2]
+        return {"disagreement": disagreements(values > 0.5), "total_variation": each}
+    return {"disagreement": disagreements(values.argmax(2)), "total_variation": variations(values)}
 
 
 def stability(values: np.ndarray, data: Data) -> np.ndarray | None:

@@ -16,9 +16,9 @@ def told(record: Mapping[str, Any]) -> tuple[str, ...]:
     outside = {k.split("/")[1]: k for k in found if k.startswith("outside/")}
     if outside:
         parts = [f"{_amount(record, found[key])} of {name} inputs" for name, key in outside.items()]
-        more = [k for name, k in ((n, f"excess/{n}") for n in outside) if (found[k]["interval"] or (0.0,))[0] > 0]
-        end = ": alike where they were trained, apart outside" if more else ""
-        said.append(f"They differ in {', in '.join(parts)}{end}.")
+        more = any((found[f"excess/{name}"]["interval"] or (0.0,))[0] > 0 for name in outside)
+        end = ": further apart than where they were trained" if more else ""
+        said.append(f"They differ {', '.join(parts)}{end}.")
     if "similarity" in found:
         about = record["similarity"]
         alike, chance = _number(found["similarity"], 3), abs(about["chance"])
@@ -40,7 +40,7 @@ def _first(record: Mapping[str, Any]) -> str:
     verdict = record["matters"]
     head = "How much the path matters is undecided" if verdict == "undecided" else f"The path matters {verdict}"
     return (
-        f"{head}: two runs differ in {_amount(record, pair)}{where}, a run errs in "
+        f"{head}: two runs differ {_amount(record, pair)}{where}, a run errs "
         f"{_amount(record, found['error'])}; the one is {_number(found['share'])} of the other."
     )
 
@@ -62,16 +62,16 @@ def _settings(record: Mapping[str, Any]) -> list[str]:
         said.append(f"The other setting’s loss is lower by {_number(gap)} nats an example, of paired runs: {end}.")
     if record["between"] is not None:
         low = (record["between"]["interval"] or (0.0,))[0]
-        end = "the setting changes the function" if low > 0 else "no more than runs of one setting"
-        said.append(f"Runs of both settings are further apart by {_amount(record, record['between'])}: {end}.")
+        end = "the setting changes the function" if low > 0 else "which may be nothing"
+        said.append(f"Runs of two settings differ {_amount(record, record['between'])} more than runs of one: {end}.")
     return said
 
 
 def _amount(record: Mapping[str, Any], part: Mapping[str, Any]) -> str:
     # A share of labels in per cent, or a number of standard deviations.
     if record["task"] == "regression":
-        return f"{_number(part)} standard deviations"
-    return _spread(part, lambda v: f"{100 * v:.2g}") + " %"
+        return f"by {_number(part)} standard deviations"
+    return f"in {_spread(part, lambda v: f'{100 * v:.2g}')} %"
 
 
 def _number(part: Mapping[str, Any], digits: int = 2) -> str:
