@@ -75,3 +75,4 @@ def test_bad_input_is_refused(folder: Path) -> None:
         assert "--train as N" in refused("--train", text, "--data", "digits")
     assert "two runs" in refused(str(folder / "digits.npz"), "--data", "digits", "--net", "mlp")
     assert "which does not exist" in refused("nowhere", "elsewhere")
+    assert "--similarity among" in refused("--train", "3", "--data", "digits", "--similarity", "cosine")

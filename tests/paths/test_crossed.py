@@ -78,6 +78,11 @@ def test_intervals_of_components_cover() -> None:
     assert (covered >= 180).all()
 
 
+def test_intervals_end_where_the_number_does() -> None:
+    found = Layout.of(3).measure(over_runs(np.array([0.0, 0.2, 0.9])), bounds=(0.0, 1.0))
+    assert found.interval == (0.0, 1.0)
+
+
 def test_two_runs_have_no_interval() -> None:
     found = Layout.of(2).measure(over_runs(np.array([1.0, 2.0])))
     assert (found.value, found.interval) == (1.5, None)

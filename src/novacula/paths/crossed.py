@@ -40,6 +40,8 @@ from novacula.core.rng import derive
 Statistic = Callable[[np.ndarray], np.ndarray]
 """From weights of runs, ``(B, R)``, to B numbers."""
 TOGETHER = "together"
+ANY, SHARE = (-math.inf, math.inf), (0.0, 1.0)
+"""Bounds of a number, and of a share."""
 
 
 @dataclass(frozen=True)
@@ -121,16 +123,22 @@ class Layout:
         return found
 
     def measure(
-        self, statistic: Statistic, *, alpha: float = 0.1, draws: int = 1000, seed: int = 0, within: bool = True
+        self,
+        statistic: Statistic,
+        *,
+        bounds: tuple[float, float] = (0.0, math.inf),
+        alpha: float = 0.1,
+        draws: int = 1000,
+        seed: int = 0,
     ) -> Measured:
         """A statistic of the runs, with its interval.
 
         Args:
             statistic: What is measured.
+            bounds: Between what it must lie; the interval ends there.
             alpha: One minus the level of the interval.
             draws: Samples of the bootstrap; 0 for the jackknife.
             seed: Their seed.
-            within: Whether the number cannot be negative: the interval then ends at nought.
 
         Returns:
             The number; its interval is None where a cause has two levels only.
@@ -141,7 +149,7 @@ class Layout:
         with np.errstate(invalid="ignore", divide="ignore"):
             spread = self._drawn(statistic, draws, seed) if draws else self._left_out(statistic)
         reach = float(student.isf(alpha / 2, self.fewest - 1)) * spread
-        return Measured(value, (max(0.0, value - reach) if within else value - reach, value + reach))
+        return Measured(value, (max(bounds[0], value - reach), min(bounds[1], value + reach)))
 
     def _drawn(self, statistic: Statistic, draws: int, seed: int) -> float:
         found = statistic(self.weights(draws, seed))
@@ -208,4 +216,4 @@ def components(values: np.ndarray, layout: Layout, *, alpha: float = 0.1) -> dic
         return total(w) - nothing(w) - sum(of(f)(w) for f in range(len(names)))
 
     parts = {**{name: of(f) for f, name in enumerate(names)}, TOGETHER: together}
-    return {name: layout.measure(part, alpha=alpha, draws=0, within=False) for name, part in parts.items()}
+    return {name: layout.measure(part, bounds=ANY, alpha=alpha, draws=0) for name, part in parts.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from rich.text import Text
 
@@ -61,7 +61,7 @@ def _trained(
     from novacula.study.path_dependence.crossed import Recipe, crossed_runs
     from novacula.study.path_dependence.study import path_dependence
 
-    start = assemble(options.setup)
+    how, start = _how(options, progress), assemble(options.setup)
     recipe = Recipe(
         options.net, start.target, start.train, options.epochs, options.batch_size, options.lr, options.seed
     )
@@ -74,7 +74,7 @@ def _trained(
         start.test or start.train,
         train=start.train,
         causes=made.causes if len(levels) > 1 else None,
-        **_how(options, progress),
+        **how,
     )
     return found, made.runs
 
@@ -100,6 +100,11 @@ def _read(options: PathsOptions, progress: Progress) -> PathDependence:
 
 
 def _how(options: PathsOptions, progress: Progress) -> dict[str, Any]:
+    from novacula.paths.similarity import Measure
+
+    if options.similarity not in get_args(Measure):  # before anything is trained
+        known = ", ".join(get_args(Measure))
+        raise InputError(f"--similarity among {known}", repr(options.similarity), "--similarity cka")
     return {
         "similarity": options.similarity,
         "layer": options.layer,

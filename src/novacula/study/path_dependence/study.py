@@ -17,6 +17,7 @@ References:
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -27,7 +28,7 @@ from torch import Tensor
 from novacula.core.checks.numbers import check_callable, check_whole, check_within
 from novacula.core.errors import InputError
 from novacula.data.given import DataLike
-from novacula.paths.crossed import Layout, Measured, components, over_pairs, over_runs
+from novacula.paths.crossed import ANY, SHARE, Layout, Measured, components, over_pairs, over_runs
 from novacula.paths.similarity import Measure
 from novacula.study.comparing.settings import gap
 from novacula.study.path_dependence.measure import (
@@ -134,22 +135,23 @@ def _study(
     values = predictions(own, own.data.x, seed)
     runs, tables = scores(own, values, seed), apart(values, own.data)
     first, error = over_pairs(next(iter(tables.values())), mask), over_runs(runs["error"])
-    measured = {name: measure(over_runs(v)) for name, v in runs.items()}
-    measured |= {name: measure(over_pairs(v, mask)) for name, v in tables.items()}
+    share = (0.0, math.inf) if own.data.task == "regression" else SHARE
+    measured = {"loss": measure(over_runs(runs["loss"]), bounds=ANY), "error": measure(error, bounds=share)}
+    measured |= {name: measure(over_pairs(v, mask), bounds=share) for name, v in tables.items()}
     steady, key = stability(values, own.data), next(iter(tables))
     measured["share"] = measure(lambda w: np.where(first(w) == 0, 0.0, first(w) / error(w)))
     for name, x in (outside(own.data, seed) if inputs is None else inputs).items():
         table = apart(predictions(own, x.to(own.data.x), seed), own.data)[key]
         tables[f"outside/{name}"], there = table, over_pairs(table, mask)
-        measured[f"outside/{name}"] = measure(there)
-        measured[f"excess/{name}"] = measure(lambda w, t=there: t(w) - first(w), within=False)
+        measured[f"outside/{name}"] = measure(there, bounds=share)
+        measured[f"excess/{name}"] = measure(lambda w, t=there: t(w) - first(w), bounds=ANY)
     looked, about, warnings = some_pairs(mask, most), dict[str, Any](), own.warnings
     alike = representations(own, looked, similarity, layer, seed) if looked and similarity is not None else None
     if alike is not None:
         tables["similarity"] = alike.value
         chance, p_value = float(np.nanmean(alike.chance)), float(np.nanmax(alike.p_value))
         about = {"layer": alike.layer, "measure": similarity, "chance": chance, "p_value": p_value}
-        measured["similarity"] = measure(over_pairs(alike.value, np.isfinite(alike.value)), within=False)
+        measured["similarity"] = measure(over_pairs(alike.value, np.isfinite(alike.value)), bounds=(-1.0, 1.0))
     curves: dict[str, np.ndarray] = {}
     if looked:
         on_lines, more = lines(own, looked, seed, progress or (lambda done, total: None))
@@ -172,5 +174,5 @@ def _between(a: np.ndarray, b: np.ndarray, own: Members, alpha: float, seed: int
     within = [over_pairs(table, same & ~other & (group == g)) for g in (False, True)]
     across = over_pairs(table, ~same)
     return Layout.of(len(table)).measure(
-        lambda w: across(w) - (within[0](w) + within[1](w)) / 2, alpha=alpha, seed=seed, within=False
+        lambda w: across(w) - (within[0](w) + within[1](w)) / 2, bounds=ANY, alpha=alpha, seed=seed
     )

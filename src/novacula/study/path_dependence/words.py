@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 TOLERABLE = 0.05
 """Nats an example below which a barrier is none."""
 
@@ -71,15 +73,18 @@ def _amount(record: Mapping[str, Any], part: Mapping[str, Any]) -> str:
     # A share of labels in per cent, or a number of standard deviations.
     if record["task"] == "regression":
         return f"by {_number(part)} standard deviations"
-    return f"in {_spread(part, lambda v: f'{100 * v:.2g}')} %"
+    return f"in {_spread(part, 2, 100)} %"
 
 
 def _number(part: Mapping[str, Any], digits: int = 2) -> str:
-    return _spread(part, lambda v: f"{v:.{digits}g}")
+    return _spread(part, digits, 1)
 
 
-def _spread(part: Mapping[str, Any], show: Any) -> str:
+def _spread(part: Mapping[str, Any], digits: int, scale: float) -> str:
+    def show(value: float) -> str:
+        return np.format_float_positional(float(f"{scale * value:.{digits}g}"), trim="-")
+
     if part["value"] is None:
         return "unknown"
-    beside = "" if part["interval"] is None else f" ({show(part['interval'][0])} to {show(part['interval'][1])})"
+    beside = "" if part["interval"] is None else f" ({' to '.join(map(show, part['interval']))})"
     return (show(part["value"]) + beside).replace("-", "−")
