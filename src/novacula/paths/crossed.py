@@ -4,13 +4,11 @@ Runs that were trained with every level of one cause (the first weights, say) an
 the data) share levels: they are not independent. A mean over pairs is therefore one over the pairs that share nothing,
 and its standard error comes from a bootstrap that draws the levels of each cause anew with replacement (Owen's
 pigeonhole bootstrap); for runs that share nothing this is the usual bootstrap over runs. A pair of a run with itself is
-no pair. Percentiles of so few runs are too narrow: where runs flip labels at random, those of eight runs cover
-77 to 88 % where 90 % are claimed. Student's quantile at L − 1 degrees of freedom, times the bootstrap's standard
-deviation and ``√(L/(L − 1))``, L the levels of the cause that has fewest, covers 86 to 94 %.
-
-Of a crossed layout this counts what the causes do together more than once: for variance components it covers 93 to
-100 %, and the jackknife that leaves out one level after another, its variances summed over causes, 93 to 99 % with
-intervals half as wide where a cause does little. Components therefore have the latter.
+no pair. Percentiles of so few runs are too narrow: of four to sixteen runs they cover 65 to 89 % in simulations where
+90 % are claimed (``benchmarks.run_intervals``). Student's quantile at L − 1 degrees of freedom, times the bootstrap's
+standard deviation and ``√(L/(L − 1))``, L the levels of the cause that has fewest, covers 84 to 96 %. Of a crossed
+layout the bootstrap counts what the causes do together more than once. Variance components therefore have the jackknife
+that leaves out one level after another, its variances summed over causes: it covers 95 to 99 %.
 
 Variance components follow from products of runs. With ``C_S`` the mean of ``⟨p_r, p_s⟩`` over pairs of runs that share
 the levels of the causes S and no others, ``C_S = |μ|² + Σ_{T ⊆ S} σ²_T``, whence
