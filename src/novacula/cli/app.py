@@ -21,6 +21,7 @@ from novacula.cli.options import (
     PruneOptions,
     RestoreOptions,
 )
+from novacula.cli.paths.options import PathsOptions
 from novacula.runs.catalogue import FIGURES, broken
 from novacula.runs.flags import make, options_of
 
@@ -126,6 +127,23 @@ def calibrate(values: dict[str, Any]) -> None:
         code = run_calibrate(make(CalibrateOptions, values))
     if code:
         raise typer.Exit(code)
+
+
+@app.command(
+    epilog="Examples: novacula paths runs/a runs/b runs/c; novacula paths --train 3x3 --data digits --net mlp; "
+    "novacula paths a.safetensors b.pt --net my_model.py:make_net --data data.npz"
+)
+@takes(PathsOptions)
+def paths(values: dict[str, Any]) -> None:
+    """Say how much trained networks depend on the path of their training.
+
+    How often two runs differ, for the error that each has; outside the data, inside the network, and on the line
+    between two. Of runs that it trains, what makes them differ.
+    """
+    from novacula.cli.paths.paths import paths as run_paths
+
+    with errors_to_exit():
+        run_paths(make(PathsOptions, values))
 
 
 @app.command(

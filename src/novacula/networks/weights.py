@@ -16,6 +16,7 @@ from novacula.core.errors import InputError
 
 _WRAPPED = ("state_dict", "model_state_dict", "model", "weights")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
+_COUNT = "num_batches_tracked"  # by BatchNorm, in state dicts since PyTorch 0.4.1
 _SHOWN = 3
 
 
@@ -24,6 +25,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
 
     A checkpoint that holds the state dict beside other things (under ``state_dict``, ``model_state_dict``, ``model`` or
     ``weights``), and names with a prefix that wrappers leave (``module.``, ``_orig_mod.``, ``model.``), are understood.
+    Counts of batches that norms have seen may be missing: a network in eval mode does not look at them.
 
     Args:
         network: The network, changed in place.
@@ -36,12 +38,12 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     if not path.is_file():
         raise InputError("a file of weights that exists", str(path), "check the path")
     state = _state(_read(path), path)
-    names = set(network.state_dict())
+    own = network.state_dict()
+    names = set(own)
     for prefix in _PREFIXES:
         if state and all(k.startswith(prefix) for k in state) and not set(state) <= names:
             state = {k.removeprefix(prefix): w for k, w in state.items()}
-    missing, unknown = sorted(names - set(state)), sorted(set(state) - names)
-    own = network.state_dict()
+    missing, unknown = sorted(k for k in names - set(state) if not k.endswith(_COUNT)), sorted(set(state) - names)
     wrong = [k for k in names & set(state) if own[k].shape != state[k].shape]
     if missing or unknown or wrong:
         got = [f"none of {_listed(missing)}"] if missing else []
@@ -52,7 +54,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
             f"{'; '.join(got)}, in {path}",
             "make the network as it was when they were saved",
         )
-    network.load_state_dict(state)
+    network.load_state_dict({**own, **state})
 
 
 def _read(path: Path) -> Any:

@@ -19,6 +19,9 @@ from novacula.study.curve import Curves, Worth, curve
 from novacula.study.learning.empirical_bayes import EmpiricalBayes
 from novacula.study.learning.from_draws import Sampled, learn_from_draws
 from novacula.study.learning.learn import default_method, learn
+from novacula.study.path_dependence.crossed import Crossed, crossed_runs
+from novacula.study.path_dependence.result import PathDependence
+from novacula.study.path_dependence.study import path_dependence
 from novacula.study.relaxation import Relaxation, relaxation
 from novacula.study.restoring import Restored, restore
 from novacula.study.sbc import sbc
@@ -34,10 +37,12 @@ __all__ = [
     "Comparison",
     "Control",
     "CrossFit",
+    "Crossed",
     "Curves",
     "EmpiricalBayes",
     "LearnResult",
     "LoadedCalibration",
+    "PathDependence",
     "Relaxation",
     "Restored",
     "SafeBayes",
@@ -55,6 +60,7 @@ __all__ = [
     "compare",
     "controls",
     "cross_fit",
+    "crossed_runs",
     "curve",
     "default_method",
     "describe",
@@ -64,6 +70,7 @@ __all__ = [
     "load_calibrated",
     "load_posterior",
     "load_run",
+    "path_dependence",
     "relaxation",
     "restore",
     "safe_bayes",
