@@ -9,8 +9,10 @@ from novacula.study.calibrating.calibrate import calibrate
 from novacula.study.calibrating.loading import LoadedCalibration, load_calibrated
 from novacula.study.calibrating.result import Calibrated
 from novacula.study.comparing.compare import compare
+from novacula.study.comparing.race import race
 from novacula.study.comparing.result import Comparison
 from novacula.study.comparing.settings import SettingGap, gap
+from novacula.study.comparing.standings import Race
 from novacula.study.controls.compute import against, controls
 from novacula.study.controls.control import Control
 from novacula.study.cross_fit.result import CrossFit
@@ -38,6 +40,7 @@ __all__ = [
     "EmpiricalBayes",
     "LearnResult",
     "LoadedCalibration",
+    "Race",
     "Relaxation",
     "Restored",
     "SafeBayes",
@@ -64,6 +67,7 @@ __all__ = [
     "load_calibrated",
     "load_posterior",
     "load_run",
+    "race",
     "relaxation",
     "restore",
     "safe_bayes",
