@@ -12,6 +12,7 @@ from novacula.study.comparing.compare import compare
 from novacula.study.comparing.race import race
 from novacula.study.comparing.result import Comparison
 from novacula.study.comparing.settings import SettingGap, gap
+from novacula.study.comparing.stacking import Mixed, Stack, stack
 from novacula.study.comparing.standings import Race
 from novacula.study.controls.compute import against, controls
 from novacula.study.controls.control import Control
@@ -40,6 +41,7 @@ __all__ = [
     "EmpiricalBayes",
     "LearnResult",
     "LoadedCalibration",
+    "Mixed",
     "Race",
     "Relaxation",
     "Restored",
@@ -47,6 +49,7 @@ __all__ = [
     "Sampled",
     "SavedRun",
     "SettingGap",
+    "Stack",
     "Symmetries",
     "TemperatureChoice",
     "Worth",
@@ -72,5 +75,6 @@ __all__ = [
     "restore",
     "safe_bayes",
     "sbc",
+    "stack",
     "symmetry",
 ]

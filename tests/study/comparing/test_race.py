@@ -85,6 +85,9 @@ def test_that_nobody_is_dropped_where_there_is_time(models: dict[str, Any], data
     assert last.gap.value == pytest.approx(best.fit.compare(last.fit)[0])
     assert len(found.table().splitlines()) == 5
     assert not found.warnings
+    weights = found.stack.weights
+    assert list(weights) == [r.name for r in found.finalists]
+    assert weights["blind"] < 0.1
 
 
 def test_the_scores_against_training_by_hand(models: dict[str, Any], data: nv.Data) -> None:

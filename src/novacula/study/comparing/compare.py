@@ -184,4 +184,5 @@ def _entry(task: _Task) -> Entry:
         params=fit.params,
         learned={k: v.detach() for k, v in fit.target.learnable().items()},
         seconds=time.perf_counter() - began,
+        density=fit.target.likelihood.normalised,
     )

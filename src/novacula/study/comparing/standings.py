@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 from novacula.core.brief import brief
 from novacula.core.params import count
 from novacula.study.comparing.gaps import Gap
+from novacula.study.comparing.stacking import Stack, stack
 from novacula.study.cross_fit.result import CrossFit
 
 By: TypeAlias = Literal["unseen", "speed"]
@@ -71,6 +72,11 @@ class Race:
         """The models that ran in the last rung in which there were several."""
         rungs = sorted((len(r.steps) for r in self.runners), reverse=True)
         return tuple(r for r in self.runners if len(r.steps) >= rungs[min(1, len(rungs) - 1)])
+
+    @property
+    def stack(self) -> Stack:
+        """The finalists with the weights of their best mixture, see `novacula.study.stack`."""
+        return stack({r.name: r.fit for r in self.finalists})
 
     def word(self, runner: Runner) -> str:
         """``"best"``; ``"worse"`` than the best of its last rung, or ``"tied"`` with it."""
