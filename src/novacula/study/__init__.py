@@ -14,6 +14,7 @@ from novacula.study.comparing.result import Comparison
 from novacula.study.comparing.settings import SettingGap, gap
 from novacula.study.comparing.stacking import Mixed, Stack, stack
 from novacula.study.comparing.standings import Race
+from novacula.study.comparing.vary import Varied, vary
 from novacula.study.controls.compute import against, controls
 from novacula.study.controls.control import Control
 from novacula.study.cross_fit.result import CrossFit
@@ -52,6 +53,7 @@ __all__ = [
     "Stack",
     "Symmetries",
     "TemperatureChoice",
+    "Varied",
     "Worth",
     "against",
     "augment",
@@ -77,4 +79,5 @@ __all__ = [
     "sbc",
     "stack",
     "symmetry",
+    "vary",
 ]
