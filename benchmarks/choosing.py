@@ -2,6 +2,7 @@
 
     python -m benchmarks.choosing --part scores     # 24 networks of two tasks; goes on from what is there
     python -m benchmarks.choosing --part race       # races in a quarter of the time of training all
+    python -m benchmarks.choosing --part vary       # which choice moves predictions most
     python -m benchmarks.choosing --summary
 
 Two tasks, `digits` and `mnist`, with 800 training rows each, and the twelve networks that `benchmarks.ranking` has for
@@ -19,7 +20,8 @@ labels. The number is Spearman's correlation with the test loss over the twelve 
 
 **Races**: the budget is a quarter of the CPU seconds that the folds' networks took for all models (scores included).
 What is lost is the test accuracy of the best network less that of the winner, both trained on all rows; beside it
-the loss of the choice by all networks trained to the end. Nothing was tuned on the test rows.
+the loss of the choice by all networks trained to the end. The finalists' stack is scored on the test rows beside the
+winner, both by their folds' networks. Nothing was tuned on the test rows.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ import novacula as nv
 from benchmarks.common import environment, write
 from benchmarks.ranking import load, networks
 from novacula.study.comparing import race as racing
+from novacula.study.comparing.choices import usual
 
 RESULTS = Path(__file__).parent / "results" / "choosing.json"
 TASKS = ("digits", "mnist")
@@ -134,7 +137,7 @@ def score(task: str, name: str, seed: int) -> dict[str, Any]:
 
 def race(task: str, seed: int, by: str, nets: dict[str, Any]) -> dict[str, Any]:
     """A race in a quarter of the time."""
-    data, _ = data_of(task, seed)
+    data, test = data_of(task, seed)
     whole = sum(r["cpu_seconds"]["folds"] for r in nets.values())
     targets = {name: nv.Target(net) for name, net in networks(data, task, seed).items()}
     began = time.process_time()
@@ -143,6 +146,14 @@ def race(task: str, seed: int, by: str, nets: dict[str, Any]) -> dict[str, Any]:
         found = nv.study.race(targets, data, budget=whole / 4, by=by, steps=STEPS, seed=seed)  # type: ignore[arg-type]
     seconds = time.process_time() - began
     best = max(r["accuracy"] for r in nets.values())
+    mixed, alone = found.stack.predict(test.x), nv.predict(found.best.fit.posterior, test.x)
+    stacked = {
+        "weights": found.stack.weights,
+        "gain": found.stack.gain.value,
+        "gain_stderr": found.stack.gain.stderr,
+        "test_loss": -float(mixed.log_prob(test.y).mean()),
+        "test_loss_of_winner": -float(alone.log_prob(test.y).double().mean()),
+    }
     full = min(nets, key=lambda name: nets[name]["scores"]["100 %"]["unseen"])
     return {
         "winner": found.best.name,
@@ -150,8 +161,18 @@ def race(task: str, seed: int, by: str, nets: dict[str, Any]) -> dict[str, Any]:
         "by_all": full,
         "lost_by_all": best - nets[full]["accuracy"],
         "share_of_time": seconds / whole,
+        "stack": stacked,
         "race": found.to_dict(),
     }
+
+
+def varied(seed: int) -> dict[str, Any]:
+    """Which choice moves a perceptron's predictions of digits most."""
+    data, _ = data_of("digits", seed)
+    build, levels = usual("mlp", data, ["init", "optimizer", "depth", "standardise"], 10, seed=seed)
+    began = time.process_time()
+    found = nv.study.vary(build, data, levels, steps=300, seed=seed)
+    return {**found.to_dict(), "table": found.table(), "cpu_seconds": time.process_time() - began}
 
 
 def summary(found: dict[str, Any]) -> str:
@@ -174,7 +195,7 @@ def summary(found: dict[str, Any]) -> str:
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=["scores", "race"])
+    parser.add_argument("--part", choices=["scores", "race", "vary"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--summary", action="store_true")
     options = parser.parse_args()
@@ -182,6 +203,11 @@ def main() -> None:
     warnings.simplefilter("ignore", nv.NovaculaWarning)
     found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"scores": {}, "races": {}}
     seed = options.seed
+    if options.part == "vary":
+        found["vary"] = varied(seed)
+        write(RESULTS, found)
+        print(found["vary"]["table"])
+        return
     for task in TASKS if options.part else ():
         key = f"{task}, seed {seed}"
         nets = found["scores"].setdefault(key, {})

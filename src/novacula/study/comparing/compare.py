@@ -62,7 +62,8 @@ def compare(
 ) -> Comparison:
     """Learn every model, and compare their losses on examples that they have not seen.
 
-    Nothing depends on the number of workers, nor on interruptions.
+    Nothing depends on the number of workers, nor on interruptions. Where time is short, `novacula.study.race` drops the
+    worse models early.
 
     Args:
         models: Targets by name; or networks, which are taken with the likelihood of the data's task.
