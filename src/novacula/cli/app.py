@@ -14,6 +14,7 @@ from novacula.cli.functions.app import functions
 from novacula.cli.options import (
     AugmentOptions,
     CalibrateOptions,
+    CompareOptions,
     Destination,
     Display,
     Options,
@@ -144,6 +145,22 @@ def paths(values: dict[str, Any]) -> None:
 
     with errors_to_exit():
         run_paths(make(PathsOptions, values))
+
+
+@app.command(
+    epilog="Examples: novacula compare digits --net mlp --net mlp,width=16 --net cnn --budget 60; "
+    "novacula compare digits --net mlp --vary init,optimizer,depth,standardise"
+)
+@takes(CompareOptions)
+def compare(values: dict[str, Any]) -> None:
+    """Find the best of several models, in a given time; or which of your choices moves predictions most.
+
+    By examples that networks have not seen: no rows are set aside.
+    """
+    from novacula.cli.compare import compare as run_compare
+
+    with errors_to_exit():
+        run_compare(make(CompareOptions, values))
 
 
 @app.command(

@@ -9,8 +9,12 @@ from novacula.study.calibrating.calibrate import calibrate
 from novacula.study.calibrating.loading import LoadedCalibration, load_calibrated
 from novacula.study.calibrating.result import Calibrated
 from novacula.study.comparing.compare import compare
+from novacula.study.comparing.race import race
 from novacula.study.comparing.result import Comparison
 from novacula.study.comparing.settings import SettingGap, gap
+from novacula.study.comparing.stacking import Mixed, Stack, stack
+from novacula.study.comparing.standings import Race
+from novacula.study.comparing.vary import Varied, vary
 from novacula.study.controls.compute import against, controls
 from novacula.study.controls.control import Control
 from novacula.study.cross_fit.result import CrossFit
@@ -42,15 +46,19 @@ __all__ = [
     "EmpiricalBayes",
     "LearnResult",
     "LoadedCalibration",
+    "Mixed",
     "PathDependence",
+    "Race",
     "Relaxation",
     "Restored",
     "SafeBayes",
     "Sampled",
     "SavedRun",
     "SettingGap",
+    "Stack",
     "Symmetries",
     "TemperatureChoice",
+    "Varied",
     "Worth",
     "against",
     "augment",
@@ -71,9 +79,12 @@ __all__ = [
     "load_posterior",
     "load_run",
     "path_dependence",
+    "race",
     "relaxation",
     "restore",
     "safe_bayes",
     "sbc",
+    "stack",
     "symmetry",
+    "vary",
 ]
