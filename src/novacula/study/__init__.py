@@ -21,6 +21,8 @@ from novacula.study.learning.from_draws import Sampled, learn_from_draws
 from novacula.study.learning.learn import default_method, learn
 from novacula.study.relaxation import Relaxation, relaxation
 from novacula.study.restoring import Restored, restore
+from novacula.study.sampling.compare import sgd_vs_bayes
+from novacula.study.sampling.result import SgdVsBayes
 from novacula.study.sbc import sbc
 from novacula.study.symmetry import Symmetries, symmetry
 from novacula.study.temperature.choose import TemperatureChoice, choose_temperature
@@ -44,6 +46,7 @@ __all__ = [
     "Sampled",
     "SavedRun",
     "SettingGap",
+    "SgdVsBayes",
     "Symmetries",
     "TemperatureChoice",
     "Worth",
@@ -68,5 +71,6 @@ __all__ = [
     "restore",
     "safe_bayes",
     "sbc",
+    "sgd_vs_bayes",
     "symmetry",
 ]
