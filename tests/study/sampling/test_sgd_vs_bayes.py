@@ -36,23 +36,18 @@ def made(outputs: int = 1) -> task.Task:
 
 
 def by_hand(t: task.Task, seed: int, n: int) -> task.Functions:
-    """Networks of the prior that fit, one at a time."""
-    target, rng = t.target, torch.Generator().manual_seed(seed)
-    found = []
-    weights = target.prior.sample(target.params(), n, rng)
-    for i in range(n):
-        w = {k: v[i] for k, v in weights.items()}
-        f = target.forward(w, X[TRAIN])
-        right = (f[:, 0] > 0) == (Y[TRAIN] > 0) if f.shape[1] == 1 else f.argmax(1) == Y[TRAIN]
-        if right.all():
-            found.append(t.functions({k: v[None] for k, v in w.items()}))
-    return task.Functions.joined(found)
+    """Networks of the prior that fit, by their formula."""
+    w = t.target.prior.sample(t.target.params(), n, torch.Generator().manual_seed(seed))
+    hidden = torch.tanh(torch.einsum("nd,shd->snh", X[TRAIN], w["0.weight"]) + w["0.bias"][:, None])
+    f = torch.einsum("snh,sch->snc", hidden, w["2.weight"]) + w["2.bias"][:, None]
+    right = (f[..., 0] > 0) == (Y[TRAIN] > 0) if f.shape[2] == 1 else f.argmax(2) == Y[TRAIN]
+    return t.functions({k: v[right.all(1)] for k, v in w.items()})
 
 
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_both_references_are_the_prior_that_fits(outputs: int):
     t = made(outputs)
-    hand = by_hand(t, 5, 4_000)
+    hand = by_hand(t, 5, 60_000)
     for by in ("rejection", "splitting"):
         found = reference(t, by, 640, 10**7, 8, seed=1, progress=lambda *_: None)
         result = compare._compared(t, Trained((hand,), np.ones(len(hand)), 10, 0), found, Descent(), 9, {}, 0)
@@ -61,15 +56,16 @@ def test_both_references_are_the_prior_that_fits(outputs: int):
         assert result.checkpoints[0].errors.p_value > 1e-3
         share = result.checkpoints[0].share
         assert share.low < 1 < share.high or abs(share.value - 1) < 0.05
-        truth = math.log(len(hand) / 4_000)
+        truth = math.log(len(hand) / 60_000)
         assert abs(found.log_evidence[0] - truth) < 4 * math.hypot(found.log_evidence[1], len(hand) ** -0.5)
-        assert abs(np.median(found.functions.margins) - np.median(hand.margins)) < 0.03
-        assert 0.4 < result.checkpoints[0].larger < 0.6
+        # The standard deviation of Mann and Whitney's share; that of splitting is larger, as its draws are worth less.
+        sizes = result.checkpoints[0].functions.sizes
+        assert abs(result.checkpoints[0].larger - 0.5) < 4 * math.sqrt((1 / sizes[0] + 1 / sizes[1]) / 12)
 
 
 def test_margins_labels_and_shares_are_what_they_are_called():
     t = made(2)
-    functions = by_hand(t, 0, 400)
+    functions = by_hand(t, 0, 4_000)
     assert functions.labels.shape[1] == len(REST)
     weights = t.target.prior.sample(t.target.params(), 3, torch.Generator().manual_seed(0))
     f = torch.stack([t.target.forward({k: v[i] for k, v in weights.items()}, X[TRAIN]) for i in range(3)])
