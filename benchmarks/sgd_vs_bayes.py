@@ -155,6 +155,40 @@ def cells(keep: Path | None, result: dict[str, Any]) -> dict[str, Any]:
     return rows
 
 
+def picture(result: dict[str, Any]) -> None:
+    """The map: total variation less what chance gives, and the share that sampling explains, cell by cell."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.6), sharey=True)
+    cells = sorted(result["map"].values(), key=lambda c: (c["n"], c["optimiser"], c["depth"], c["width"]), reverse=True)
+    colours = {0: "#1f5f8b", 16: "#d9a441", 64: "#b0522d"}
+    for place, cell in enumerate(cells):
+        for row, shift in zip(cell["checkpoints"], (0.22, 0.0, -0.22), strict=True):
+            colour, y = colours[row["beyond"]], place + shift
+            value, low, high = row["functions"]["least"]
+            axes[0].plot([low, high], [y, y], color=colour, linewidth=1.6)
+            axes[0].plot(value, y, "o", color=colour, markersize=3)
+            value, low, high = row["share"]
+            axes[1].plot([low, high], [y, y], color=colour, linewidth=1.6)
+            axes[1].plot(value, y, "o", color=colour, markersize=3)
+    texts = [f"{c['optimiser']}, {c['n']} examples, {c['depth']} × {c['width']}" for c in cells]
+    axes[0].set_yticks(range(len(cells)), texts, fontsize=7)
+    axes[0].set_xlabel("total variation at least, 95 % interval")
+    axes[1].set_xlabel("share of the gain over guessing that sampling explains")
+    axes[1].axvline(1.0, color="#888888", linewidth=0.8)
+    for beyond, colour in colours.items():
+        axes[0].plot([], [], color=colour, label=f"stop + {beyond} epochs")
+    axes[0].legend(fontsize=7, frameon=False)
+    for one in axes:
+        one.spines[["top", "right"]].set_visible(False)
+        one.set_ylim(-0.6, len(cells) - 0.4)
+    figure.tight_layout()
+    figure.savefig(PICTURE, dpi=130)
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -172,6 +206,9 @@ def main() -> None:
         result["bit0"] = ways(options.keep, result)
     if options.map:
         result["map"] = cells(options.keep, result)
+    if options.figure:
+        picture(result)
+        return
     write(RESULT, result)
 
 
