@@ -53,14 +53,8 @@ def trained(bayes: np.ndarray, nets: np.ndarray, beyond: Sequence[int]) -> Pictu
         axes.minorticks_off()
         quiet(axes, "share of trained networks")
         for place, ((_, colour, marker), name) in enumerate(zip(shown, names, strict=False)):
-            axes.annotate(
-                f"{'●◆'[marker == 'D']} {name}",
-                (0, 1),
-                (8, -10 - 17 * place),
-                "axes fraction",
-                "offset points",
-                color=colour,
-            )
+            text = f"{'●◆'[marker == 'D']} {name}"
+            axes.annotate(text, (0, 1), (8, -10 - 17 * place), "axes fraction", "offset points", color=colour)
         caption = (
             "Each mark is a function on the held-out examples. On the line it is as probable among trained networks as "
             "under the posterior. Marks along the left and lower edges are functions that only one of both samples "
