@@ -18,6 +18,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,19 @@ def asked(**how: Any) -> dict[str, Any]:
     return {**found.to_dict(), "cpu_seconds": time.process_time() - began}
 
 
-def speed(keep: Path | None) -> dict[str, Any]:
+def known() -> dict[str, Any]:
+    """What was found before."""
+    return json.loads(RESULT.read_text()) if RESULT.exists() else {"environment": environment()}
+
+
+def record(section: str, rows: dict[str, Any]) -> None:
+    """Write a section; others may have been written meanwhile."""
+    write(RESULT, {**known(), section: rows})
+
+
+def speed() -> None:
     """Seconds of 5,000 networks to zero error, by one process and by two."""
-    rows = {}
+    rows: dict[str, Any] = {}
     for name, workers in (("one process", 1), ("two processes", 2)):
         wall, began = time.perf_counter(), time.process_time()
         found = nv.study.sgd_vs_bayes(
@@ -83,10 +94,10 @@ def speed(keep: Path | None) -> dict[str, Any]:
         wall, cpu = time.perf_counter() - wall, time.process_time() - began
         rows[name] = {"wall_seconds": wall, "cpu_seconds_here": cpu, "nets": found.nets, "stops": list(found.stops)}
         print(name, rows[name], flush=True)
-    return rows
+    record("speed", rows)
 
 
-def null(keep: Path | None) -> dict[str, Any]:
+def null() -> None:
     """Share of alarms at 5 %: draws by rejection against others, and against splitting, on a small network."""
     x = nv.functions.cube(5)
     y = (x[:, 0] + x[:, 1] * x[:, 2] > 0).long()
@@ -94,14 +105,18 @@ def null(keep: Path | None) -> dict[str, Any]:
     net = nv.networks.make("mlp", (5,), 1, seed=0, width=10, depth=1, activation="relu")
     a, b = order[:10], order[10:]
     task = Task.of(net, (x[a], y[a]), (x[b], y[b]), nv.FanIn(), None)
-    pool = reference(task, "rejection", 40_000, 10**8, 1, seed=0, progress=lambda *_: None).functions
-    rng, rows = np.random.default_rng(0), {}
-    began = time.process_time()
+    rng, rows = np.random.default_rng(0), known().get("null", {})
 
-    def alarms(name: str, runs: int, other: Callable[[int], Any]) -> None:
+    def alarms(name: str, runs: int, other: Callable[[int], Any] | None) -> None:
+        if name in rows:
+            return
+        size = 10_000 if other is None else 40_000
+        pool = reference(task, "rejection", size, 10**8, 1, seed=0, progress=lambda *_: None).functions
         found = []
         for i in range(runs):
-            mine, theirs = pool[rng.choice(len(pool), 1000, replace=False)], other(i)
+            # Two parts of the pool have no network in common.
+            chosen = rng.choice(len(pool), 2000, replace=False)
+            mine, theirs = pool[chosen[:1000]], pool[chosen[1000:]] if other is None else other(i)
             both, index = np.unique(
                 np.concatenate([mine.labels[:, :16], theirs.labels[:, :16]]), axis=0, return_inverse=True
             )
@@ -119,29 +134,30 @@ def null(keep: Path | None) -> dict[str, Any]:
             "worth": float(np.mean([f.sizes[1] for f in found])),
         }
         print(name, rows[name], flush=True)
+        record("null", rows)
 
-    alarms("rejection", 1000, lambda i: pool[rng.choice(len(pool), 1000, replace=False)])
+    def split(moves: int, seed: int) -> Any:
+        return reference(task, "splitting", 800, 0, moves, seed=seed, progress=lambda *_: None).functions
+
+    alarms("rejection", 1000, None)
     for moves in (4, 8):
-        quiet: Any = lambda *_: None  # noqa: E731
-        alarms(f"splitting, {moves} moves", 200, lambda i: reference(task, "splitting", 800, 0, moves, seed=i, progress=quiet).functions)  # fmt: skip  # noqa: B023,E501
-    return {**rows, "cpu_seconds": time.process_time() - began}
+        alarms(f"splitting, {moves} moves", 200, partial(split, moves))
 
 
-def ways(keep: Path | None, result: dict[str, Any]) -> dict[str, Any]:
+def ways(keep: Path | None) -> None:
     """One network, many ways to train it."""
-    rows = result.get("bit0", {})
+    rows = known().get("bit0", {})
     for name, how in WAYS.items():
         if name not in rows and time.process_time() < STOP:
             print(name, flush=True)
             constants = {"all 0": "0" * 16, "all 1": "1" * 16}
             rows[name] = asked(nets=2000, draws=2000, named=constants, epochs=2000, keep=keep, **how)
-            write(RESULT, {**result, "bit0": rows})
-    return rows
+            record("bit0", rows)
 
 
-def cells(keep: Path | None, result: dict[str, Any]) -> dict[str, Any]:
+def cells(keep: Path | None) -> None:
     """The map, cell by cell."""
-    rows = result.get("map", {})
+    rows = known().get("map", {})
     for n, depth, width, (name, method) in itertools.product(
         (16, 32), (1, 2, 3), (10, 40), (("SGD", SGD), ("Adam", ADAM))
     ):
@@ -151,8 +167,7 @@ def cells(keep: Path | None, result: dict[str, Any]) -> dict[str, Any]:
             found = asked(n=n, width=width, depth=depth, method=method, nets=500, draws=1000, epochs=2000, keep=keep)
             about = {"width": width, "depth": depth, "n": n, "optimiser": name}
             rows[key] = {**about, **{k: v for k, v in found.items() if k != "top"}}
-            write(RESULT, {**result, "map": rows})
-    return rows
+            record("map", rows)
 
 
 def picture(result: dict[str, Any]) -> None:
@@ -181,7 +196,7 @@ def picture(result: dict[str, Any]) -> None:
     axes[1].axvline(1.0, color="#888888", linewidth=0.8)
     for beyond, colour in colours.items():
         axes[0].plot([], [], color=colour, label=f"stop + {beyond} epochs")
-    axes[0].legend(fontsize=7, frameon=False)
+    axes[0].legend(fontsize=7, frameon=False, loc="lower right")
     for one in axes:
         one.spines[["top", "right"]].set_visible(False)
         one.set_ylim(-0.6, len(cells) - 0.4)
@@ -197,19 +212,16 @@ def main() -> None:
     parser.add_argument("--keep", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    result = json.loads(RESULT.read_text()) if RESULT.exists() else {"environment": environment()}
     if options.speed:
-        result["speed"] = speed(options.keep)
+        speed()
     if options.null:
-        result["null"] = null(options.keep)
+        null()
     if options.bit0:
-        result["bit0"] = ways(options.keep, result)
+        ways(options.keep)
     if options.map:
-        result["map"] = cells(options.keep, result)
+        cells(options.keep)
     if options.figure:
-        picture(result)
-        return
-    write(RESULT, result)
+        picture(known())
 
 
 if __name__ == "__main__":
