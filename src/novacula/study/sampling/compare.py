@@ -22,13 +22,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import beta
 from torch import nn
 
 from novacula.core.checks.numbers import check_whole
 from novacula.core.errors import InputError
 from novacula.data.given import DataLike
 from novacula.diagnostics.two_samples import Interval, log_odds, two_samples
+from novacula.functions.result import share
 from novacula.functions.strings import as_strings
 from novacula.inference.optimising.descent import Descent
 from novacula.priors import FanIn
@@ -208,13 +208,7 @@ def _share(guessing: float, bayes: Interval, trained: Interval) -> Interval:
 def _named(trained: np.ndarray, bayes: np.ndarray, at: int, sizes: tuple[int, int]) -> Named:
     n, m = sizes
     a, b = (int(trained[at]), float(bayes[at] / bayes.sum() * m)) if at >= 0 else (0, 0.0)
-    return Named(_binomial(a, n), _binomial(b, m), log_odds(a, n, b, m))
-
-
-def _binomial(k: float, n: int) -> Interval:
-    low = float(beta.ppf(0.025, k, n - k + 1)) if k > 0 else 0.0
-    high = float(beta.ppf(0.975, k + 1, n - k)) if k < n else 1.0
-    return Interval(k / n, low, high)
+    return Named(share(a, n), share(round(b), m), log_odds(a, n, b, m))
 
 
 def _quantiles(values: np.ndarray) -> tuple[float, float, float]:
@@ -242,6 +236,6 @@ def _overtrained(beyond: int, before: Functions, after: Functions, y: np.ndarray
     errors = [(f.labels != y).mean(1) for f in (before, after)]
     return Overtrained(
         beyond,
-        _binomial(int(changed.sum()), len(changed)),
+        share(int(changed.sum()), len(changed)),
         *(_mean(b - a, before.population) for a, b in (target, errors)),
     )
