@@ -76,3 +76,22 @@ def test_evidence_of_opposite_rows_is_one_half() -> None:
     (bound,) = content["bounds"].values()
     assert bound["n"] == 2
     assert "Counting(4000 draws)" in run(*words).stdout
+
+
+def test_training_is_held_against_the_posterior() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(30, 2))
+    np.savez("d.npz", x=x, y=(x[:, 0] > 0).astype(int))
+    sizes = ("--rows", "30", "--train", "6", "--nets", "40", "--draws", "48")
+    words = ("sgd-vs-bayes", "d.npz", "--net", "net.py:make", *sizes)
+    found = run(*words, "--beyond", "3", "--keep", "kept", "--figure", "f.svg", "--json")
+    assert found.exit_code == 0, found.output
+    content = json.loads(found.stdout)
+    assert [c["beyond"] for c in content["checkpoints"]] == [0, 3]
+    assert content["points"] == [16, 24]
+    assert Path("f.svg").read_text().startswith("<svg xmlns=")
+    assert len(list(Path("kept").iterdir())) == 2
+    said = run(*words, "--beyond", "3", "--keep", "kept").stdout
+    assert "40 of 40 networks reached zero error" in said
+    assert "stop + 3" in said
+    assert run(*words, "--optimiser", "lion").exit_code == 2

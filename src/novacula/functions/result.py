@@ -8,7 +8,7 @@ import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.stats import beta
@@ -16,15 +16,8 @@ from scipy.stats import beta
 from novacula.core.checks.numbers import check_whole
 from novacula.core.errors import InputError
 from novacula.core.storage.atomic import write_bytes
+from novacula.diagnostics.two_samples import Interval
 from novacula.functions.strings import as_strings, pack, unpack
-
-
-class Interval(NamedTuple):
-    """A number with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ from novacula.study.path_dependence.result import PathDependence
 from novacula.study.path_dependence.study import path_dependence
 from novacula.study.relaxation import Relaxation, relaxation
 from novacula.study.restoring import Restored, restore
+from novacula.study.sampling.compare import sgd_vs_bayes
+from novacula.study.sampling.result import SgdVsBayes
 from novacula.study.sbc import sbc
 from novacula.study.symmetry import Symmetries, symmetry
 from novacula.study.temperature.choose import TemperatureChoice, choose_temperature
@@ -55,6 +57,7 @@ __all__ = [
     "Sampled",
     "SavedRun",
     "SettingGap",
+    "SgdVsBayes",
     "Stack",
     "Symmetries",
     "TemperatureChoice",
@@ -84,6 +87,7 @@ __all__ = [
     "restore",
     "safe_bayes",
     "sbc",
+    "sgd_vs_bayes",
     "stack",
     "symmetry",
     "vary",

@@ -1,4 +1,4 @@
-"""The options of ``novacula functions prior`` and ``evidence``."""
+"""The options of ``novacula functions prior``, ``evidence`` and ``sgd-vs-bayes``."""
 
 from __future__ import annotations
 
@@ -63,5 +63,41 @@ class EvidenceOptions:
     particles: int = flag(500, "Networks of each population of splitting.", metavar="N", panel="Training")
     seed: int = flag(0, "Seed of everything random.", metavar="N", panel="Training")
     threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training")
+    json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
+    quiet: bool = flag(False, "Show no progress.", panel="Output")
+
+
+@dataclass(frozen=True)
+class SgdVsBayesOptions:
+    """What is trained, how, and how the posterior is drawn."""
+
+    data: str = flag(MISSING, "The data: what 'novacula learn' takes.")
+    net: str = net_flag()
+    prior: str = _prior_flag("fan-in")
+    init: str = flag("prior", "Where networks start: prior, or own (their own initialisation).", panel="Model")
+    rows: int = flag(100, "Rows taken, drawn at random.", metavar="N", panel="Data")
+    train: int = flag(20, "Of these, rows to train on; the others are held out.", metavar="N", panel="Data")
+    points: int = flag(16, "Held-out rows on which functions are told apart.", metavar="N", panel="Data")
+    target: tuple[str, ...] = target_flag()
+    categorical: tuple[str, ...] = categorical_flag()
+    drop: tuple[str, ...] = drop_flag()
+    optimiser: str = flag("sgd", "sgd or adam.", panel="Training")
+    lr: float = flag(0.1, "Its learning rate.", panel="Training")
+    batch_size: int = flag(8, "Examples of a batch.", metavar="N", panel="Training")
+    loss: str = flag("likelihood", "likelihood (cross-entropy) or squared.", panel="Training")
+    beyond: tuple[str, ...] = flag(
+        (), "Epochs after the stop; may repeat.", metavar="EPOCHS", shown="64", panel="Training"
+    )
+    nets: int = flag(1000, "Networks to train.", metavar="N", panel="Training")
+    epochs: int = flag(1000, "Epochs within which one must reach zero error.", metavar="N", panel="Training")
+    workers: int = flag(1, "Processes that train; -1 for one on each core.", metavar="N", panel="Training")
+    by: str = flag("splitting", "How the posterior is drawn: splitting or rejection.", panel="Posterior")
+    draws: int = flag(2000, "Draws of the posterior.", metavar="N", panel="Posterior")
+    seed: int = flag(0, "Seed of everything random.", metavar="N", panel="Training")
+    threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training")
+    keep: Path | None = flag(
+        None, "Keep what is computed in this folder, and go on from what it holds.", metavar="FOLDER", panel="Output"
+    )
+    figure: Path | None = flag(None, "Draw the probabilities of functions, as .svg.", metavar="FILE", panel="Output")
     json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
     quiet: bool = flag(False, "Show no progress.", panel="Output")
