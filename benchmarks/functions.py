@@ -72,7 +72,7 @@ def main() -> None:
         "7-40-40-1, σ 1, 1": lambda: F.sample(net, x, n, prior=nv.FanIn(), seed=options.seed),
         "bfloat16": lambda: F.sample(net, x, n // 10, prior=nv.FanIn(), format="bfloat16", seed=options.seed),
         "int8": lambda: F.sample(net, x, n // 10, prior=nv.FanIn(), format="int8", seed=options.seed),
-        "signs": lambda: F.sample(net, x, n // 10, prior=F.Signs(), seed=options.seed),
+        "signs": lambda: F.sample(net, x, n // 10, prior=nv.priors.Signs(fan_in=True), seed=options.seed),
         "linear thresholds": lambda: F.sample(F.LinearThreshold(), x, n // 10, seed=options.seed),
         "trees": lambda: F.sample(F.RandomTree(), x, n // 10, seed=options.seed),
         "neighbours": lambda: F.sample(F.NearestNeighbour(), x, n // 10, seed=options.seed),

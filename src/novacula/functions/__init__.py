@@ -17,7 +17,6 @@ from novacula.functions.sample import cube, sample
 from novacula.functions.saturation import PriorPredictive, prior_predictive, unsaturated_scale
 from novacula.functions.slope import Bound, complexity_bound
 from novacula.functions.summary import summary
-from novacula.functions.weights import Signs
 
 __all__ = [
     "Bound",
@@ -32,7 +31,6 @@ __all__ = [
     "PriorPredictive",
     "RandomTree",
     "Seen",
-    "Signs",
     "complexity_bound",
     "cost",
     "critical_sample_ratio",
