@@ -7,7 +7,9 @@ drawn from it, and `Splitting` moves by flipping signs.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -56,6 +58,10 @@ class Signs(Prior):
             * self._size(w)
             for k, w in params.items()
         }
+
+    def restrict(self, params: Params, names: Mapping[str, str]) -> Self:
+        """The same: every tensor says its own size."""
+        return self
 
     def _size(self, w: Tensor) -> Tensor:
         # As a number of the weights' own type, so that weights that were drawn are ±s exactly.

@@ -48,7 +48,7 @@ def _run(options: EvidenceOptions) -> dict[str, Any]:
         network = network_of(options, data.x_shape, outputs_of(data))
         target = Target(network, prior=PRIORS.find(options.prior)(), likelihood=likelihood_of(data.task))
         made = {
-            "counting": Counting(options.draws),
+            "counting": Counting(options.draws, options.heads),
             "ep": NNGP("ep"),
             "tilting": NNGP("tilting"),
             "splitting": Splitting(particles=options.particles),

@@ -60,6 +60,7 @@ class EvidenceOptions:
         (), "counting, ep, tilting or splitting; may repeat.", metavar="NAME", shown="all", panel="Training"
     )
     draws: int = flag(100_000, "Networks that are counted.", metavar="N", panel="Training")
+    heads: int = flag(1, "How many of them share all layers but the last.", metavar="K", panel="Training")
     particles: int = flag(500, "Networks of each population of splitting.", metavar="N", panel="Training")
     seed: int = flag(0, "Seed of everything random.", metavar="N", panel="Training")
     threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training")
