@@ -1,5 +1,6 @@
 """The prior over functions: how probable each function of some inputs is before any data, and how simple."""
 
+from novacula.functions import probes
 from novacula.functions.boolean import (
     critical_sample_ratio,
     influences,
@@ -42,6 +43,7 @@ __all__ = [
     "lz_spread",
     "noise_sensitivity",
     "prior_predictive",
+    "probes",
     "sample",
     "summary",
     "unsaturated_scale",

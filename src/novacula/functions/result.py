@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import beta
+from scipy.stats import t as student
+from torch import Tensor
 
 from novacula.core.checks.numbers import check_whole
 from novacula.core.errors import InputError
@@ -217,3 +219,10 @@ def share(k: int, n: int) -> Interval:
     low = float(beta.ppf(0.025, k, n - k + 1)) if k else 0.0
     high = float(beta.ppf(0.975, k + 1, n - k)) if k < n else 1.0
     return Interval(k / n, low, high)
+
+
+def mean_interval(values: Tensor, low: float = 0.0, high: float = 1.0) -> Interval:
+    """The mean of independent numbers ``(M,)`` with Student's 95 % interval, cut off at two ends."""
+    mean, m = float(values.double().mean()), len(values)
+    half = math.inf if m < 2 else float(student.ppf(0.975, m - 1)) * float(values.double().std()) / math.sqrt(m)
+    return Interval(mean, max(low, mean - half), min(high, mean + half))

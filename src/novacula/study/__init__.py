@@ -19,6 +19,7 @@ from novacula.study.curve import Curves, Worth, curve
 from novacula.study.learning.empirical_bayes import EmpiricalBayes
 from novacula.study.learning.from_draws import Sampled, learn_from_draws
 from novacula.study.learning.learn import default_method, learn
+from novacula.study.probes import Effort, Probed, probes
 from novacula.study.relaxation import Relaxation, relaxation
 from novacula.study.restoring import Restored, restore
 from novacula.study.sbc import sbc
@@ -35,9 +36,11 @@ __all__ = [
     "Control",
     "CrossFit",
     "Curves",
+    "Effort",
     "EmpiricalBayes",
     "LearnResult",
     "LoadedCalibration",
+    "Probed",
     "Relaxation",
     "Restored",
     "SafeBayes",
@@ -64,6 +67,7 @@ __all__ = [
     "load_calibrated",
     "load_posterior",
     "load_run",
+    "probes",
     "relaxation",
     "restore",
     "safe_bayes",
