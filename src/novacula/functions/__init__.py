@@ -10,18 +10,20 @@ from novacula.functions.boolean import (
     weight_by_degree,
 )
 from novacula.functions.controls import Coins, GaussianProcess, LinearThreshold, NearestNeighbour, RandomTree
+from novacula.functions.correlation import Correlation, correlation
 from novacula.functions.cost import Cost, cost
 from novacula.functions.lz import lz76, lz_bits, lz_spread
 from novacula.functions.network import Networks
 from novacula.functions.result import FunctionSample, Interval, Seen
 from novacula.functions.sample import cube, sample
-from novacula.functions.saturation import PriorPredictive, prior_predictive, unsaturated_scale
+from novacula.functions.saturation import PriorPredictive, after_labels, prior_predictive, unsaturated_scale
 from novacula.functions.slope import Bound, complexity_bound
 from novacula.functions.summary import summary
 
 __all__ = [
     "Bound",
     "Coins",
+    "Correlation",
     "Cost",
     "FunctionSample",
     "GaussianProcess",
@@ -32,7 +34,9 @@ __all__ = [
     "PriorPredictive",
     "RandomTree",
     "Seen",
+    "after_labels",
     "complexity_bound",
+    "correlation",
     "cost",
     "critical_sample_ratio",
     "cube",
