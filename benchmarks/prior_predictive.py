@@ -179,7 +179,7 @@ def figure(result: dict[str, Any]) -> None:
     axes[1].text(0, math.log(10) - 0.03, "all classes alike", va="top", fontsize=8)
     axes[1].set_xticks(range(3), ["0", "10", "100"])
     axes[1].set_xlabel("labels")
-    axes[1].set_ylabel("class entropy of one network’s answers, nats")
+    axes[1].set_ylabel("class entropy, nats")
     axes[1].legend(frameon=False, fontsize=8, loc="lower right")
     for name in dict.fromkeys(r["kernel"] for r in result["corruption"]):
         rows = [r for r in result["corruption"] if r["kernel"] == name]

@@ -61,7 +61,9 @@ def test_after_labels_is_the_prior_weighted_by_the_likelihood() -> None:
     rng = torch.Generator().manual_seed(4)
     data = Data(torch.randn(4, 2, generator=rng, dtype=torch.float64), torch.tensor([0, 2, 1, 2]))
     x = torch.randn(6, 2, generator=rng, dtype=torch.float64)
-    found = after_labels(Target(net, prior=prior), data, x, (0, 4), method=SMC(particles=100, move="elliptical"), seed=1)
+    found = after_labels(
+        Target(net, prior=prior), data, x, (0, 4), method=SMC(particles=100, move="elliptical"), seed=1
+    )
     f = prior_outputs(Target(net, prior=prior), torch.cat([data.x, x]), 20_000, rng)
     sure = f[:, 4:].softmax(2).amax(2).mean(1)
     logs = f[:, :4].log_softmax(2).gather(2, data.y[None, :, None].expand(len(f), -1, 1)).sum((1, 2))
