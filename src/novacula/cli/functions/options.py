@@ -57,11 +57,11 @@ class EvidenceOptions:
     categorical: tuple[str, ...] = categorical_flag()
     drop: tuple[str, ...] = drop_flag()
     by: tuple[str, ...] = flag(
-        (), "counting, ep, tilting or splitting; may repeat.", metavar="NAME", shown="all", panel="Training"
+        (), "counting, ep, tilting, splitting or annealing; may repeat.", metavar="NAME", shown="all", panel="Training"
     )
     draws: int = flag(100_000, "Networks that are counted.", metavar="N", panel="Training")
     heads: int = flag(1, "How many of them share all layers but the last.", metavar="K", panel="Training")
-    particles: int = flag(500, "Networks of each population of splitting.", metavar="N", panel="Training")
+    particles: int = flag(500, "Networks of each population of splitting and annealing.", metavar="N", panel="Training")
     seed: int = flag(0, "Seed of everything random.", metavar="N", panel="Training")
     threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training")
     json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
