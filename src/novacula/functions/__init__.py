@@ -3,6 +3,7 @@
 from novacula.functions import probes
 from novacula.functions.boolean import (
     critical_sample_ratio,
+    expression_size,
     influences,
     label_entropy,
     noise_sensitivity,
@@ -17,7 +18,8 @@ from novacula.functions.network import Networks
 from novacula.functions.result import FunctionSample, Interval, Seen
 from novacula.functions.sample import cube, sample
 from novacula.functions.saturation import PriorPredictive, after_labels, prior_predictive, unsaturated_scale
-from novacula.functions.slope import Bound, complexity_bound
+from novacula.functions.slope import Bound, complexity_bound, slope_interval
+from novacula.functions.smoothness import Roughness, roughness
 from novacula.functions.summary import summary
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Networks",
     "PriorPredictive",
     "RandomTree",
+    "Roughness",
     "Seen",
     "after_labels",
     "complexity_bound",
@@ -40,6 +43,7 @@ __all__ = [
     "cost",
     "critical_sample_ratio",
     "cube",
+    "expression_size",
     "influences",
     "label_entropy",
     "lz76",
@@ -48,7 +52,9 @@ __all__ = [
     "noise_sensitivity",
     "prior_predictive",
     "probes",
+    "roughness",
     "sample",
+    "slope_interval",
     "summary",
     "unsaturated_scale",
     "walsh",
