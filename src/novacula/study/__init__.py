@@ -26,6 +26,7 @@ from novacula.study.learning.learn import default_method, learn
 from novacula.study.path_dependence.crossed import Crossed, crossed_runs
 from novacula.study.path_dependence.result import PathDependence
 from novacula.study.path_dependence.study import path_dependence
+from novacula.study.probes import Effort, Probed, probes
 from novacula.study.relaxation import Relaxation, relaxation
 from novacula.study.restoring import Restored, restore
 from novacula.study.sampling.compare import sgd_vs_bayes
@@ -45,11 +46,13 @@ __all__ = [
     "CrossFit",
     "Crossed",
     "Curves",
+    "Effort",
     "EmpiricalBayes",
     "LearnResult",
     "LoadedCalibration",
     "Mixed",
     "PathDependence",
+    "Probed",
     "Race",
     "Relaxation",
     "Restored",
@@ -82,6 +85,7 @@ __all__ = [
     "load_posterior",
     "load_run",
     "path_dependence",
+    "probes",
     "race",
     "relaxation",
     "restore",

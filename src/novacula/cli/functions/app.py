@@ -8,7 +8,7 @@ import typer
 
 from novacula.cli.console import errors_to_exit
 from novacula.cli.flags import takes
-from novacula.cli.functions.options import EvidenceOptions, PriorOptions, SgdVsBayesOptions
+from novacula.cli.functions.options import EvidenceOptions, PriorOptions, ProbesOptions, SgdVsBayesOptions
 from novacula.runs.flags import make
 
 functions = typer.Typer(
@@ -61,3 +61,20 @@ def sgd_vs_bayes(values: dict[str, Any]) -> None:
 
     with errors_to_exit():
         run_sgd_vs_bayes(make(SgdVsBayesOptions, values))
+
+
+@functions.command(
+    epilog="Examples: novacula functions probes --task parity --task addition --net mlp --net recurrent; "
+    "novacula functions probes --keep probes.json"
+)
+@takes(ProbesOptions)
+def probes(values: dict[str, Any]) -> None:
+    """Ask which tasks a kind of network finds natural: parity, copying, addition, a map that is repeated.
+
+    Of each task and kind of network: how probable a random one is to do it, whether training finds it, and whether
+    networks that do it on some words do it on the others.
+    """
+    from novacula.cli.functions.probes import probes as run_probes
+
+    with errors_to_exit():
+        run_probes(make(ProbesOptions, values))

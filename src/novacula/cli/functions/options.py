@@ -1,4 +1,5 @@
 """The options of ``novacula functions prior``, ``evidence`` and ``sgd-vs-bayes``."""
+"""The options of ``novacula functions prior``, ``evidence`` and ``probes``."""
 
 from __future__ import annotations
 
@@ -57,10 +58,11 @@ class EvidenceOptions:
     categorical: tuple[str, ...] = categorical_flag()
     drop: tuple[str, ...] = drop_flag()
     by: tuple[str, ...] = flag(
-        (), "counting, ep, tilting or splitting; may repeat.", metavar="NAME", shown="all", panel="Training"
+        (), "counting, ep, tilting, splitting or annealing; may repeat.", metavar="NAME", shown="all", panel="Training"
     )
     draws: int = flag(100_000, "Networks that are counted.", metavar="N", panel="Training")
-    particles: int = flag(500, "Networks of each population of splitting.", metavar="N", panel="Training")
+    heads: int = flag(1, "How many of them share all layers but the last.", metavar="K", panel="Training")
+    particles: int = flag(500, "Networks of each population of splitting and annealing.", metavar="N", panel="Training")
     seed: int = flag(0, "Seed of everything random.", metavar="N", panel="Training")
     threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training")
     json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
@@ -99,5 +101,37 @@ class SgdVsBayesOptions:
         None, "Keep what is computed in this folder, and go on from what it holds.", metavar="FOLDER", panel="Output"
     )
     figure: Path | None = flag(None, "Draw the probabilities of functions, as .svg.", metavar="FILE", panel="Output")
+    json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
+    quiet: bool = flag(False, "Show no progress.", panel="Output")
+
+
+@dataclass(frozen=True)
+class ProbesOptions:
+    """Which tasks are given to which networks, and what may be spent on each."""
+
+    task: tuple[str, ...] = flag(
+        (), "identity, copy, parity, palindrome, addition, map1, map2 or map4; may repeat.", metavar="NAME", shown="all"
+    )
+    net: tuple[str, ...] = flag(
+        (),
+        "mlp, cnn, recurrent, tied, attention or arithmetic; may repeat.",
+        metavar="NAME",
+        shown="all",
+        panel="Model",
+    )
+    split: tuple[str, ...] = flag(
+        (), "all, random, odd or inside: words to train on; may repeat.", metavar="NAME", shown="all four", panel="Data"
+    )
+    bits: int = flag(4, "Bits of a word.", metavar="N", panel="Data")
+    width: int = flag(32, "Units of each hidden layer.", metavar="N", panel="Model")
+    draws: int = flag(1_000_000, "Networks that are counted.", metavar="N", panel="Training")
+    particles: int = flag(100, "Networks of each population of splitting.", metavar="N", panel="Training")
+    members: int = flag(20, "Networks that are trained.", metavar="N", panel="Training")
+    steps: int = flag(1_000, "Steps that each is trained for.", metavar="N", panel="Training")
+    seed: int = flag(0, "Seed of everything random.", metavar="N", panel="Training")
+    threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training")
+    keep: Path | None = flag(
+        None, "Keep what is found in this .json, and go on from what it holds.", metavar="FILE", panel="Output"
+    )
     json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
     quiet: bool = flag(False, "Show no progress.", panel="Output")
