@@ -97,7 +97,7 @@ def match(
 
 def distance(a: Weights, b: Weights) -> float:
     """``Σ ‖w_a − w_b‖²`` of all weights."""
-    return sum(float((v - b[k]).square().sum()) for k, v in a.items())
+    return sum(float((v - b[k]).abs().square().sum()) for k, v in a.items())
 
 
 def _state(module: nn.Module, symmetries: Symmetries, given: Any) -> dict[str, Tensor]:
@@ -110,7 +110,7 @@ def _state(module: nn.Module, symmetries: Symmetries, given: Any) -> dict[str, T
             raise InputError(f"weights {name!r} of shape {tuple(own[name].shape)}", "none, or of another shape", hint)
         if not bool(torch.isfinite(value).all()):
             raise InputError(f"finite weights {name!r}", "NaN or infinity", "look at the run that left them")
-        found[name] = value.detach().double()
+        found[name] = value.detach().to(torch.promote_types(value.dtype, torch.float64))
     return found
 
 

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from novacula.core.brief import brief
 from novacula.core.checks.numbers import check_whole
 from novacula.core.errors import InputError
+from novacula.core.modules.copying import ShareHyperparameters
 from novacula.core.rng import generator
+from novacula.paths.symmetries.activations import Graph
 from novacula.paths.symmetries.axes import Axis, find, length, nodes_in, whole
 from novacula.paths.symmetries.equations import Equations
 from novacula.paths.symmetries.groups import Element, Group
@@ -74,6 +76,7 @@ class Symmetries:
         inputs: The inputs that it was tried on.
         axes: The axes of its weights.
         aliases: Other names of tied weights.
+        graph: Its graph, with the axes of what is inside; None where axes were said by hand.
     """
 
     groups: tuple[Group, ...]
@@ -83,6 +86,7 @@ class Symmetries:
     inputs: tuple[Any, ...] = field(repr=False)
     axes: Mapping[str, list[Axis]] = field(repr=False)
     aliases: Mapping[str, str] = field(repr=False)
+    graph: Graph | None = field(default=None, repr=False)
 
     __repr__ = brief
 
@@ -145,7 +149,8 @@ def symmetries(
         True
     """
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    wide = copy.deepcopy(module).double().eval()
+    with ShareHyperparameters():
+        wide = copy.deepcopy(module).double().eval()
     double = tuple(_double(v) for v in inputs)
     found = _given(module, axes) if axes is not None else traced(wide, double)
     wide = found.double or wide
@@ -158,9 +163,8 @@ def symmetries(
             "outputs that change",
             "give weights that hold the same units the same name, and None to all others",
         )
-    return Symmetries(
-        tuple(offered), _coverage(found, offered), _frozen(found, offered), wide, double, found.axes, found.aliases
-    )
+    known = _coverage(found, offered), _frozen(found, offered)
+    return Symmetries(tuple(offered), *known, wide, double, found.axes, found.aliases, found.graph)
 
 
 def _verified(
@@ -266,7 +270,7 @@ def _given(module: nn.Module, axes: Mapping[str, Sequence[str | None]]) -> Trace
     for own in found.values():
         for axis in own:
             equations.vanish(axis)
-    return Traced(found, {}, equations, {}, (), None)
+    return Traced(found, {}, equations, {}, (), None, None)
 
 
 def _coverage(found: Traced, groups: Sequence[Group]) -> float:
