@@ -3,7 +3,7 @@
 from novacula.paths.barrier import Barrier, barrier
 from novacula.paths.churn import Churn, churn
 from novacula.paths.learning_coefficient import learning_coefficient
-from novacula.paths.matching import match
+from novacula.paths.matching import match, match_many
 from novacula.paths.similarity import Similarity, similarity
 from novacula.paths.symmetries import Symmetries, symmetries
 from novacula.paths.trajectory import Trajectory, trajectory
@@ -18,6 +18,7 @@ __all__ = [
     "churn",
     "learning_coefficient",
     "match",
+    "match_many",
     "similarity",
     "symmetries",
     "trajectory",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from novacula.core.rng import generator
 from novacula.paths.symmetries.activations import Graph
 from novacula.paths.symmetries.axes import Axis, find, length, nodes_in, whole
 from novacula.paths.symmetries.equations import Equations
-from novacula.paths.symmetries.groups import Element, Group
+from novacula.paths.symmetries.groups import LINEAR, Element, Group, Kind
 from novacula.paths.symmetries.solve import groups_of
 from novacula.paths.symmetries.trace import Traced, traced
 
@@ -101,6 +102,16 @@ class Symmetries:
         chosen = [group for group in self.groups if kinds is None or group.kind in kinds]
         elements = [group.random(generator(seed, "group", i)) for i, group in enumerate(chosen)]
         return self.of(elements)
+
+    def only(self, *kinds: Kind) -> Symmetries:
+        """The groups of these kinds; invertible maps have orthogonal ones among them, and both have permutations."""
+        found = list[Group]()
+        for group in self.groups:
+            line: tuple[Kind, ...] = LINEAR[LINEAR.index(group.kind) :] if group.kind in LINEAR else (group.kind,)
+            kind = next((k for k in line if k in kinds), None)
+            if kind is not None:
+                found.append(group.within(kind))
+        return dataclasses.replace(self, groups=tuple(found))
 
     def of(self, elements: Sequence[Element]) -> Transformation:
         """The transformation by elements of groups."""
