@@ -15,6 +15,7 @@ from novacula.core.rng import generator
 from novacula.paths import match, match_many, symmetries
 from novacula.paths.matching.activations import by_activations
 from novacula.paths.matching.descent import acted
+from novacula.paths.symmetries.groups import Kind
 
 
 def elsewhere(module: nn.Module, seed: int) -> dict[str, Tensor]:
@@ -77,7 +78,8 @@ def test_units_are_found_again_by_what_they_compute(name: str) -> None:
 def test_groups_of_some_kinds_hold_those_of_linear_maps() -> None:
     case = ALL["llama"]
     found = symmetries(case.make(), case.inputs(3, 1).flatten(0, 1))
-    for kinds in (("permutation",), ("permutation", "orthogonal")):
+    choices: tuple[tuple[Kind, ...], ...] = (("permutation",), ("permutation", "orthogonal"))
+    for kinds in choices:
         fewer = found.only(*kinds)
         assert {g.kind for g in fewer.groups} == set(kinds)
         assert len(fewer.groups) == len([g for g in found.groups if g.kind not in ("scale", "sign")])
