@@ -12,7 +12,6 @@ them from the graph. One JSON file in ``results/transformers.json``.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 import warnings
 from pathlib import Path
@@ -75,7 +74,7 @@ class Decoder(nn.Module):
 
     def stream(self, x: Tensor) -> Tensor:
         """The stream after all blocks."""
-        h = self.embed(x) + self.place
+        h = self.embed(x.long()) + self.place  # data hold numbers as floats
         for block in self.blocks:
             h = block(h)
         return self.norm(h)
@@ -93,10 +92,11 @@ def characters() -> tuple[Tensor, int]:
     return torch.tensor([code[c] for c in text]), len(symbols)
 
 
-def windows(text: Tensor, n: int, seed: int) -> nv.Data:
+def windows(text: Tensor, symbols: int, n: int, seed: int) -> nv.Data:
     """Windows, each with the character that follows."""
     starts = torch.randint(len(text) - CONTEXT, (n,), generator=torch.Generator().manual_seed(seed))
-    return nv.Data(torch.stack([text[s : s + CONTEXT] for s in starts]), text[starts + CONTEXT], task="classification")
+    x, classes = torch.stack([text[s : s + CONTEXT] for s in starts]), [str(i) for i in range(symbols)]
+    return nv.Data(x, text[starts + CONTEXT], task="classification", classes=classes)
 
 
 def trained(text: Tensor, symbols: int, width: int, layers: int, steps: int, seed: int) -> Decoder:
@@ -117,13 +117,13 @@ def trained(text: Tensor, symbols: int, width: int, layers: int, steps: int, see
     return net.eval()
 
 
-def run(width: int, layers: int, steps: int, matching: int) -> dict[str, Any]:
+def run(width: int, layers: int, steps: int, matching: int, *, keep: bool) -> dict[str, Any]:
     """One pair."""
     text, symbols = characters()
     cut = int(0.9 * len(text))
     first, second = (trained(text[:cut], symbols, width, layers, steps, seed) for seed in (0, 1))
     a, b = first.state_dict(), second.state_dict()
-    train, test = windows(text[:cut], 600, 0), windows(text[cut:], 1000, 1)
+    train, test = windows(text[:cut], symbols, 600, 0), windows(text[cut:], symbols, 1000, 1)
     found = nv.paths.symmetries(first, train.x[:50])
     result: dict[str, Any] = {
         "width": width, "layers": layers, "training_steps": steps, "matching_steps": matching, "symbols": symbols,
@@ -135,6 +135,8 @@ def run(width: int, layers: int, steps: int, matching: int) -> dict[str, Any]:
         row = {"barrier": line.height, "stderr": line.stderr, "cpu_seconds": round(spent, 1)}
         result["arms"][what] = row | {"ends": [float(line.loss[0]), float(line.loss[-1])]}
         print(what, result["arms"][what], flush=True)
+        if keep:
+            write(RESULTS, {**result, "environment": environment()})
 
     record("as they are", b, 0.0)
     for name, kinds in ARMS.items():
@@ -155,9 +157,9 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     if options.small:
-        print(json.dumps(run(32, 1, 300, 30), indent=1))
+        run(32, 1, 300, 30, keep=False)
     else:
-        write(RESULTS, {**run(128, 2, 800, 100), "environment": environment()})
+        run(128, 2, 600, 60, keep=True)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,8 @@ def by_activations(a: Weights, b: Weights, symmetries: Symmetries, inputs: Tenso
         own, outer = sums[group.atom], above(group.atom)
         if group.kind == "orthogonal":
             if own and not outer:
-                elements.append(Element(group, rotation(_sum([s.alike() for s in own]))))
+                factors = tuple(a[name] for name, _ in group.absorbed)
+                elements.append(Element(group, rotation(_sum([s.alike() for s in own])), factors))
             continue
         under = [s for g in groups if above(g.atom) == [*outer, group.atom] for s in sums[g.atom]]
         if own and not outer:
