@@ -55,8 +55,9 @@ def match(
         a: The weights to come near to: a state dictionary, a posterior (its mode) or a result of `novacula.learn`.
         b: The weights to transform.
         symmetries: What `symmetries` has found for the module.
-        data: Training examples. With them, activations give three more starts, and the best start is the one whose loss
-            half-way is lowest (where a norm has running statistics, with these taken anew); without, the nearest.
+        data: Training examples. With them, activations give three more starts, all are made by permutations alone as
+            well, and the best is the one whose loss half-way is lowest (where a norm has running statistics, with
+            these taken anew); without, the nearest.
         restarts: Random starts beside the first one, from where the networks are.
         steps: With data, steps of gradients of the loss half-way that lower it further (straight-through estimation).
         lr: Their learning rate, of Adam, in units of the weights.
@@ -89,7 +90,10 @@ def match(
         return symmetries.of(_nearest(first, _starts(first, second, symmetries, restarts, seed))[0])
     target, rows = prepared(module, data)
     middle = Middle(target, rows, first)
-    starts = [*_starts(first, second, symmetries, restarts, seed), *_by_data(middle, second, symmetries, seed)]
+    # By permutations alone, too: what comes nearer by more is not always better half-way.
+    starts = list[Start]()
+    for own in (symmetries, symmetries.only("permutation")):
+        starts += [*_starts(first, second, own, restarts, seed), *_by_data(middle, second, own, seed)]
 
     def height(start: Start) -> float:
         moved = symmetries.of(start[0]).apply(weights_of(b))
