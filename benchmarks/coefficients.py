@@ -3,9 +3,9 @@
     python -m benchmarks.coefficients             # thirty networks
     python -m benchmarks.coefficients --summary
 
-Networks of two to four layers with seeded widths and a true map of a seeded rank, at the true weights; 500 examples of
-standard normal inputs and unit noise. The coefficient of infinitely many examples is Aoyagi's; the estimate is another at
-this n, so that the order is what is compared. One JSON file in ``results/coefficients.json``.
+Networks of two to four layers with seeded widths and a true map of a seeded rank, at the true weights; 300 examples of
+standard normal inputs and unit noise. The coefficient of infinitely many examples is Aoyagi's; the estimate is another
+at this n, so that the order is what is compared. One JSON file in ``results/coefficients.json``.
 
 References:
     Consideration on the learning efficiency of multiple-layered neural networks with linear units. M. Aoyagi, 2024.
@@ -30,7 +30,7 @@ import novacula as nv
 from benchmarks.common import environment, write
 
 RESULTS = Path(__file__).parent / "results" / "coefficients.json"
-NETWORKS, N = 30, 500
+NETWORKS, N = 30, 300
 
 
 def known(widths: list[int], rank: int) -> float:
@@ -70,7 +70,7 @@ def run(seed: int) -> dict[str, Any]:
         y = net(x) + torch.randn(N, widths[-1], generator=rng).double()
     began = time.process_time()
     found = nv.paths.learning_coefficient(
-        nv.Target(net, nv.Normal(sigma=1.0)), nv.Data(x, y), chains=16, steps=200, leapfrogs=4, seed=seed
+        nv.Target(net, nv.Normal(sigma=1.0)), nv.Data(x, y), chains=8, steps=80, leapfrogs=4, seed=seed
     )
     return {
         "seed": seed, "widths": widths, "rank": rank, "weights": sum(w.numel() for w in net.parameters()),

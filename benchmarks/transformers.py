@@ -1,9 +1,9 @@
 """Two transformers trained apart on characters, brought into one order by ever more of their symmetries.
 
-    python -m benchmarks.transformers              # ten CPU minutes
-    python -m benchmarks.transformers --small      # one layer of 32, a minute; nothing is kept
+    python -m benchmarks.transformers              # two layers of 128: ten CPU minutes or more
+    python -m benchmarks.transformers --small      # one layer of 32: a minute
 
-Decoders of two layers of 128, four heads, root-mean-square norms and learned positions read the Markdown of this
+Decoders of four heads, root-mean-square norms and learned positions read the Markdown of this
 repository's ``docs`` in windows of 32 characters; two seeds, other starts and orders. The barrier is that of the last
 character's loss on held-out windows, 11 points of the line. No symmetry is written by hand: `nv.paths.symmetries` finds
 them from the graph. One JSON file in ``results/transformers.json``.
@@ -12,6 +12,7 @@ them from the graph. One JSON file in ``results/transformers.json``.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 import warnings
 from pathlib import Path
@@ -117,7 +118,7 @@ def trained(text: Tensor, symbols: int, width: int, layers: int, steps: int, see
     return net.eval()
 
 
-def run(width: int, layers: int, steps: int, matching: int, *, keep: bool) -> dict[str, Any]:
+def run(width: int, layers: int, steps: int, matching: int) -> dict[str, Any]:
     """One pair."""
     text, symbols = characters()
     cut = int(0.9 * len(text))
@@ -135,12 +136,16 @@ def run(width: int, layers: int, steps: int, matching: int, *, keep: bool) -> di
         row = {"barrier": line.height, "stderr": line.stderr, "cpu_seconds": round(spent, 1)}
         result["arms"][what] = row | {"ends": [float(line.loss[0]), float(line.loss[-1])]}
         print(what, result["arms"][what], flush=True)
-        if keep:
-            write(RESULTS, {**result, "environment": environment()})
+        kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        write(RESULTS, {**kept, f"{layers}x{width}": result, "environment": environment()})
 
     record("as they are", b, 0.0)
     for name, kinds in ARMS.items():
-        for by, how in {"weights": {}, "data": {"data": train}, "steps": {"data": train, "steps": matching}}.items():
+        for by, how in {
+            "weights": {},
+            "data": {"data": train},
+            "steps": {"data": train, "steps": matching, "lr": 3e-3},
+        }.items():
             if how.get("steps") and name != "and invertible":
                 continue
             began = time.process_time()
@@ -157,9 +162,9 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     if options.small:
-        run(32, 1, 300, 30, keep=False)
+        run(32, 1, 300, 200)
     else:
-        run(128, 2, 600, 60, keep=True)
+        run(128, 2, 600, 60)
 
 
 if __name__ == "__main__":
