@@ -108,7 +108,7 @@ class Symmetries:
         found = list[Group]()
         for group in self.groups:
             line: tuple[Kind, ...] = LINEAR[LINEAR.index(group.kind) :] if group.kind in LINEAR else (group.kind,)
-            kind = next((k for k in line if k in kinds), None)
+            kind: Kind | None = next((k for k in line if k in kinds), None)
             if kind is not None:
                 found.append(group.within(kind))
         return dataclasses.replace(self, groups=tuple(found))
