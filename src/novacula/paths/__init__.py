@@ -5,7 +5,7 @@ from novacula.paths.churn import Churn, churn
 from novacula.paths.complexity import Complexity, complexity, ranked_within
 from novacula.paths.influence import Influence, influence
 from novacula.paths.learning_coefficient import learning_coefficient
-from novacula.paths.matching import match
+from novacula.paths.matching import match, match_many
 from novacula.paths.similarity import Similarity, similarity
 from novacula.paths.spectrum import Spectrum, spectrum
 from novacula.paths.symmetries import Symmetries, symmetries
@@ -26,6 +26,7 @@ __all__ = [
     "influence",
     "learning_coefficient",
     "match",
+    "match_many",
     "ranked_within",
     "similarity",
     "spectrum",
