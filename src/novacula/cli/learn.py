@@ -95,6 +95,7 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
                 folds=options.train.folds,
                 batch_size=options.train.batch_size,
                 lr=options.train.lr,
+                precision=options.train.precision,  # type: ignore[arg-type]  # a word, which `MAP` looks at
                 seed=options.setup.seed,
                 evidence=estimator,
                 checkpoint=folder.path / CHECKPOINT,
