@@ -219,7 +219,8 @@ class Data:
     def meaning(self) -> tuple[str, ...]:
         """What the data were taken for: target and inputs, rows and columns left out, words, missing entries."""
         count = class_count(self.y) if self.y.ndim == 1 else self.y.shape[1]
-        return meaning(self.about, self.task, self.classes, count, self.x_shape, not self.x.is_floating_point())
+        tokens = self.parts or not self.x.is_floating_point()
+        return meaning(self.about, self.task, self.classes, count, self.x_shape, tokens)
 
     @property
     def x_shape(self) -> tuple[int, ...]:

@@ -69,7 +69,8 @@ def calibrate(
             for trained, and kept as the full network; another one is trained on everything.
         data: Its training data: `Data`, a pair ``(x, y)``, or a dataset; as the network takes them.
         train: The person's own training, ``train(network, data)``: in place, or it returns a network. Rows are
-            ``data.x`` and ``data.y``. By default Adam (`novacula.study.calibrating.training`).
+            ``data.x`` and ``data.y``; of several parts, ``data.inputs`` has these by name. By default Adam
+            (`novacula.study.calibrating.training`).
         folds: K, how many copies; or the fold of each row, 0 to K − 1, where rows belong together.
         seed: Seed of everything random.
         members: How many full networks predict together; of more than one, the others are trained on everything, and
