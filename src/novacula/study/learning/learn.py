@@ -124,7 +124,6 @@ def learn(
     method = _asked(method or _default(target, data, batch_size), lr, precision, seconds)
     target = between_units(target, data, noise="likelihood" in method.learn)
     plan = Plan(method, epochs, folds, batch_size, seed, checkpoint, resume, progress, evidence)
-
     found = _by_folds(plan, target, data, folds)
     trained, unseen = found.trained, found.unseen
     folded = time.perf_counter()
