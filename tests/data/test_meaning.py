@@ -330,3 +330,18 @@ def test_codes_within_the_range_of_a_column_are_numbers(tmp_path: Path) -> None:
     rows = [f"{999 if i % 9 == 0 else i * 40},{i % 4}.5" for i in range(32)]
     (tmp_path / "a.csv").write_text("\n".join(["a,y", *rows]) + "\n")
     assert nv.load(tmp_path / "a.csv").n == 32
+
+
+@pytest.mark.parametrize("cell", ["{i}.5", "{i} %", "2023-01-{i:02}", "{i},5"])
+@pytest.mark.parametrize("word", ["-", "n.a.", "#DIV/0!"])
+def test_words_for_no_value_are_missing_among_numbers(tmp_path: Path, cell: str, word: str) -> None:
+    rows = [f"{word if i % 9 == 4 else cell.format(i=i % 20 + 1)};{i % 4}.5" for i in range(40)]
+    (tmp_path / "a.csv").write_text("\n".join(["a;y", *rows]) + "\n")
+    data = nv.load(tmp_path / "a.csv")
+    assert any("4 missing values in 1 column filled by the median" in text for text in data.meaning)
+    assert len(data.columns) == 2
+
+
+def test_they_are_words_among_words(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,y\n" + "".join(f"{'+-'[i % 2]},{i % 4}.5\n" for i in range(30)))
+    assert nv.load(tmp_path / "a.csv").columns == ("a=+", "a=-", "a=(other)")

@@ -36,7 +36,7 @@ def warn_of_doubts(columns: Mapping[str, np.ma.MaskedArray], targets: Sequence[s
             )
         if len(values) >= _ROWS and name not in targets:
             copied = [t for t in targets if _equal(cells, columns[t])]
-            said += [f"the column {name!r} is a copy of the target {t!r}: drop it if new rows have none" for t in copied]
+            said += [f"the column {name!r} is a copy of the target {t!r}: drop it if new rows lack it" for t in copied]
     for text in said:
         warnings.warn(text, NovaculaWarning, stacklevel=3)
 

@@ -66,7 +66,6 @@ class Numbers:
             return [Numbers(comma=True)(cell) for cell in cells]
         return found
 
-
     def measured(self, cells: Sequence[str]) -> list[int | float] | None:
         """The numbers of a column in which all have one unit (``7.5 %``, ``12 kg``, ``$1,250``); None for others."""
         found = [_MEASURED.fullmatch(cell) for cell in cells]
