@@ -61,3 +61,27 @@ def test_counts_of_batches_may_be_missing(tmp_path: Path) -> None:
     save_file({k: w for k, w in state.items() if "running" not in k}, tmp_path / "less.safetensors")
     with pytest.raises(nv.InputError, match="running_mean"):
         load_weights(net, tmp_path / "less.safetensors")
+
+
+class Normalised(nn.Module):
+    """A network with constants and a step before it, as people put them."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([1.0, 2.0, 3.0]))
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network(x - self.mean)
+
+
+def test_weights_of_the_part_that_has_all_go_there(tmp_path: Path) -> None:
+    one = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    torch.save(one.state_dict(), tmp_path / "w.pt")
+    whole = Normalised(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)))
+    load_weights(whole, tmp_path / "w.pt")
+    assert all(torch.equal(w, whole.network.state_dict()[k]) for k, w in one.state_dict().items())
+    assert whole.mean.tolist() == [1, 2, 3]
+    headed = nn.Sequential(Normalised(nn.Sequential(*one)), nn.Linear(2, 2))
+    with pytest.raises(nv.InputError, match="weights of this Sequential"):
+        load_weights(headed, tmp_path / "w.pt")

@@ -171,6 +171,7 @@ class CalibrateOptions:
     task: str | None = task_flag("by the labels")
     categorical: tuple[str, ...] = categorical_flag()
     drop: tuple[str, ...] = drop_flag()
+    size: int | None = size_flag()
     calibration: str | None = flag(
         None,
         "Labelled rows that the network was not trained on; then nothing is trained.",

@@ -26,6 +26,8 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     A checkpoint that holds the state dict beside other things (under ``state_dict``, ``model_state_dict``, ``model`` or
     ``weights``), and names with a prefix that wrappers leave (``module.``, ``_orig_mod.``, ``model.``), are understood.
     Counts of batches that norms have seen may be missing: a network in eval mode does not look at them.
+    ``weights``), and names with a prefix that wrappers leave (``module.``, ``_orig_mod.``, ``model.``), are understood;
+    so are the weights of a part that holds all parameters, as where a layer that normalises was put before.
 
     Args:
         network: The network, changed in place.
@@ -44,6 +46,9 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         if state and all(k.startswith(prefix) for k in state) and not set(state) <= names:
             state = {k.removeprefix(prefix): w for k, w in state.items()}
     missing, unknown = sorted(k for k in names - set(state) if not k.endswith(_COUNT)), sorted(set(state) - names)
+    state = _inside(state, network)
+    missing, unknown = sorted(names - set(state)), sorted(set(state) - names)
+    own = network.state_dict()
     wrong = [k for k in names & set(state) if own[k].shape != state[k].shape]
     if missing or unknown or wrong:
         got = [f"none of {_listed(missing)}"] if missing else []
@@ -82,6 +87,18 @@ def _state(found: Any, path: Path) -> dict[str, Tensor]:
             "a state dict, names to tensors", f"{kind} in {path}", "torch.save(network.state_dict(), path)"
         )
     return {str(k): w for k, w in found.items()}
+
+
+def _inside(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    # Weights of a part under the names that the whole has for them, where it has no others: constants of its own stay.
+    own, first = network.state_dict(), next(iter(state))
+    needed = {k for k, _ in network.named_parameters(remove_duplicate=False)}
+    for name in own:
+        prefix = name.removesuffix(first)
+        named = {prefix + k: w for k, w in state.items()}
+        if name.endswith(f".{first}") and needed <= named.keys() <= own.keys():
+            return {**own, **named}
+    return state
 
 
 def _listed(names: list[str]) -> str:
