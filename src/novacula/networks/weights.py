@@ -24,10 +24,9 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     """Put the weights of a file into a network.
 
     A checkpoint that holds the state dict beside other things (under ``state_dict``, ``model_state_dict``, ``model`` or
-    ``weights``), and names with a prefix that wrappers leave (``module.``, ``_orig_mod.``, ``model.``), are understood.
-    Counts of batches that norms have seen may be missing: a network in eval mode does not look at them.
     ``weights``), and names with a prefix that wrappers leave (``module.``, ``_orig_mod.``, ``model.``), are understood;
-    so are the weights of a part that holds all parameters, as where a layer that normalises was put before.
+    so are the weights of a part that holds all parameters, as where a layer that normalises was put before. Counts of
+    batches that norms have seen may be missing: a network in eval mode does not look at them.
 
     Args:
         network: The network, changed in place.
@@ -45,10 +44,8 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     for prefix in _PREFIXES:
         if state and all(k.startswith(prefix) for k in state) and not set(state) <= names:
             state = {k.removeprefix(prefix): w for k, w in state.items()}
-    missing, unknown = sorted(k for k in names - set(state) if not k.endswith(_COUNT)), sorted(set(state) - names)
     state = _inside(state, network)
-    missing, unknown = sorted(names - set(state)), sorted(set(state) - names)
-    own = network.state_dict()
+    missing, unknown = sorted(k for k in names - set(state) if not k.endswith(_COUNT)), sorted(set(state) - names)
     wrong = [k for k in names & set(state) if own[k].shape != state[k].shape]
     if missing or unknown or wrong:
         got = [f"none of {_listed(missing)}"] if missing else []

@@ -1,5 +1,4 @@
-"""The options of ``novacula functions prior``, ``evidence`` and ``sgd-vs-bayes``."""
-"""The options of ``novacula functions prior``, ``evidence`` and ``probes``."""
+"""The options of ``novacula functions prior``, ``evidence``, ``sgd-vs-bayes`` and ``probes``."""
 
 from __future__ import annotations
 
