@@ -2,6 +2,7 @@
 
     python -m benchmarks.functions                # a minute
     python -m benchmarks.functions --lz           # Lempel and Ziv's complexity alone, anew
+    python -m benchmarks.functions --slopes       # how the slope moves with width and depth
 
 ``results/functions.json`` holds what was found: probabilities with intervals, complexity of the functions, CPU seconds.
 """
@@ -57,12 +58,27 @@ def microseconds(seed: int) -> float:
     return (time.process_time() - began) / len(strings) * 1e6
 
 
+def slopes(seed: int) -> dict[str, list[float]]:
+    """Slopes of log2 P against complexity by width and depth, and of controls: of four samples of 50,000 each."""
+    found: dict[str, list[float]] = {}
+    sizes = [(10, 2), (40, 2), (160, 2), (40, 1), (40, 4)]
+    made: dict[str, Any] = {
+        f"{d} × {w}": nv.networks.mlp((7,), 1, width=w, depth=d, activation="relu") for w, d in sizes
+    }
+    for name, drawn in {**made, "linear thresholds": F.LinearThreshold(), "trees": F.RandomTree()}.items():
+        prior = nv.FanIn() if name in made else None
+        found[name] = list(F.slope_interval(drawn, F.cube(7), 50_000, prior=prior, least=4, seed=seed))
+        print(name, found[name], flush=True)
+    return found
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lz", action="store_true", help="measure the complexity's time alone")
+    parser.add_argument("--slopes", action="store_true", help="slopes by width and depth alone")
     options = parser.parse_args()
     torch.set_num_threads(1)
     n, x = options.draws, F.cube(7)
@@ -72,7 +88,7 @@ def main() -> None:
         "7-40-40-1, σ 1, 1": lambda: F.sample(net, x, n, prior=nv.FanIn(), seed=options.seed),
         "bfloat16": lambda: F.sample(net, x, n // 10, prior=nv.FanIn(), format="bfloat16", seed=options.seed),
         "int8": lambda: F.sample(net, x, n // 10, prior=nv.FanIn(), format="int8", seed=options.seed),
-        "signs": lambda: F.sample(net, x, n // 10, prior=F.Signs(), seed=options.seed),
+        "signs": lambda: F.sample(net, x, n // 10, prior=nv.priors.Signs(fan_in=True), seed=options.seed),
         "linear thresholds": lambda: F.sample(F.LinearThreshold(), x, n // 10, seed=options.seed),
         "trees": lambda: F.sample(F.RandomTree(), x, n // 10, seed=options.seed),
         "neighbours": lambda: F.sample(F.NearestNeighbour(), x, n // 10, seed=options.seed),
@@ -80,6 +96,9 @@ def main() -> None:
         "coins": lambda: F.sample(F.Coins(), x, n // 10, seed=options.seed),
     }
     result: dict[str, Any] = {"environment": environment(), "draws": n, "cases": {}}
+    if options.slopes:
+        write(RESULTS, {**json.loads(RESULTS.read_text()), "slopes": slopes(options.seed)})
+        return
     if options.lz:
         result = json.loads(RESULTS.read_text())
     result["lz76_microseconds_a_string"] = microseconds(options.seed)

@@ -5,9 +5,10 @@
     python -m benchmarks.paths --summary
 
 scikit-learn's digits, 1,400 for training; networks of two seeds, other starts and orders, trained by Adam for 40
-passes; cross-entropy on the training digits along the line between them (21 points): as they are, with b under a random
-permutation, matched by permutations alone, by all symmetries, and repaired (statistics of BatchNorm taken anew on the
-line). One JSON file in ``results/paths.json``.
+passes; cross-entropy along the line between them (11 points), on training and test digits: as they are, with b under a
+random permutation, matched by weights, with data (which adds starts by activations and chooses by the loss half-way),
+and with steps of the loss half-way; by permutations alone and by all symmetries, and repaired (statistics of BatchNorm
+taken anew on the line). One JSON file in ``results/paths.json``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,19 @@ import novacula as nv
 from benchmarks.common import environment, write
 
 RESULTS = Path(__file__).parent / "results" / "paths.json"
-SEEDS = 3
+SEEDS, POINTS = 3, 11
+ALL: tuple[Any, ...] = ("permutation", "scale", "sign", "orthogonal", "invertible")
+STEPS: dict[str, Any] = {"steps": 200, "lr": 3e-3}
+ARMS: dict[str, tuple[tuple[Any, ...], dict[str, Any] | None]] = {
+    "as they are": ((), None),
+    "random permutation": (("permutation",), None),
+    "permutations": (("permutation",), {}),
+    "all": (ALL, {}),
+    "permutations, data": (("permutation",), {}),
+    "all, data": (ALL, {}),
+    "permutations, steps": (("permutation",), STEPS),
+}
+"""What is done to b: kinds of groups, and how they are matched."""
 
 
 def mlp(width: int) -> nn.Module:
@@ -101,55 +114,51 @@ def run(name: str, seed: int) -> dict[str, Any]:
     train, test = nv.load("digits").split(1400, seed=0)
     first, second = (trained(NETWORKS[name], train, 2 * seed + i) for i in (0, 1))
     a, b = first.state_dict(), second.state_dict()
-    found = nv.paths.symmetries(first, train.x[:4])
-    permutations = nv.paths.Symmetries(
-        **{**vars(found), "groups": tuple(g for g in found.groups if g.kind == "permutation")}
-    )
-    began = time.process_time()
-    by_permutations = nv.paths.match(first, a, b, permutations).apply(b)
-    spent = time.process_time() - began
-    by_all = nv.paths.match(first, a, b, found).apply(b)
+    found = nv.paths.symmetries(first, train.x[:100])
     norms = any(isinstance(m, nn.BatchNorm2d) for m in first.modules())
-    ends = {
-        "as they are": b,
-        "random permutation": permutations.random(seed).apply(b),
-        "permutations": by_permutations,
-        "all symmetries": by_all,
-    }
-    result: dict[str, Any] = {"network": name, "seed": seed, "match_cpu_seconds": spent, "groups": len(found.groups)}
-    for what, end in ends.items():
-        heights = [nv.paths.barrier(first, a, end, data, points=21) for data in (train, test)]
-        result[what] = {"train": heights[0].height, "test": heights[1].height, "test_stderr": heights[1].stderr}
+    result: dict[str, Any] = {"network": name, "seed": seed, "groups": len(found.groups)}
+    for what, (kinds, how) in ARMS.items():
+        own = found.only(*kinds)
+        began = time.process_time()
+        if how is None:
+            end = b if not kinds else own.random(seed).apply(b)
+        else:
+            given = {"data": train} if "data" in what or "steps" in what else {}
+            end = nv.paths.match(first, a, b, own, **given, **how).apply(b)
+        spent = time.process_time() - began
+        parts = {"train": train, "test": test}
+        heights = {k: nv.paths.barrier(first, a, end, v, points=POINTS) for k, v in parts.items()}
+        result[what] = {"cpu_seconds": spent, "test_stderr": heights["test"].stderr}
+        result[what] |= {k: v.height for k, v in heights.items()}
         if norms:
-            result[f"{what}, repaired"] = {
-                "train": nv.paths.barrier(first, a, end, train, train=train, points=21).height,
-                "test": nv.paths.barrier(first, a, end, test, train=train, points=21).height,
-            }
+            again = {k: nv.paths.barrier(first, a, end, v, train=train, points=POINTS) for k, v in parts.items()}
+            result[what]["repaired"] = {k: v.height for k, v in again.items()}
     return result
 
 
 def summary(pairs: list[dict[str, Any]]) -> str:
     """The table, in Markdown."""
-    kinds = ("as they are", "random permutation", "permutations", "all symmetries")
-    lines = [
-        "| network | pairs | "
-        + " | ".join(f"{k}: train, test" for k in kinds)
-        + " | repaired: permutations, all | CPU-s |",
-        "| --- | ---: | " + " | ".join("---" for _ in kinds) + " | --- | ---: |",
-    ]
+    lines = []
+    for table in ("", "repaired"):
+        lines += ["", f"{table or 'on the line'}: training, test", ""]
+        lines += ["| network | " + " | ".join(ARMS) + " |", "| --- |" + " ---: |" * len(ARMS)]
+        for name in NETWORKS:
+            own = [p for p in pairs if p["network"] == name and (not table or table in p["as they are"])]
+            if own:
+                lines.append(f"| {name} | " + " | ".join(_cell(own, arm, table) for arm in ARMS) + " |")
+    lines += ["", "CPU seconds of a match", "", "| network | " + " | ".join(list(ARMS)[2:]) + " |"]
+    lines += ["| --- |" + " ---: |" * (len(ARMS) - 2)]
     for name in NETWORKS:
         own = [p for p in pairs if p["network"] == name]
-        if not own:
-            continue
-
-        def mean(kind: str, part: str, own: list[dict[str, Any]] = own) -> str:
-            return f"{sum(p[kind][part] for p in own) / len(own):.3f}" if kind in own[0] else "–"
-
-        cells = [f"{mean(k, 'train')}, {mean(k, 'test')}" for k in kinds]
-        repaired = ", ".join(mean(f"{k}, repaired", "train") for k in kinds[2:])
-        cpu = sum(p["match_cpu_seconds"] for p in own) / len(own)
-        lines.append(f"| {name} | {len(own)} | {' | '.join(cells)} | {repaired} | {cpu:.1f} |")
+        if own:
+            times = [sum(p[arm]["cpu_seconds"] for p in own) / len(own) for arm in list(ARMS)[2:]]
+            lines.append(f"| {name} | " + " | ".join(f"{t:.1f}" for t in times) + " |")
     return "\n".join(lines)
+
+
+def _cell(pairs: list[dict[str, Any]], arm: str, table: str) -> str:
+    rows = [p[arm][table] if table else p[arm] for p in pairs]
+    return ", ".join(f"{sum(row[part] for row in rows) / len(rows):.3f}" for part in ("train", "test"))
 
 
 def main() -> None:

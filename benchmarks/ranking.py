@@ -44,7 +44,7 @@ EPOCHS = {"table": 30, "images": 15}
 STEPS = 500  # of each network of the plain cross-validation
 
 
-def load(task: str, seed: int) -> tuple[nv.Data, nv.Data]:
+def load(task: str, seed: int, count: int = ROWS) -> tuple[nv.Data, nv.Data]:
     """So many training examples, and test examples, drawn at random."""
     if task == "digits":
         whole = nv.load("digits")
@@ -60,7 +60,7 @@ def load(task: str, seed: int) -> tuple[nv.Data, nv.Data]:
             name=task,
             task="classification" if task == "mnist" else "regression",
         )
-    rows, rest = whole.split(min(ROWS, whole.n // 2), seed=seed)
+    rows, rest = whole.split(min(count, whole.n // 2), seed=seed)
     return rows, rest.subset(range(min(TEST, rest.n)))
 
 

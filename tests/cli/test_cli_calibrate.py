@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import runpy
 import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner, Result
 
+import novacula as nv
 from novacula.cli.app import app
 from novacula.study.calibrating.saving import FILES
 
@@ -168,3 +171,53 @@ def test_a_folder_of_something_else_is_left_alone() -> None:
     assert result.exit_code == 2
     assert "which has contents (mine.txt)" in result.stderr
     assert [p.name for p in Path("out").iterdir()] == ["mine.txt"]
+
+
+PICTURES = """
+import torch
+from torch import nn
+
+
+class Body(nn.Module):
+    def __init__(self, num_classes=1000):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, num_classes)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).relu().mean((2, 3)))
+
+
+class Normalised(nn.Module):
+    def __init__(self, num_classes=1000):
+        super().__init__()
+        self.register_buffer("mean", torch.full((3, 1, 1), 0.5))
+        self.net = Body(num_classes)
+
+    def forward(self, x):
+        return self.net(x - self.mean)
+"""
+
+
+def test_photographs_of_several_sizes_and_weights_of_the_network_inside() -> None:
+    Path("pictures.py").write_text(PICTURES)
+    rng = np.random.default_rng(0)
+    for k, (name, i) in enumerate((name, i) for i in range(15) for name in ("dark", "light", "red")):
+        pixels = rng.integers(0, 90, (8 + k % 3, 9 + k % 4, 3)) + {"dark": 0, "light": 150, "red": [150, 0, 0]}[name]
+        folder = Path("photos", "test" if i < 3 else "train", name)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    space = runpy.run_path("pictures.py")
+    torch.manual_seed(0)
+    net, data = space["Normalised"](3), nv.load("photos", size=8)
+    optimiser = torch.optim.Adam(net.parameters(), 0.03)
+    for _ in range(60):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(net(data.x), data.y).backward()
+        optimiser.step()
+    torch.save(net.net.state_dict(), "body.pt")
+    size = ("--size", "8", "--weights", "body.pt", "--epochs", "20", "--json", "--quiet")
+    record = json.loads(done(calibrate("pictures.py:Normalised", "photos", *size)).stdout)
+    assert record["test"]["n"] == 9
+    assert record["test"]["accuracy"] > 0.8
+    few = ("--calibration", "photos/test")
+    assert json.loads(done(calibrate("pictures.py:Normalised", "photos/train", *size, *few)).stdout)["data"]["n"] == 9

@@ -76,3 +76,41 @@ def test_evidence_of_opposite_rows_is_one_half() -> None:
     (bound,) = content["bounds"].values()
     assert bound["n"] == 2
     assert "Counting(4000 draws)" in run(*words).stdout
+
+
+def test_training_is_held_against_the_posterior() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(30, 2))
+    np.savez("d.npz", x=x, y=(x[:, 0] > 0).astype(int))
+    sizes = ("--rows", "30", "--train", "6", "--nets", "40", "--draws", "48")
+    words = ("sgd-vs-bayes", "d.npz", "--net", "net.py:make", *sizes)
+    found = run(*words, "--beyond", "3", "--keep", "kept", "--figure", "f.svg", "--json")
+    assert found.exit_code == 0, found.output
+    content = json.loads(found.stdout)
+    assert [c["beyond"] for c in content["checkpoints"]] == [0, 3]
+    assert content["points"] == [16, 24]
+    assert Path("f.svg").read_text().startswith("<svg xmlns=")
+    assert len(list(Path("kept").iterdir())) == 2
+    said = run(*words, "--beyond", "3", "--keep", "kept").stdout
+    assert "40 of 40 networks reached zero error" in said
+    assert "stop + 3" in said
+    assert run(*words, "--optimiser", "lion").exit_code == 2
+
+
+def test_probes_go_on_from_what_is_kept() -> None:
+    words = ("probes", "--task", "parity", "--net", "mlp", "--bits", "2", "--draws", "20000", "--particles", "20")
+    words = (*words, "--members", "2", "--steps", "20", "--keep", "p.json")
+    first = run(*words, "--split", "all", "--json")
+    assert first.exit_code == 0, first.output
+    content = json.loads(Path("p.json").read_text())
+    content["rows"][0]["by"] = "known"
+    Path("p.json").write_text(json.dumps(content))
+    rows = json.loads(run(*words, "--split", "all", "--split", "odd", "--json").stdout)["rows"]
+    assert [r["by"] for r in rows] == ["known", rows[1]["by"]]
+    assert rows[1]["trained_on"] == 2
+    assert [r["split"] for r in json.loads(Path("p.json").read_text())["rows"]] == ["all", "odd"]
+    shown = run(*words, "--split", "all")
+    assert "parity" in shown.stdout
+    other = run(*words, "--split", "all", "--seed", "1")
+    assert other.exit_code == 2
+    assert "same settings" in other.stderr

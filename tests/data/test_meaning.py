@@ -285,3 +285,63 @@ def test_a_table_may_be_told_what_its_columns_are(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=G.normal(size=(6, 2)), y=np.arange(6) % 2)
     with pytest.raises(nv.InputError, match="columns to drop"):
         nv.load(tmp_path / "a.npz", drop=["a"])
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        ("{i}.5 %", "{i}.5"),
+        ("{i}%", "{i}"),
+        ("${i},250", "{i}250"),
+        ("-{i} kg", "-{i}"),
+        ("€ {i}.25", "{i}.25"),
+    ],
+)
+def test_numbers_of_one_unit_are_numbers(tmp_path: Path, cell: str, value: str) -> None:
+    rows = [f'"{cell.format(i=i % 7 + 1)}",{i % 5}.25' for i in range(30)]
+    (tmp_path / "a.csv").write_text("a,y\n" + "\n".join(rows) + "\n")
+    data = nv.load(tmp_path / "a.csv")
+    assert data.columns == ("a",)
+    assert data.x[:, 0].tolist() == [float(value.format(i=i % 7 + 1)) for i in range(30)]
+
+
+@pytest.mark.parametrize("cells", [("1 kg", "2 g"), ("3a4", "5a4"), ("A1", "A2"), ("1st", "2nd"), ("1-2 kg", "3-4 kg")])
+def test_other_words_stay_words(tmp_path: Path, cells: tuple[str, str]) -> None:
+    (tmp_path / "a.csv").write_text("a,y\n" + "".join(f"{cells[i % 2]},{i % 5}.25\n" for i in range(30)))
+    assert nv.load(tmp_path / "a.csv").columns == (f"a={cells[0]}", f"a={cells[1]}", "a=(other)")
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        (lambda i: f"{i * 0.5},{i * 0.5}", "is a copy of the target 'y'"),
+        (lambda i: f"{-999 if i % 9 == 0 else i * 0.25},{i % 4}.5", "has -999 in 4 rows, far from all other values"),
+        (lambda i: f"{i * 0.25},{('Yes', 'no', 'yes')[i % 3]}", "differ in capitals alone .'Yes', 'yes'."),
+    ],
+)
+def test_what_columns_may_mean_besides_is_said(tmp_path: Path, row, text: str) -> None:
+    (tmp_path / "a.csv").write_text("a,y\n" + "".join(f"{row(i)}\n" for i in range(32)))
+    with pytest.warns(nv.NovaculaWarning, match=text) as said:
+        nv.load(tmp_path / "a.csv")
+    assert len(said) == 1
+
+
+def test_codes_within_the_range_of_a_column_are_numbers(tmp_path: Path) -> None:
+    rows = [f"{999 if i % 9 == 0 else i * 40},{i % 4}.5" for i in range(32)]
+    (tmp_path / "a.csv").write_text("\n".join(["a,y", *rows]) + "\n")
+    assert nv.load(tmp_path / "a.csv").n == 32
+
+
+@pytest.mark.parametrize("cell", ["{i}.5", "{i} %", "2023-01-{i:02}", "{i},5"])
+@pytest.mark.parametrize("word", ["-", "n.a.", "#DIV/0!"])
+def test_words_for_no_value_are_missing_among_numbers(tmp_path: Path, cell: str, word: str) -> None:
+    rows = [f"{word if i % 9 == 4 else cell.format(i=i % 20 + 1)};{i % 4}.5" for i in range(40)]
+    (tmp_path / "a.csv").write_text("\n".join(["a;y", *rows]) + "\n")
+    data = nv.load(tmp_path / "a.csv")
+    assert any("4 missing values in 1 column filled by the median" in text for text in data.meaning)
+    assert len(data.columns) == 2
+
+
+def test_they_are_words_among_words(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,y\n" + "".join(f"{'+-'[i % 2]},{i % 4}.5\n" for i in range(30)))
+    assert nv.load(tmp_path / "a.csv").columns == ("a=+", "a=-", "a=(other)")

@@ -72,7 +72,7 @@ def test_the_ladder_agrees_where_all_estimators_are_exact() -> None:
     assert seen == [r.name for r in rungs] == list(found.estimates)
     assert not found.refused
     assert all(found.agree.values())  # three standard errors of fixed seeds
-    assert len(found.agree) == 3
+    assert len(found.agree) == 6
     assert float(found.estimates["NNGP(ep)"]) == pytest.approx(-6 * math.log(2), abs=1e-6)
     assert "NNGP(tilting)" in str(found)
     assert set(found.to_dict()) == {"estimates", "refused", "agree"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -89,3 +90,30 @@ def test_contradictions_are_refused() -> None:
     data = nv.Data(torch.cat([X, X[:1]]), torch.tensor([0, 1, 1, 0, 1, 1, 1]))
     with pytest.raises(InputError, match="rows 0 and 6"):
         NNGP()(nv.Target(wide(2)), data, seed=0)
+
+
+@dataclass(frozen=True)
+class Wide:
+    """The network's own kernel, as one that a person brings."""
+
+    def __call__(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return arc_cosine(torch.cat([a, b]), 1, sigma_w=1.4, sigma_b=0.5)[: len(a), len(a) :]
+
+    def learnable(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def with_learnable(self, values: dict[str, torch.Tensor]) -> Wide:
+        return self
+
+
+def test_a_kernel_stands_in_the_networks_place() -> None:
+    target = nv.Target(wide(3, 10), prior=nv.FanIn(sigma_w=1.4, sigma_b=0.5))
+    data = nv.Data(X, torch.tensor([0, 2, 1, 0, 2, 2]))
+    own, given = NNGP("ep")(target, data, seed=0), NNGP("ep", kernel=Wide())(target, data, seed=0)
+    assert float(own) == pytest.approx(float(given), rel=1e-8)
+    # Under a kernel of inputs that know nothing of each other, classes are as good as dealt.
+    length, amplitude = torch.tensor(-5.0).double(), torch.tensor(0.3).double()
+    control = NNGP("ep", kernel=nv.kernels.SquaredExponential(length, amplitude))
+    assert float(control(target, data, seed=0)) == pytest.approx(-6 * math.log(3), abs=0.03)
+    assert "SquaredExponential" in control.name
+    assert "given kernel" in control(target, data, seed=0).assumptions[1]

@@ -125,7 +125,7 @@ def test_signs_are_counted_exhaustively():
     for w in itertools.product((-1.0, 1.0), repeat=4):
         f = x @ torch.tensor(w[:3]) / 3**0.5 + w[3]
         truth["".join(str(int(v > 0)) for v in f)] += 1
-    found = nv.functions.sample(nn.Linear(3, 1), x, 20_000, prior=nv.functions.Signs())
+    found = nv.functions.sample(nn.Linear(3, 1), x, 20_000, prior=nv.priors.Signs(fan_in=True))
     assert {s.labels for s in found.top(16)} == set(truth)
     for text, k in truth.items():  # 5 standard errors: a false alarm in 10^6 for each
         assert abs(found.probability(text).value - k / 16) < 5 * math.sqrt(k / 16 * (1 - k / 16) / found.n)

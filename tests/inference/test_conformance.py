@@ -25,6 +25,7 @@ from novacula.inference import (
     SGLD,
     SMC,
     SWAG,
+    Descent,
     Dropout,
     Ensemble,
     Laplace,
@@ -48,7 +49,7 @@ class Case:
     ``plain``: whether it samples plain log-densities; ``early``: whether it may end before the steps are taken;
     ``prior``: whether it starts at the prior, so that neither start nor temperature of the whole matters; ``masks``:
     whether the network needs layers that drop, whose masks are then part of a draw; ``classes``: whether labels must be
-    classes.
+    classes; ``steady``: whether the network must be the same function as it trains, without an invariance.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Case:
     prior: bool = False
     masks: bool = False
     classes: bool = False
+    steady: bool = False
     steps: int = 12
 
 
@@ -89,6 +91,7 @@ METHODS: list[Case] = [
     ),
     Case("smc", lambda: SMC(particles=8, moves=1, leapfrogs=2), prior=True, steps=60),
     Case("smc_elliptical", lambda: SMC(particles=8, moves=1, move="elliptical"), prior=True, steps=60),
+    Case("descent", lambda: Descent(lr=0.5), plain=False, classes=True, steady=True),
     Case("splitting", lambda: Splitting(particles=8, moves=1), plain=False, prior=True, classes=True, steps=60),
 ]
 
@@ -202,6 +205,10 @@ def test_it_takes_regressions_invariances_and_temperatures(case: Case) -> None:
     if case.classes:
         target = replace(target, likelihood=Bernoulli(), likelihood_temperature=1.0)
         data = Data(x, (data.y > 0).double(), task="multilabel")
+    if case.steady:
+        with pytest.raises(InputError, match="the same function in training"):
+            infer(case.build(), target, data, steps=case.steps, batch_size=4, seed=0)
+        return
     post = infer(case.build(), target, data, steps=case.steps, batch_size=4, seed=0)
     assert predict(post, x, samples=4).mean().shape == (7, 2)
 

@@ -14,6 +14,7 @@ from torch import nn
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.rng import generator
 from novacula.data.data import Data
+from novacula.inference import infer
 from novacula.inference.checkpoint import clone_state, pack, unpack
 from novacula.inference.loop import run
 from novacula.inference.optimising.adam import adam_init, adam_step, one_cycle
@@ -166,6 +167,18 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
     assert all(torch.equal(w, resumed.state.params[k]) for k, w in whole.state.params.items())
     assert resumed.history == whole.history
     assert resumed.steps == whole.steps == 20
+
+
+def test_the_order_of_batches_has_a_seed_of_its_own() -> None:
+    """Without noise, the weights are a function of the order alone; with the order of a seed, they are that seed's."""
+    data, target = regression(), Target(linear(), likelihood=Normal(sigma=0.3))
+    runs = {
+        (seed, order): infer(MAP(), target, data, epochs=2, batch_size=7, seed=seed, order=order).mode["weight"]
+        for seed, order in ((0, None), (1, 0), (1, None), (1, 1))
+    }
+    assert torch.equal(runs[0, None], runs[1, 0])
+    assert torch.equal(runs[1, None], runs[1, 1])
+    assert not torch.equal(runs[0, None], runs[1, None])
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import novacula as nv
@@ -48,3 +49,39 @@ def test_whatever_damage_does_is_said_in_words(tmp_path: Path) -> None:
         (tmp_path / "w.pt").write_bytes(content[:end])
         with pytest.raises(nv.InputError, match="weights: a"):
             load_weights(nn.Linear(3, 2), tmp_path / "w.pt")
+
+
+def test_counts_of_batches_may_be_missing(tmp_path: Path) -> None:
+    """As in files of functional code; statistics may not."""
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    state = {k: w + 1 for k, w in net.state_dict().items() if not k.endswith("num_batches_tracked")}
+    save_file(state, tmp_path / "net.safetensors")
+    load_weights(net, tmp_path / "net.safetensors")
+    assert all(torch.equal(w, net.state_dict()[k]) for k, w in state.items())
+    save_file({k: w for k, w in state.items() if "running" not in k}, tmp_path / "less.safetensors")
+    with pytest.raises(nv.InputError, match="running_mean"):
+        load_weights(net, tmp_path / "less.safetensors")
+
+
+class Normalised(nn.Module):
+    """A network with constants and a step before it, as people put them."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([1.0, 2.0, 3.0]))
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network(x - self.mean)
+
+
+def test_weights_of_the_part_that_has_all_go_there(tmp_path: Path) -> None:
+    one = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    torch.save(one.state_dict(), tmp_path / "w.pt")
+    whole = Normalised(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)))
+    load_weights(whole, tmp_path / "w.pt")
+    assert all(torch.equal(w, whole.network.state_dict()[k]) for k, w in one.state_dict().items())
+    assert whole.mean.tolist() == [1, 2, 3]
+    headed = nn.Sequential(Normalised(nn.Sequential(*one)), nn.Linear(2, 2))
+    with pytest.raises(nv.InputError, match="weights of this Sequential"):
+        load_weights(headed, tmp_path / "w.pt")

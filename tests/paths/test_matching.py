@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+import novacula as nv
 from menagerie.families import ALL
 from novacula.core.errors import InputError
 from novacula.core.rng import generator
-from novacula.paths import match, symmetries
+from novacula.paths import match, match_many, symmetries
+from novacula.paths.matching.activations import by_activations
+from novacula.paths.matching.descent import acted
+from novacula.paths.symmetries.groups import Kind
 
 
 def elsewhere(module: nn.Module, seed: int) -> dict[str, Tensor]:
@@ -43,6 +49,86 @@ def test_of_two_networks_the_distance_falls_and_the_function_stays() -> None:
     assert after < 0.9 * before
     again = torch.func.functional_call(nets[1], moved, (x,))
     torch.testing.assert_close(again, nets[1](x), rtol=1e-4, atol=1e-4)
+
+
+class Grouped(nn.Sequential):
+    """Units in groups of a norm, which are permuted as groups and within; signs of what comes after."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(3, 12), nn.GroupNorm(4, 12), nn.SiLU(), nn.Linear(12, 7), nn.Tanh(), nn.Linear(7, 2))
+
+
+@pytest.mark.parametrize("name", ["grouped", "vit", "resnet_basic"])
+def test_units_are_found_again_by_what_they_compute(name: str) -> None:
+    """Permutations alone: of each unit, correlations of 1 with itself, and less with the others at these inputs."""
+    torch.manual_seed(0)
+    module = Grouped().double() if name == "grouped" else ALL[name].make()
+    x = torch.randn(40, 3) if name == "grouped" else ALL[name].inputs(20, 1).flatten(0, 1)
+    found = symmetries(module, x[:10])
+    a = elsewhere(module, 1)
+    b = found.random(2, kinds=("permutation",)).apply(a)
+    elements = by_activations(a, b, found.only("permutation"), x.double())
+    back = acted(b, elements, found)
+    assert elements
+    moved = {name for g in found.groups if g.kind == "permutation" for name, _ in g.weights}
+    for key in moved:
+        torch.testing.assert_close(back[key], a[key], rtol=1e-6, atol=1e-8)
+
+
+def test_groups_of_some_kinds_hold_those_of_linear_maps() -> None:
+    case = ALL["llama"]
+    found = symmetries(case.make(), case.inputs(3, 1).flatten(0, 1))
+    choices: tuple[tuple[Kind, ...], ...] = (("permutation",), ("permutation", "orthogonal"))
+    for kinds in choices:
+        fewer = found.only(*kinds)
+        assert {g.kind for g in fewer.groups} == set(kinds)
+        assert len(fewer.groups) == len([g for g in found.groups if g.kind not in ("scale", "sign")])
+        assert fewer.verify(4) < 1e-12
+
+
+def test_with_data_the_barrier_is_what_counts() -> None:
+    train = nv.load("digits").subset(range(300))
+    nets = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 10))
+        adam = torch.optim.Adam(net.parameters(), 0.01)
+        for _ in range(60):
+            adam.zero_grad()
+            nn.functional.cross_entropy(net(train.x), train.y).backward()
+            adam.step()
+        nets.append(net)
+    a, b = (net.state_dict() for net in nets)
+    found = symmetries(nets[0], train.x[:50])
+    ways: tuple[dict[str, Any], ...] = ({}, {"data": train}, {"data": train, "steps": 40, "lr": 3e-3})
+    heights = [
+        nv.paths.barrier(nets[0], a, match(nets[0], a, b, found, **how).apply(b), train, points=3).height
+        for how in ways
+    ]
+    assert heights[1] <= heights[0]
+    assert heights[2] <= heights[1]
+    assert heights[2] < 0.5 * nv.paths.barrier(nets[0], a, b, train, points=3).height
+    with pytest.raises(InputError, match="data for steps"):
+        match(nets[0], a, b, found, steps=3)
+
+
+def test_many_networks_come_into_the_order_of_the_first() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 8), nn.Tanh(), nn.Linear(8, 2))
+    found = symmetries(net, torch.randn(4, 4))
+    base = elsewhere(net, 1)
+    models = [base]
+    for i in range(1, 4):
+        rng = generator(i, "little")
+        near = {k: v + 0.02 * torch.randn(v.shape, generator=rng, dtype=v.dtype) for k, v in base.items()}
+        models.append(found.random(i, kinds=("permutation", "sign")).apply(near))
+    ways = match_many(net, models, found)
+    assert ways[0].elements == ()
+    for way, model in zip(ways, models, strict=True):
+        there = way.apply(model)
+        assert max(float((there[k] - v).abs().max()) for k, v in base.items()) < 0.15
+    with pytest.raises(InputError, match="two networks"):
+        match_many(net, models[:1], found)
 
 
 def test_what_is_no_network_of_the_kind_is_refused() -> None:

@@ -93,6 +93,13 @@ COVERED = {
     "instance_norm": 1.0,
     "shufflenet_v2": 0.9,  # a false sign or exchange of two would pass by chance if the identity were tried
     "soft_mixture": 0.7,
+    "embedding_bag": 1.0,
+    "embedding_bag_max": 1.0,
+    "embedding_max_norm": 1.0,
+    "state_space": 1.0,
+    "fourier_operator": 1.0,
+    "graph_attention": 1.0,
+    "pruned": 1.0,
 }
 
 
@@ -132,6 +139,44 @@ def test_ties_and_layers_of_zeros_hide_nothing() -> None:
     state = found.random(1).apply(module.state_dict())
     torch.testing.assert_close(state["head.weight"], state["embed.weight"])
     assert not torch.equal(state["embed.weight"], module.state_dict()["embed.weight"])
+
+
+class Chosen(nn.Module):
+    """Positions that are chosen by index, by size and by a linear system, for all units alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.left, self.right = (nn.Linear(*n) for n in ((3, 6), (6, 2), (3, 5), (3, 5)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, rows = self.a(x), torch.tensor([2, 0, 2, 1])
+        wide = rows.view(1, 4, 1).expand(len(x), 4, 6)
+        h = torch.zeros_like(h).scatter_reduce(1, wide, h.gather(1, wide), "amax", include_self=False) + h
+        h = torch.zeros_like(h).index_add(1, rows, torch.sin(h)) + h.scatter_add(1, wide, h).topk(4, 1).values
+        found = torch.linalg.solve(self.left(x) @ self.right(x).mT + torch.ones(4, 4), h)
+        return self.b(torch.sin(found).mean(1))
+
+
+def test_units_pass_what_chooses_positions_by_index() -> None:
+    found = symmetries(Chosen(), torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0)))
+    assert kinds(found) == [("invertible", 5, 1), ("permutation", 6, 1)]
+    assert found.coverage == 1
+    assert found.verify(1) < 1e-11  # of a linear system
+    # An index that the units hold is another thing: what each of them chooses is not theirs any more.
+    net = nn.Sequential(nn.Linear(3, 6), nn.Tanh())
+    found = symmetries(ByUnit(net), torch.randn(4, 3))
+    assert not found.groups
+
+
+class ByUnit(nn.Module):
+    """Each unit chooses one of three numbers by a constant of its own."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x).gather(1, torch.tensor([[0, 1, 2, 0, 1, 2]]).expand(len(x), 6)).square().mean(1)
 
 
 class Sorted(nn.Module):

@@ -24,8 +24,9 @@ from novacula.likelihoods.base import Likelihood
 from novacula.prediction import evaluate
 from novacula.prediction.predictive import Predictive
 from novacula.prediction.scores.by_example import by_example
+from novacula.priors import Gaussian
 from novacula.reporting.figures.temperature import temperature as figure
-from novacula.study import cold_posterior
+from novacula.study import ColdPosterior, cold_posterior
 from novacula.study.temperature.runs import method_at
 from novacula.target import Target
 
@@ -403,3 +404,27 @@ def test_a_tempered_likelihood_has_no_evidence(estimator: Any) -> None:
     target = dataclasses.replace(line(2, sigma=0.7, precision=1.0), likelihood_temperature=2.0)
     with pytest.raises(InputError, match=r"likelihood_temperature=1 for an evidence"):
         estimator(target, data, target.params(), seed=0)
+
+
+def test_that_a_cold_optimum_by_a_strong_prior_is_called_underfitting() -> None:
+    # With precision 10⁴ the mode of w stays near nought, training examples included; a likelihood at T = .01 frees it.
+    data, unseen = regression(40, 3, 1, noise=0.3), regression(60, 3, 2, noise=0.3)
+    net = nn.Linear(3, 1, bias=False).double()
+
+    def study(precision: float) -> ColdPosterior:
+        target = Target(net, likelihood=Normal(sigma=0.3), prior=Gaussian(precision))
+        method = Laplace("exact", optimiser=MAP(lr=0.1), check=False)
+        options: dict[str, Any] = {"which": "likelihood", "steps": 150, "seeds": (0,)}
+        return cold_posterior(method, target, data, unseen, temperatures=(0.01,), **options)
+
+    strong, fair = study(1e4), study(1.0)
+    assert strong.underfits
+    assert "underfits" in strong.verdict
+    assert strong.to_dict()["underfits"]
+    gram = data.x.T @ data.x / 0.09 + 1e4 * torch.eye(3, dtype=torch.float64)
+    mean = torch.linalg.solve(gram, data.x.T @ data.y / 0.09)
+    variance = 0.09 + (data.x * torch.linalg.solve(gram, data.x.T).T).sum(1, keepdim=True)
+    by_hand = -torch.distributions.Normal(data.x @ mean, variance.sqrt()).log_prob(data.y).mean()
+    assert strong.seen[1].value == pytest.approx(float(by_hand), rel=1e-3)
+    assert not fair.underfits
+    assert "underfits" not in fair.verdict

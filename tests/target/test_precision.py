@@ -13,12 +13,19 @@ from novacula.target.batch import Batch
 from novacula.target.training import statistics_of, training_gradient
 
 
+class Seen(list):
+    """A list that copies of a network share."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+
 class Watched(nn.Module):
     """Notes the types that its first product has."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
-        self.first, self.inner, self.seen = nn.Linear(12, 30), inner, []
+        self.first, self.inner, self.seen = nn.Linear(12, 30), inner, Seen()
 
     def forward(self, x):
         h = self.first(x)
@@ -74,3 +81,23 @@ def test_what_is_trained_in_bfloat16_is_scored_in_float32():
 def test_other_precisions_are_refused():
     with pytest.raises(InputError, match="precision among full, bfloat16"):
         nv.MAP(precision="float16")  # type: ignore[arg-type]
+
+
+def test_learning_in_bfloat16_trains_in_it_and_solves_and_scores_in_float32():
+    target, data = _target(False)
+    seen = target.forward.module.seen
+    seen.clear()
+    fit = nv.learn(target, data, precision="bfloat16", epochs=6, folds=2, seed=0)
+    assert {torch.bfloat16, torch.float32} <= set(seen)
+    assert fit.settings["precision"] == "bfloat16"
+    assert all(w.dtype == torch.float32 for w in fit.params.values())
+    assert nv.predict(fit.posterior, data.x).mean().dtype == torch.float32
+    seen.clear()
+    full = nv.learn(target, data, epochs=6, folds=2, seed=0)
+    assert torch.bfloat16 not in seen
+    assert full.settings["precision"] == "full"
+    assert fit.unseen is not None
+    assert full.unseen is not None
+    assert 0 < (fit.unseen.losses - full.unseen.losses).abs().max() < 0.1
+    with pytest.raises(InputError, match="precision among full, bfloat16"):
+        nv.learn(target, data, precision="half")  # type: ignore[arg-type]

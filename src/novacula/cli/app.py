@@ -14,6 +14,7 @@ from novacula.cli.functions.app import functions
 from novacula.cli.options import (
     AugmentOptions,
     CalibrateOptions,
+    CompareOptions,
     Destination,
     Display,
     Options,
@@ -21,6 +22,7 @@ from novacula.cli.options import (
     PruneOptions,
     RestoreOptions,
 )
+from novacula.cli.paths.options import PathsOptions
 from novacula.runs.catalogue import FIGURES, broken
 from novacula.runs.flags import make, options_of
 
@@ -126,6 +128,39 @@ def calibrate(values: dict[str, Any]) -> None:
         code = run_calibrate(make(CalibrateOptions, values))
     if code:
         raise typer.Exit(code)
+
+
+@app.command(
+    epilog="Examples: novacula paths runs/a runs/b runs/c; novacula paths --train 3x3 --data digits --net mlp; "
+    "novacula paths a.safetensors b.pt --net my_model.py:make_net --data data.npz"
+)
+@takes(PathsOptions)
+def paths(values: dict[str, Any]) -> None:
+    """Say how much trained networks depend on the path of their training.
+
+    How often two runs differ, for the error that each has; outside the data, inside the network, and on the line
+    between two. Of runs that it trains, what makes them differ.
+    """
+    from novacula.cli.paths.paths import paths as run_paths
+
+    with errors_to_exit():
+        run_paths(make(PathsOptions, values))
+
+
+@app.command(
+    epilog="Examples: novacula compare digits --net mlp --net mlp,width=16 --net cnn --budget 60; "
+    "novacula compare digits --net mlp --vary init,optimizer,depth,standardise"
+)
+@takes(CompareOptions)
+def compare(values: dict[str, Any]) -> None:
+    """Find the best of several models, in a given time; or which of your choices moves predictions most.
+
+    By examples that networks have not seen: no rows are set aside.
+    """
+    from novacula.cli.compare import compare as run_compare
+
+    with errors_to_exit():
+        run_compare(make(CompareOptions, values))
 
 
 @app.command(

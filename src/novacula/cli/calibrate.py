@@ -85,7 +85,8 @@ def _calibrated(options: CalibrateOptions, progress: Progress) -> tuple[Calibrat
     if isinstance(target, str) and target.lstrip("-").isdigit():
         target = int(target)
     task: Any = options.task
-    splits = load_splits(options.data, target, task=task, categorical=options.categorical, drop=options.drop)
+    columns: dict[str, Any] = {"categorical": options.categorical, "drop": options.drop}
+    splits = load_splits(options.data, target, task=task, size=options.size, **columns)
     data, test = splits.train, splits.test
     rows = None if options.calibration is None else _rows(options, data, splits.targets or options.target)
     if options.standardise or options.weights is None:
@@ -125,7 +126,7 @@ def _rows(options: CalibrateOptions, data: Data, targets: tuple[str, ...]) -> Da
     from novacula.data.new import load_new
     from novacula.data.raw import Like
 
-    like = Like(data.x_shape, data.task, data.classes, data.columns, targets, dtype=data.x.dtype)
+    like = Like(data.x_shape, data.task, data.classes, data.columns, targets, dtype=data.x.dtype, size=options.size)
     assert options.calibration is not None
     found = load_new(options.calibration, like)
     if found.y is None:

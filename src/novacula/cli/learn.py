@@ -90,11 +90,8 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
             result = learn_target(
                 assembled.target,
                 assembled.train,
-                epochs=options.train.epochs,
                 seconds=options.train.time,
-                folds=options.train.folds,
-                batch_size=options.train.batch_size,
-                lr=options.train.lr,
+                **{k: getattr(options.train, k) for k in ("epochs", "folds", "batch_size", "lr", "precision")},
                 seed=options.setup.seed,
                 evidence=estimator,
                 checkpoint=folder.path / CHECKPOINT,

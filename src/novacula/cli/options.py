@@ -171,6 +171,7 @@ class CalibrateOptions:
     task: str | None = task_flag("by the labels")
     categorical: tuple[str, ...] = categorical_flag()
     drop: tuple[str, ...] = drop_flag()
+    size: int | None = size_flag()
     calibration: str | None = flag(
         None,
         "Labelled rows that the network was not trained on; then nothing is trained.",
@@ -195,6 +196,58 @@ class CalibrateOptions:
     )
     out: Path | None = flag(None, "Folder to write to.", metavar="FOLDER", shown="runs/NAME-TIME", panel="Output")
     overwrite: bool = flag(False, "Replace an older calibration in the folder.", panel="Output")
+    json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
+    quiet: bool = flag(False, "Show no progress.", panel="Output")
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Which models are compared, on which data, and how long that may take."""
+
+    data: str = flag(MISSING, "What 'novacula learn' takes.", anchor=anchored_data)
+    net: tuple[str, ...] = flag(
+        (),
+        "A network, repeated for each: mlp, cnn, resnet, linear, with numbers as in mlp,width=32,depth=2; or "
+        "FILE.py:FUNCTION.",
+        metavar="NET",
+        panel="Model",
+    )
+    target: tuple[str, ...] = target_flag()
+    task: str | None = task_flag("by the labels")
+    categorical: tuple[str, ...] = categorical_flag()
+    drop: tuple[str, ...] = drop_flag()
+    size: int | None = size_flag()
+    budget: float | None = flag(
+        None,
+        "Seconds: train all for a while, drop the worse ones, go on with the others.",
+        metavar="SECONDS",
+        shown="learn every model to the end",
+        panel="Training",
+    )
+    by: str = flag("unseen", "What drops models: unseen (out-of-fold loss) or speed (training loss).", panel="Training")
+    vary: str | None = flag(
+        None,
+        "Cross choices of one network: init, optimizer, depth, width, standardise.",
+        metavar="NAMES",
+        shown="compare networks",
+        panel="Training",
+    )
+    repeats: int = flag(2, "With --vary: trainings of each combination.", metavar="R", panel="Training")
+    folds: int = flag(3, "Networks of each training, each blind to a fold.", metavar="K", panel="Training")
+    epochs: int = flag(24, "Without --budget and --vary: passes over the data.", metavar="N", panel="Training")
+    steps: int | None = flag(
+        None,
+        "With --budget or --vary: steps of a full training.",
+        metavar="N",
+        shown="1,500, or 20 passes",
+        panel="Training",
+    )
+    seed: int = flag(0, "Seed of everything random.", metavar="N", panel="Training")
+    workers: int = flag(1, "Processes.", metavar="N", panel="Training")
+    threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training")
+    output: Path | None = flag(
+        None, "Folder from which an interrupted comparison goes on.", metavar="FOLDER", shown="none", panel="Output"
+    )
     json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
     quiet: bool = flag(False, "Show no progress.", panel="Output")
 

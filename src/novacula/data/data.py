@@ -218,8 +218,8 @@ class Data:
     @property
     def meaning(self) -> tuple[str, ...]:
         """What the data were taken for: target and inputs, rows and columns left out, words, missing entries."""
-        count = class_count(self.y) if self.y.ndim == 1 else self.y.shape[1]
-        return meaning(self.about, self.task, self.classes, count, self.x_shape, not self.x.is_floating_point())
+        count, whole = class_count(self.y) if self.y.ndim == 1 else self.y.shape[1], self.x.dtype == torch.int64
+        return meaning(self.about, self.task, self.classes, count, self.x_shape, self.parts or whole)
 
     @property
     def x_shape(self) -> tuple[int, ...]:

@@ -31,6 +31,17 @@ def as_one(x: Any, *, tokens: bool, dtype: torch.dtype | None, columns: Sequence
     return as_inputs(x, tokens=tokens, dtype=dtype, columns=columns), None
 
 
+def joined(parts: Parts | None, x: Any) -> Any:
+    """Inputs of several parts as one tensor, with the layout of other ones; those of one are left as they are."""
+    if not several(x):
+        return x
+    if parts is None:
+        got = f"parts {', '.join(map(str, x))}" if isinstance(x, Mapping) else f"{len(x)} parts"
+        raise InputError("inputs of one part, as those of training", got, "pass the one tensor")
+    made, own = as_parts(x, dtype=None, least=1)
+    return parts.join(own.split(made) if parts.named else tuple(own.split(made).values()))
+
+
 def as_parts(x: Any, *, dtype: torch.dtype | None, least: int = 2) -> tuple[Tensor, Parts]:
     """Inputs of several parts side by side, ``(N, 1, D)``, and their layout.
 

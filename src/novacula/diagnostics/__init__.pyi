@@ -12,3 +12,6 @@ from .loo import Loo as Loo
 from .loo import Waic as Waic
 from .loo import psis_loo as psis_loo
 from .loo import waic as waic
+from .two_samples import TwoSamples as TwoSamples
+from .two_samples import log_odds as log_odds
+from .two_samples import two_samples as two_samples

@@ -12,6 +12,7 @@
 | `Counting` | the log-probability of zero training error, by drawing networks | above 1e-6 |
 | `NNGP` | that of the infinitely wide network | the same, and regression, in closed form or nearly |
 | `Splitting` | the log-probability of zero training error | how much of the prior over functions fits |
+| `Annealing` | the same, by tempering a softened constraint | another way, to check `Splitting` |
 | `Prequential` | forecasts by the training procedure itself | the same, without a posterior |
 
 `ladder` runs all that tell how often networks fit, and `pac_bayes` and `compression` bound errors on new examples.
@@ -22,6 +23,7 @@
 from novacula.evidence.conditional import Conditional
 from novacula.evidence.effective import effective
 from novacula.evidence.elbo import ELBO
+from novacula.evidence.fitting.annealing import Annealing
 from novacula.evidence.fitting.bounds import Bounds, compression, pac_bayes
 from novacula.evidence.fitting.counting import Counting
 from novacula.evidence.fitting.ladder import Ladder, ladder
@@ -40,6 +42,7 @@ __all__ = [
     "NNGP",
     "SMC",
     "WBIC",
+    "Annealing",
     "Bounds",
     "Conditional",
     "Counting",

@@ -1,7 +1,9 @@
 """The prior over functions: how probable each function of some inputs is before any data, and how simple."""
 
+from novacula.functions import probes
 from novacula.functions.boolean import (
     critical_sample_ratio,
+    expression_size,
     influences,
     label_entropy,
     noise_sensitivity,
@@ -9,19 +11,21 @@ from novacula.functions.boolean import (
     weight_by_degree,
 )
 from novacula.functions.controls import Coins, GaussianProcess, LinearThreshold, NearestNeighbour, RandomTree
+from novacula.functions.correlation import Correlation, correlation
 from novacula.functions.cost import Cost, cost
 from novacula.functions.lz import lz76, lz_bits, lz_spread
 from novacula.functions.network import Networks
 from novacula.functions.result import FunctionSample, Interval, Seen
 from novacula.functions.sample import cube, sample
-from novacula.functions.saturation import PriorPredictive, prior_predictive, unsaturated_scale
-from novacula.functions.slope import Bound, complexity_bound
+from novacula.functions.saturation import PriorPredictive, after_labels, prior_predictive, unsaturated_scale
+from novacula.functions.slope import Bound, complexity_bound, slope_interval
+from novacula.functions.smoothness import Roughness, roughness
 from novacula.functions.summary import summary
-from novacula.functions.weights import Signs
 
 __all__ = [
     "Bound",
     "Coins",
+    "Correlation",
     "Cost",
     "FunctionSample",
     "GaussianProcess",
@@ -31,12 +35,15 @@ __all__ = [
     "Networks",
     "PriorPredictive",
     "RandomTree",
+    "Roughness",
     "Seen",
-    "Signs",
+    "after_labels",
     "complexity_bound",
+    "correlation",
     "cost",
     "critical_sample_ratio",
     "cube",
+    "expression_size",
     "influences",
     "label_entropy",
     "lz76",
@@ -44,7 +51,10 @@ __all__ = [
     "lz_spread",
     "noise_sensitivity",
     "prior_predictive",
+    "probes",
+    "roughness",
     "sample",
+    "slope_interval",
     "summary",
     "unsaturated_scale",
     "walsh",

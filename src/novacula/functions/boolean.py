@@ -1,8 +1,9 @@
-"""Analysis of Boolean functions on a cube: Walsh spectrum, influences, noise sensitivity, neighbours that differ.
+"""Analysis of Boolean functions on a cube: Walsh spectrum, influences, noise sensitivity, critical inputs, formulas.
 
 References:
     Analysis of Boolean functions. R. O'Donnell, 2014. Cambridge University Press.
     A closer look at memorization in deep networks. D. Arpit et al., 2017. arXiv:1706.05394 (critical sample ratio).
+    The problem of simplifying truth functions. W. V. Quine, 1952. American Mathematical Monthly 59.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import numpy as np
 
 from novacula.core.errors import InputError
 from novacula.functions.strings import as_cube
+
+_MOST = 6  # inputs, from which on minimising a formula takes seconds
 
 
 def walsh(strings: object) -> np.ndarray:
@@ -84,3 +87,41 @@ def label_entropy(strings: object) -> np.ndarray:
     labels, _ = as_cube(strings)
     p = np.stack([labels.mean(1), 1 - labels.mean(1)])
     return -(p * np.log2(np.where(p > 0, p, 1))).sum(0)
+
+
+def expression_size(strings: object) -> np.ndarray:
+    """Operations of a short formula: the shorter of a minimal sum of products and a minimal product of sums, by sympy.
+
+    Counted are ANDs and ORs between two, and NOTs; a constant and a single input take none. It bounds from above what
+    the function needs, as other forms may be shorter: parity has no short one of these two.
+
+    Args:
+        strings: Labels ``(F, 2^d)`` in the order of `cube`, d at most 6.
+
+    Returns:
+        Whole numbers ``(F,)``.
+
+    Raises:
+        InputError: If the inputs are no whole cube, or too many.
+
+    Example:
+        >>> expression_size(["0001", "0110", "0011"]).tolist()  # a & b, (a & ~b) | (~a & b), a
+        [1, 5, 0]
+    """
+    from sympy import symbols  # slow to import
+    from sympy.logic import POSform, SOPform
+
+    labels, d = as_cube(strings)
+    if d > _MOST:
+        raise InputError(f"functions of at most {_MOST} inputs", f"{d}", "use lz_bits, or weight_by_degree")
+    names = list(symbols(f"x:{d}"))
+    found = []
+    for row in labels:
+        ones = np.flatnonzero(row).tolist()
+        found.append(min(_operations(form(names, ones)) for form in (SOPform, POSform)))
+    return np.array(found)
+
+
+def _operations(formula: object) -> int:
+    inside = [_operations(part) for part in getattr(formula, "args", ())]
+    return sum(inside) + max(1, len(inside) - 1) if inside else 0

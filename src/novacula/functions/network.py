@@ -37,8 +37,7 @@ class Networks:
 
     Args:
         network: Any `nn.Module`.
-        prior: A prior over weights, `Signs`, or anything with their ``sample``; None for the network's own
-            initialisation.
+        prior: A prior over weights, or anything with its ``sample``; None for the network's own initialisation.
         format: In which number format weights are held; outputs are computed in float32.
 
     Raises:
@@ -142,7 +141,7 @@ def as_sampler(found: object, prior: object, form: Format) -> Sampler:
     """A sampler from a network or from one."""
     if isinstance(found, nn.Module):
         if prior is not None and not callable(getattr(prior, "sample", None)):
-            raise InputError("a prior, Signs(), or None", repr(prior), "prior=nv.FanIn()")
+            raise InputError("a prior, or None", repr(prior), "prior=nv.FanIn()")
         return Networks(found, prior, form)  # type: ignore[arg-type]  # it can sample
     if prior is not None:
         raise InputError("a network with a prior", f"a prior for a {type(found).__name__}", "leave prior out")

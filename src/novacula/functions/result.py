@@ -8,23 +8,18 @@ import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.stats import beta
+from scipy.stats import t as student
+from torch import Tensor
 
 from novacula.core.checks.numbers import check_whole
 from novacula.core.errors import InputError
 from novacula.core.storage.atomic import write_bytes
+from novacula.diagnostics.two_samples import Interval
 from novacula.functions.strings import as_strings, pack, unpack
-
-
-class Interval(NamedTuple):
-    """A number with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -138,13 +133,42 @@ class FunctionSample:
         Raises:
             InputError: If there is no label for each input.
         """
+        found = (self.keys == pack(self._wanted(labels), bits_of(self.classes))).all(1)
+        return share(int(self.counts[found].sum()), self.n)
+
+    def bits_within(self, labels: object, errors: int = 0) -> Interval:
+        """Bits to name a function that differs from this one on so few inputs, by a code made of random functions.
+
+        ``−log₂ P(f' differs from f on at most k inputs)``, f' drawn as the sample was: who sends the number of the
+        first random function that is near enough needs about so many bits. At k = 0 it is ``−log₂ P(f)``; that being
+        nearly right is enough makes many rare functions cheap.
+
+        Args:
+            labels: The function, ``(N,)``; it need not have been drawn.
+            errors: k.
+
+        Returns:
+            Bits with their 95 % interval, infinite above where no function near enough was drawn.
+
+        Raises:
+            InputError: If there is no label for each input.
+
+        References:
+            Coding theorems for a discrete source with a fidelity criterion. C. E. Shannon, 1959.
+        """
+        check_whole("errors", errors, 0)
+        near = (self.labels != self._wanted(labels)).sum(1) <= errors
+        value, low, high = share(int(self.counts[near].sum()), self.n)
+        bits = [-math.log2(p) if p > 0 else math.inf for p in (value, high, low)]
+        return Interval(*bits)
+
+    def _wanted(self, labels: object) -> np.ndarray:
         wanted = as_strings(labels)
         if isinstance(labels, str):
             wanted = wanted - ord("0")
         if wanted.shape != (1, self.inputs):
             raise InputError(f"{self.inputs} labels", f"shape {wanted.shape}", "a label for each input")
-        found = (self.keys == pack(wanted, bits_of(self.classes))).all(1)
-        return share(int(self.counts[found].sum()), self.n)
+        return wanted
 
     def ranks(self) -> dict[str, np.ndarray]:
         """The rank plot: rank, probability, and Zipf's line ``1/(rank · log of the number of functions)``.
@@ -217,3 +241,10 @@ def share(k: int, n: int) -> Interval:
     low = float(beta.ppf(0.025, k, n - k + 1)) if k else 0.0
     high = float(beta.ppf(0.975, k + 1, n - k)) if k < n else 1.0
     return Interval(k / n, low, high)
+
+
+def mean_interval(values: Tensor, low: float = 0.0, high: float = 1.0) -> Interval:
+    """The mean of independent numbers ``(M,)`` with Student's 95 % interval, cut off at two ends."""
+    mean, m = float(values.double().mean()), len(values)
+    half = math.inf if m < 2 else float(student.ppf(0.975, m - 1)) * float(values.double().std()) / math.sqrt(m)
+    return Interval(mean, max(low, mean - half), min(high, mean + half))

@@ -71,7 +71,7 @@ def sample(
             a sampler, a function of ``(inputs, n, generator)`` that gives labels ``(n, N)``.
         inputs: The inputs on which functions are told apart, ``(N, …)``: a `cube`, or some rows of data.
         n: How many functions to draw.
-        prior: A network's prior over weights, or `Signs`; None for its own initialisation.
+        prior: A network's prior over weights; None for its own initialisation.
         format: The number format that weights are held in.
         seed: Seed of the draws.
         limit: Distinct functions that memory is given to, about 100 bytes each; beyond, the rarest are dropped and

@@ -1,4 +1,4 @@
-"""How sure random networks are before any data, and the scale of weights at which they are not yet.
+"""How sure random networks are before any data and after a few, and the scale of weights at which they are not yet.
 
 Where weights are large, the softmax of a random network saturates: it is sure of one class, most often of the same one
 for most inputs. That is a fact about the scale, which the labels alone (`sample`) cannot show.
@@ -11,20 +11,25 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from novacula.core.checks.numbers import check_positive, check_whole
 from novacula.core.errors import InputError
-from novacula.core.rng import generator
+from novacula.core.rng import derive, generator
+from novacula.data.given import DataLike
 from novacula.functions.network import check_inputs
+from novacula.inference.infer import infer
+from novacula.inference.particles.smc import SMC
+from novacula.posteriors.draws import Draws
 from novacula.priors import Gaussian
 from novacula.priors.base import Prior
 from novacula.target import Target
-from novacula.target.many import prior_outputs
+from novacula.target.given import TargetLike, prepared
+from novacula.target.many import outputs, prior_outputs
 
 _HALVINGS = 20  # of the logarithm of the range of scales: to a part in a million
 
@@ -72,12 +77,75 @@ def prior_predictive(
     check_whole("n", n, 2)
     check_inputs(inputs)
     target = Target(network, prior=prior or Gaussian())
-    f = prior_outputs(target, inputs, n, generator(seed, "prior predictive")).double()
+    return _summed(_said(prior_outputs(target, inputs, n, generator(seed, "prior predictive"))))
+
+
+def after_labels(
+    target: TargetLike,
+    data: DataLike,
+    inputs: Tensor,
+    sizes: Sequence[int] = (0, 10, 100),
+    *,
+    method: SMC | None = None,
+    steps: int = 200,
+    populations: int = 4,
+    seed: int = 0,
+) -> dict[int, PriorPredictive]:
+    """How sure networks are, and how their answers are spread, after a few labels: how fast the prior's bias goes.
+
+    Args:
+        target: The network, with an output for each class, its prior and likelihood.
+        data: Labelled examples, of which rows drawn at random are learned from; fewer are among more.
+        inputs: Inputs that networks are asked about, ``(M, …)``: not among the data.
+        sizes: How many labels, each its own posterior; 0 is the prior.
+        method: The sampler; it starts from the prior, so that no sample depends on where a search began.
+        steps: The most temperatures that it may take.
+        populations: Independent populations, two or more; standard errors are those between populations.
+        seed: Seed of everything random.
+
+    Returns:
+        For each size what `prior_predictive` says, of networks of the posterior.
+
+    Raises:
+        InputError: If the network has one output, a size is more than there are rows, or the likelihood did not enter
+            within the steps.
+    """
+    whole, data = prepared(target, data)
+    method = method or SMC()
+    check_whole("populations", populations, 2)
+    check_inputs(inputs)
+    order = torch.randperm(data.n, generator=generator(seed, "rows"))
+    found = {}
+    for size in sizes:
+        if not 0 <= size <= data.n:
+            raise InputError(f"from 0 to {data.n} labels", str(size), "sizes=(0, 10, 100)")
+        if size == 0:
+            n = method.particles * populations
+            f = prior_outputs(whole, inputs, n, generator(seed, "prior")).unflatten(0, (populations, -1))
+        else:
+            options: dict[str, Any] = {"steps": steps, "chains": populations, "seed": derive(seed, "labels", size)}
+            draws = cast("Draws", infer(method, whole, data.subset(order[:size]), **options))
+            if bool((draws.stats["beta"] < 1).any()):
+                entered = f"{float(draws.stats['beta'].min()):.3g} of the likelihood of {size} labels"
+                raise InputError("all of the likelihood", f"{entered} within {steps} temperatures", "more steps")
+            flat = {k: w.flatten(0, 1) for k, w in draws.chains.items()}
+            f = outputs(whole, flat, inputs).unflatten(0, (populations, -1))
+        # Networks of one population have few ancestors: each population is one number.
+        found[size] = _summed(torch.stack([_said(part).mean(1) for part in f], 1))
+    return found
+
+
+def _said(f: Tensor) -> Tensor:
+    # Confidence, the top class's share and entropy of the classes, (3, n), of outputs (n, N, C).
     if f.shape[2] < 2:
         raise InputError("a network with an output for each class", "one output", "a network with two outputs")
+    f = f.double()
     shares = nn.functional.one_hot(f.argmax(2), f.shape[2]).double().mean(1)  # (n, C)
-    each = torch.stack([f.softmax(2).amax(2).mean(1), shares.amax(1), torch.special.entr(shares).sum(1)])
-    mean, error = each.mean(1).tolist(), (each.std(1) / math.sqrt(n)).tolist()
+    return torch.stack([f.softmax(2).amax(2).mean(1), shares.amax(1), torch.special.entr(shares).sum(1)])
+
+
+def _summed(each: Tensor) -> PriorPredictive:
+    mean, error = each.mean(1).tolist(), (each.std(1) / math.sqrt(each.shape[1])).tolist()
     return PriorPredictive(*mean, stderr=(error[0], error[1], error[2]))
 
 

@@ -12,14 +12,23 @@ References:
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy.optimize import linprog
+from torch import Tensor, nn
 
 from novacula.core.checks.numbers import check_whole
 from novacula.core.errors import InputError
-from novacula.functions.result import FunctionSample
+from novacula.core.rng import derive
+from novacula.functions.lz import lz_bits
+from novacula.functions.network import Sampler
+from novacula.functions.result import FunctionSample, Interval, mean_interval
+from novacula.functions.sample import sample
+from novacula.functions.weights import Drawn
 
 
 class Bound(NamedTuple):
@@ -54,6 +63,45 @@ def complexity_bound(found: FunctionSample, complexity: object, *, least: int = 
         got = f"{len(np.unique(k))} of functions drawn {least} times"
         raise InputError("two complexities or more", got, "draw more functions, or lower least")
     return _line(k, np.log2(counts / found.n))
+
+
+def slope_interval(
+    network: nn.Module | Sampler,
+    inputs: Tensor,
+    n: int = 100_000,
+    *,
+    prior: Drawn | None = None,
+    replicas: int = 4,
+    least: int = 10,
+    seed: int = 0,
+) -> Interval:
+    """The slope of `complexity_bound` against `lz_bits`, with an interval from samples that are drawn anew.
+
+    The line depends on how many functions were drawn, and the interval is of that line: compare networks of other
+    widths and depths at one n.
+
+    Args:
+        network: A network or sampler, as `sample` takes it.
+        inputs: The inputs.
+        n: Functions of each sample.
+        prior: The prior.
+        replicas: Independent samples, two or more.
+        least: How often a function must have been drawn to count.
+        seed: Seed of the draws.
+
+    Returns:
+        The mean slope and its 95 % interval, of Student's t.
+
+    Raises:
+        InputError: As `sample` and `complexity_bound` have them, or if there is one replica.
+    """
+    check_whole("replicas", replicas, 2)
+    slopes = []
+    for i in range(replicas):
+        found = sample(network, inputs, n, prior=prior, seed=derive(seed, "replica", i))
+        often = replace(found, counts=found.counts[found.counts >= least], keys=found.keys[found.counts >= least])
+        slopes.append(complexity_bound(often, lz_bits(often.labels), least=least).slope)
+    return mean_interval(torch.tensor(slopes), -math.inf, math.inf)
 
 
 def _line(k: np.ndarray, log: np.ndarray) -> Bound:

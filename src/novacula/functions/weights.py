@@ -1,4 +1,4 @@
-"""Weights of many networks at once: from a prior, as networks initialise themselves, of signs alone, in number formats.
+"""Weights of many networks at once: from a prior, as networks initialise themselves, in number formats.
 
 Normal weights are most of the cost of a small network's function, and a generator that draws one number after another
 most of theirs. They are made here from 64 random bits a pair (SFC64), by Box and Müller's method, chunk by chunk; the
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, Self, cast, get_args
 
 import numpy as np
@@ -34,7 +33,7 @@ Draw = Callable[[int, "Normals"], Params]
 
 
 class Drawn(Protocol):
-    """What gives weights: any prior, or `Signs`."""
+    """What gives weights: any prior."""
 
     gaussian: ClassVar[bool] = False
 
@@ -45,26 +44,6 @@ class Drawn(Protocol):
     def sample(self, params: Params, n: int, rng: torch.Generator) -> Params:
         """Draw weights, ``(n, *shape)``."""
         ...
-
-
-@dataclass(frozen=True)
-class Signs(Drawn):
-    """Weights of ±1, each with probability ½, divided by the root of the fan-in where there are two axes or more.
-
-    Args:
-        scale: A factor for all.
-    """
-
-    scale: float = 1.0
-
-    def sample(self, params: Params, n: int, rng: torch.Generator) -> Params:
-        """Draw weights, ``(n, *shape)``."""
-        found: Params = {}
-        for k, w in params.items():
-            size = self.scale / (math.sqrt(w[0].numel()) if w.ndim > 1 else 1.0)
-            bits = torch.randint(2, (n, *w.shape), generator=rng, dtype=torch.int8)
-            found[k] = (2 * bits - 1).to(w.dtype) * size
-        return found
 
 
 class Normals:

@@ -12,6 +12,7 @@ from novacula.inference.infer import infer
 from novacula.inference.langevin.sgmcmc import SGHMC, SGLD
 from novacula.inference.laplace import Laplace
 from novacula.inference.method import Info, Method, Start
+from novacula.inference.optimising.descent import Descent
 from novacula.inference.optimising.ensemble import Ensemble
 from novacula.inference.optimising.map import MAP
 from novacula.inference.optimising.swag import SWAG
@@ -39,6 +40,7 @@ __all__ = [
     "SMC",
     "SWAG",
     "Batch",
+    "Descent",
     "Diagnostics",
     "DiagonalGaussian",
     "Draws",

@@ -41,6 +41,7 @@ def infer(
     workers: int = 1,
     backend: Backend = "loky",
     seed: int = 0,
+    order: int | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -66,6 +67,8 @@ def infer(
             side, and share what is adapted or drawn for all of them, so that the draws depend on the number of workers.
         backend: Where the workers are: ``"loky"`` or ``"threads"`` here, ``"dask"`` or ``"ray"`` on a cluster.
         seed: Seed of everything random.
+        order: Seed of the order in which minibatches come, which is ``seed`` by default: so that runs can differ in
+            their order alone, or in all but their order.
         checkpoint: A file to replace after every epoch; one for each worker, numbered, where there are several.
         resume: Whether to continue from ``checkpoint`` where it exists.
         progress: Called after every epoch with (epochs done, epochs in all, the epoch's record); with several workers,
@@ -92,6 +95,8 @@ def infer(
     """
     check_method(method)
     check_numbers(steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
+    if order is not None:
+        check_whole("order", order, least=None)
     check_whole("chains", chains)
     if workers != -1:
         check_whole("workers", workers)
@@ -105,7 +110,7 @@ def infer(
         density, init = density.at(weights_of(init))  # statistics that come with the weights
         own = _checked(density, init)
     first = starts(density, chains, derive(seed, "starts"), own=own, others=others)
-    task = _Task(method, density, data, first, epochs, steps, batch_size, seed, checkpoint, resume, others)
+    task = _Task(method, density, data, first, epochs, steps, batch_size, seed, order, checkpoint, resume, others)
     groups = min(chains, execute.cores() if workers == -1 else workers)
     if groups <= 1:
         return task.run(progress)
@@ -126,6 +131,7 @@ class _Task:
     steps: int | None
     batch_size: int
     seed: int
+    order: int | None
     checkpoint: Path | None
     resume: bool
     others: Others
@@ -140,6 +146,7 @@ class _Task:
             steps=self.steps,
             batch_size=self.batch_size,
             seed=self.seed,
+            order=self.order,
             checkpoint=self.checkpoint,
             resume=self.resume,
             others=self.others,

@@ -48,6 +48,7 @@ def run(
     steps: int | None = None,
     batch_size: int = 128,
     seed: int = 0,
+    order: int | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
     others: Others = "auto",
@@ -55,7 +56,7 @@ def run(
 ) -> Outcome:
     """Run a method."""
     check_method(method)
-    feed, total = _plan(method, data, epochs, steps, batch_size, seed)
+    feed, total = _plan(method, data, epochs, steps, batch_size, seed if order is None else order)
     n_rounds = math.ceil(total / feed.per_round)
     points = {k: w.unsqueeze(0) for k, w in target.params().items()} if start is None else start
     first = Start.of(target, points, total, others)
@@ -161,7 +162,7 @@ def _run_key(method: Method, target: Density, data: Data | None, start: Start, f
     digest = hashlib.blake2b(digest_size=16)
     words, tensors = target.identity()
     fingerprint = "" if data is None else data.fingerprint
-    numbers = [str(n) for n in (start.steps, feed.size, seed)]
+    numbers = [str(n) for n in (start.steps, feed.size, seed, feed.seed)]
     text = [repr(method), fingerprint, start.others, *numbers, *words, torch.__version__]
     digest.update(json.dumps(text).encode())
     starts = {f"start/{k}": w for k, w in [*start.params.items(), *start.statistics.items()]}

@@ -12,6 +12,7 @@ from torch import nn
 
 from novacula.core.errors import InputError
 from novacula.networks.make import make, seeded
+from novacula.networks.user import COUNTS
 
 PREFIX = "module__"
 """What parameters of the network begin with, as in skorch."""
@@ -24,9 +25,9 @@ def network_of(
 ) -> nn.Module:
     """Make the network of an estimator.
 
-    A class or function is called with its options, and with ``x_shape`` and ``outputs`` where it has parameters of
-    these names. What it makes is put into eval mode, as the library has no use for layers that draw random numbers or
-    mix the examples of a batch. A network comes as it is, and is copied.
+    A class or function is called with its options, and with ``x_shape`` and ``outputs`` (or ``num_classes``) where
+    it has parameters of these names. What it makes is put into eval mode, as the library has no use for layers that
+    draw random numbers or mix the examples of a batch. A network comes as it is, and is copied.
 
     Returns:
         A network of its own, in this dtype.
@@ -55,7 +56,7 @@ def _called(
         signature = inspect.signature(make_net)
     except (ValueError, TypeError) as error:
         raise InputError("module= as a Python class or function", str(error), _EXAMPLE) from error
-    given = {"x_shape": x_shape, "outputs": outputs}
+    given = {"x_shape": x_shape, **dict.fromkeys(COUNTS, outputs)}
     known = {k: v for k, v in given.items() if k in signature.parameters and k not in options}
     try:
         signature.bind(**known, **options)

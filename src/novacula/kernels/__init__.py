@@ -7,12 +7,24 @@
 | `SquaredExponential`, `Invariant` | a kernel of inputs, and one averaged over an invariance with learned extents |
 | `process` | an exact Gaussian process: evidence, its maximum over a kernel's tensors, predictions |
 | `orthant` | the probability that a Gaussian vector has given signs |
+| `rate_distortion` | bits to describe a draw of a Gaussian process within an error |
 """
 
 from novacula.kernels.invariant import Invariant, SquaredExponential
 from novacula.kernels.monte_carlo import monte_carlo
 from novacula.kernels.orthants.orthant import orthant
 from novacula.kernels.process import Process, process
+from novacula.kernels.rate import rate_distortion
 from novacula.kernels.recursions import arc_cosine, erf
 
-__all__ = ["Invariant", "Process", "SquaredExponential", "arc_cosine", "erf", "monte_carlo", "orthant", "process"]
+__all__ = [
+    "Invariant",
+    "Process",
+    "SquaredExponential",
+    "arc_cosine",
+    "erf",
+    "monte_carlo",
+    "orthant",
+    "process",
+    "rate_distortion",
+]

@@ -19,6 +19,9 @@ from torch import nn
 from novacula.core.errors import InputError
 from novacula.core.execute import send_by_value
 
+COUNTS = ("outputs", "num_classes")
+"""Names of a parameter that takes the number of outputs; the second is that of torchvision and timm."""
+
 _EXAMPLE = "def make_net(x_shape, outputs): return torch.nn.Sequential(...)"
 
 
@@ -27,8 +30,8 @@ def from_file(name: str, x_shape: tuple[int, ...], outputs: int) -> nn.Module:
 
     The file is run with its folder at the front of the import path, and again only when its contents have changed (or
     when ``name`` is a module, to draw its weights anew). Afterwards the import path and torch's default dtype are as
-    they were. A function is given ``x_shape`` and ``outputs`` by name where it has parameters of
-    these names, by position where it has exactly two parameters without default, and nothing where it needs nothing.
+    they were. A function is given ``x_shape`` and ``outputs`` (or ``num_classes``) by name where it has parameters
+    of these names, by position where it has exactly two parameters without default, and nothing where it needs nothing.
 
     Returns:
         The network.
@@ -124,7 +127,7 @@ def _call(function: Any, attribute: str, path: Path, x_shape: tuple[int, ...], o
         parameters = inspect.signature(function).parameters.values()
     except (ValueError, TypeError) as error:
         raise InputError(f"{attribute!r} in {path} as a Python function", str(error), _EXAMPLE) from error
-    given = {"x_shape": x_shape, "outputs": outputs}
+    given = {"x_shape": x_shape, **dict.fromkeys(COUNTS, outputs)}
     plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     named = {p.name: given[p.name] for p in parameters if p.name in given and p.kind in plain}
     needed = [p for p in parameters if p.default is p.empty and p.kind not in {p.VAR_POSITIONAL, p.VAR_KEYWORD}]

@@ -16,6 +16,7 @@ from novacula.core.errors import InputError
 
 _WRAPPED = ("state_dict", "model_state_dict", "model", "weights")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
+_COUNT = "num_batches_tracked"  # by BatchNorm, in state dicts since PyTorch 0.4.1
 _SHOWN = 3
 
 
@@ -23,7 +24,9 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     """Put the weights of a file into a network.
 
     A checkpoint that holds the state dict beside other things (under ``state_dict``, ``model_state_dict``, ``model`` or
-    ``weights``), and names with a prefix that wrappers leave (``module.``, ``_orig_mod.``, ``model.``), are understood.
+    ``weights``), and names with a prefix that wrappers leave (``module.``, ``_orig_mod.``, ``model.``), are understood;
+    so are the weights of a part that holds all parameters, as where a layer that normalises was put before. Counts of
+    batches that norms have seen may be missing: a network in eval mode does not look at them.
 
     Args:
         network: The network, changed in place.
@@ -36,12 +39,13 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     if not path.is_file():
         raise InputError("a file of weights that exists", str(path), "check the path")
     state = _state(_read(path), path)
-    names = set(network.state_dict())
+    own = network.state_dict()
+    names = set(own)
     for prefix in _PREFIXES:
         if state and all(k.startswith(prefix) for k in state) and not set(state) <= names:
             state = {k.removeprefix(prefix): w for k, w in state.items()}
-    missing, unknown = sorted(names - set(state)), sorted(set(state) - names)
-    own = network.state_dict()
+    state = _inside(state, network)
+    missing, unknown = sorted(k for k in names - set(state) if not k.endswith(_COUNT)), sorted(set(state) - names)
     wrong = [k for k in names & set(state) if own[k].shape != state[k].shape]
     if missing or unknown or wrong:
         got = [f"none of {_listed(missing)}"] if missing else []
@@ -52,7 +56,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
             f"{'; '.join(got)}, in {path}",
             "make the network as it was when they were saved",
         )
-    network.load_state_dict(state)
+    network.load_state_dict({**own, **state})
 
 
 def _read(path: Path) -> Any:
@@ -80,6 +84,18 @@ def _state(found: Any, path: Path) -> dict[str, Tensor]:
             "a state dict, names to tensors", f"{kind} in {path}", "torch.save(network.state_dict(), path)"
         )
     return {str(k): w for k, w in found.items()}
+
+
+def _inside(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    # Weights of a part under the names that the whole has for them, where it has no others: constants of its own stay.
+    own, first = network.state_dict(), next(iter(state))
+    needed = {k for k, _ in network.named_parameters(remove_duplicate=False)}
+    for name in own:
+        prefix = name.removesuffix(first)
+        named = {prefix + k: w for k, w in state.items()}
+        if name.endswith(f".{first}") and needed <= named.keys() <= own.keys():
+            return {**own, **named}
+    return state
 
 
 def _listed(names: list[str]) -> str:

@@ -121,12 +121,12 @@ def barrier(
     check_whole("points", points, least=3)
     target, data = prepared(module, data)
     rows = None if train is None else as_data(train)
-    first, last = _point(target, a), _point(target, b)
+    first, last = point_of(target, a), point_of(target, b)
     at = torch.linspace(0, 1, points, dtype=torch.float64)
     losses, correct = [], []
     for i, t in enumerate(at.tolist()):
         inside = 0 < i < points - 1
-        f, there = _outputs(target, _between(first, last, t), data, rows if inside else None, seed)
+        f, there = outputs_at(target, _between(first, last, t), data.x, rows if inside else None, seed)
         losses.append(-there.likelihood.log_prob(f, data.y).double())
         correct.append(
             beliefs(data.y, f.shape[1]).gather(1, f.argmax(1, keepdim=True))[:, 0]
@@ -137,8 +137,8 @@ def barrier(
     return Barrier(at, torch.stack(losses), found)
 
 
-def _point(target: Target, given: Params | Posterior | Learned) -> Params:
-    # Weights, and the buffers that are numbers, as the network names them.
+def point_of(target: Target, given: Params | Posterior | Learned) -> Params:
+    """Weights, and the buffers that are numbers, as the network names them; refuses those of another network."""
     found = detach({k: v for k, v in weights_of(given).items() if isinstance(v, Tensor)})
     own: Mapping[str, Tensor] = {**dict(target.forward.module.named_buffers()), **target.params()}
     wrong = [k for k in target.params() if k not in found] or [k for k in found if k not in own]
@@ -146,17 +146,23 @@ def _point(target: Target, given: Params | Posterior | Learned) -> Params:
     if wrong:
         hint = "pass the state dictionaries of two networks of the module's kind"
         raise InputError("weights of the network", f"{wrong[0]!r}, which is missing, unknown or of another shape", hint)
-    return {k: w for k, w in found.items() if w.is_floating_point()}
+    kept = {k: w for k, w in found.items() if w.is_floating_point()}
+    if bad := [k for k, w in kept.items() if not bool(torch.isfinite(w).all())]:
+        raise InputError("finite weights", f"NaN or infinity in {bad[0]!r}", "leave out the run that diverged")
+    return kept
 
 
 def _between(a: Params, b: Params, t: float) -> Params:
     return {k: torch.lerp(w, b[k], t) if k in b else w for k, w in a.items()}
 
 
-def _outputs(target: Target, point: Params, data: Data, train: Data | None, seed: int) -> tuple[Tensor, Target]:
+def outputs_at(
+    target: Target, point: Params, x: Tensor, train: Data | None = None, seed: int = 0
+) -> tuple[Tensor, Target]:
+    """Outputs ``(N, C)`` at weights and statistics, or statistics taken anew, and the target that holds these."""
     if train is not None:
         there, weights = target.at(point)
         fresh = averaged_statistics(there, {k: w.unsqueeze(0) for k, w in weights.items()}, train, seed=seed)
         point = {**point, **{k: v[0] for k, v in fresh.items()}}
     there, weights = target.at(point)
-    return fixed_outputs(there, weights, data.x, copies=there.copies.predict, seed=seed), there
+    return fixed_outputs(there, weights, x, copies=there.copies.predict, seed=seed), there

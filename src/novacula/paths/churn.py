@@ -26,6 +26,7 @@ from torch import Tensor
 
 from novacula.core.brief import brief
 from novacula.core.errors import InputError
+from novacula.paths.crossed import TOGETHER, Layout, components
 
 _Z = 1.645
 
@@ -75,10 +76,7 @@ def churn(probabilities: object) -> Churn:
     components = _components(p) if p.ndim == 4 else {}
     flat = p.reshape(-1, *p.shape[-2:])
     labels, count = flat.argmax(2), len(flat)
-    differ = np.array([[(a != b).mean() for b in labels] for a in labels])
-    apart = np.array([[0.5 * np.abs(a - b).sum(1).mean() for b in flat] for a in flat])
-    votes = (labels[..., None] == np.arange(flat.shape[2])).sum(0)  # (N, C)
-    stability = (votes * (votes - 1)).sum(1) / (count * (count - 1))
+    differ, apart = disagreements(labels), variations(flat)
     pairs = count * (count - 1)
     mean = differ.sum() / pairs
     reach = _Z * _jackknifed(differ) if count > 2 else float("nan")
@@ -86,9 +84,26 @@ def churn(probabilities: object) -> Churn:
         disagreement=float(mean),
         disagreement_interval=(max(0.0, float(mean - reach)), min(1.0, float(mean + reach))),
         total_variation=float(apart.sum() / pairs),
-        stability=stability,
+        stability=steadiness(labels),
         components=components,
     )
+
+
+def disagreements(labels: np.ndarray) -> np.ndarray:
+    """How often two runs say different labels: ``(R, N)``, or several labels ``(R, N, C)``, to ``(R, R)``."""
+    return np.array([[(a != b).mean() for b in labels] for a in labels])
+
+
+def variations(p: np.ndarray) -> np.ndarray:
+    """Half the sum of the differences of probabilities: ``(R, N, C)`` to ``(R, R)``."""
+    return np.array([[0.5 * np.abs(a - b).sum(1).mean() for b in p] for a in p])
+
+
+def steadiness(labels: np.ndarray) -> np.ndarray:
+    """Of each example the share of pairs of runs that say the same: ``(R, N)`` to ``(N,)``."""
+    count = len(labels)
+    votes = (labels[..., None] == np.arange(labels.max() + 1)).sum(0)  # (N, C)
+    return (votes * (votes - 1)).sum(1) / (count * (count - 1))
 
 
 def _jackknifed(matrix: np.ndarray) -> float:
@@ -100,13 +115,9 @@ def _jackknifed(matrix: np.ndarray) -> float:
 
 def _components(p: np.ndarray) -> dict[str, float]:
     rows, columns = p.shape[:2]
-    whole, first, second = p.mean((0, 1)), p.mean(1), p.mean(0)
-    rest = p - first[:, None] - second[None] + whole
-    both = (rest**2).sum((0, 1)) / ((rows - 1) * (columns - 1))
-    of_first = (columns * first.var(0, ddof=1) - both) / columns
-    of_second = (rows * second.var(0, ddof=1) - both) / rows
-    parts = {"first": of_first, "second": of_second, "both": both}
-    return {name: float(v.sum(1).mean()) for name, v in parts.items()}
+    levels = {"first": np.repeat(np.arange(rows), columns), "second": np.tile(np.arange(columns), rows)}
+    found = components(p.reshape(rows * columns, *p.shape[2:]), Layout.of(rows * columns, levels))
+    return {{TOGETHER: "both"}.get(name, name): part.value for name, part in found.items()}
 
 
 def _probabilities(values: object) -> np.ndarray:

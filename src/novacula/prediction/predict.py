@@ -19,7 +19,6 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -33,7 +32,7 @@ from novacula.core.modules.parts import Values
 from novacula.data.arrays import frame_columns
 from novacula.data.inputs import as_inputs
 from novacula.data.lazy import LazyRows
-from novacula.data.parts import as_parts, several
+from novacula.data.parts import joined, several
 from novacula.data.placing import placed_rows
 from novacula.posteriors.answers import How, finite
 from novacula.posteriors.answers import Kind as Way
@@ -112,16 +111,10 @@ def predict(
 
 
 def _one_tensor(target: Target, x: Any) -> Any:
-    parts = target.forward.parts
     if not several(x):
         return x
-    if parts is None:
-        got = f"parts {', '.join(map(str, x))}" if isinstance(x, Mapping) else f"{len(x)} parts"
-        raise InputError("inputs of one part, as those of training", got, "pass the one tensor")
-    made, own = as_parts(x, dtype=None, least=1)
-    joined = parts.join(own.split(made) if parts.named else tuple(own.split(made).values()))
-    like = next(iter(target.params().values()))
-    return joined.to(like.device, like.dtype) if joined.is_floating_point() else joined.to(like.device)
+    found, like = joined(target.forward.parts, x), next(iter(target.params().values()))
+    return found.to(like.device, like.dtype) if found.is_floating_point() else found.to(like.device)
 
 
 def _check(posterior: Posterior, target: Target, kind: Kind, rule: Rule | None, average: str) -> Way:

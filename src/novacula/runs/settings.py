@@ -176,6 +176,12 @@ class Train:
         shown="0.01 for tables and small networks, else 0.004",
         panel="Training",
     )
+    precision: str = flag(
+        "full",
+        "bfloat16: networks compute in it while they train; scores and predictions in float32.",
+        metavar="FORMAT",
+        panel="Training",
+    )
     evidence: str = flag("auto", f"What scores the run: {ESTIMATORS.listed()}.", metavar="NAME", panel="Training")
     against: str | None = flag(
         None,

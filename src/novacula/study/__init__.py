@@ -9,8 +9,12 @@ from novacula.study.calibrating.calibrate import calibrate
 from novacula.study.calibrating.loading import LoadedCalibration, load_calibrated
 from novacula.study.calibrating.result import Calibrated
 from novacula.study.comparing.compare import compare
+from novacula.study.comparing.race import race
 from novacula.study.comparing.result import Comparison
 from novacula.study.comparing.settings import SettingGap, gap
+from novacula.study.comparing.stacking import Mixed, Stack, stack
+from novacula.study.comparing.standings import Race
+from novacula.study.comparing.vary import Varied, vary
 from novacula.study.controls.compute import against, controls
 from novacula.study.controls.control import Control
 from novacula.study.cross_fit.result import CrossFit
@@ -19,8 +23,14 @@ from novacula.study.curve import Curves, Worth, curve
 from novacula.study.learning.empirical_bayes import EmpiricalBayes
 from novacula.study.learning.from_draws import Sampled, learn_from_draws
 from novacula.study.learning.learn import default_method, learn
+from novacula.study.path_dependence.crossed import Crossed, crossed_runs
+from novacula.study.path_dependence.result import PathDependence
+from novacula.study.path_dependence.study import path_dependence
+from novacula.study.probes import Effort, Probed, probes
 from novacula.study.relaxation import Relaxation, relaxation
 from novacula.study.restoring import Restored, restore
+from novacula.study.sampling.compare import sgd_vs_bayes
+from novacula.study.sampling.result import SgdVsBayes
 from novacula.study.sbc import sbc
 from novacula.study.symmetry import Symmetries, symmetry
 from novacula.study.temperature.choose import TemperatureChoice, choose_temperature
@@ -34,18 +44,27 @@ __all__ = [
     "Comparison",
     "Control",
     "CrossFit",
+    "Crossed",
     "Curves",
+    "Effort",
     "EmpiricalBayes",
     "LearnResult",
     "LoadedCalibration",
+    "Mixed",
+    "PathDependence",
+    "Probed",
+    "Race",
     "Relaxation",
     "Restored",
     "SafeBayes",
     "Sampled",
     "SavedRun",
     "SettingGap",
+    "SgdVsBayes",
+    "Stack",
     "Symmetries",
     "TemperatureChoice",
+    "Varied",
     "Worth",
     "against",
     "augment",
@@ -55,6 +74,7 @@ __all__ = [
     "compare",
     "controls",
     "cross_fit",
+    "crossed_runs",
     "curve",
     "default_method",
     "describe",
@@ -64,9 +84,15 @@ __all__ = [
     "load_calibrated",
     "load_posterior",
     "load_run",
+    "path_dependence",
+    "probes",
+    "race",
     "relaxation",
     "restore",
     "safe_bayes",
     "sbc",
+    "sgd_vs_bayes",
+    "stack",
     "symmetry",
+    "vary",
 ]

@@ -108,6 +108,17 @@ def test_the_temperature_is_that_of_a_planted_factor():
     assert abs(loss(s + 1e-3) - loss(s - 1e-3)) / 2e-3 < 1e-5
 
 
+def test_copies_that_make_a_network_surer_are_told_of():
+    torch.manual_seed(0)
+    data = blobs(240)
+    net = Scaled(fit(mlp(), data, 60), 0.25)
+    # It is right more often than it thinks, and so are copies that go as far.
+    cal = calibrate(net, data, epochs=12)
+    assert cal.temperature < 0.8
+    assert any("made surer of itself" in text for text in cal.decided)
+    assert not any("made surer" in text for text in calibrate(net, data, train=fit).decided)
+
+
 def test_rows_that_are_all_right_do_not_ask_for_no_temperature():
     rows = blobs(30)
     net = nn.Linear(4, 3)

@@ -15,6 +15,7 @@ from tests.files import refused
 from tests.study.calibrating.test_calibrate import blobs, fit, line, mlp
 from torch import Tensor, nn
 
+import novacula as nv
 from novacula.study.calibrating.calibrate import calibrate
 from novacula.study.calibrating.saving import FILES, PROGRAM, README, RECORD, WEIGHTS
 
@@ -100,3 +101,51 @@ def test_folders_of_something_else_are_left_alone(tmp_path: Path):
     with refused("a new or empty folder"):
         cal.save(tmp_path / "out")
     cal.save(tmp_path / "out", overwrite=True)
+
+
+class Encoder(nn.Module):
+    """Takes ids with a mask by name, and gives an object with logits, as encoders of `transformers` do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.out = nn.Embedding(9, 4), nn.Linear(4, 2)
+
+    def forward(self, input_ids, attention_mask):
+        seen = attention_mask.unsqueeze(-1).float()
+        return {"logits": self.out((self.embed(input_ids) * seen).sum(1) / seen.sum(1))}
+
+
+def test_inputs_of_several_parts_are_calibrated_and_taken_away(tmp_path: Path):
+    torch.manual_seed(0)
+    ids, mask = torch.randint(1, 9, (90, 5)), (torch.arange(5) < torch.randint(2, 6, (90, 1))).long()
+    parts = {"input_ids": ids, "attention_mask": mask}
+    data = nv.Data(parts, ((ids < 4) * mask).sum(1).clamp(max=1))
+    assert "inputs: 2 parts (input_ids (5,), attention_mask (5,))" in data.meaning
+    seen = []
+
+    def train(network: nn.Module, rows: nv.Data) -> None:
+        seen.append(type(network))
+        optimiser = torch.optim.Adam(network.parameters(), 0.05)
+        for _ in range(30):
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(network(**rows.inputs)["logits"], rows.y).backward()
+            optimiser.step()
+
+    net = Encoder()
+    train(net, data)
+    cal = nv.calibrate(net, data, train=train)
+    assert set(seen) == {Encoder}
+    few = {k: v[:7] for k, v in parts.items()}
+    with torch.no_grad():
+        wanted = (net(**few)["logits"] / cal.temperature).softmax(1)
+    for found in (cal.predict(few).mean(), cal.predict(data.x[:7]).mean(), cal.to_module()(few).softmax(1).detach()):
+        torch.testing.assert_close(found, wanted)
+    cal.save(tmp_path / "out")
+    loaded = nv.load_calibrated(tmp_path / "out")
+    torch.testing.assert_close(loaded.predict(few).mean(), wanted)
+    assert "network.embed.weight" in load_file(tmp_path / "out" / "weights.safetensors")
+    assert "input_ids (5,), attention_mask (5,)" in (tmp_path / "out" / "README.md").read_text()
+    with pytest.raises(nv.InputError, match="none for 'attention_mask'"):
+        cal.predict({"input_ids": ids})
+    with pytest.raises(nv.InputError, match="tokens=True"):
+        nv.calibrate(nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(20, 2)), nv.Data(ids, data.y))

@@ -8,12 +8,12 @@ import typer
 
 from novacula.cli.console import errors_to_exit
 from novacula.cli.flags import takes
-from novacula.cli.functions.options import EvidenceOptions, PriorOptions
+from novacula.cli.functions.options import EvidenceOptions, PriorOptions, ProbesOptions, SgdVsBayesOptions
 from novacula.runs.flags import make
 
 functions = typer.Typer(
     no_args_is_help=True,
-    help="What a network prefers before it sees data, and how often a random one fits the data.",
+    help="What a network prefers before it sees data, how often a random one fits, and whether training samples those.",
 )
 
 
@@ -44,3 +44,37 @@ def evidence(values: dict[str, Any]) -> None:
 
     with errors_to_exit():
         run_evidence(make(EvidenceOptions, values))
+
+
+@functions.command(
+    "sgd-vs-bayes",
+    epilog="Examples: novacula functions sgd-vs-bayes digits --net mlp --rows 60 --train 12; "
+    "novacula functions sgd-vs-bayes data.npz --optimiser adam --lr 0.01 --beyond 16 --beyond 64 --keep kept",
+)
+@takes(SgdVsBayesOptions)
+def sgd_vs_bayes(values: dict[str, Any]) -> None:
+    """Train many networks to zero error, and ask whether they are draws of the posterior.
+
+    The posterior is the network's prior, restricted to networks that make no error on the same rows.
+    """
+    from novacula.cli.functions.sgd_vs_bayes import sgd_vs_bayes as run_sgd_vs_bayes
+
+    with errors_to_exit():
+        run_sgd_vs_bayes(make(SgdVsBayesOptions, values))
+
+
+@functions.command(
+    epilog="Examples: novacula functions probes --task parity --task addition --net mlp --net recurrent; "
+    "novacula functions probes --keep probes.json"
+)
+@takes(ProbesOptions)
+def probes(values: dict[str, Any]) -> None:
+    """Ask which tasks a kind of network finds natural: parity, copying, addition, a map that is repeated.
+
+    Of each task and kind of network: how probable a random one is to do it, whether training finds it, and whether
+    networks that do it on some words do it on the others.
+    """
+    from novacula.cli.functions.probes import probes as run_probes
+
+    with errors_to_exit():
+        run_probes(make(ProbesOptions, values))

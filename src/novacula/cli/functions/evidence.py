@@ -15,7 +15,7 @@ from novacula.cli.functions.options import EvidenceOptions
 from novacula.core.errors import InputError
 from novacula.reporting.words.numbers import number
 
-_WAYS = ("counting", "ep", "tilting", "splitting")
+_WAYS = ("counting", "ep", "tilting", "splitting", "annealing")
 
 
 def evidence(options: EvidenceOptions) -> None:
@@ -36,7 +36,8 @@ def evidence(options: EvidenceOptions) -> None:
 def _run(options: EvidenceOptions) -> dict[str, Any]:
     from novacula.cli.functions.reading import data_of, network_of, outputs_of, use_threads
     from novacula.cli.progress import Progress
-    from novacula.evidence import NNGP, Counting, Splitting, ladder, pac_bayes
+    from novacula.evidence import NNGP, Annealing, Counting, Splitting, ladder, pac_bayes
+    from novacula.inference import SMC
     from novacula.likelihoods.choose import likelihood_of
     from novacula.runs.catalogue.models import PRIORS
     from novacula.target import Target
@@ -48,10 +49,11 @@ def _run(options: EvidenceOptions) -> dict[str, Any]:
         network = network_of(options, data.x_shape, outputs_of(data))
         target = Target(network, prior=PRIORS.find(options.prior)(), likelihood=likelihood_of(data.task))
         made = {
-            "counting": Counting(options.draws),
+            "counting": Counting(options.draws, options.heads),
             "ep": NNGP("ep"),
             "tilting": NNGP("tilting"),
             "splitting": Splitting(particles=options.particles),
+            "annealing": Annealing(method=SMC(options.particles, "elliptical", moves=8)),
         }
         rungs = [rung for name, rung in made.items() if not options.by or name in options.by]
         found = ladder(

@@ -1,14 +1,16 @@
-"""What both verbs read: rows of data, and a network for them."""
+"""What the verbs read: rows of data, and a network for them."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
-from novacula.cli.functions.options import EvidenceOptions, PriorOptions
+from novacula.cli.functions.options import EvidenceOptions, PriorOptions, SgdVsBayesOptions
 from novacula.core.errors import InputError
 
+Options: TypeAlias = PriorOptions | EvidenceOptions | SgdVsBayesOptions
 
-def data_of(options: PriorOptions | EvidenceOptions, path: str) -> Any:
+
+def data_of(options: Options, path: str) -> Any:
     """Some rows of data, in standard units if they are a table."""
     from novacula.data.load import load_splits
     from novacula.data.standardise import Standardiser
@@ -22,7 +24,7 @@ def data_of(options: PriorOptions | EvidenceOptions, path: str) -> Any:
     return data if options.rows == data.n else data.split(options.rows, options.seed)[0]
 
 
-def network_of(options: PriorOptions | EvidenceOptions, x_shape: tuple[int, ...], outputs: int) -> Any:
+def network_of(options: Options, x_shape: tuple[int, ...], outputs: int) -> Any:
     """The network that was asked for."""
     from novacula.networks.make import make
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from novacula.core.modules.parts import Parts
 from novacula.data.meaning.coding import Coding, Column
 
 _NAMED = 6  # names that a sentence lists
@@ -28,7 +29,7 @@ class About:
 
 
 def meaning(
-    about: About, task: str, classes: Sequence[str], labels: int, x_shape: tuple[int, ...], tokens: bool
+    about: About, task: str, classes: Sequence[str], labels: int, x_shape: tuple[int, ...], tokens: bool | Parts
 ) -> tuple[str, ...]:
     """What data were taken for.
 
@@ -38,7 +39,7 @@ def meaning(
         classes: Names of the classes, where they have some.
         labels: How many classes there are where these have no names; for other tasks, the number of targets.
         x_shape: The shape of one input.
-        tokens: Whether inputs are token ids.
+        tokens: Whether inputs are token ids; or their layout, where they are several parts.
 
     Returns:
         Sentences without a full stop.
@@ -84,13 +85,15 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(map(str, names[:_NAMED])) + more
 
 
-def _inputs(coding: Coding | None, x_shape: tuple[int, ...], tokens: bool) -> str:
+def _inputs(coding: Coding | None, x_shape: tuple[int, ...], tokens: bool | Parts) -> str:
     size = " × ".join(f"{n:,}" for n in x_shape)
     if coding is not None:
         width = sum(len(c.names) for c in coding.columns)
         return f"inputs: {_columns(coding.columns)}" + (
             f", as {width:,} numbers" if width != len(coding.columns) else ""
         )
+    if isinstance(tokens, Parts):
+        return f"inputs: {len(tokens.parts)} parts ({tokens})"
     if tokens:
         return f"inputs: token ids of shape {size}"
     if len(x_shape) == 1:

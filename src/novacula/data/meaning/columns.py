@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from novacula.core.errors import InputError, NovaculaWarning
+from novacula.data.meaning.doubts import warn_of_doubts
 from novacula.data.meaning.known import Columns, words_of
 from novacula.data.raw import Choice, Like, New, Raw, Source, Split, Table
 
@@ -39,6 +40,7 @@ class RawColumns:
             raise InputError("a target that is not dropped", repr(lost[0]), "leave it out of the columns to drop")
         columns = {name: self.read(name) for name in self.names if name not in self.left_out}
         kept = without_row_numbers(columns, targets)
+        warn_of_doubts(kept, targets)
         said = [f"column {name!r} left out: it counts the rows" for name in columns if name not in kept]
         said += [f"column {name!r} left out, as asked" for name in self.left_out]
         rows, lost = _with_targets(kept, targets, self.where)

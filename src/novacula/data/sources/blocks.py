@@ -14,6 +14,8 @@ from novacula.core.errors import InputError
 from novacula.data.sources.cells import Numbers, as_dates
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "<na>", "-nan", "#n/a"})
+_NO_NUMBER = frozenset({"-", "--", "—", ".", "n.a.", "#div/0!", "#value!", "#num!", "unknown", "missing"})
+"""Words that are missing values among numbers and dates; among other words they are words."""
 _BOOLEANS = {"true": 1, "false": 0}
 
 
@@ -58,13 +60,19 @@ class Gathered:
         Raises:
             InputError: If some cells are numbers and others are not.
         """
+        held = [(row, cell) for row, cell in self.strange if cell.lower() not in _NO_NUMBER]
+        if len(held) < len(self.strange) and (found := self._column(held, place)).dtype.kind != "U":
+            return found
+        return self._column(self.strange, place)
+
+    def _column(self, strange: list[tuple[int, str]], place: Callable[[int], str]) -> np.ma.MaskedArray:
         gaps = np.concatenate(self.gaps)
-        if not self.strange:
+        if not strange:
             known = [b for b, g in zip(self.blocks, self.gaps, strict=True) if not g.all()]
             whole = all(b.dtype.kind == "i" for b in known) and bool(known)
             values = np.concatenate([b.astype(np.int64 if whole else np.float64) for b in self.blocks])
             return np.ma.MaskedArray(values, gaps)
-        rows, cells = [row for row, _ in self.strange], [cell for _, cell in self.strange]
+        rows, cells = [row for row, _ in strange], [cell for _, cell in strange]
         mixed = int((~gaps).sum()) > 0
         if not mixed and all(cell.lower() in _BOOLEANS for cell in cells):
             return self._placed(np.array([_BOOLEANS[cell.lower()] for cell in cells]), rows)
@@ -74,6 +82,8 @@ class Gathered:
             return self._with(np.array(numbers), rows, gaps)
         if not mixed and (days := as_dates(cells)) is not None:
             return self._placed(days, rows)
+        if not mixed and (measured := self.number.measured(cells)) is not None:
+            return self._placed(np.array(measured), rows)
         if mixed or len(words) < len(cells):
             got = f"{cells[words[0]]!r} in {place(rows[words[0]])}"
             raise InputError("a number, as in other rows of the column", got, "correct it")

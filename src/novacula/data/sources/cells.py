@@ -11,6 +11,9 @@ import numpy as np
 
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d+),\d+([eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
+_MEASURED = re.compile(
+    r"(?P<sign>[+-]?)(?P<before>[$€£¥]?)\s*(?P<number>[+-]?[\d.,]+)\s*(?P<after>[^\d\s.,+-]\D{0,11})?"
+)
 _DAY_FIRST = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})")
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DAY = 86_400.0
@@ -62,6 +65,16 @@ class Numbers:
         if all(_DECIMAL_COMMA.fullmatch(cell) for cell in strange):
             return [Numbers(comma=True)(cell) for cell in cells]
         return found
+
+    def measured(self, cells: Sequence[str]) -> list[int | float] | None:
+        """The numbers of a column in which all have one unit (``7.5 %``, ``12 kg``, ``$1,250``); None for others."""
+        found = [_MEASURED.fullmatch(cell) for cell in cells]
+        units = {None if m is None else (m["before"], m["after"]) for m in found}
+        if len(units) != 1 or units <= {None, ("", None)}:
+            return None
+        numbers = self.column([m["sign"] + m["number"] for m in found if m is not None])
+        known = [value for value in numbers if value is not None]
+        return known if len(known) == len(cells) else None
 
 
 def as_dates(cells: Sequence[str]) -> np.ndarray | None:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
 from novacula.data.data import Data
+from novacula.evidence.fitting.annealing import Annealing
 from novacula.evidence.fitting.counting import Counting
 from novacula.evidence.fitting.nngp import NNGP
 from novacula.evidence.fitting.splitting import Splitting
@@ -17,9 +18,10 @@ from novacula.evidence.start import bound
 from novacula.target import Target
 from novacula.target.margins import check_fittable
 
-Rung: TypeAlias = Counting | Splitting | NNGP
+Rung: TypeAlias = Annealing | Counting | Splitting | NNGP
 
 _APART = 3.0  # standard errors
+_ROUNDING = 1e-4  # nats, of what is exact but for jitter and tolerance
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +38,17 @@ class Ladder:
 
     @property
     def agree(self) -> dict[tuple[str, str], bool]:
-        """Whether each two lie within three standard errors of their difference; those without an error are left out.
+        """Whether each two lie within three standard errors of their difference.
 
-        A difference between networks of finite and infinite width is no error of either: it is what width does. A bound
-        agrees with all that is below it.
+        An estimate without an error of its own, as expectation propagation's, is held against the other's error alone:
+        that they are apart is then what its own error is. Two such say nothing of each other. A difference between
+        networks of finite and infinite width is no error of either: it is what width does. A bound agrees with all that
+        is below it.
         """
-        known = [(k, e) for k, e in self.estimates.items() if math.isfinite(e.stderr)]
-        return {(a, b): _agree(x, y) for i, (a, x) in enumerate(known) for b, y in known[i + 1 :]}
+        all_ = list(self.estimates.items())
+        pairs = [((a, x), (b, y)) for i, (a, x) in enumerate(all_) for b, y in all_[i + 1 :]]
+        known = [p for p in pairs if any(math.isfinite(e.stderr) for _, e in p)]
+        return {(a, b): _agree(x, y) for (a, x), (b, y) in known}
 
     def to_dict(self) -> dict[str, Any]:
         """The ladder as plain JSON values.
@@ -78,7 +84,7 @@ def ladder(
         target: The network and its prior.
         data: The examples, of classes.
         seed: Of everything random.
-        estimators: Which ones; by default `Counting`, `Splitting`, and `NNGP` by both methods.
+        estimators: Which ones; by default `Counting`, `Splitting`, `Annealing`, and `NNGP` by both methods.
         progress: Called before each with (how many are done, how many there are, its name).
 
     Returns:
@@ -89,7 +95,7 @@ def ladder(
     """
     target, data = bound(target, data)
     check_fittable(target, data)
-    rungs = estimators or (Counting(), NNGP("ep"), NNGP("tilting"), Splitting())
+    rungs = estimators or (Counting(), NNGP("ep"), NNGP("tilting"), Splitting(), Annealing())
     estimates, refused = {}, {}
     for i, rung in enumerate(rungs):
         if progress is not None:
@@ -102,7 +108,7 @@ def ladder(
 
 
 def _agree(x: Estimate, y: Estimate) -> bool:
-    slack = _APART * math.hypot(x.stderr, y.stderr)
+    slack = _APART * math.hypot(*(e.stderr for e in (x, y) if math.isfinite(e.stderr))) + _ROUNDING
     if "upper bound" in (x.kind, y.kind):
         bound, other = (x, y) if x.kind == "upper bound" else (y, x)
         return other.kind == "upper bound" or float(other) <= float(bound) + slack

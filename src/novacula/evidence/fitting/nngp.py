@@ -32,6 +32,7 @@ from novacula.data.data import Data
 from novacula.evidence.common import make_estimate
 from novacula.evidence.fitting.estimate import fit_estimate
 from novacula.evidence.start import bound
+from novacula.kernels.invariant import Kernel
 from novacula.kernels.monte_carlo import monte_carlo
 from novacula.kernels.orthants.orthant import OrthantMethod, orthant
 from novacula.kernels.perceptron import perceptron_kernel
@@ -51,6 +52,8 @@ class NNGP:
         method: Of classes: ``"tilting"``, unbiased and with an error of its own; ``"ep"``, faster.
         draws: Networks that a Monte-Carlo kernel takes, where there is no recursion; more than ``N · C``.
         samples: Draws of ``"tilting"``.
+        kernel: A kernel in the place of the network's, of each output alike and independent of the others': a control
+            that is no network. Of the target, only outputs and likelihood then play a part.
 
     Raises:
         InputError: If a number is outside its range.
@@ -63,6 +66,7 @@ class NNGP:
     method: OrthantMethod = "tilting"
     draws: int = 4_000
     samples: int = 10_000
+    kernel: Kernel | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -74,7 +78,7 @@ class NNGP:
     @property
     def name(self) -> str:
         """The estimator's name, under which values compare."""
-        return f"NNGP({self.method})"
+        return f"NNGP({self.method})" if self.kernel is None else f"GP({self.method}, {self.kernel})"
 
     def __call__(self, target: Target, data: Data, start: Params | Posterior | None = None, *, seed: int) -> Estimate:
         """Compute the log evidence; in nats."""
@@ -111,7 +115,10 @@ class NNGP:
         wide = "infinite width: the network of finite width differs by terms of the order of one over it"
         f, like = target.forward, target.params()
         known = None
-        if target.prior.gaussian and target.prior.centre(like) is None and not f.units.y_sd.numel():
+        if self.kernel is not None:
+            x = data.x.double()
+            known, wide = self.kernel(x, x).detach(), "a Gaussian process of the given kernel"
+        elif target.prior.gaussian and target.prior.centre(like) is None and not f.units.y_sd.numel():
             known = perceptron_kernel(
                 f.module, {k: v.detach() for k, v in target.prior.precision(like).items()}, data.x
             )

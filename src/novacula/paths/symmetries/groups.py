@@ -6,6 +6,7 @@ indices.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from novacula.core.brief import brief
 from novacula.paths.symmetries.axes import Atom, Axis, Node, above, expanded, find, length
 
 Kind = Literal["permutation", "scale", "sign", "orthogonal", "invertible"]
+LINEAR: tuple[Kind, ...] = ("invertible", "orthogonal", "permutation")
+"""Maps, each kind of which holds the next."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,15 @@ class Group:
         if self.kind == "permutation":
             return self.copies * math.lgamma(self.size + 1)
         return self.copies * self.size * math.log(2) if self.kind == "sign" else math.inf
+
+    def within(self, kind: Kind) -> Group:
+        """Its subgroup of a kind; permutations move factors instead of absorbing them."""
+        if kind == self.kind:
+            return self
+        if kind != "permutation":
+            return dataclasses.replace(self, kind=kind)
+        factors = tuple((name, 0) for name, _ in self.absorbed)
+        return dataclasses.replace(self, kind=kind, weights=(*self.weights, *factors), sides={}, absorbed=())
 
     def random(self, rng: torch.Generator, *, moving: bool = False) -> Element:
         """An element: permutations are uniform, scales log-normal, maps Haar or near it; if ``moving``, none is 1."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 from novacula.core.brief import brief
 from novacula.core.checks.numbers import check_whole
 from novacula.core.errors import InputError
+from novacula.core.modules.copying import ShareHyperparameters
 from novacula.core.rng import generator
+from novacula.paths.symmetries.activations import Graph
 from novacula.paths.symmetries.axes import Axis, find, length, nodes_in, whole
 from novacula.paths.symmetries.equations import Equations
-from novacula.paths.symmetries.groups import Element, Group
+from novacula.paths.symmetries.groups import LINEAR, Element, Group, Kind
 from novacula.paths.symmetries.solve import groups_of
 from novacula.paths.symmetries.trace import Traced, traced
 
@@ -74,6 +77,7 @@ class Symmetries:
         inputs: The inputs that it was tried on.
         axes: The axes of its weights.
         aliases: Other names of tied weights.
+        graph: Its graph, with the axes of what is inside; None where axes were said by hand.
     """
 
     groups: tuple[Group, ...]
@@ -83,6 +87,7 @@ class Symmetries:
     inputs: tuple[Any, ...] = field(repr=False)
     axes: Mapping[str, list[Axis]] = field(repr=False)
     aliases: Mapping[str, str] = field(repr=False)
+    graph: Graph | None = field(default=None, repr=False)
 
     __repr__ = brief
 
@@ -97,6 +102,16 @@ class Symmetries:
         chosen = [group for group in self.groups if kinds is None or group.kind in kinds]
         elements = [group.random(generator(seed, "group", i)) for i, group in enumerate(chosen)]
         return self.of(elements)
+
+    def only(self, *kinds: Kind) -> Symmetries:
+        """The groups of these kinds; invertible maps have orthogonal ones among them, and both have permutations."""
+        found = list[Group]()
+        for group in self.groups:
+            line: tuple[Kind, ...] = LINEAR[LINEAR.index(group.kind) :] if group.kind in LINEAR else (group.kind,)
+            kind: Kind | None = next((k for k in line if k in kinds), None)
+            if kind is not None:
+                found.append(group.within(kind))
+        return dataclasses.replace(self, groups=tuple(found))
 
     def of(self, elements: Sequence[Element]) -> Transformation:
         """The transformation by elements of groups."""
@@ -145,7 +160,8 @@ def symmetries(
         True
     """
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    wide = copy.deepcopy(module).double().eval()
+    with ShareHyperparameters():
+        wide = copy.deepcopy(module).double().eval()
     double = tuple(_double(v) for v in inputs)
     found = _given(module, axes) if axes is not None else traced(wide, double)
     wide = found.double or wide
@@ -158,9 +174,8 @@ def symmetries(
             "outputs that change",
             "give weights that hold the same units the same name, and None to all others",
         )
-    return Symmetries(
-        tuple(offered), _coverage(found, offered), _frozen(found, offered), wide, double, found.axes, found.aliases
-    )
+    known = _coverage(found, offered), _frozen(found, offered)
+    return Symmetries(tuple(offered), *known, wide, double, found.axes, found.aliases, found.graph)
 
 
 def _verified(
@@ -266,7 +281,7 @@ def _given(module: nn.Module, axes: Mapping[str, Sequence[str | None]]) -> Trace
     for own in found.values():
         for axis in own:
             equations.vanish(axis)
-    return Traced(found, {}, equations, {}, (), None)
+    return Traced(found, {}, equations, {}, (), None, None)
 
 
 def _coverage(found: Traced, groups: Sequence[Group]) -> float:

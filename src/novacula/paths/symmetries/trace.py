@@ -19,6 +19,8 @@ from torch.fx import Node as FxNode
 from torch.fx.node import map_arg
 
 from novacula.core.errors import InputError
+from novacula.core.modules.copying import ShareHyperparameters
+from novacula.paths.symmetries.activations import Graph
 from novacula.paths.symmetries.axes import Axis, above, freeze, leaves, whole
 from novacula.paths.symmetries.equations import Equations, rigid
 from novacula.paths.symmetries.operations import (
@@ -49,6 +51,7 @@ class Traced:
         absorbed: Weights that multiply along an axis, with the weights and dimensions that can absorb them.
         unused: Weights that no operation reads.
         double: The graph in double precision, of a module that computes part of it in another.
+        graph: The graph, with the axes of what its nodes make of the inputs; None where axes were said by hand.
     """
 
     axes: dict[str, list[Axis]]
@@ -57,11 +60,13 @@ class Traced:
     absorbed: dict[str, list[tuple[str, int]]]
     unused: tuple[str, ...]
     double: nn.Module | None
+    graph: Graph | None
 
 
 def exported(module: nn.Module, inputs: tuple[Any, ...]) -> torch.export.ExportedProgram:
     """The graph of a module in core operations, as it evaluates; an `InputError` where PyTorch cannot export it."""
-    module = copy.deepcopy(module).eval()
+    with ShareHyperparameters():
+        module = copy.deepcopy(module).eval()
     for weight in module.parameters():
         weight.requires_grad_(weight.is_floating_point())  # without, attention takes a path of its own
     try:
@@ -70,7 +75,10 @@ def exported(module: nn.Module, inputs: tuple[Any, ...]) -> torch.export.Exporte
             table = torch.export.default_decompositions()
             for kept in (torch.ops.aten.scaled_dot_product_attention.default,):
                 table.pop(kept, None)  # read as it stands
-            return torch.export.export(module, inputs, strict=False).run_decompositions(table)
+            program = torch.export.export(module, inputs, strict=False).run_decompositions(table)
+            for node in program.graph.nodes:
+                _sizes(node)  # refused where sizes are known by values alone
+            return program
     except Exception as error:
         raise InputError(
             "a module that torch.export can read",
@@ -84,9 +92,12 @@ def traced(module: nn.Module, inputs: tuple[Any, ...]) -> Traced:
     program = exported(module, inputs)
     aliases = _aliases(module)
     weights = _weights(program, aliases)
-    shapes = {k: v for k, v in module.state_dict().items() if aliases.get(k, k) == k and v.is_floating_point()}
+    base = {
+        k: [whole(n, frozen="complex weights" if v.is_complex() else None) for n in v.shape]
+        for k, v in module.state_dict().items()
+        if aliases.get(k, k) == k and (v.is_floating_point() or v.is_complex())
+    }
     equations = Equations()
-    base = {k: [whole(n) for n in v.shape] for k, v in shapes.items()}
     known = None
     for _ in range(_PASSES):
         equations.seen.clear()
@@ -98,13 +109,29 @@ def traced(module: nn.Module, inputs: tuple[Any, ...]) -> Traced:
     _only_with_their_parents([*equations.seen, *([axis] for own in base.values() for axis in own)])
     fine = Equations(fine=True, made=equations.made)
     fixed = {k: [fine.unknown(axis) for axis in axes] for k, axes in base.items()}
-    absorbed = _go_through(program, weights, fixed, fine)
+    for axis in (axis for k, own in fixed.items() if module.state_dict()[k].is_complex() for axis in own):
+        fine.vanish(axis)
+    absorbed, values = _go_through(program, weights, fixed, fine)
     used = {weights[n] for n in _placeholders(program) if n.users and weights.get(n) in base}
     unused = tuple(k for k in base if k not in used)
     for k in unused:
         for axis in base[k]:
             freeze(axis, "not used")
-    return Traced(fixed, aliases, fine, absorbed, unused, _in_double(program))
+    double = _in_double(program)
+    return Traced(fixed, aliases, fine, absorbed, unused, double, Graph(program, aliases, _inside(program, values)))
+
+
+def _inside(program: torch.export.ExportedProgram, values: dict[FxNode, Any]) -> dict[str, list[Axis]]:
+    # The axes of what is computed from the inputs; views show nothing new.
+    names, found = program.graph_signature.user_inputs, dict[str, list[Axis]]()
+    reached = {n for n in _placeholders(program) if n.name in names}
+    for node in program.graph.nodes:
+        if reached.intersection(node.all_input_nodes):
+            reached.add(node)
+            value = values.get(node)
+            if isinstance(value, Value) and isinstance(node.meta.get("val"), Tensor) and _name(node) not in _QUIET:
+                found[node.name] = value.axes
+    return found
 
 
 def _in_double(program: torch.export.ExportedProgram) -> nn.Module | None:
@@ -146,8 +173,8 @@ def _go_through(
     weights: dict[FxNode, str],
     axes: dict[str, list[Axis]],
     equations: Equations,
-) -> dict[str, list[tuple[str, int]]]:
-    # One pass over the graph.
+) -> tuple[dict[str, list[tuple[str, int]]], dict[FxNode, Any]]:
+    # One pass over the graph: what can be absorbed, and the values of its nodes.
     values, absorbed = dict[FxNode, Any](), dict[str, list[tuple[str, int]]]()
     for node in program.graph.nodes:
         sizes = _sizes(node)
@@ -155,7 +182,8 @@ def _go_through(
         if node.op == "placeholder":
             values[node] = _given(place, node, weights.get(node), axes, program.graph_signature.user_inputs)
         elif node.op == "output":
-            for v in _values(values, node.args):
+            # What is written on weights comes first, and is no output.
+            for v in _values(values, node.args[0][-len(program.graph_signature.user_outputs) :]):
                 for axis in v.axes:
                     stop(place, axis, "an output")
         elif node.op == "call_function" and node.target is operator.getitem:
@@ -171,7 +199,7 @@ def _go_through(
             values[node] = _called(place, node, values)
         if isinstance(values.get(node), Value) and not equations.fine and values[node].base is None:
             equations.seen.append(values[node].axes)
-    return absorbed
+    return absorbed, values
 
 
 def _called(place: Place, node: FxNode, values: dict[FxNode, Any]) -> Any:

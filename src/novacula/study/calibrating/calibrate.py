@@ -29,7 +29,7 @@ from novacula.data.data import Data
 from novacula.data.folds import folds_of, given_folds
 from novacula.data.overlap import shared_rows
 from novacula.study.calibrating.head import Head, head_of
-from novacula.study.calibrating.judge import check_alike, is_trained
+from novacula.study.calibrating.judge import check_alike, is_trained, sharper
 from novacula.study.calibrating.result import Calibrated
 from novacula.study.calibrating.starts import made_by, redrawn
 from novacula.study.calibrating.training import (
@@ -69,7 +69,8 @@ def calibrate(
             for trained, and kept as the full network; another one is trained on everything.
         data: Its training data: `Data`, a pair ``(x, y)``, or a dataset; as the network takes them.
         train: The person's own training, ``train(network, data)``: in place, or it returns a network. Rows are
-            ``data.x`` and ``data.y``. By default Adam (`novacula.study.calibrating.training`).
+            ``data.x`` and ``data.y``; of several parts, ``data.inputs`` has these by name. By default Adam
+            (`novacula.study.calibrating.training`).
         folds: K, how many copies; or the fold of each row, 0 to K − 1, where rows belong together.
         seed: Seed of everything random.
         members: How many full networks predict together; of more than one, the others are trained on everything, and
@@ -129,7 +130,11 @@ def calibrate(
         said += check_alike(full[0], [nets[0] for nets in copies], rows, which, head)
     for text in said:
         warnings.warn(text, NovaculaWarning, stacklevel=2)
-    return Calibrated(head, full, copies, rows, outputs, which, half, seed, (why, *work.decided), tuple(said))
+    decided = (why, *work.decided)
+    found = Calibrated(head, full, copies, rows, outputs, which, half, seed, decided, tuple(said))
+    if train is None and ready:
+        found = replace(found, decided=(*found.decided, *sharper(found.temperature, found.temperature_stderr)))
+    return found
 
 
 def as_data(data: Any) -> Data:

@@ -12,14 +12,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.memory import with_halving
+from novacula.core.modules.outputs import logits_of
+from novacula.core.modules.parts import Parts
 from novacula.data.data import Data
 from novacula.data.meaning.soft import check_hard
 from novacula.likelihoods import Bernoulli, Categorical, HeteroscedasticNormal, Likelihood, Normal
@@ -37,11 +38,13 @@ class Head:
         likelihood: ``p(y | f)``.
         single: Whether the network gives one logit for two classes.
         targets: How many measurements a label has; 0 for classes and several labels.
+        parts: How a row of numbers is taken apart, where the network takes inputs of several parts.
     """
 
     likelihood: Likelihood
     single: bool = False
     targets: int = 0
+    parts: Parts | None = None
 
     @property
     def task(self) -> str:
@@ -52,6 +55,10 @@ class Head:
     def own_noise(self) -> bool:
         """Whether the network gives a standard deviation of its own for each measurement."""
         return self.likelihood.loss == HeteroscedasticNormal.loss
+
+    def call(self, network: nn.Module, x: Tensor) -> Tensor:
+        """What a network gives for inputs: a tensor, or the ``logits`` of an object."""
+        return called(network, x, self.parts)
 
     def read(self, f: Tensor) -> Tensor:
         """The likelihood's outputs ``(N, C)`` of what the network gave."""
@@ -75,7 +82,7 @@ class Head:
 
         def part(start: int, stop: int) -> Tensor:
             # A copy: a network that begins with an in-place layer writes on what it is given.
-            return self.read(network(x[start:stop].to(place, copy=True))).cpu()
+            return self.read(self.call(network, x[start:stop].to(place, copy=True))).cpu()
 
         with in_eval_mode(network):
             f = torch.cat(with_halving(part, len(x), _AT_ONCE, what="inputs"))
@@ -117,7 +124,16 @@ def head_of(network: nn.Module, data: Data) -> Head:
     if not isinstance(network, nn.Module):
         kind = f"the class {network.__name__}" if isinstance(network, type) else f"a {type(network).__name__}"
         raise InputError("a network, an nn.Module", kind, "pass the network itself, calibrate(network, data)")
-    f = _tried(network, data.x[: min(data.n, 8)])
+    return replace(_head(_tried(network, data.x[: min(data.n, 8)], data.parts), data), parts=data.parts)
+
+
+def called(network: nn.Module, x: Tensor, parts: Parts | None) -> Tensor:
+    """What a network gives for inputs ``(N, …)``, of several parts side by side where it takes such."""
+    given, named = ((x,), {}) if parts is None else parts.arguments(x)
+    return logits_of(network(*given, **named))
+
+
+def _head(f: Tensor, data: Data) -> Head:
     width, task = f.shape[1] if f.ndim == 2 else 1, data.task
     if task == "regression":
         targets = data.y.shape[1]
@@ -144,18 +160,16 @@ def head_of(network: nn.Module, data: Data) -> Head:
     return Head(Categorical(width))
 
 
-def _tried(network: nn.Module, x: Tensor) -> Tensor:
-    read: Callable[[Tensor], Tensor] = network
+def _tried(network: nn.Module, x: Tensor, parts: Parts | None) -> Tensor:
     place = next(itertools.chain(network.parameters(), network.buffers()), x).device
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), in_eval_mode(network):
-            f = read(x.to(place, copy=True))
+            f = called(network, x.to(place, copy=True), parts)
     except _FAILURES as error:
-        raise InputError(
-            f"a network that takes inputs of shape {tuple(x.shape)} and dtype {x.dtype}",
-            f"{type(error).__name__}: {error}",
-            "pass the data as the network was trained on them",
-        ) from error
+        wanted = f"inputs of shape {tuple(x.shape)} and dtype {x.dtype}" if parts is None else f"{parts}"
+        whole = x.is_floating_point() and bool((x == x.round()).all())
+        hint = "pass token ids by nv.Data(x, y, tokens=True)" if whole else "pass the data as it was trained on them"
+        raise InputError(f"a network that takes {wanted}", f"{type(error).__name__}: {error}", hint) from error
     if not isinstance(f, Tensor) or f.ndim not in {1, 2} or len(f) != len(x) or not f.is_floating_point():
         got = f"shape {tuple(f.shape)}, {f.dtype}" if isinstance(f, Tensor) else f"a {type(f).__name__}"
         raise InputError(

@@ -76,6 +76,16 @@ def check_alike(network: nn.Module, copies: Sequence[nn.Module], data: Data, whi
     ]
 
 
+def sharper(temperature: float, stderr: float) -> list[str]:
+    """What was decided where copies that were not trained as a network was make it surer of itself than it is."""
+    if not temperature + _DOUBT * stderr < 1:
+        return []
+    return [
+        f"the network is made surer of itself, as copies are less sure than right (temperature {temperature:.2g}); if "
+        "it was trained in another way than they, it may be too sure already: pass train=, the function that trained it"
+    ]
+
+
 def _constant(head: Head, data: Data) -> Tensor:
     # The losses of the best constant outputs.
     y = data.y.cpu()

@@ -19,7 +19,9 @@ from torch import Tensor
 
 from novacula.core.checks.numbers import as_path
 from novacula.core.errors import InputError
+from novacula.core.modules.parts import Parts
 from novacula.data.data import Data
+from novacula.data.parts import joined
 from novacula.likelihoods import Bernoulli, Categorical, HeteroscedasticNormal
 from novacula.prediction import Intervals, Predictive, Sets
 from novacula.prediction.conformal.calibrate import Conformal
@@ -39,6 +41,7 @@ class _Of(msgspec.Struct):
     n: int
     x_shape: tuple[int, ...]
     dtype: Literal["float16", "bfloat16", "float32", "float64", "int64", "int32", "uint8", "bool"]
+    parts: dict[str, Any] | None = None
 
 
 class _Record(msgspec.Struct):
@@ -136,7 +139,7 @@ class LoadedCalibration:
         of = self.record.data
         if isinstance(x, Data):
             x = x.x if x.scaling is None else x.scaling.restore_x(x.x)
-        x = torch.as_tensor(x)
+        x = torch.as_tensor(joined(None if of.parts is None else Parts.read(of.parts), x))
         if tuple(x.shape[1:]) != of.x_shape or len(x) == 0:
             hint = "pass a batch, with the axis of rows first"
             raise InputError(f"inputs of shape (N, {', '.join(map(str, of.x_shape))})", f"shape {tuple(x.shape)}", hint)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from novacula.data.parts import joined
 from novacula.data.standardise import Standardiser
 from novacula.study.calibrating.head import Head
 from novacula.study.calibrating.noise import Noise
@@ -32,17 +33,18 @@ class CalibratedLogits(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.others = networks[0], nn.ModuleList(networks[1:])
-        self.single, self.exclusive = head.single, head.task == "classification"
+        self.head, self.single, self.exclusive = head, head.single, head.task == "classification"
         self.register_buffer("temperature", torch.tensor(temperature))
         self.scaled = _register(self, scaling)
 
     def forward(self, x: Tensor) -> Tensor:
         """Calibrated logits, with the shape of the network's own."""
+        x = joined(self.head.parts, x)
         x = (x - self.x_mean) / self.x_sd if self.scaled else x
-        f = self.network(x) / self.temperature
+        f = self.head.call(self.network, x) / self.temperature
         if not len(self.others):
             return f
-        members = [f, *(other(x) / self.temperature for other in self.others)]
+        members = [f, *(self.head.call(other, x) / self.temperature for other in self.others)]
         if self.exclusive and not self.single:
             return torch.stack([m.log_softmax(-1) for m in members]).logsumexp(0)
         yes = torch.stack([nn.functional.logsigmoid(m) for m in members]).logsumexp(0)
@@ -71,7 +73,7 @@ class CalibratedMeasurements(nn.Module):
     def __init__(self, networks: tuple[nn.Module, ...], head: Head, noise: Noise, scaling: Standardiser | None) -> None:
         super().__init__()
         self.network, self.others = networks[0], nn.ModuleList(networks[1:])
-        self.targets, self.own_noise, self.table = head.targets, head.own_noise, noise.table
+        self.head, self.targets, self.own_noise, self.table = head, head.targets, head.own_noise, noise.table
         self.varies = noise.slopes is not None
         own = next((w for w in self.network.parameters()), torch.zeros(()))
         for name in ("level", "slopes", "centre", "spread"):
@@ -82,8 +84,9 @@ class CalibratedMeasurements(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Means and standard deviations, each ``(N, D)``."""
+        x = joined(self.head.parts, x)
         x = (x - self.x_mean) / self.x_sd if self.scaled else x
-        outputs = [net(x) for net in (self.network, *self.others)]
+        outputs = [self.head.call(net, x) for net in (self.network, *self.others)]
         f = torch.stack([o.unsqueeze(-1) if o.ndim == 1 else o for o in outputs]).mean(0)
         mean = f[:, : self.targets]
         own = f[:, self.targets :] if self.own_noise else torch.zeros_like(mean)

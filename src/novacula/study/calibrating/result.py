@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from novacula.core.errors import InputError
 from novacula.core.version import __version__
 from novacula.data.data import Data
+from novacula.data.parts import joined
 from novacula.diagnostics.crossed_mean import nested
 from novacula.likelihoods import HeteroscedasticNormal
 from novacula.prediction import Intervals, Predictive, Sets, evaluate
@@ -230,6 +231,7 @@ class Calibrated:
                 "n": data.n,
                 "fingerprint": data.fingerprint,
                 "x_shape": list(data.x_shape),
+                "parts": None if data.parts is None else data.parts.record(),
                 "dtype": str(data.x.dtype).removeprefix("torch."),
                 "standardised": data.scaling is not None,
             },
@@ -326,7 +328,7 @@ class Calibrated:
         return Predictive(HeteroscedasticNormal(), f, "plug-in", warnings=self.warnings).in_units(self.data.scaling)
 
     def _inputs(self, x: Any) -> Tensor:
-        x = x.x if isinstance(x, Data) else torch.as_tensor(x)
+        x = x.x if isinstance(x, Data) else torch.as_tensor(joined(self.head.parts, x))
         if tuple(x.shape[1:]) != self.data.x_shape or len(x) == 0:
             hint = "pass a batch, with the axis of rows first"
             raise InputError(f"inputs of shape (N, *{self.data.x_shape})", f"shape {tuple(x.shape)}", hint)

@@ -65,6 +65,9 @@ def check_folder(path: Path, *, overwrite: bool) -> None:
 def readme(content: dict[str, Any]) -> str:
     """How to use the files."""
     shape = ", ".join(["N", *map(str, content["data"]["x_shape"])])
+    parts = [f"{p['name']} {tuple(p['shape'])}" for p in (content["data"]["parts"] or {}).get("parts", ())]
+    of = content["data"]["dtype"]
+    of += f", the parts of a row side by side: {', '.join(parts)}" if parts else ""
     measurements = content["task"] == "regression"
     gives = "mean, sd = network(x)" if measurements else "logits = network(x)"
     q = (content["thresholds"].get("0.1") or [None])[0]
@@ -84,7 +87,7 @@ def readme(content: dict[str, Any]) -> str:
     what = "" if measurements else f" The temperature is {content['temperature']:.6g}."
     program = content["program"]
     code = (
-        f'network = torch.export.load("{PROGRAM}").module()\n{gives}  # x: ({shape}), {content["data"]["dtype"]}\n'
+        f'network = torch.export.load("{PROGRAM}").module()\n{gives}  # x: ({shape}), {of}\n'
         if program["written"]
         else f"# {program['why']}\n"
     )

@@ -174,7 +174,7 @@ def _epoch(
     for (x, y), rate in zip(_rows(data, size, seed, epoch), rates, strict=True):
         optimiser.param_groups[0]["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
-        loss = head.losses(head.read(network(x.to(place, copy=True))), y.to(place)).mean()
+        loss = head.losses(head.read(head.call(network, x.to(place, copy=True))), y.to(place)).mean()
         loss.backward()
         optimiser.step()
         total += float(loss.detach())

@@ -15,10 +15,7 @@ References:
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,21 +26,20 @@ import torch
 
 from novacula.core import execute
 from novacula.core.checks.numbers import as_path, check_whole
-from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
 from novacula.core.execute import Backend
 from novacula.core.params import count
 from novacula.core.rng import derive
-from novacula.core.storage.atomic import write_bytes, write_json
+from novacula.core.storage.atomic import write_bytes
 from novacula.data.data import Data
 from novacula.data.given import DataLike, as_data
 from novacula.evidence import Laplace
+from novacula.study.comparing.given import models_of
 from novacula.study.comparing.result import Comparison, Entry, packed, unpacked
+from novacula.study.comparing.store import claim, identity, plain
 from novacula.study.learning.learn import learn
 from novacula.target import Target
-from novacula.target.given import TargetLike, as_target
-
-_PLAN = "comparison.json"
+from novacula.target.given import TargetLike
 
 
 def compare(
@@ -66,7 +62,8 @@ def compare(
 ) -> Comparison:
     """Learn every model, and compare their losses on examples that they have not seen.
 
-    Nothing depends on the number of workers, nor on interruptions.
+    Nothing depends on the number of workers, nor on interruptions. Where time is short, `novacula.study.race` drops the
+    worse models early.
 
     Args:
         models: Targets by name; or networks, which are taken with the likelihood of the data's task.
@@ -103,20 +100,20 @@ def compare(
         1
     """
     data = as_data(data)
-    if not isinstance(models, Mapping) or not models:
-        got = "none" if isinstance(models, Mapping) else f"a {type(models).__name__}"
-        raise InputError("at least one model, by name", got, "pass {'name': nv.Target(...)}")
-    models = {name: as_target(model, data) for name, model in models.items()}
+    targets = models_of(models, data)
     store = None if store is None else as_path(store, "store as a folder")
-    _check(models, folds, trainings)
+    check_whole("folds", folds, least=2)
+    check_whole("trainings", trainings)
     score = evidence or Laplace(structure="kron", repeats=2)
     options = {"folds": folds, "epochs": epochs, "batch_size": batch_size, "lr": lr}
     plan = _Plan(options, trainings, seed, score, conditional, prequential)
     if store is not None:
-        _claim(store, {**plan.told(), "data": data.fingerprint, "models": [[k, _told(t)] for k, t in models.items()]})
+        claim(
+            store, {**plan.told(), "data": data.fingerprint, "models": [[k, identity(t)] for k, t in targets.items()]}
+        )
     tasks = [
         _Task(name, target, data, plan, None if store is None else store / f"model-{i}.pt")
-        for i, (name, target) in enumerate(models.items())
+        for i, (name, target) in enumerate(targets.items())
     ]
     return Comparison(tuple(execute.map(_run, tasks, workers=workers, backend=backend, progress=progress)))
 
@@ -134,7 +131,7 @@ class _Plan:
 
     def told(self) -> dict[str, Any]:
         """All that decides the results, as plain values."""
-        estimators = {k: _plain(getattr(self, k)) for k in ("evidence", "conditional", "prequential")}
+        estimators = {k: plain(getattr(self, k)) for k in ("evidence", "conditional", "prequential")}
         return {**self.options, "trainings": self.trainings, "seed": self.seed, **estimators}
 
 
@@ -188,45 +185,5 @@ def _entry(task: _Task) -> Entry:
         params=fit.params,
         learned={k: v.detach() for k, v in fit.target.learnable().items()},
         seconds=time.perf_counter() - began,
+        density=fit.target.likelihood.normalised,
     )
-
-
-def _check(models: Mapping[str, Target], folds: int, trainings: int) -> None:
-    check_whole("folds", folds, least=2)
-    check_whole("trainings", trainings)
-    kinds = {"density" if t.likelihood.normalised else t.likelihood.loss for t in models.values()}
-    if len(kinds) > 1:
-        raise InputError("models with losses of one kind", ", ".join(sorted(kinds)), "compare densities")
-
-
-def _claim(store: Path, told: dict[str, Any]) -> None:
-    # The folder belongs to one comparison.
-    store.mkdir(parents=True, exist_ok=True)
-    path = store / _PLAN
-    if not path.is_file():
-        write_json(path, told)
-        return
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError("the plan of a comparison", f"{path}: {error}", "choose another folder") from error
-    other = [k for k in told if not isinstance(before, dict) or before.get(k) != told[k]]
-    if other:
-        got = f"other {', '.join(other)} than when it began"
-        raise InputError(f"the same data, models and options as in {store}", got, "choose another folder")
-
-
-def _told(target: Target) -> str:
-    # A model's parts, first weights and buffers.
-    parts = (target.network, target.likelihood, target.prior, target.invariance, target.copies)
-    numbers = (target.temperature, target.likelihood_temperature)
-    digest = hashlib.sha256(repr([_plain(p) for p in (*parts, *numbers)]).encode())
-    buffers = dict(target.forward.module.named_buffers())
-    for name, tensor in sorted({**buffers, **target.params(), **target.learnable()}.items()):
-        flat = tensor.detach().cpu().reshape(-1).contiguous()
-        digest.update(name.encode() + flat.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _plain(value: object) -> str:
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))

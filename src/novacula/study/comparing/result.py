@@ -17,6 +17,7 @@ from novacula.core.estimate import Estimate
 from novacula.core.params import Params
 from novacula.diagnostics.crossed_mean import Mean, nested, two_way
 from novacula.study.comparing.gaps import Gap, gaps
+from novacula.study.comparing.stacking import averaged, convex_weights
 
 SCORES = ("evidence", "conditional", "prequential")
 
@@ -35,6 +36,7 @@ class Entry:
     params: Params  # the weights, trained on all data
     learned: dict[str, Tensor]  # the learned hyperparameters, as `Target.with_learnable` takes them
     seconds: float
+    density: bool = True  # whether the losses are minus normalised log-densities
 
     __repr__ = brief
 
@@ -90,6 +92,19 @@ class Comparison:
         gap = self.gaps.get(name)
         return "best" if gap is None else "worse" if gap.real else "tied"
 
+    @cached_property
+    def weights(self) -> dict[str, dict[str, float]]:
+        """The models' weights by name: ``"stacking"`` of their out-of-fold densities, ``"prequential"`` by averaging.
+
+        Each where it can be had: of normalised densities; of prequential scores (`novacula.study.comparing.stacking`).
+        """
+        found, names = {}, [e.name for e in self.entries]
+        if all(e.density for e in self.entries):
+            table = -torch.stack([e.losses.double().flatten() for e in self.entries], 1)
+            found["stacking"] = dict(zip(names, convex_weights(table)[0].tolist(), strict=True))
+        scores = {e.name: e.prequential for e in self.entries if e.prequential is not None}
+        return found | ({"prequential": averaged(scores)} if len(scores) == len(names) else {})
+
     @property
     def agreement(self) -> float:
         """Spearman's rank correlation of evidence and minus the loss; NaN for fewer than three models."""
@@ -136,12 +151,14 @@ class Comparison:
             A table in Markdown, in nats per example.
         """
         shown = [by for by in SCORES if getattr(self.entries[0], by) is not None]
-        titles = ["model", "P", "loss", "behind the best", "", *(f"{by} / n" for by in shown), "s"]
-        lines = [titles, ["---", "---:", "---:", "---:", "---", *("---:" for _ in shown), "---:"]]
+        named = [f"{by} / n" for by in shown] + [f"weight by {by}" for by in self.weights]
+        titles = ["model", "P", "loss", "behind the best", "", *named, "s"]
+        lines = [titles, ["---", "---:", "---:", "---:", "---", *("---:" for _ in named), "---:"]]
         for e in sorted(self.entries, key=lambda e: e.loss.value):
             gap = self.gaps.get(e.name)
             behind = "" if gap is None else f"{gap.value:.4f} ± {gap.stderr:.4f}"
             scores = [f"{s.per_example:.4f} ± {s.stderr / s.n:.4f}" for s in (getattr(e, by) for by in shown)]
+            scores += [f"{weights[e.name]:.2f}" for weights in self.weights.values()]
             loss = f"{e.loss.value:.4f} ± {e.loss.stderr:.4f}"
             lines.append([e.name, str(e.weights), loss, behind, self.word(e.name), *scores, f"{e.seconds:.1f}"])
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -164,14 +181,15 @@ class Comparison:
                 "stderr": e.loss.stderr,
                 "behind": behind,
             }
-            models.append({**row, "word": self.word(e.name), **scores, "seconds": e.seconds})
+            weights = {by: each[e.name] for by, each in self.weights.items()}
+            models.append({**row, "word": self.word(e.name), **scores, "weights": weights, "seconds": e.seconds})
         return {"models": models, "advice": list(self.advice), "warnings": list(self.warnings)}
 
 
 def packed(entry: Entry) -> dict[str, Any]:
     """An entry as tensors and plain values that `torch.save` writes and `torch.load` reads without code."""
     scores = {by: None if (s := getattr(entry, by)) is None else vars(s) | {"value": s.value.detach()} for by in SCORES}
-    plain = {"name": entry.name, "weights": entry.weights, "seconds": entry.seconds}
+    plain = {"name": entry.name, "weights": entry.weights, "seconds": entry.seconds, "density": entry.density}
     tensors = {"losses": _own(entry.losses), "folds": _own(entry.folds)}
     named = {k: {n: _own(w) for n, w in getattr(entry, k).items()} for k in ("params", "learned")}
     return {**plain, **tensors, **named, **scores}

@@ -112,7 +112,8 @@ def against(result: LearnResult, names: Sequence[str], target: Target) -> dict[s
         ``rmse``, ``seconds``; and ``gain_margin``, how many standard errors are worth two of a normal distribution.
     """
     fit = cross_fitted(result)
-    training = {"method": MAP(lr=result.settings["lr"]), "batch_size": result.settings["batch_size"]}
+    method = MAP(lr=result.settings["lr"], precision=result.settings["precision"])
+    training = {"method": method, "batch_size": result.settings["batch_size"]}
     seed = derive(result.seed, "against")
     found = controls(result.data, names, folds=fit.folds, seed=seed, target=target, **training)
     return {name: control.to_dict(fit) for name, control in found.items()}

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from novacula.core.brief import brief
 from novacula.core.errors import InputError
-from novacula.core.params import Params
+from novacula.core.params import Params, unstack
 from novacula.core.rng import derive
 from novacula.curvature.structures.names import Structure
 from novacula.data.data import Data
 from novacula.diagnostics.crossed_mean import nested
+from novacula.posteriors.base import Point, Posterior
+from novacula.posteriors.mixture import mixture
 from novacula.prediction import Choice, Predictive, Reliability, evaluate, reliability_of
 from novacula.prediction.choose import EXAMPLES, check_candidates
 from novacula.prediction.scores.by_example import by_example
@@ -108,6 +110,12 @@ class CrossFit:
     def predictive(self) -> Predictive:
         """The out-of-fold predictions of all N examples in their order, at the calibrated temperature."""
         return self._predictive(self.temperature)
+
+    @property
+    def posterior(self) -> Posterior:
+        """The networks of all folds, mixed, at the calibrated temperature: what predicts new inputs."""
+        target = self.target.calibrated(self.temperature)
+        return mixture([Point(w, target) for each in self.networks for w in unstack(each)])
 
     @property
     def labels(self) -> Tensor:

@@ -21,6 +21,7 @@ import torch
 from novacula.core.checks.numbers import as_path, check_callable, check_numbers, check_whole, shown
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.estimate import Estimate
+from novacula.core.modules.precision import Precision
 from novacula.core.params import count
 from novacula.core.rng import derive
 from novacula.curvature.structures.names import Structure
@@ -61,6 +62,7 @@ def learn(
     folds: int = 3,
     batch_size: int | None = None,
     lr: float | None = None,
+    precision: Precision | None = None,
     seed: int = 0,
     method: EmpiricalBayes | None = None,
     evidence: Callable[..., Estimate] | None = None,
@@ -85,6 +87,8 @@ def learn(
             the verdicts come; together they cost no more than ``folds − 1`` trainings. 0 for none, and no such claims.
         batch_size: Examples a step; by default 50, less for fewer than 1,600 examples, and up to 512 for large tables.
         lr: Peak learning rate of the weights; by default 0.01 for tables and for fewer than 50,000 weights, else 4e-3.
+        precision: ``"bfloat16"`` lets networks compute in it while they train; by default in the weights' own type. All
+            that is solved for, scored or predicted is computed in the weights' own type.
         seed: Seed of everything random.
         method: Settings of rounds and hyper-steps; by default `default_method`.
         evidence: The estimator of the final score; by default `Laplace`: exact for small problems, else
@@ -117,10 +121,9 @@ def learn(
     checkpoint = None if checkpoint is None else as_path(checkpoint, "checkpoint as a path")
     target, data = prepared(target, data, device=device)
     batch_size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
-    method = _timed(method or _default(target, data, batch_size), lr, seconds)
+    method = _asked(method or _default(target, data, batch_size), lr, precision, seconds)
     target = between_units(target, data, noise="likelihood" in method.learn)
     plan = Plan(method, epochs, folds, batch_size, seed, checkpoint, resume, progress, evidence)
-
     found = _by_folds(plan, target, data, folds)
     trained, unseen = found.trained, found.unseen
     folded = time.perf_counter()
@@ -192,12 +195,15 @@ def _default(target: Target, data: Data, batch_size: int) -> EmpiricalBayes:
     return dataclasses.replace(method, optimiser=dataclasses.replace(method.optimiser, lr=_FAST))
 
 
-def _timed(method: EmpiricalBayes, lr: float | None, seconds: float | None) -> EmpiricalBayes:
-    # With a rate and a budget of the user's.
+def _asked(
+    method: EmpiricalBayes, lr: float | None, precision: Precision | None, seconds: float | None
+) -> EmpiricalBayes:
+    # With a rate, a number format and a budget of the user's.
     if not isinstance(method, EmpiricalBayes):
         hint = "leave it out; fit.with_posterior(…) infers the weights by a method"
         raise InputError("method as an EmpiricalBayes", shown(method), hint)
-    optimiser = method.optimiser if lr is None else dataclasses.replace(method.optimiser, lr=lr)
+    own = {"lr": lr, "precision": precision}
+    optimiser = dataclasses.replace(method.optimiser, **{k: v for k, v in own.items() if v is not None})
     return dataclasses.replace(method, optimiser=optimiser, seconds=seconds or method.seconds)
 
 
@@ -247,7 +253,8 @@ def _seconds(trained: Trained, began: float, folded: float, ended: float) -> dic
 def _settings(method: EmpiricalBayes, trained: Trained) -> dict[str, Any]:
     # What a run records of how it learned.
     copies, estimator = dataclasses.asdict(trained.target.copies), repr(trained.estimator)
-    found = {"lr": method.optimiser.lr, "method": repr(method), "copies": copies, "estimator": estimator}
+    optimiser = {"lr": method.optimiser.lr, "precision": method.optimiser.precision}
+    found = {**optimiser, "method": repr(method), "copies": copies, "estimator": estimator}
     return found if trained.temperature == 1 else {**found, "likelihood_temperature": trained.temperature}
 
 

@@ -8,6 +8,10 @@ Every number has a standard error for both the spread over seeds and that over h
 `novacula.diagnostics.crossed_mean`). Differences to T = 1 are those of the same seed on the same example, and have
 errors of their own, which are much smaller: they tell whether there is an effect, and the errors of the scores do not.
 
+Where the training examples are predicted worse at T = 1 than examples that nobody has seen are at a colder temperature,
+it is not chance or overfitting that T = 1 suffers from: the posterior *underfits*, by its prior, its noise or its
+method (the converse does not hold: it may underfit less than that).
+
 The scores are predictions'. Partition functions at two temperatures do not compare, so there is no evidence here; an
 `Estimate` refuses the difference.
 
@@ -17,6 +21,8 @@ References:
     arXiv:2104.14421.
     Disentangling the roles of curation, data-augmentation and the prior in the cold posterior effect. L. Noci, K. Roth,
     G. Bachmann, S. Nowozin, T. Hofmann, 2021. arXiv:2106.06596.
+    The cold posterior effect indicates underfitting, and cold posteriors represent a fully Bayesian method to mitigate
+    it. Y. Zhang, Y.-S. Wu, L. A. Ortega, A. R. Masegosa, 2024. TMLR.
 """
 
 from __future__ import annotations
@@ -35,12 +41,15 @@ from novacula.core.errors import InputError
 from novacula.core.execute import Backend, Progress
 from novacula.data.data import Data
 from novacula.diagnostics.crossed_mean import Mean, two_way
+from novacula.posteriors.base import Posterior
 from novacula.prediction.predict import predict
+from novacula.prediction.predictive import Predictive
 from novacula.prediction.scores.by_example import HIGHER, by_example, default_metric, worth
 from novacula.study.temperature.runs import Job, Length, MethodAt, Which, checked, gathered, tempered, words
 from novacula.target import Target
 
 TEMPERATURES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+_SEEN = 2_000
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,7 @@ class ColdPosterior:
         seeds: The seeds.
         n: Held-out examples.
         warnings: Reservations a reader must know.
+        seen: The mean loss of (up to 2,000) training examples at each temperature, coldest first.
     """
 
     rows: tuple[Row, ...]
@@ -86,6 +96,7 @@ class ColdPosterior:
     seeds: tuple[int, ...]
     n: int
     warnings: tuple[str, ...] = ()
+    seen: tuple[Mean, ...] = ()
 
     __repr__ = brief
 
@@ -128,6 +139,14 @@ class ColdPosterior:
         return max((r for r in rows if r.better), key=lambda r: r.gain.value, default=bayes)
 
     @property
+    def underfits(self) -> bool:
+        """Whether T = 1 predicts training examples worse than some T < 1 does unseen ones, by two standard errors."""
+        curve = self.curve("nll" if "nll" in self.metrics else "loss")
+        bayes = next(own for r, own in zip(curve, self.seen, strict=True) if r.temperature == 1)
+        cold = [r.score for r in curve if r.better and r.temperature < 1]
+        return any(bayes.value - c.value > math.hypot(bayes.reach, c.reach) for c in cold)
+
+    @property
     def verdict(self) -> str:
         """The answer in words."""
         cold = [r for r in self.curve() if r.temperature < 1]
@@ -137,7 +156,8 @@ class ColdPosterior:
         row = max(better or cold, key=lambda r: r.gain.value)
         gain = f"gains {row.gain.value:.4g} ± {row.gain.stderr:.2g} in {self.metric} over T = 1"
         if better:
-            return f"a cold posterior predicts better: T = {row.temperature:g} {gain}"
+            why = "; at T = 1 the posterior underfits: look at the prior and the noise first" if self.underfits else ""
+            return f"a cold posterior predicts better: T = {row.temperature:g} {gain}{why}"
         return f"no cold-posterior effect is seen: the best T below 1 is {row.temperature:g}, which {gain}"
 
     def table(self) -> str:
@@ -166,6 +186,8 @@ class ColdPosterior:
             "seeds": list(self.seeds),
             "n": self.n,
             "effect": self.effect,
+            "underfits": self.underfits,
+            "seen": [m.value for m in self.seen],
             "verdict": self.verdict,
             "warnings": list(self.warnings),
             "rows": [
@@ -275,7 +297,8 @@ def cold_posterior(
     ]
     if s == 1:
         found.insert(0, "one seed: the errors do not hold the spread over runs (use seeds=(0, 1, 2))")
-    return ColdPosterior(tuple(rows), chosen, which, words(method), tuple(seeds), held_out.n, tuple(found))
+    seen = tuple(two_way(torch.stack([one.seen for one in scored[i * s : i * s + s]])) for i in range(len(wanted)))
+    return ColdPosterior(tuple(rows), chosen, which, words(method), tuple(seeds), held_out.n, tuple(found), seen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,13 +314,22 @@ class _Task:
 @dataclass(frozen=True, eq=False)
 class _Scored:
     parts: dict[str, Tensor]
+    seen: Tensor
     told: tuple[str, ...]
 
 
 def _score(task: _Task) -> _Scored:
     posterior, told = task.job.posterior()
-    predictive = predict(posterior, task.held_out.x, samples=task.samples, seed=task.job.seed)
-    return _Scored({k: v.cpu() for k, v in by_example(predictive, task.held_out.y).items()}, told)
+    own = task.job.data.subset(range(min(task.job.data.n, _SEEN)))
+    unseen, seen = (
+        {k: v.cpu() for k, v in by_example(_predicted(task, posterior, rows.x), rows.y).items()}
+        for rows in (task.held_out, own)
+    )
+    return _Scored(unseen, seen["nll" if "nll" in seen else "loss"], told)
+
+
+def _predicted(task: _Task, posterior: Posterior, x: Tensor) -> Predictive:
+    return predict(posterior, x, samples=task.samples, seed=task.job.seed)
 
 
 def _row(metric: str, temperature: float, table: dict[float, Tensor]) -> Row:

@@ -3,7 +3,7 @@
 An operation that is not here freezes the axes that it touches, and is named.
 """
 
-from novacula.paths.symmetries.operations import elements, products, shapes
+from novacula.paths.symmetries.operations import algebra, chosen, elements, products, shapes
 from novacula.paths.symmetries.operations.values import (
     FILLS,
     SHAPES,
@@ -18,7 +18,7 @@ from novacula.paths.symmetries.operations.values import (
 
 TABLE = {
     name: handler
-    for family in (elements, products, shapes)
+    for family in (algebra, chosen, elements, products, shapes)
     for handler in vars(family).values()
     for name in getattr(handler, "handled", ())
 }

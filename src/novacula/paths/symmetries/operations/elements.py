@@ -41,7 +41,7 @@ def _div(p: Place, a: Any, b: Any, rounding_mode: Any = None) -> Value:
     return pointwise(p, "product", [a, b], power=(Fraction(1), Fraction(-1)))
 
 
-@handles("neg", "clone", "_to_copy", "alias", "detach", "contiguous", "lift_fresh_copy", "real")
+@handles("neg", "clone", "_to_copy", "alias", "detach", "contiguous", "lift_fresh_copy")
 def _same(p: Place, a: Value, *rest: Any, **options: Any) -> Value:
     return a
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from novacula.paths.symmetries.axes import length, reshaped
 from novacula.paths.symmetries.equations import ANY, HOMOGENEOUS, LINEAR, blank
-from novacula.paths.symmetries.operations.values import Place, Value, handles, pointwise, positions, stop
+from novacula.paths.symmetries.operations.values import Place, Value, handles, pointwise, positions
 
 
 @handles("_cdist_forward", "cdist")
@@ -158,9 +158,3 @@ def _batch_norm(
 @handles("_native_batch_norm_legit")
 def _batch_statistics(p: Place, x: Value, weight: Value | None, bias: Value | None, *rest: Any) -> Any:
     return _affine(p, pointwise(p, ANY, [x]), weight, bias, [1]), None, None
-
-
-@handles("embedding")
-def _embedding(p: Place, weight: Value, ids: Value, *rest: Any) -> Value:
-    stop(p, weight.axes[0], "rows of a table")
-    return Value([*(blank(axis) for axis in ids.axes), weight.axes[1]])

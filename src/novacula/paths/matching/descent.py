@@ -1,7 +1,6 @@
-"""Two networks of one kind, brought into the same order: `match` finds the symmetry that takes one towards the other.
+"""The nearest element of a network's symmetries, by one group after another while the others stay.
 
-What is minimised is the distance of the weights, ``Σ ‖w_a − T w_b‖²``, by one group after another while the others stay
-(Ainsworth and others, 2022):
+What is minimised is the distance of the weights, ``Σ ‖w_a − T w_b‖²`` (Ainsworth and others, 2022):
 
     permutations   the assignment that maximises ``Σ_i S_{i, π(i)}``, ``S_ij`` the inner product of all that the i-th
                    unit of the one and the j-th of the other hold; with signs, of its size;
@@ -11,135 +10,77 @@ What is minimised is the distance of the weights, ``Σ ‖w_a − T w_b‖²``, 
     invertible     both sides are balanced, ``C R₀ R₀ᵀ Cᵀ = C⁻ᵀ R₁ R₁ᵀ C⁻¹``, which leaves an orthogonal map:
                    ``M = C_a⁻¹ O C_b``.
 
-This is a local optimum; the best of several starts is taken. Every second one begins with the scales of ``a``'s units,
-so that a network is found again under any of its symmetries.
+A group is tried again only after weights that it moves have changed.
 
 References:
     Git Re-Basin. S. K. Ainsworth, J. Hayase, S. Srinivasa, 2022. arXiv:2209.04836.
-    Generalized linear mode connectivity for transformers. A. Theus and others, 2025. arXiv:2506.22712.
     A generalized solution of the orthogonal Procrustes problem. P. H. Schönemann, 1966.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor, nn
+from torch import Tensor
 
-from novacula.core.checks.numbers import check_whole
-from novacula.core.errors import InputError
-from novacula.core.params import Params
-from novacula.core.rng import generator
 from novacula.paths.symmetries.axes import above
 from novacula.paths.symmetries.groups import Element, Group, key_of, occurrences
-from novacula.paths.symmetries.result import Symmetries, Transformation
-from novacula.posteriors.base import Learned, Posterior, weights_of
+from novacula.paths.symmetries.result import Symmetries
 
-_SWEEPS = 50
-_GAIN = 1e-10  # of the distance, below which a step gains nothing
+SWEEPS = 50  # at most
+GAIN, _SWEEP = 1e-10, 5e-4  # of the distance, below which a step gains nothing, and a sweep too little to go on
 Weights = Mapping[str, Tensor]
 
 
-def match(
-    module: nn.Module,
-    a: Params | Posterior | Learned,
-    b: Params | Posterior | Learned,
-    symmetries: Symmetries,
-    *,
-    restarts: int = 3,
-    seed: int = 0,
-) -> Transformation:
-    """The symmetry that takes a network's weights towards another's.
-
-    Args:
-        module: The network.
-        a: The weights to come near to: a state dictionary, a posterior (its mode) or a result of `novacula.learn`.
-        b: The weights to transform.
-        symmetries: What `symmetries` has found for the module.
-        restarts: Random starts beside the first one, from where the networks are.
-        seed: Seed of starts and of the order of groups.
-
-    Returns:
-        A transformation; ``.apply(b)`` computes what ``b`` computes, and lies nearer to ``a``.
-
-    Raises:
-        InputError: If the weights are not those of the network, or not finite.
-
-    Example:
-        >>> from novacula.paths import symmetries
-        >>> net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
-        >>> found = symmetries(net, torch.zeros(4, 3))
-        >>> there = found.random(1).apply(net.state_dict())
-        >>> back = match(net, net.state_dict(), there, found).apply(there)
-        >>> max(float((v - back[k]).abs().max()) for k, v in net.state_dict().items()) < 1e-6
-        True
-    """
-    check_whole("restarts", restarts, least=0)
-    check_whole("seed", seed, least=0)
-    first, second = (_state(module, symmetries, given) for given in (a, b))
-    found, least = symmetries.of(()), distance(first, second)
-    alike = [*_balancing(second, symmetries), *_inverse(_balancing(first, symmetries))]
-    for start in range(restarts + 1):
-        rng = generator(seed, "match", start)
-        elements = [] if start < 2 else [g.random(rng) for g in symmetries.groups if g.kind == "permutation"]
-        tried = _descend(first, second, symmetries, [*elements, *(alike if start % 2 else ())], rng)
-        left = distance(first, _acted(second, tried, symmetries))
-        if left < least * (1 - _GAIN):
-            found, least = symmetries.of(tried), left
-        if least <= _GAIN * distance(first, dict.fromkeys(first, torch.zeros(()))):
-            break
-    return found
+def distance(a: Weights, b: Weights, names: Iterable[str] | None = None) -> float:
+    """``Σ ‖w_a − w_b‖²`` of all weights, or of these."""
+    return sum(float((a[k] - b[k]).abs().square().sum()) for k in (a if names is None else names))
 
 
-def distance(a: Weights, b: Weights) -> float:
-    """``Σ ‖w_a − w_b‖²`` of all weights."""
-    return sum(float((v - b[k]).square().sum()) for k, v in a.items())
-
-
-def _state(module: nn.Module, symmetries: Symmetries, given: Any) -> dict[str, Tensor]:
-    own, weights = module.state_dict(), weights_of(given)
-    found = dict[str, Tensor]()
-    for name in symmetries.axes:
-        value = weights.get(name, own.get(name) if name not in dict(module.named_parameters()) else None)
-        if value is None or value.shape != own[name].shape:
-            hint = "pass the state dictionaries of two networks of the module's kind"
-            raise InputError(f"weights {name!r} of shape {tuple(own[name].shape)}", "none, or of another shape", hint)
-        if not bool(torch.isfinite(value).all()):
-            raise InputError(f"finite weights {name!r}", "NaN or infinity", "look at the run that left them")
-        found[name] = value.detach().double()
-    return found
-
-
-def _acted(weights: Weights, elements: Sequence[Element], symmetries: Symmetries) -> dict[str, Tensor]:
+def acted(weights: Weights, elements: Sequence[Element], symmetries: Symmetries) -> dict[str, Tensor]:
+    """The weights after elements, one after another."""
     found = dict(weights)
     for element in elements:
         found = element.act(found, symmetries.axes)
     return found
 
 
-def _descend(
-    a: dict[str, Tensor], b: dict[str, Tensor], symmetries: Symmetries, elements: list[Element], rng: torch.Generator
-) -> list[Element]:
-    # One group after another, from where elements have taken b, until nothing is gained.
-    groups, elements = symmetries.groups, list(elements)
-    b = _acted(b, elements, symmetries)
-    least = distance(a, b)
-    for _ in range(_SWEEPS):
-        before = least
+def descend(
+    a: Weights, b: Weights, symmetries: Symmetries, rng: torch.Generator, *, sweeps: int = SWEEPS
+) -> tuple[list[Element], dict[str, Tensor]]:
+    """One group after another, until nothing is gained: the elements, and b after them."""
+    groups, elements, b = symmetries.groups, list[Element](), dict(b)
+    names = [_reached(group, groups) for group in groups]
+    changes, seen = Counter[str](), dict[int, list[int]]()
+    left = distance(a, b)
+    for _ in range(sweeps):
+        gained = 0.0
         for i in torch.randperm(len(groups), generator=rng).tolist():
+            if seen.get(i) == [changes[n] for n in names[i]]:
+                continue
             step = _step(groups[i], a, b, symmetries, groups)
-            tried = _acted(b, step, symmetries)
-            left = distance(a, tried)
-            if left < least - _GAIN * least:
-                b, least = tried, left
+            tried = acted(b, step, symmetries)
+            gain = distance(a, b, names[i]) - distance(a, tried, names[i])
+            if gain > GAIN * left:
+                b, gained = tried, gained + gain
                 elements += step
-        if least >= before * (1 - 1e-4):
+                changes.update(names[i])
+            seen[i] = [changes[n] for n in names[i]]
+        left -= gained
+        if gained <= _SWEEP * left:
             break
-    return elements
+    return elements, b
+
+
+def _reached(group: Group, groups: Sequence[Group]) -> list[str]:
+    # All weights that a step of the group may change.
+    own = [g for g in groups if g.atom is group.atom or group.atom in above(g.atom)]
+    names = [name for g in own for name, _ in g.weights]
+    return list(dict.fromkeys(names + [n for g in own for name, into in g.absorbed for n in (name, *dict(into))]))
 
 
 def _step(
@@ -159,7 +100,7 @@ def _step(
         steps = [Element(group, _assigned(worth))]
         inner += [g for g in groups if g.kind == "sign" and g.atom is group.atom]
         if inner:
-            moved = _acted(b, steps, symmetries)
+            moved = acted(b, steps, symmetries)
             steps += [step for g in inner for step in _step(g, a, moved, symmetries, groups)]
         return steps
     rows = _rows(group, a, b, symmetries)
@@ -197,7 +138,8 @@ def _pairs(group: Group, a: Weights, b: Weights, symmetries: Symmetries) -> Tens
     rows = _rows(group, a, b, symmetries, without=names)
     shape = [s.size for s in above(group.atom)]
     zero = torch.zeros(*shape, group.size, group.size, dtype=torch.float64)
-    return sum((x @ y.mT for _, x, y in rows), zero)
+    # Single precision suffices to compare, and takes half the time.
+    return sum((x.float() @ y.float().mT for _, x, y in rows), zero)
 
 
 def _within(group: Group, a: Weights, b: Weights, symmetries: Symmetries) -> Tensor:
@@ -206,7 +148,7 @@ def _within(group: Group, a: Weights, b: Weights, symmetries: Symmetries) -> Ten
     if group.kind == "permutation":
         all_pairs = sum(torch.einsum("...hir,...gjr->...hgij", x, y) for _, x, y in rows)
         table = torch.as_tensor(all_pairs)
-        best = [float(t[range(len(t)), _order(t)].sum()) for t in table.reshape(-1, group.size, group.size)]
+        best = [float(t[range(len(t)), best_order(t)].sum()) for t in table.reshape(-1, group.size, group.size)]
         return torch.tensor(best, dtype=torch.float64).reshape(table.shape[:-2])
     if group.kind in ("sign", "scale"):
         return torch.zeros((), dtype=torch.float64)
@@ -224,18 +166,23 @@ def _within(group: Group, a: Weights, b: Weights, symmetries: Symmetries) -> Ten
     return made[0] @ made[1].mT
 
 
-def _order(worth: Tensor) -> np.ndarray:
-    return linear_sum_assignment(worth.numpy(), maximize=True)[1]
+def best_order(worth: Tensor) -> Tensor:
+    """The order that makes the sum of worths largest."""
+    return torch.from_numpy(linear_sum_assignment(worth.numpy(), maximize=True)[1])
 
 
 def _assigned(worth: Tensor) -> Tensor:
     flat = worth.reshape(-1, *worth.shape[-2:])
-    return torch.stack([torch.from_numpy(_order(t)) for t in flat]).reshape(worth.shape[:-1])
+    return torch.stack([best_order(t) for t in flat]).reshape(worth.shape[:-1])
 
 
 def _procrustes(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    total = sum((x @ y.mT for x, y in pairs[1:]), pairs[0][0] @ pairs[0][1].mT)
-    u, _, v = torch.linalg.svd(total)
+    return rotation(sum((x @ y.mT for x, y in pairs[1:]), pairs[0][0] @ pairs[0][1].mT))
+
+
+def rotation(products: Tensor) -> Tensor:
+    """The orthogonal map whose inner product with a matrix is largest."""
+    u, _, v = torch.linalg.svd(products)
     return u @ v
 
 
@@ -264,27 +211,34 @@ def _power(matrix: Tensor, exponent: float) -> Tensor:
 
 def _nearest_scale(group: Group, rows: Sequence[tuple[Any, Tensor, Tensor]]) -> Element:
     # Of each unit the scale s = e^t that minimises ``Σ_o ‖a_o − s^p b_o‖²``: on a grid, and then by Newton's method.
-    powers = [float(group.powers.get(key_of(node), 0)) for node, _, _ in rows]
-    used = [(p, (x * y).sum(-1), y.square().sum(-1)) for p, (_, x, y) in zip(powers, rows, strict=True) if p]
+    used = dict[float, Tensor]()  # of each power, ``(2, …, n)``: products with a, and squares of b
+    for node, x, y in rows:
+        power = float(group.powers.get(key_of(node), 0))
+        if power:
+            own = torch.stack([(x * y).sum(-1), y.square().sum(-1)])
+            used[power] = used[power] + own if power in used else own
+    p = torch.tensor(list(used), dtype=torch.float64)
+    ab, bb = torch.stack(list(used.values()), -1)
 
-    def value(t: Tensor) -> Tensor:
-        return torch.stack([(2 * p * t).exp() * bb - 2 * (p * t).exp() * ab for p, ab, bb in used]).sum(0)
+    def raised(t: Tensor) -> tuple[Tensor, Tensor]:
+        pt = p * t[..., None]
+        return (2 * pt).exp() * bb, pt.exp() * ab
 
-    grid = torch.linspace(-4, 4, 81, dtype=torch.float64)
-    t = grid[torch.stack([value(g.expand_as(used[0][1])) for g in grid]).argmin(0)]
-    for _ in range(30):
-        slope = sum(2 * p * ((2 * p * t).exp() * bb - (p * t).exp() * ab) for p, ab, bb in used)
-        bend = sum(2 * p * p * (2 * (2 * p * t).exp() * bb - (p * t).exp() * ab) for p, ab, bb in used)
-        step = torch.as_tensor(slope) / torch.as_tensor(bend)
-        t = torch.where(torch.isfinite(step) & (torch.as_tensor(bend) > 0), t - step.clamp(-0.2, 0.2), t)
+    grid = torch.linspace(-4, 4, 41, dtype=torch.float64)
+    values = torch.stack([(square - 2 * product).sum(-1) for square, product in map(raised, grid)])
+    t = grid[values.argmin(0)]
+    for _ in range(12):
+        square, product = raised(t)
+        step = (2 * p * (square - product)).sum(-1) / (bend := (2 * p * p * (2 * square - product)).sum(-1))
+        t = torch.where(torch.isfinite(step) & (bend > 0), t - step.clamp(-0.2, 0.2), t)
     return Element(group, t.exp())
 
 
-def _balancing(weights: Weights, symmetries: Symmetries) -> list[Element]:
-    # Scales by which the logarithms of a unit's norms at its occurrences, weighted by their powers, sum to nought.
+def balancing(weights: Weights, symmetries: Symmetries) -> list[Element]:
+    """Scales by which the logarithms of a unit's norms at its occurrences, weighted by their powers, sum to nought."""
     scales = [g for g in symmetries.groups if g.kind == "scale"]
     found, current = {id(g): g.identity().values for g in scales}, dict(weights)
-    for _ in range(_SWEEPS):
+    for _ in range(SWEEPS):
         largest = 0.0
         for group in scales:
             logs, squares = torch.zeros((), dtype=torch.float64), 0.0
@@ -301,5 +255,6 @@ def _balancing(weights: Weights, symmetries: Symmetries) -> list[Element]:
     return [Element(g, found[id(g)]) for g in scales]
 
 
-def _inverse(elements: Sequence[Element]) -> list[Element]:
+def inverse(elements: Sequence[Element]) -> list[Element]:
+    """The elements of scales that undo these."""
     return [Element(e.group, 1 / e.values) for e in reversed(elements)]

@@ -1,0 +1,171 @@
+"""Two transformers trained apart on characters, brought into one order by ever more of their symmetries.
+
+    python -m benchmarks.transformers              # two layers of 128: ten CPU minutes or more
+    python -m benchmarks.transformers --small      # one layer of 32: a minute
+
+Decoders of four heads, root-mean-square norms and learned positions read the Markdown of this
+repository's ``docs`` in windows of 32 characters; two seeds, other starts and orders. The barrier is that of the last
+character's loss on held-out windows, 11 points of the line. No symmetry is written by hand: `nv.paths.symmetries` finds
+them from the graph. One JSON file in ``results/transformers.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import novacula as nv
+from benchmarks.common import environment, write
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).parent / "results" / "transformers.json"
+CONTEXT = 32
+ARMS: dict[str, tuple[Any, ...]] = {
+    "permutations": ("permutation",),
+    "and orthogonal": ("permutation", "orthogonal", "scale", "sign"),
+    "and invertible": ("permutation", "orthogonal", "invertible", "scale", "sign"),
+}
+
+
+class Norm(nn.Module):
+    """A root-mean-square norm."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The normed stream."""
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight
+
+
+class Block(nn.Module):
+    """Attention and a perceptron on a stream."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.norm1, self.norm2 = heads, Norm(width), Norm(width)
+        self.q, self.k, self.v, self.o = (nn.Linear(width, width, bias=False) for _ in "qkvo")
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The stream after the block."""
+        h = self.norm1(x)
+        q, k, v = (m(h).unflatten(-1, (self.heads, -1)).transpose(1, 2) for m in (self.q, self.k, self.v))
+        seen = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.o(seen.transpose(1, 2).flatten(2))
+        return x + self.down(nn.functional.gelu(self.up(self.norm2(x))))
+
+
+class Decoder(nn.Module):
+    """A decoder; as a module, logits of the character after the window."""
+
+    def __init__(self, symbols: int, width: int, layers: int) -> None:
+        super().__init__()
+        self.embed, self.place = nn.Embedding(symbols, width), nn.Parameter(0.02 * torch.randn(CONTEXT, width))
+        self.blocks = nn.ModuleList(Block(width, 4) for _ in range(layers))
+        self.norm, self.head = Norm(width), nn.Linear(width, symbols, bias=False)
+
+    def stream(self, x: Tensor) -> Tensor:
+        """The stream after all blocks."""
+        h = self.embed(x.long()) + self.place  # data hold numbers as floats
+        for block in self.blocks:
+            h = block(h)
+        return self.norm(h)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of the next character, ``(N, symbols)``."""
+        return self.head(self.stream(x)[:, -1])
+
+
+def characters() -> tuple[Tensor, int]:
+    """The text as numbers, and how many symbols there are."""
+    text = "\n".join(p.read_text(encoding="utf-8") for p in sorted((ROOT / "docs").glob("*.md")))
+    symbols = sorted(set(text))
+    code = {c: i for i, c in enumerate(symbols)}
+    return torch.tensor([code[c] for c in text]), len(symbols)
+
+
+def windows(text: Tensor, symbols: int, n: int, seed: int) -> nv.Data:
+    """Windows, each with the character that follows."""
+    starts = torch.randint(len(text) - CONTEXT, (n,), generator=torch.Generator().manual_seed(seed))
+    x, classes = torch.stack([text[s : s + CONTEXT] for s in starts]), [str(i) for i in range(symbols)]
+    return nv.Data(x, text[starts + CONTEXT], task="classification", classes=classes)
+
+
+def trained(text: Tensor, symbols: int, width: int, layers: int, steps: int, seed: int) -> Decoder:
+    """A decoder of this seed, trained on all positions of windows."""
+    torch.manual_seed(seed)
+    net = Decoder(symbols, width, layers)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.1)
+    rng = torch.Generator().manual_seed(seed)
+    for step in range(steps):
+        optimiser.param_groups[0]["lr"] = 2e-3 * min(1, (step + 1) / 50) * (1 - step / steps)
+        starts = torch.randint(len(text) - CONTEXT, (32,), generator=rng)
+        rows = torch.stack([text[s : s + CONTEXT + 1] for s in starts])
+        logits = net.head(net.stream(rows[:, :-1]))
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten()).backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+    return net.eval()
+
+
+def run(width: int, layers: int, steps: int, matching: int) -> dict[str, Any]:
+    """One pair."""
+    text, symbols = characters()
+    cut = int(0.9 * len(text))
+    first, second = (trained(text[:cut], symbols, width, layers, steps, seed) for seed in (0, 1))
+    a, b = first.state_dict(), second.state_dict()
+    train, test = windows(text[:cut], symbols, 600, 0), windows(text[cut:], symbols, 1000, 1)
+    found = nv.paths.symmetries(first, train.x[:50])
+    result: dict[str, Any] = {
+        "width": width, "layers": layers, "training_steps": steps, "matching_steps": matching, "symbols": symbols,
+        "coverage": found.coverage, "error": found.verify(1), "arms": {},
+    }  # fmt: skip
+
+    def record(what: str, end: dict[str, Tensor], spent: float) -> None:
+        line = nv.paths.barrier(first, a, end, test, points=11)
+        row = {"barrier": line.height, "stderr": line.stderr, "cpu_seconds": round(spent, 1)}
+        result["arms"][what] = row | {"ends": [float(line.loss[0]), float(line.loss[-1])]}
+        print(what, result["arms"][what], flush=True)
+        kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        write(RESULTS, {**kept, f"{layers}x{width}": result, "environment": environment()})
+
+    record("as they are", b, 0.0)
+    for name, kinds in ARMS.items():
+        for by, how in {
+            "weights": {},
+            "data": {"data": train},
+            "steps": {"data": train, "steps": matching, "lr": 3e-3},
+        }.items():
+            if how.get("steps") and name != "and invertible":
+                continue
+            began = time.process_time()
+            moved = nv.paths.match(first, a, b, found.only(*kinds), restarts=1, **how).apply(b)
+            record(f"{name}: {by}", moved, time.process_time() - began)
+    return result
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--small", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    if options.small:
+        run(32, 1, 300, 200)
+    else:
+        run(128, 2, 600, 60)
+
+
+if __name__ == "__main__":
+    main()
