@@ -30,7 +30,7 @@ def hues() -> tuple[Tensor, Tensor]:
 
 
 def test_a_network_that_would_decay_to_the_origin_learns() -> None:
-    """Plain training of a convolutional network tells the two colours apart; with the full prior at once it does not."""
+    """Plain training of a convolutional network tells the two colours apart; with all of the prior it does not."""
     x, y = hues()
     net = nv.networks.make("cnn", x.shape[1:], 2, seed=0)
     method = nv.MAP(lr=4e-3)
