@@ -116,7 +116,8 @@ def each(
     quick = dataclasses.replace(best.target, copies=copies)
     before = plan.blind(quick, data, best.folds, best.networks, only)
     control = plan.go_on(quick, data, best, steps, only)
-    say = partial(word, loss=float(control.losses.mean()), learned=control.learned)
+    loss = float(control.losses.mean())
+    say, least = partial(word, loss=loss, learned=control.learned), worth_a_word(loss)
 
     def gain(i: int, value: float) -> tuple[float, float]:
         # Of another i-th extent.
@@ -131,7 +132,7 @@ def each(
             continue
         entry: Verdict = {"verdict": "undecided", "extent": extent, "interval": None, "gain": None, "stderr": None}
         found[name] = entry
-        tried = dict[float, tuple[float, float]]()
+        tried, beyond = dict[float, tuple[float, float]](), dict[float, tuple[float, float]]()
         if there[i]:
             tried[0.0] = less, stderr = gain(i, 0.0)
             worth = whole if whole and sum(there) == 1 else (-less, stderr)
@@ -140,11 +141,13 @@ def each(
         else:
             tried[strength[name]] = worth = gain(i, strength[name])
             wide = within(invariance, i, WIDE * strength[name])
-            if say(*worth) == "no effect" and wide > strength[name]:
-                tried[wide] = far = gain(i, wide)
+            if say(*worth) != "harmful" and worth[0] + _Z * worth[1] < least and wide > strength[name]:
+                beyond[wide] = far = gain(i, wide)
                 worth = worth if say(*far) == "no effect" else far
+        # So wide an extent is not taken up for what it gains by chance.
+        tried |= {k: v for k, v in beyond.items() if say(*v) == "needed"}
         said, (value, (more, error)) = say(*worth), max(tried.items(), key=lambda item: item[1][0])
-        plausible[name] = not_worse({extent: (0.0, 0.0), **tried})
+        plausible[name] = not_worse({extent: (0.0, 0.0), **tried, **beyond})
         if more > error / 2:
             changes[name] = value
         # One that is better left out beside the others is not needed, whatever it would be by itself.
@@ -211,9 +214,14 @@ def not_worse(tried: dict[float, tuple[float, float]]) -> tuple[float, ...]:
     return tuple(v for v, (gain, stderr) in tried.items() if best - gain <= _Z * math.hypot(error, stderr))
 
 
+def worth_a_word(loss: float) -> float:
+    """The gain in nats an example that is worth a word, beside this loss."""
+    return max(WORTH, 0.02 * abs(loss))
+
+
 def word(gain: float, stderr: float, loss: float, *, learned: bool = True) -> str:
     """What a gain in nats an example says, with its standard error, beside this loss."""
-    worth = max(WORTH, 0.02 * abs(loss))
+    worth = worth_a_word(loss)
     low, high = gain - _Z * stderr, gain + _Z * stderr
     if -worth < low and high < worth:
         # Networks that have learned nothing lose nothing by any transformation.
