@@ -11,12 +11,12 @@ that was there is, if anything, too small). With the 90 % interval of what it ga
     no effect    it lies between, at an extent that people use and at five times that,
     undecided    otherwise, or where it lies between because the networks have learned nothing,
 
-where w is 2 % of the loss, at least .005 nats. A label that hangs on a hue bears a little of other hues, and not all.
-What networks that learned to bear a transformation lose without it, in so few steps, may be too little to tell. Then
-the networks that were trained without any are asked what this one alone gives them, from where they are; and of a
-single transformation that is there, the gain of the whole says more, and is taken. A change that gains more than half a
-standard error is proposed. Whatever was tried and is not worse than the best beyond doubt is *plausible*: the interval
-of the extent must not leave it out.
+where w is 2 % of the loss, at least .005 nats (harmful at the wide extent alone: five times that). A label that hangs
+on a hue bears a little of other hues, and not all. What networks that learned to bear a transformation lose without it,
+in so few steps, may be too little to tell. Then the networks that were trained without any are asked what this one
+alone gives them, from where they are; and of a single transformation that is there, the gain of the whole says more,
+and is taken. A change that gains more than half a standard error is proposed. Whatever was tried and is not worse than
+the best beyond doubt is *plausible*: the interval of the extent must not leave it out.
 """
 
 from __future__ import annotations
@@ -148,6 +148,9 @@ def each(
         tried |= {k: v for k, v in beyond.items() if say(*v) == "needed"}
         said, (value, (more, error)) = say(*worth), max(tried.items(), key=lambda item: item[1][0])
         plausible[name] = not_worse({extent: (0.0, 0.0), **tried, **beyond})
+        # Networks would have to grow used to so much more; to call it harmful takes a loss that is as much greater.
+        if said == "harmful" and worth in beyond.values() and worth[0] + _Z * worth[1] > -WIDE * least:
+            said = "undecided"
         if more > error / 2:
             changes[name] = value
         # One that is better left out beside the others is not needed, whatever it would be by itself.
