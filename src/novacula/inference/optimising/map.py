@@ -46,10 +46,10 @@ class MAP:
     Args:
         lr: Peak learning rate of Adam.
         schedule: ``"one-cycle"`` or ``"constant"``.
-        warm: The share of the run over which the prior's part rises from nothing to all of it. Networks that decay from
-            the first step on may end at the origin with nothing learned, where the data's pull is weak at first.
         precision: ``"bfloat16"`` lets the network compute in it while it trains, which pays on wide networks and
             processors that know it; weights and all scores stay in their own type.
+        warm: The share of the run over which the prior's part rises from nothing to all of it. Networks that decay from
+            the first step on may end at the origin with nothing learned, where the data's pull is weak at first.
 
     Raises:
         InputError: If the rate is not positive, the share not in [0, 1], or the schedule or precision unknown.

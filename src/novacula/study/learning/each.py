@@ -132,7 +132,7 @@ def each(
             continue
         entry: Verdict = {"verdict": "undecided", "extent": extent, "interval": None, "gain": None, "stderr": None}
         found[name] = entry
-        tried, beyond = dict[float, tuple[float, float]](), dict[float, tuple[float, float]]()
+        tried, beyond, harm = dict[float, tuple[float, float]](), dict[float, tuple[float, float]](), 1
         if there[i]:
             tried[0.0] = less, stderr = gain(i, 0.0)
             worth = whole if whole and sum(there) == 1 else (-less, stderr)
@@ -143,14 +143,12 @@ def each(
             wide = within(invariance, i, WIDE * strength[name])
             if say(*worth) != "harmful" and worth[0] + _Z * worth[1] < least and wide > strength[name]:
                 beyond[wide] = far = gain(i, wide)
-                worth = worth if say(*far) == "no effect" else far
+                # Networks would have to grow used to so much: to call it harmful takes a loss that is as much greater.
+                worth, harm = (worth, 1) if say(*far) == "no effect" else (far, WIDE)
         # So wide an extent is not taken up for what it gains by chance.
         tried |= {k: v for k, v in beyond.items() if say(*v) == "needed"}
-        said, (value, (more, error)) = say(*worth), max(tried.items(), key=lambda item: item[1][0])
+        said, (value, (more, error)) = say(*worth, harm=harm), max(tried.items(), key=lambda item: item[1][0])
         plausible[name] = not_worse({extent: (0.0, 0.0), **tried, **beyond})
-        # Networks would have to grow used to so much more; to call it harmful takes a loss that is as much greater.
-        if said == "harmful" and worth in beyond.values() and worth[0] + _Z * worth[1] > -WIDE * least:
-            said = "undecided"
         if more > error / 2:
             changes[name] = value
         # One that is better left out beside the others is not needed, whatever it would be by itself.
@@ -222,8 +220,8 @@ def worth_a_word(loss: float) -> float:
     return max(WORTH, 0.02 * abs(loss))
 
 
-def word(gain: float, stderr: float, loss: float, *, learned: bool = True) -> str:
-    """What a gain in nats an example says, with its standard error, beside this loss."""
+def word(gain: float, stderr: float, loss: float, *, learned: bool = True, harm: float = 1) -> str:
+    """What a gain in nats, with its error, says beside this loss; to be harmful it must be ``harm`` times as large."""
     worth = worth_a_word(loss)
     low, high = gain - _Z * stderr, gain + _Z * stderr
     if -worth < low and high < worth:
@@ -231,4 +229,4 @@ def word(gain: float, stderr: float, loss: float, *, learned: bool = True) -> st
         return "no effect" if learned else "undecided"
     if low > worth:
         return "needed"
-    return "harmful" if high < -worth else "undecided"
+    return "harmful" if high < -harm * worth else "undecided"
