@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from novacula.cli.console import err, out, print_json, print_text, warnings_to_stderr
+from novacula.cli.console import err, out, print_json, print_text, stdout_for_results
 from novacula.cli.folder import OutputFolder, default_folder
 from novacula.cli.options import AugmentOptions, Destination, Display
 from novacula.cli.progress import Progress
@@ -40,7 +38,7 @@ def augment(given: dict[str, Any], destination: Destination, display: Display) -
         raise InputError("images to compare augmentations on", "none", "novacula augment digits")
     options: AugmentOptions = make(AugmentOptions, given)
     if folder is None or not folder.finished or destination.overwrite:
-        with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr([]):
+        with stdout_for_results():
             folder = _run(options, folder, display)
     else:
         made = folder

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
-from novacula.cli.console import out, print_json, warnings_to_stderr
+from novacula.cli.console import out, print_json, stdout_for_results
 from novacula.cli.folder import default_folder
 from novacula.cli.options import CalibrateOptions
 from novacula.core.errors import InputError
-from novacula.data.meaning.soft import class_count
+from novacula.data.meaning.soft import outputs_for
 from novacula.reporting.words.numbers import count, number, significant
 
 if TYPE_CHECKING:
@@ -33,8 +31,7 @@ def calibrate(options: CalibrateOptions) -> int:
             raise InputError(what, "none", _EXAMPLE)
     if options.calibration is not None and options.weights is None:
         raise InputError("--weights of a trained network with --calibration", "none", "--weights FILE")
-    # A network's file may print; stdout is for results.
-    with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr([]):
+    with stdout_for_results():
         content, folder = _run(options)
     content["output_dir"], content["next"] = str(folder), _next(content, folder)
     if options.json:
@@ -93,7 +90,7 @@ def _calibrated(options: CalibrateOptions, progress: Progress) -> tuple[Calibrat
         scale = Standardiser.fit(data)
         data, test = scale.apply(data), None if test is None else scale.apply(test)
         rows = None if rows is None else scale.apply(rows)
-    outputs = data.y.shape[1] if data.y.ndim == 2 else class_count(data.y, len(data.classes))
+    outputs = outputs_for(data.y, len(data.classes))
 
     def start() -> torch.nn.Module:
         # Under the seed of each copy.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from typing import TYPE_CHECKING, Any, cast
 
-from novacula.cli.console import print_json, print_text, warn, warnings_to_stderr
+from novacula.cli.console import print_json, print_text, stdout_for_results, warn
 from novacula.cli.options import CompareOptions
 from novacula.cli.progress import Progress
 from novacula.cli.threads import set_threads
@@ -28,14 +26,14 @@ def compare(options: CompareOptions) -> None:
         raise InputError("--vary with one --net and no --budget", "more", hint)
     if options.vary is None and len(set(options.net)) < 2:
         raise InputError("two --net or more that differ", ", ".join(options.net) or "none", _EXAMPLE)
-    with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr([]), Progress(quiet=options.quiet) as progress:
+    with stdout_for_results(), Progress(quiet=options.quiet) as progress:
         progress.say("loading")
-        from novacula.data.meaning.soft import class_count
+        from novacula.data.meaning.soft import outputs_for
 
         set_threads(options.threads)
         data = _data(options)
         progress.decided(data.meaning)
-        outputs = data.y.shape[1] if data.y.ndim == 2 else class_count(data.y, len(data.classes))
+        outputs = outputs_for(data.y, len(data.classes))
         progress.begin("training", "comparing")
         found = _found(options, data, outputs, lambda done, total: progress(done, total, {}))
     if options.json:

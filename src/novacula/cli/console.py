@@ -6,7 +6,7 @@ import json
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -82,6 +82,13 @@ def warnings_to_stderr(said: list[str]) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("always", NovaculaWarning)
         warnings.showwarning = show
+        yield
+
+
+@contextmanager
+def stdout_for_results(said: list[str] | None = None) -> Iterator[None]:
+    """Let what runs inside, a network's file among it, print on stderr, and reservations too: stdout is for results."""
+    with redirect_stdout(sys.stderr), warnings_to_stderr([] if said is None else said):
         yield
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from novacula.cli.console import err, out, print_json, warn, warnings_to_stderr
+from novacula.cli.console import err, out, print_json, stdout_for_results, warn
 from novacula.cli.folder import OutputFolder, default_folder
 from novacula.cli.options import Destination, Display, Options
 from novacula.cli.threads import set_threads
@@ -51,8 +50,7 @@ def learn(kind: type[Options], given: dict[str, Any], destination: Destination, 
         folder.check()
 
     said: list[str] = []
-    # A network's file may print; stdout is for results.
-    with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr(said):
+    with stdout_for_results(said):
         record, folder = _run(options, folder, display)
     for text in record.get("warnings") or []:
         if text not in said:

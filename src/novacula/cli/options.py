@@ -21,10 +21,14 @@ from novacula.runs.settings import (
     categorical_flag,
     device_flag,
     drop_flag,
+    json_flag,
     net_flag,
+    quiet_flag,
+    seed_flag,
     size_flag,
     target_flag,
     task_flag,
+    threads_flag,
 )
 
 
@@ -42,9 +46,7 @@ class Options:
         anchor=anchored_data,
     )
     # How many threads compute does not determine what is computed.
-    threads: int | None = flag(
-        None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training", fixed=False
-    )
+    threads: int | None = threads_flag(fixed=False)
     device: str = device_flag()
 
     def command(self) -> str:
@@ -118,8 +120,8 @@ class Destination:
 class Display:
     """How a run is shown, which does not change it."""
 
-    json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
-    quiet: bool = flag(False, "Show no progress.", panel="Output")
+    json: bool = json_flag()
+    quiet: bool = quiet_flag()
     no_report: bool = flag(False, "Write no report.html.", panel="Output")
 
 
@@ -139,7 +141,7 @@ class AugmentOptions:
     steps: int | None = flag(
         None, "Steps of each network; then the time is no limit.", metavar="N", shown="by the time", panel="Training"
     )
-    seed: int = flag(0, "Seed of everything random.", metavar="N", panel="Training")
+    seed: int = seed_flag()
     workers: int | None = flag(None, "Processes.", metavar="N", shown="one on each core", panel="Training", fixed=False)
     export: str | None = flag(
         None,
@@ -190,14 +192,12 @@ class CalibrateOptions:
         panel="Training",
     )
     time: float | None = flag(None, "Seconds after which training ends.", metavar="SECONDS", panel="Training")
-    seed: int = flag(0, "Seed of everything random.", metavar="N", panel="Training")
-    threads: int | None = flag(
-        None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training", fixed=False
-    )
+    seed: int = seed_flag()
+    threads: int | None = threads_flag(fixed=False)
     out: Path | None = flag(None, "Folder to write to.", metavar="FOLDER", shown="runs/NAME-TIME", panel="Output")
     overwrite: bool = flag(False, "Replace an older calibration in the folder.", panel="Output")
-    json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
-    quiet: bool = flag(False, "Show no progress.", panel="Output")
+    json: bool = json_flag()
+    quiet: bool = quiet_flag()
 
 
 @dataclass(frozen=True)
@@ -242,14 +242,14 @@ class CompareOptions:
         shown="1,500, or 20 passes",
         panel="Training",
     )
-    seed: int = flag(0, "Seed of everything random.", metavar="N", panel="Training")
+    seed: int = seed_flag()
     workers: int = flag(1, "Processes.", metavar="N", panel="Training")
-    threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training")
+    threads: int | None = threads_flag()
     output: Path | None = flag(
         None, "Folder from which an interrupted comparison goes on.", metavar="FOLDER", shown="none", panel="Output"
     )
-    json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
-    quiet: bool = flag(False, "Show no progress.", panel="Output")
+    json: bool = json_flag()
+    quiet: bool = quiet_flag()
 
 
 @dataclass(frozen=True)

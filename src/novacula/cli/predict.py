@@ -6,7 +6,6 @@ import contextlib
 import csv
 import importlib
 import io
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from novacula.cli.console import err, out, print_json, print_text, warn, warnings_to_stderr
+from novacula.cli.console import err, out, print_json, print_text, stdout_for_results, warn
 from novacula.cli.options import PredictOptions
 from novacula.cli.progress import Progress
 from novacula.cli.threads import set_threads
@@ -39,8 +38,7 @@ def predict(folder: Path, data: str, options: PredictOptions) -> None:
     _check(options)
     Run.read(folder, parts=())  # before torch
     said: list[str] = []
-    # A network's file may print; stdout is for results.
-    with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr(said), Progress(quiet=options.quiet) as progress:
+    with stdout_for_results(said), Progress(quiet=options.quiet) as progress:
         from novacula.core.device import device_of, find_device, on_device
         from novacula.runs.loading import load_run
         from novacula.runs.table import calibrated, read_rows, tabulate

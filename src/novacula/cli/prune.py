@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.table import Table
 
-from novacula.cli.console import out, print_json, warnings_to_stderr
+from novacula.cli.console import out, print_json, stdout_for_results
 from novacula.cli.options import PruneOptions
 from novacula.cli.progress import Progress
 from novacula.cli.threads import set_threads
@@ -28,7 +26,7 @@ def prune(folder: Path, options: PruneOptions) -> None:
     """Run ``novacula prune``."""
     Run.read(folder, parts=())  # before torch
     levels = [_share(text) for text in options.to] or list(_USUAL)
-    with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr([]), Progress(quiet=options.quiet) as progress:
+    with stdout_for_results(), Progress(quiet=options.quiet) as progress:
         progress.say("loading")
         from novacula.runs.loading import load_run, training_data
         from novacula.structure import prune as cut

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from novacula.cli.console import out, print_json, warn, warnings_to_stderr
+from novacula.cli.console import out, print_json, stdout_for_results, warn
 from novacula.cli.options import RestoreOptions
 from novacula.cli.progress import Progress
 from novacula.cli.threads import set_threads
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
 def restore(image: Path, options: RestoreOptions) -> None:
     """Run ``novacula restore``."""
-    with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr([]), Progress(quiet=options.quiet) as progress:
+    with stdout_for_results(), Progress(quiet=options.quiet) as progress:
         progress.say("loading")
         pixels = _pixels(image, "RGB")
         mask = None if options.mask is None else _pixels(options.mask, "L") > 0.5

@@ -79,6 +79,27 @@ def size_flag() -> Any:
     return flag(None, "Pixels to which images are brought: shorter side, then the centre.", metavar="S", panel="Data")
 
 
+def seed_flag() -> Any:
+    """The option of the seed."""
+    return flag(0, "Seed of everything random.", metavar="N", panel="Training")
+
+
+def threads_flag(*, fixed: bool = True) -> Any:
+    """The option of threads, and whether a run that goes on must have the same."""
+    text, own = "Threads of the computation.", "torch’s own"
+    return flag(None, text, metavar="N", shown=own, panel="Training", fixed=fixed)
+
+
+def json_flag() -> Any:
+    """The option of one JSON object for programs."""
+    return flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
+
+
+def quiet_flag() -> Any:
+    """The option of no progress."""
+    return flag(False, "Show no progress.", panel="Output")
+
+
 @dataclass(frozen=True)
 class Setup:
     """What determines data and model of a run."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from novacula.cli.console import out, print_json, warnings_to_stderr
+from novacula.cli.console import out, print_json, stdout_for_results
 from novacula.cli.functions.options import EvidenceOptions
+from novacula.cli.threads import set_threads
 from novacula.core.errors import InputError
 from novacula.reporting.words.numbers import number
 
@@ -25,7 +24,7 @@ def evidence(options: EvidenceOptions) -> None:
     unknown = [name for name in options.by if name not in _WAYS]
     if unknown:
         raise InputError(f"--by among {', '.join(_WAYS)}", unknown[0], "--by splitting")
-    with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr([]):
+    with stdout_for_results():
         content = _run(options)
     if options.json:
         print_json(content)
@@ -34,8 +33,9 @@ def evidence(options: EvidenceOptions) -> None:
 
 
 def _run(options: EvidenceOptions) -> dict[str, Any]:
-    from novacula.cli.functions.reading import data_of, network_of, outputs_of, use_threads
+    from novacula.cli.functions.reading import data_of, network_of
     from novacula.cli.progress import Progress
+    from novacula.data.meaning.soft import outputs_for
     from novacula.evidence import NNGP, Annealing, Counting, Splitting, ladder, pac_bayes
     from novacula.inference import SMC
     from novacula.likelihoods.choose import likelihood_of
@@ -44,9 +44,9 @@ def _run(options: EvidenceOptions) -> dict[str, Any]:
 
     with Progress(quiet=options.quiet) as progress:
         progress.say("loading")
-        use_threads(options.threads)
+        set_threads(options.threads)
         data = data_of(options, options.data)
-        network = network_of(options, data.x_shape, outputs_of(data))
+        network = network_of(options, data.x_shape, outputs_for(data.y, len(data.classes)))
         target = Target(network, prior=PRIORS.find(options.prior)(), likelihood=likelihood_of(data.task))
         made = {
             "counting": Counting(options.draws, options.heads),

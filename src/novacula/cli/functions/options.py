@@ -8,7 +8,17 @@ from typing import Any
 
 from novacula.runs.catalogue.models import PRIORS
 from novacula.runs.flags import flag
-from novacula.runs.settings import categorical_flag, drop_flag, net_flag, target_flag, task_flag
+from novacula.runs.settings import (
+    categorical_flag,
+    drop_flag,
+    json_flag,
+    net_flag,
+    quiet_flag,
+    seed_flag,
+    target_flag,
+    task_flag,
+    threads_flag,
+)
 
 OWN = "own"
 
@@ -33,15 +43,15 @@ class PriorOptions:
     time: float = flag(
         3600.0, "Seconds that drawing may take, by an estimate made first.", metavar="SECONDS", panel="Training"
     )
-    seed: int = flag(0, "Seed of everything random.", metavar="N", panel="Training")
-    threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training")
+    seed: int = seed_flag()
+    threads: int | None = threads_flag()
     top: int = flag(10, "Functions to show.", metavar="K", panel="Output")
     keep: Path | None = flag(
         None, "Keep the counts in this .npz, and go on from those that it holds.", metavar="FILE", panel="Output"
     )
     figure: Path | None = flag(None, "Draw probability by rank, as .svg.", metavar="FILE", panel="Output")
-    json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
-    quiet: bool = flag(False, "Show no progress.", panel="Output")
+    json: bool = json_flag()
+    quiet: bool = quiet_flag()
 
 
 @dataclass(frozen=True)
@@ -62,10 +72,10 @@ class EvidenceOptions:
     draws: int = flag(100_000, "Networks that are counted.", metavar="N", panel="Training")
     heads: int = flag(1, "How many of them share all layers but the last.", metavar="K", panel="Training")
     particles: int = flag(500, "Networks of each population of splitting and annealing.", metavar="N", panel="Training")
-    seed: int = flag(0, "Seed of everything random.", metavar="N", panel="Training")
-    threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training")
-    json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
-    quiet: bool = flag(False, "Show no progress.", panel="Output")
+    seed: int = seed_flag()
+    threads: int | None = threads_flag()
+    json: bool = json_flag()
+    quiet: bool = quiet_flag()
 
 
 @dataclass(frozen=True)
@@ -94,14 +104,14 @@ class SgdVsBayesOptions:
     workers: int = flag(1, "Processes that train; -1 for one on each core.", metavar="N", panel="Training")
     by: str = flag("splitting", "How the posterior is drawn: splitting or rejection.", panel="Posterior")
     draws: int = flag(2000, "Draws of the posterior.", metavar="N", panel="Posterior")
-    seed: int = flag(0, "Seed of everything random.", metavar="N", panel="Training")
-    threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training")
+    seed: int = seed_flag()
+    threads: int | None = threads_flag()
     keep: Path | None = flag(
         None, "Keep what is computed in this folder, and go on from what it holds.", metavar="FOLDER", panel="Output"
     )
     figure: Path | None = flag(None, "Draw the probabilities of functions, as .svg.", metavar="FILE", panel="Output")
-    json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
-    quiet: bool = flag(False, "Show no progress.", panel="Output")
+    json: bool = json_flag()
+    quiet: bool = quiet_flag()
 
 
 @dataclass(frozen=True)
@@ -127,10 +137,10 @@ class ProbesOptions:
     particles: int = flag(100, "Networks of each population of splitting.", metavar="N", panel="Training")
     members: int = flag(20, "Networks that are trained.", metavar="N", panel="Training")
     steps: int = flag(1_000, "Steps that each is trained for.", metavar="N", panel="Training")
-    seed: int = flag(0, "Seed of everything random.", metavar="N", panel="Training")
-    threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training")
+    seed: int = seed_flag()
+    threads: int | None = threads_flag()
     keep: Path | None = flag(
         None, "Keep what is found in this .json, and go on from what it holds.", metavar="FILE", panel="Output"
     )
-    json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
-    quiet: bool = flag(False, "Show no progress.", panel="Output")
+    json: bool = json_flag()
+    quiet: bool = quiet_flag()

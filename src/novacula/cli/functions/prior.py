@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
-from novacula.cli.console import out, print_json, warnings_to_stderr
+from novacula.cli.console import out, print_json, stdout_for_results
 from novacula.cli.functions.options import OWN, PriorOptions
+from novacula.cli.threads import set_threads
 from novacula.core.errors import InputError
 from novacula.reporting.words.numbers import count, percent, significant
 
@@ -27,8 +26,7 @@ def prior(options: PriorOptions) -> None:
     """Run ``novacula functions prior``."""
     if not options.inputs:
         raise InputError("inputs", "none", "novacula functions prior cube:7")
-    # A network's file may print; stdout is for results.
-    with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr([]):
+    with stdout_for_results():
         content = _run(options)
     if options.json:
         print_json(content)
@@ -37,14 +35,14 @@ def prior(options: PriorOptions) -> None:
 
 
 def _run(options: PriorOptions) -> dict[str, Any]:
-    from novacula.cli.functions.reading import network_of, use_threads
+    from novacula.cli.functions.reading import network_of
     from novacula.cli.progress import Progress
     from novacula.functions import cost, summary
     from novacula.runs.catalogue.models import PRIORS
 
     with Progress(quiet=options.quiet) as progress:
         progress.say("loading")
-        use_threads(options.threads)
+        set_threads(options.threads)
         inputs, outputs = _inputs(options)
         network = network_of(options, tuple(inputs.shape[1:]), outputs)
         weights = None if options.prior == OWN else PRIORS.find(options.prior)()
@@ -125,12 +123,13 @@ def _inputs(options: PriorOptions) -> tuple[Tensor, int]:
         if not bits.isdigit():
             raise InputError("cube:N with the number of bits", options.inputs, "cube:7")
         return cube(int(bits)), 1
-    from novacula.cli.functions.reading import data_of, outputs_of
+    from novacula.cli.functions.reading import data_of
+    from novacula.data.meaning.soft import outputs_for
 
     data = data_of(options, options.inputs)
     if data.task == "regression":
         raise InputError("labels of classes, which say how many outputs there are", "measurements", "cube:7")
-    return data.x, outputs_of(data)
+    return data.x, outputs_for(data.y, len(data.classes))
 
 
 def _show(content: dict[str, Any]) -> None:

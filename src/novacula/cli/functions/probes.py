@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from novacula.cli.console import out, print_json, warnings_to_stderr
+from novacula.cli.console import out, print_json, stdout_for_results
 from novacula.cli.functions.options import ProbesOptions
+from novacula.cli.threads import set_threads
 from novacula.core.errors import InputError
 from novacula.reporting.words.numbers import percent
 
@@ -21,7 +20,7 @@ _SETTINGS = ("bits", "width", "draws", "particles", "members", "steps", "seed")
 
 def probes(options: ProbesOptions) -> None:
     """Run ``novacula functions probes``."""
-    with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr([]):
+    with stdout_for_results():
         content = _run(options)
     if options.json:
         print_json(content)
@@ -30,7 +29,6 @@ def probes(options: ProbesOptions) -> None:
 
 
 def _run(options: ProbesOptions) -> dict[str, Any]:
-    from novacula.cli.functions.reading import use_threads
     from novacula.cli.progress import Progress
     from novacula.core.storage.atomic import write_json
     from novacula.evidence import Splitting
@@ -38,7 +36,7 @@ def _run(options: ProbesOptions) -> dict[str, Any]:
     from novacula.study.probes import Effort, Probed
     from novacula.study.probes import probes as find
 
-    use_threads(options.threads)
+    set_threads(options.threads)
     settings = {k: getattr(options, k) for k in _SETTINGS}
     spent = {k: v for k, v in settings.items() if k not in ("particles", "seed")}
     effort = Effort(**spent, splitting=Splitting(options.particles, attempts=1, steps=100))

@@ -29,19 +29,3 @@ def network_of(options: Options, x_shape: tuple[int, ...], outputs: int) -> Any:
     from novacula.networks.make import make
 
     return make(options.net, x_shape, outputs, seed=options.seed)
-
-
-def outputs_of(data: Any) -> int:
-    """Outputs of a network for the data's labels."""
-    return data.y.shape[1] if data.y.ndim == 2 else max(int(data.y.max()) + 1, len(data.classes))
-
-
-def use_threads(threads: int | None) -> None:
-    """Compute on so many threads."""
-    if threads is None:
-        return
-    import torch
-
-    if threads < 1:
-        raise InputError("--threads as a number of 1 or more", str(threads), "--threads 1")
-    torch.set_num_threads(threads)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from novacula.cli.console import out, print_json, warnings_to_stderr
+from novacula.cli.console import out, print_json, stdout_for_results
 from novacula.cli.functions.options import OWN, SgdVsBayesOptions
+from novacula.cli.threads import set_threads
 from novacula.core.errors import InputError
 from novacula.reporting.words.numbers import number, percent, significant
 
@@ -21,7 +20,7 @@ def sgd_vs_bayes(options: SgdVsBayesOptions) -> None:
         raise InputError("data", "none", "novacula functions sgd-vs-bayes digits")
     if not all(e.isdigit() for e in options.beyond):
         raise InputError("--beyond as numbers of epochs", " ".join(options.beyond), "--beyond 16 --beyond 64")
-    with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr([]):
+    with stdout_for_results():
         content = _run(options)
     if options.json:
         print_json(content)
@@ -30,15 +29,16 @@ def sgd_vs_bayes(options: SgdVsBayesOptions) -> None:
 
 
 def _run(options: SgdVsBayesOptions) -> dict[str, Any]:
-    from novacula.cli.functions.reading import data_of, network_of, outputs_of, use_threads
+    from novacula.cli.functions.reading import data_of, network_of
     from novacula.cli.progress import Progress
+    from novacula.data.meaning.soft import outputs_for
     from novacula.inference import Descent
     from novacula.runs.catalogue.models import PRIORS
     from novacula.study import sgd_vs_bayes as compare
 
     with Progress(quiet=options.quiet) as progress:
         progress.say("loading")
-        use_threads(options.threads)
+        set_threads(options.threads)
         rows = data_of(options, options.data)
         if rows.task != "classification":
             raise InputError("labels of classes", rows.task, "data whose target is a class")
@@ -61,7 +61,7 @@ def _run(options: SgdVsBayesOptions) -> dict[str, Any]:
             progress(done, of, {})
 
         found = compare(
-            network_of(options, data.x_shape, outputs_of(rows)),
+            network_of(options, data.x_shape, outputs_for(rows.y, len(rows.classes))),
             data,
             held_out,
             prior=PRIORS.find(options.prior)(),

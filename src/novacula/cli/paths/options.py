@@ -6,7 +6,17 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 from novacula.runs.flags import flag
-from novacula.runs.settings import Setup, anchored_data, net_flag, target_flag, task_flag
+from novacula.runs.settings import (
+    Setup,
+    anchored_data,
+    json_flag,
+    net_flag,
+    quiet_flag,
+    seed_flag,
+    target_flag,
+    task_flag,
+    threads_flag,
+)
 
 
 @dataclass(frozen=True)
@@ -42,16 +52,16 @@ class PathsOptions:
     )
     similarity: str = flag("cka", "How they are compared: cka, svcca, procrustes, rsa or neighbours.")
     pairs: int = flag(12, "Pairs whose representations and barriers are measured; 0 for none.", metavar="N")
-    seed: int = flag(0, "Seed of everything random.", metavar="N", panel="Training")
-    threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own", panel="Training")
+    seed: int = seed_flag()
+    threads: int | None = threads_flag()
     out: Path | None = flag(
         None,
         "Folder for paths.json, figures (.svg) and the weights of runs that were trained.",
         metavar="FOLDER",
         panel="Output",
     )
-    json: bool = flag(False, "Print one JSON object on stdout, and nothing else there.", panel="Output")
-    quiet: bool = flag(False, "Show no progress.", panel="Output")
+    json: bool = json_flag()
+    quiet: bool = quiet_flag()
 
     @property
     def setup(self) -> Setup:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from rich.text import Text
 
-from novacula.cli.console import out, print_json, warnings_to_stderr
+from novacula.cli.console import out, print_json, stdout_for_results
 from novacula.cli.paths.options import PathsOptions
 from novacula.cli.progress import Progress
 from novacula.cli.threads import set_threads
@@ -30,8 +28,7 @@ def paths(options: PathsOptions) -> None:
     if options.train is not None and options.data is None:
         raise InputError("--data to train on", "none", _EXAMPLE)
     levels = {} if options.train is None else _levels(options.train)
-    # A network's file may print; stdout is for results.
-    with contextlib.redirect_stdout(sys.stderr), warnings_to_stderr([]), Progress(quiet=options.quiet) as progress:
+    with stdout_for_results(), Progress(quiet=options.quiet) as progress:
         progress.say("loading")
         set_threads(options.threads)
         found, made = _trained(options, levels, progress) if levels else (_read(options, progress), ())
@@ -81,7 +78,7 @@ def _trained(
 
 def _read(options: PathsOptions, progress: Progress) -> PathDependence:
     from novacula.data.load import load_splits
-    from novacula.data.meaning.soft import class_count
+    from novacula.data.meaning.soft import outputs_for
     from novacula.networks.make import make
     from novacula.study.path_dependence.study import path_dependence
 
@@ -92,7 +89,7 @@ def _read(options: PathsOptions, progress: Progress) -> PathDependence:
         splits = load_splits(options.data, wanted, task=task)
         data, train = splits.test or splits.train, splits.train if splits.test is not None else None
         if any(Path(run).expanduser().is_file() for run in (*options.runs, *options.against)):
-            outputs = data.y.shape[1] if data.y.ndim == 2 else class_count(data.y, len(data.classes))
+            outputs = outputs_for(data.y, len(data.classes))
             module = make(options.net, data.x_shape, outputs, seed=options.seed)
     progress.begin("pair", "")
     against = list(options.against) or None

@@ -51,6 +51,11 @@ def class_count(y: Tensor, names: int = 0) -> int:
     return y.shape[1] if is_soft(y) else max(int(y.max()) + 1, names)
 
 
+def outputs_for(y: Tensor, names: int = 0) -> int:
+    """How many outputs a network for these labels has: one a column, or one a class."""
+    return y.shape[1] if y.ndim == 2 else class_count(y, names)
+
+
 def check_hard(y: Tensor, what: str) -> None:
     """Refuse soft labels where something takes one class an example."""
     if is_soft(y):
