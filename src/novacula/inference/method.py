@@ -93,14 +93,7 @@ class Method(Protocol):
 
 
 def check_method(method: Any) -> None:
-    """Refuse what is no method.
-
-    Args:
-        method: What somebody passed for one.
-
-    Raises:
-        InputError: If it is a class, a name, or anything else that cannot be run.
-    """
+    """Refuse what is no method: a class, a name, or anything else that cannot be run."""
     parts = ("init", "step", "posterior")
     if isinstance(method, type) or not all(callable(getattr(method, name, None)) for name in parts):
         got = f"the class {method.__name__}" if isinstance(method, type) else shown(method)

@@ -66,17 +66,7 @@ class _Cold:
 
 
 def disposed(plan: Plan, target: Target, trained: Trained, data: Data) -> tuple[Trained, CrossFit, list[str]]:
-    """The training that predicts unseen examples better, its folds, and what must be said.
-
-    Args:
-        plan: How a target is trained and cross-fitted.
-        target: The target with its first prior and noise.
-        trained: What the rounds by the evidence left.
-        data: The training data.
-
-    Returns:
-        The training of the evidence, or the cold one in its place.
-    """
+    """The training that predicts unseen examples better, the evidence's or the cold one; its folds; what to say."""
     if not contested(target) or is_linear_gaussian(trained.target, trained.params, data, seed=0):
         return trained, _warm(plan, trained, data, plan.cross_fit(trained, data)), []
     only = None if data.n <= FEW else 1
