@@ -32,19 +32,12 @@ _FIT = "change its last layer, or say what the labels are by task="
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """What a network's outputs mean.
+    """What a network's outputs mean."""
 
-    Args:
-        likelihood: ``p(y | f)``.
-        single: Whether the network gives one logit for two classes.
-        targets: How many measurements a label has; 0 for classes and several labels.
-        parts: How a row of numbers is taken apart, where the network takes inputs of several parts.
-    """
-
-    likelihood: Likelihood
-    single: bool = False
-    targets: int = 0
-    parts: Parts | None = None
+    likelihood: Likelihood  # ``p(y | f)``
+    single: bool = False  # whether the network gives one logit for two classes
+    targets: int = 0  # how many measurements a label has; 0 for classes and several labels
+    parts: Parts | None = None  # how a row of numbers is taken apart, where the network takes inputs of several parts
 
     @property
     def task(self) -> str:
