@@ -65,10 +65,7 @@ class OutputFolder:
             )
 
     def claim(self) -> None:
-        """Make the folder, keep other processes out of it, and clear what unfinished runs left.
-
-        A finished run in it stays until the new one is complete (see `novacula.core.storage.stage`).
-        """
+        """Make the folder, keep other processes out, and clear what unfinished runs left; a finished one stays."""
         missing = [p for p in (self.path, *self.path.parents) if not p.exists()]
         with disk_errors(self.path):
             for folder in reversed(missing):

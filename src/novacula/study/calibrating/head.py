@@ -102,18 +102,7 @@ class in_eval_mode:
 
 
 def head_of(network: nn.Module, data: Data) -> Head:
-    """Find out how a network's outputs are to be read, by its outputs for a few of the rows.
-
-    Args:
-        network: The network.
-        data: The rows.
-
-    Returns:
-        What its outputs mean.
-
-    Raises:
-        InputError: If the network cannot take the inputs, its outputs do not fit the labels, or they are probabilities.
-    """
+    """Find out how a network's outputs are to be read, by those for a few rows; what does not fit is refused."""
     if not isinstance(network, nn.Module):
         kind = f"the class {network.__name__}" if isinstance(network, type) else f"a {type(network).__name__}"
         raise InputError("a network, an nn.Module", kind, "pass the network itself, calibrate(network, data)")
