@@ -16,7 +16,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +185,7 @@ def scores() -> Found:
             order[key].append(value)
             found[f"{key}_{name}"] = value
     for key in ("laplace", "prequential"):
-        found[f"{key}_rank_correlation"] = float(spearmanr(order[key], order["test"])[0])
+        found[f"{key}_rank_correlation"] = rank_correlation(order[key], order["test"])
     return found
 
 
@@ -207,9 +207,15 @@ def photographs() -> Found:
     unseen, test, evidence = zip(*order, strict=True)
     return {
         **found,
-        "out_of_fold_rank_correlation": float(spearmanr(unseen, test)[0]),
-        "evidence_rank_correlation": float(spearmanr(evidence, test)[0]),
+        "out_of_fold_rank_correlation": rank_correlation(unseen, test),
+        "evidence_rank_correlation": rank_correlation(evidence, test),
     }
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
+    """Spearman's."""
+    found: Any = spearmanr(a, b)
+    return float(found.statistic)
 
 
 def signals() -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """The option ``--threads``, of every verb that computes, and how many threads a network is worth.
 
-Measured on two cores that did nothing else (``python -m benchmarks.threads``): of networks of up to 2 · 10⁶ operations an
-example, a step of 50 takes .86 to 1.14 as long on two threads as on one, for 1.7 to 2.1 times the processor's time; of
+Measured on two cores that did nothing else (``python -m benchmarks.threads``): of networks of up to 2 · 10⁶ operations
+an example, a step of 50 takes .86 to 1.14 as long on two threads as on one, for 1.7 to 2.1 times the processor's time; of
 one of 2.5 · 10⁷, .65. On a busy machine threads wait for one another by spinning: eight epochs of the README's first
 command then took 243 s on two and 57 s on one.
 """
@@ -37,7 +37,7 @@ def set_threads(threads: int | None) -> None:
 def suit_threads(threads: int | None, target: Target, data: Data) -> None:
     """Let a small network compute on one thread, unless options or the environment (``OMP_NUM_THREADS``) say how many.
 
-    The number follows from the network, so that the same command gives the same numbers on an idle and on a busy machine.
+    The number follows from the network, so that a command gives the same numbers on an idle and on a busy machine.
     """
     import torch
 
