@@ -1,8 +1,8 @@
 """The option ``--threads``, of every verb that computes, and how many threads a network is worth.
 
 Measured on two cores that did nothing else (``python -m benchmarks.threads``): of networks of up to 2 · 10⁶ operations
-an example, a step of 50 takes .86 to 1.14 as long on two threads as on one, for 1.7 to 2.1 times the processor's time; of
-one of 2.5 · 10⁷, .65. On a busy machine threads wait for one another by spinning: eight epochs of the README's first
+an example, a step of 50 takes .86 to 1.14 as long on two threads as on one, for 1.7 to 2.1 times the processor's time;
+of one of 2.5 · 10⁷, .65. On a busy machine threads wait for one another by spinning: eight epochs of the README's first
 command then took 243 s on two and 57 s on one.
 """
 
