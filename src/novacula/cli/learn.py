@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from novacula.target import Target
 
 
-def learn(kind: type[Options], given: dict[str, Any], destination: Destination, display: Display) -> int:
+def learn(kind: type[Options], given: dict[str, Any], destination: Destination, display: Display) -> None:
     """Run ``novacula learn`` with the options that were given."""
     output, overwrite = destination.output, destination.overwrite
     if overwrite and destination.resume:
@@ -39,7 +39,7 @@ def learn(kind: type[Options], given: dict[str, Any], destination: Destination, 
             err().print(Text(f"the run in {folder.path} is finished"))
             folder.complete(None if display.no_report else lambda: _report(folder))
             _print(record, folder.path, display)
-            return 0
+            return
         options = _resumed_options(folder, kind, given)
     else:
         if "data" not in given:
@@ -56,7 +56,6 @@ def learn(kind: type[Options], given: dict[str, Any], destination: Destination, 
         if text not in said:
             warn(text)
     _print(record, folder.path, display)
-    return 0
 
 
 def _run(options: Options, folder: OutputFolder | None, display: Display) -> tuple[dict[str, Any], OutputFolder]:
