@@ -13,7 +13,7 @@ from rich.text import Text
 from novacula.cli.console import err, out, print_json, stdout_for_results, warn
 from novacula.cli.folder import OutputFolder, default_folder
 from novacula.cli.options import Destination, Display, Options
-from novacula.cli.threads import set_threads
+from novacula.cli.threads import set_threads, suit_threads
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.storage.atomic import full_disk, is_full
 from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, Run
@@ -77,7 +77,7 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
         assembled = assemble(options.setup)
         progress.decided(assembled.meaning)
         # Whatever can be known to be wrong is known before the folder is touched.
-        assembled.target.prepare(assembled.train)
+        suit_threads(options.threads, *assembled.target.prepare(assembled.train))
         wanted, names = asked(options.train, assembled), read_controls(options.train.against)
         check(names, assembled.train, assembled.target)
         strange = None if options.ood is None else load_ood(options.ood, assembled)
