@@ -58,13 +58,6 @@ class Options:
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in flat(self).items() if k not in recorded}
         return {k: v for k, v in values.items() if v is not None and v != []}
 
-    def save(self, path: Path) -> None:
-        """Write the options, so that an interrupted run can be resumed without repeating them.
-
-        Paths are made absolute: a run may be resumed from another folder.
-        """
-        write_sealed(path, {"options": flat(anchored(self))})
-
     @classmethod
     def of(cls, **values: Any) -> Self:
         """The options with these values; the others have their defaults."""
@@ -80,16 +73,35 @@ class Options:
         asked = ",".join(str(copies[k]) for k in ("train", "evidence", "predict")) if copies else None
         return make(cls, {"data": "", **settings, "seed": record.get("seed", 0), "copies": asked})
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read saved options."""
-        try:
-            # Options of another version fail here, by name.
-            return cls.of(**read_sealed(path)["options"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(
-                "the options of an interrupted run", f"{path}: {error}", "start again with --overwrite"
-            ) from error
+
+def save_options(options: Any, path: Path) -> None:
+    """Write options, with paths that mean the same from any folder, so that what is interrupted can be resumed."""
+    write_sealed(path, {"options": flat(anchored(options))})
+
+
+def load_options(kind: type, path: Path) -> Any:
+    """Read options that were saved."""
+    try:
+        values = read_sealed(path)["options"]
+        if unknown := values.keys() - options_of(kind).keys():
+            raise TypeError(f"no options of this version: {', '.join(sorted(unknown))}")
+        return make(kind, values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        hint = "start again with --overwrite"
+        raise InputError("the options of an interrupted run", f"{path}: {error}", hint) from error
+
+
+def resumed(saved: Any, given: dict[str, Any], noun: str) -> Any:
+    """The options that something began with, and those given now that do not determine it; others are refused."""
+    kind, before = type(saved), flat(anchored(saved))
+    options, found = options_of(kind), anchored(make(kind, before | given))
+    asked = flat(found)
+    for name in given:
+        if options[name].flag.fixed and asked[name] != before[name]:
+            option = "the data" if options[name].is_argument else f"--{name.replace('_', '-')}"
+            expected = f"{option} as when the {noun} began ({before[name]})"
+            raise InputError(expected, str(asked[name]), f"leave it out, or start another {noun}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,10 @@ class Destination:
     output: Path | None = flag(None, "Run folder.", metavar="FOLDER", shown="runs/NAME-TIME", panel="Output")
     overwrite: bool = flag(False, "Replace an older run in the folder.", panel="Output")
     resume: bool = flag(False, "Continue the interrupted run in --output, with its own options.", panel="Output")
+
+    def __post_init__(self) -> None:
+        if self.overwrite and self.resume:
+            raise InputError("either --overwrite or --resume", "both", "use one of them")
 
 
 @dataclass(frozen=True)

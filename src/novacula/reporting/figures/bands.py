@@ -51,9 +51,7 @@ def _column(
         f"the 90\u00a0% band holds {100 * inside.mean():.0f}\u00a0% of the {len(y):,} test values, "
         f"the 50\u00a0% band {100 * within(q[1], q[3], y).mean():.0f}\u00a0%"
     )
-    with base.style():
-        figure = base.canvas(330)
-        axes = base.panel(figure, left=60, top=26)
+    with base.drawing(330, left=60, top=26) as (figure, axes):
         base.quiet(axes, name or "target")
         if x is None:
             shown = np.argsort(q[2], kind="stable")[evenly(len(y), _BARS)]

@@ -34,9 +34,7 @@ def trace(log_density: np.ndarray) -> base.Picture | None:
     alt = f"Log-density along {count(m, 'chain')} of {k:,} draws. Means over the second half, in nats: " + ", ".join(
         number(float(v), 1) for v in half
     )
-    with base.style():
-        figure = base.canvas(250)
-        axes = base.panel(figure, left=74, right=34 if shown > 1 else 16, top=26)
+    with base.drawing(250, left=74, right=34 if shown > 1 else 16, top=26) as (figure, axes):
         at = evenly(k, _POINTS)
         for i in range(shown):
             axes.plot(at + 1, values[i, at], color=_COLOURS[i % 4], linewidth=0.9, alpha=0.8)

@@ -43,9 +43,7 @@ def rhats(rhat: np.ndarray) -> base.Picture | None:
         f"Distribution of R-hat over {many}: {percent(good)} at most {AIM_RHAT}, {percent(bad)} above {MOST_RHAT}, the "
         f"largest {rhat_text(float(known.max()))}."
     )
-    with base.style():
-        figure = base.canvas(_HEIGHT)
-        axes = base.panel(figure, left=52, right=16, top=26)
+    with base.drawing(_HEIGHT, left=52, right=16, top=26) as (figure, axes):
         limit = math.log10(MOST_RHAT - 1) - 1e-6
         for colour, mask in ((base.ACCENT, edges[:-1] < limit), (base.SECOND, edges[:-1] >= limit)):
             steps(axes, np.where(mask, counts, 0), edges, colour)
@@ -82,9 +80,7 @@ def sizes(bulk: np.ndarray, tail: np.ndarray | None = None) -> base.Picture | No
         f"{name}: smallest {significant(v.min())}, median {significant(np.median(v))}" for name, v, _ in known
     )
     alt = f"Effective sample sizes of {count(len(known[0][1]), 'quantity', 'quantities')}: {said}."
-    with base.style():
-        figure = base.canvas(_HEIGHT)
-        axes = base.panel(figure, left=52, right=16, top=26)
+    with base.drawing(_HEIGHT, left=52, right=16, top=26) as (figure, axes):
         drawn = [np.bincount(binned(np.log10(v), edges), minlength=24) for _, v, _ in known]
         for i, ((_, _, colour), counts) in enumerate(zip(known, drawn, strict=True)):
             steps(axes, counts, edges, colour, fill=i == 0)

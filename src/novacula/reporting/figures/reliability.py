@@ -25,9 +25,7 @@ def reliability(
         f"{bins.predicted[i]:.2f} predicted, {bins.observed[i]:.2f} observed, n = {bins.counts[i]}"
         for i in np.flatnonzero(bins.counts)
     )
-    with base.style():
-        figure = base.canvas(_HEIGHT)
-        axes = base.panel(figure, left=52, bottom=_COUNTS + 58, top=26, right=16)
+    with base.drawing(_HEIGHT, left=52, bottom=_COUNTS + 58, top=26, right=16) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=base.MUTED, linewidth=1, linestyle=(0, (4, 3)))
         if other is not None:
             _marks(axes, other, base.SECOND, hollow=True, shift=0.008)

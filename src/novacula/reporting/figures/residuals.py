@@ -57,9 +57,7 @@ def _column(mean: np.ndarray, y: np.ndarray, sd: np.ndarray | None, name: str, i
         alt += f" {said}."
         bars = "" if raster else " Bars: ± 1.96 predicted standard deviations."
         caption += f"{bars} {said}; the others are marked in the second colour."
-    with base.style():
-        figure = base.canvas(330)
-        axes = base.panel(figure, left=60, top=26)
+    with base.drawing(330, left=60, top=26) as (figure, axes):
         axes.axhline(0, color=base.INK, linewidth=1)
         for mask, colour in ((~outside, base.ACCENT), (outside, base.SECOND)):
             _points(axes, mean[mask], residual[mask], None if sd is None else sd[mask], colour, raster=raster)

@@ -74,9 +74,7 @@ def _extents(history: History, title: str, found: Mapping[str, Extent]) -> base.
         f"{m.label} ends at {number(_last(v), 2)}" for _, m, v in lines
     )
     name = "extent-" + title.replace(" ", "-").replace(",", "")
-    with base.style():
-        figure = base.canvas(_HEIGHT)
-        axes = base.panel(figure, right=122 if len(lines) > 1 else 16, top=26)
+    with base.drawing(_HEIGHT, right=122 if len(lines) > 1 else 16, top=26) as (figure, axes):
         _frame(axes, epochs, unit)
         for (_, _, values), colour in zip(lines, _cycle(len(lines)), strict=True):
             _draw(axes, epochs, values, colour)
@@ -104,9 +102,7 @@ def _curve(history: History, key: str, title: str, unit: str, caption: str) -> b
         return None
     first = values[np.isfinite(values)][0]
     alt = f"{title}: from {number(float(first))} to {number(_last(values))} {unit} over {len(values)} epochs."
-    with base.style():
-        figure = base.canvas(_HEIGHT, base.WIDTH)
-        axes = base.panel(figure, right=16, top=26, left=56)
+    with base.drawing(_HEIGHT, right=16, top=26, left=56) as (figure, axes):
         _frame(axes, epochs, unit)
         _draw(axes, epochs, values, base.ACCENT)
         low, high = float(np.nanmin(values)), float(np.nanmax(values))

@@ -22,9 +22,7 @@ def ranks(counts: np.ndarray, n: int, inputs: int, classes: int) -> base.Picture
         f"Probability of functions by rank. The first has {significant(float(p[0]))}; "
         f"{len(counts):,} were drawn, {once:,} of them once."
     )
-    with base.style():
-        figure = base.canvas(330)
-        axes = base.panel(figure, left=72, top=26, right=22)
+    with base.drawing(330, left=72, top=26, right=22) as (figure, axes):
         axes.set(xscale="log", yscale="log", xlabel="rank")
         axes.plot(rank, zipf, color=base.MUTED, linewidth=1.0)
         axes.plot(rank, p, color=base.ACCENT, marker="o", markersize=2.5, linewidth=1.2)

@@ -23,9 +23,7 @@ def trained(bayes: np.ndarray, nets: np.ndarray, beyond: Sequence[int]) -> base.
         f"Probabilities of {len(bayes):,} functions, under the posterior and among trained networks. Functions that no "
         f"network found at the stop hold {percent(float(missed))} of the posterior."
     )
-    with base.style():
-        figure = base.canvas(380)
-        axes = base.panel(figure, left=72, top=26, right=22)
+    with base.drawing(380, left=72, top=26, right=22) as (figure, axes):
         axes.set(xscale="log", yscale="log", xlabel="probability under the posterior")
         low = math.log10(_ABSENT * 0.6 / max(total, nets[0].sum()))
         axes.plot([10**low, 1.5], [10**low, 1.5], color=base.MUTED, linewidth=1.0)

@@ -22,9 +22,7 @@ def pairs_apart(record: Mapping[str, Any]) -> base.Picture:
     values = {name: scale * _upper(record["pairs"][where]) for name, where in rows.items()}
     told = [f"{significant(scale * measured[where]['value'], 2)} {unit} of {name}" for name, where in rows.items()]
     alt = f"Differences of {count(len(record['runs']), 'run')} in pairs: {listing(told)}."
-    with base.style():
-        figure = base.canvas(78 + 46 * len(rows))
-        axes = base.panel(figure, left=86, right=20, top=26)
+    with base.drawing(78 + 46 * len(rows), left=86, right=20, top=26) as (figure, axes):
         error, rng = scale * measured["error"]["value"], np.random.default_rng(0)
         axes.axvline(error, color=base.MUTED, linewidth=1.0, linestyle=(0, (4, 3)))
         for at, (name, where) in enumerate(rows.items()):
@@ -61,9 +59,7 @@ def between_runs(record: Mapping[str, Any]) -> base.Picture | None:
         return None
     heights = [f"{number(record['measured'][f'barrier/{n}']['value'], 2)} {n}" for n in curves]
     alt = f"Loss on the line between two runs, barriers in nats an example: {listing(heights)}."
-    with base.style():
-        figure = base.canvas(250)
-        axes = base.panel(figure, left=54, right=92, top=26)
+    with base.drawing(250, left=54, right=92, top=26) as (figure, axes):
         axes.set(xlabel="from one run to the other", xlim=(0, 1), xticks=[0, 0.5, 1])
         for name, rows in curves.items():
             at = np.linspace(0, 1, rows.shape[1])
