@@ -138,7 +138,12 @@ def describe(
         "predictive": _predictive(result),
         "posterior": posterior,
         "seconds": result.seconds,
-        "versions": _versions(),
+        "versions": {
+            "novacula": version("novacula"),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
         "seed": result.seed,
         "warnings": list(dict.fromkeys(warnings)),
     }
@@ -273,12 +278,3 @@ def _montage(result: Learned) -> dict[str, np.ndarray]:
     with torch.no_grad():
         copies = result.target.warp(x, _MONTAGE[1], generator(result.seed, "montage"))
     return {"montage/original": x.cpu().numpy(), "montage/transformed": copies.cpu().numpy()}
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "novacula": version("novacula"),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
