@@ -121,7 +121,7 @@ def infer(
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """Some of the chains: all that decides what they will be."""
+    """Some of the chains: all that decides what they will be, by the names that the loop has for it."""
 
     method: Method
     target: Density
@@ -137,21 +137,7 @@ class _Task:
     others: Others
 
     def run(self, progress: Progress | None = None) -> Posterior:
-        outcome = run(
-            self.method,
-            self.target,
-            self.data,
-            start=self.start,
-            epochs=self.epochs,
-            steps=self.steps,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            order=self.order,
-            checkpoint=self.checkpoint,
-            resume=self.resume,
-            others=self.others,
-            progress=progress,
-        )
+        outcome = run(**vars(self), progress=progress)
         return self.method.posterior(self.target, outcome.state)
 
     def split(self, groups: int) -> list[_Task]:

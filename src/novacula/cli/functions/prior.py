@@ -49,10 +49,7 @@ def _run(options: PriorOptions, progress: Progress) -> dict[str, Any]:
     found = _draw(network, inputs, options, how, start, progress)
     content = {
         "command": "functions prior",
-        "net": options.net,
-        "prior": options.prior,
-        "format": options.format,
-        "seed": options.seed,
+        **{k: getattr(options, k) for k in ("net", "prior", "format", "seed")},
         "estimated": price._asdict(),
         **summary(found, options.top),
     }
