@@ -18,6 +18,7 @@ from novacula.functions.network import Networks
 from novacula.functions.result import FunctionSample, Interval, Seen
 from novacula.functions.sample import cube, sample
 from novacula.functions.saturation import PriorPredictive, after_labels, prior_predictive, unsaturated_scale
+from novacula.functions.sequences import Sequences
 from novacula.functions.slope import Bound, complexity_bound, slope_interval
 from novacula.functions.smoothness import Roughness, roughness
 from novacula.functions.summary import summary
@@ -37,6 +38,7 @@ __all__ = [
     "RandomTree",
     "Roughness",
     "Seen",
+    "Sequences",
     "after_labels",
     "complexity_bound",
     "correlation",

@@ -23,7 +23,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from scipy.special import logsumexp
-from scipy.stats import t as student
 from torch import Tensor, nn
 
 from novacula.core.checks.numbers import check_whole
@@ -32,6 +31,7 @@ from novacula.core.params import unflatten
 from novacula.data.data import Data
 from novacula.data.given import DataLike
 from novacula.diagnostics.two_samples import Interval
+from novacula.functions.result import mean_interval
 from novacula.inference.loop import run
 from novacula.inference.method import Batching, Info, Start
 from novacula.inference.particles.smc import log_mean
@@ -75,7 +75,8 @@ class JointAccuracy:
 
         Returns:
             ``log P`` with its standard error in nats (as `Estimate` has it: 1.96 of them are a 95 % interval), and the
-            mean share of errors on the held-out examples with its 95 % interval; NaNs where none was drawn.
+            mean share of errors on the held-out examples, the mean over populations with its 95 % interval; NaNs where
+            none was drawn.
 
         Raises:
             InputError: If the numbers are no range of errors in training.
@@ -87,13 +88,10 @@ class JointAccuracy:
         logs = _sum(band, 1)
         if not np.isfinite(logs).any():
             return (-math.inf, math.nan), Interval(math.nan, math.nan, math.nan)
-        mass = np.exp(logs - logs.max())
-        errors = np.exp(band - logs.max()) @ np.arange(h + 1) / h
-        # A ratio of sums over populations, by the delta method.
-        ratio, m = errors.sum() / mass.sum(), len(mass)
-        spread = np.std((errors - ratio * mass) / mass.mean(), ddof=1)
-        half = float(student.ppf(0.975, m - 1) * spread / math.sqrt(m))
-        return log_mean(torch.from_numpy(logs)), Interval(float(ratio), float(ratio - half), float(ratio + half))
+        # Of each population alone, as one whose probability is much too large would say all.
+        seen = np.isfinite(logs)
+        means = np.exp(band[seen] - logs[seen, None]) @ np.arange(h + 1) / h
+        return log_mean(torch.from_numpy(logs)), mean_interval(torch.from_numpy(means))
 
 
 def joint_accuracy(
