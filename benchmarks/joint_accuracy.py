@@ -116,6 +116,7 @@ def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--figure", action="store_true")
+    parser.add_argument("--n", type=int, nargs="*", default=[100, 300, 600], help="sizes of training sets")
     options = parser.parse_args()
     torch.set_num_threads(1)
     result = json.loads(RESULT.read_text()) if RESULT.exists() else {"cells": {}, "trained": {}}
@@ -123,8 +124,8 @@ def main() -> None:
         figure(result)
         return
     for weights, n in CELLS:
-        if time.process_time() > STOP:
-            return
+        if n not in options.n or time.process_time() > STOP:
+            continue
         if (key := f"{weights}, n {n}") not in result["cells"]:
             result["cells"][key] = cell(weights, n)
             print(key, {k: v for k, v in result["cells"][key].items() if k != "density"}, flush=True)
