@@ -79,25 +79,11 @@ class NovaculaEstimator(BaseEstimator):
         vars(self).update(options)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The parameters, those of the network under ``module__…``.
-
-        Args:
-            deep: Whether to include those of parameters that are estimators themselves.
-
-        Returns:
-            Values by name.
-        """
+        """The parameters by name, those of the network under ``module__…``."""
         return super().get_params(deep) | {k: v for k, v in vars(self).items() if k.startswith(PREFIX)}
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, ``module__…`` for those of the network.
-
-        Args:
-            params: Values by name.
-
-        Returns:
-            Itself.
-        """
+        """Set parameters, ``module__…`` for those of the network; itself."""
         own = {k: v for k, v in params.items() if k.startswith(PREFIX)}
         super().set_params(**{k: v for k, v in params.items() if k not in own})
         self._set_options(own)
