@@ -61,7 +61,12 @@ def cell(weights: str, n: int) -> dict[str, Any]:
         "at_most": rows,
         "evaluations": found.evaluations,
         "cpu_seconds": spent,
-        "density": {"train": i.tolist(), "test": j.tolist(), "log10": (found.log_prob[i, j] / LN10).round(2).tolist()},
+        # As text, each number on a line of its own otherwise.
+        "density": {
+            "train": " ".join(map(str, i)),
+            "test": " ".join(map(str, j)),
+            "log10": " ".join(f"{v / LN10:.2f}" for v in found.log_prob[i, j]),
+        },
     }
 
 
@@ -87,11 +92,12 @@ def figure(result: dict[str, Any]) -> None:
         if row is None:
             continue
         held = nv.load("digits").n - n
-        x, y = 1 - np.array(row["density"]["train"]) / n, 1 - np.array(row["density"]["test"]) / held
+        train, test, logs = (np.array(row["density"][k].split(), float) for k in ("train", "test", "log10"))
+        x, y = 1 - train / n, 1 - test / held
         # Densities in squares of two hundredths, as a cell of the exact table is a single draw.
         grid = np.full((50, 50), -np.inf)
         at = np.minimum((x * 50).astype(int), 49), np.minimum((y * 50).astype(int), 49)
-        np.logaddexp.at(grid, at, np.array(row["density"]["log10"]) * LN10)
+        np.logaddexp.at(grid, at, logs * LN10)
         shown = place.pcolormesh(
             np.linspace(0, 1, 51), np.linspace(0, 1, 51), np.ma.masked_invalid(grid.T / LN10), cmap="viridis"
         )

@@ -13,8 +13,8 @@ from novacula.core.errors import InputError
 from novacula.core.params import Params, unflatten
 from novacula.core.rng import derive, generator
 from novacula.evidence.fitting.nngp import wide_kernels
-from novacula.functions.network import Networks
-from novacula.functions.weights import Normals, drawing
+from novacula.functions.samplers.network import Networks
+from novacula.functions.samplers.weights import Normals, drawing
 from novacula.inference.infer import infer
 from novacula.inference.particles.splitting.method import Splitting
 from novacula.kernels.orthants.orthant import orthant_draws

@@ -22,7 +22,7 @@ from novacula.core.checks.numbers import check_whole
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.forward import Forward
 from novacula.core.many import over_members
-from novacula.functions.weights import Drawn, Normals, drawing
+from novacula.functions.samplers.weights import Drawn, Normals, drawing
 
 _AT_ONCE = 1024
 
