@@ -15,8 +15,8 @@ point is the one that `MeanField` approaches, and so is what is said there of te
 steps to settle.
 
 Over the first half of a run T_l rises to its own value, from a hundredth of it: the prior's part of the divergence
-comes in, and the width with it (see `Batch.warmed`). Noise as wide as a whole prior hides what little a network has found
-at first.
+comes in, and the width with it (see `Batch.warmed`). Noise as wide as a whole prior hides what little a network has
+found at first.
 
 References:
     Variational learning is effective for large deep networks. Y. Shen, N. Daheim, B. Cong, P. Nickl, G. M. Marconi,
