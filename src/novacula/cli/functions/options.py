@@ -92,7 +92,7 @@ class SgdVsBayesOptions:
     nets: int = flag(1000, "Networks to train.", metavar="N", panel="Training")
     epochs: int = flag(1000, "Epochs within which one must reach zero error.", metavar="N", panel="Training")
     workers: int = flag(1, "Processes that train; -1 for one on each core.", metavar="N", panel="Training")
-    by: str = flag("splitting", "How the posterior is drawn: splitting or rejection.", panel="Posterior")
+    by: str = flag("splitting", "How the posterior is drawn: splitting, rejection or nngp.", panel="Posterior")
     draws: int = flag(2000, "Draws of the posterior.", metavar="N", panel="Posterior")
     seed: int = shared.seed_flag()
     threads: int | None = shared.threads_flag()
