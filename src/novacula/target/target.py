@@ -39,7 +39,7 @@ from novacula.invariances.base import Invariance
 from novacula.invariances.on_part import bind_parts
 from novacula.likelihoods import Categorical
 from novacula.likelihoods.base import Likelihood
-from novacula.likelihoods.declared import check_quadratic
+from novacula.likelihoods.declared import check_logits, check_quadratic
 from novacula.priors import Gaussian
 from novacula.priors.base import Prior
 from novacula.priors.declared import check_gaussian
@@ -145,6 +145,7 @@ class Target:
         taking = self.taking(data.parts)
         outputs = taking.forward.check(data.x[:8])
         bound = dataclasses.replace(taking, likelihood=taking.likelihood.bind(outputs))
+        check_logits(bound.likelihood, bound.forward.traced(data.x[:8]))
         y = bound.likelihood.validate(data.y, outputs)
         check_quadratic(bound.likelihood, y)
         check_gaussian(bound.prior, self.forward.params())

@@ -151,10 +151,14 @@ def by_person(train: Train, network: nn.Module, data: Data, seed: int) -> nn.Mod
         The trained network, in eval mode.
 
     Raises:
-        InputError: If their function returns something else than a network or nothing.
+        InputError: If their function fails, or returns something else than a network or nothing.
     """
-    with seeded(derive(seed, "train")):
-        found = train(network, data)
+    try:
+        with seeded(derive(seed, "train")):
+            found = train(network, data)
+    except Exception as error:
+        got = f"{type(error).__name__}: {error}"
+        raise InputError("train(network, data) to train the network", got, "try it on the data yourself") from error
     if found is not None and not isinstance(found, nn.Module):
         raise InputError("train(network, data) to return the network or None", f"a {type(found).__name__}", "return it")
     return (network if found is None else found).eval()
