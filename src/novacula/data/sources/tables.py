@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import csv
 import importlib
+import re
+import warnings
 from array import array
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from novacula.core.errors import InputError
+from novacula.core.errors import InputError, NovaculaWarning
 from novacula.data.meaning.columns import RawColumns
 from novacula.data.meaning.known import frame_of, known
 from novacula.data.sources.blocks import Gathered
@@ -25,14 +27,15 @@ from novacula.data.sources.bounded import check_expanded, text_of
 from novacula.data.sources.cells import Numbers
 
 _PLAIN = frozenset({"bool", "float", "double", *(f"{u}int{b}" for u in ("", "u") for b in (8, 16, 32, 64))})
+_DELIMITED = re.compile(r'"?sep=([,;\t|])"?', re.IGNORECASE)
 _BLOCK = 8_192  # rows of text that are taken apart at once
 
 
 def open_delimited(path: Path) -> RawColumns:
-    """Open comma-, semicolon- or tab-separated text."""
-    # The delimiter is the one that the first line has most of. If every entry of the first line is a number, or any has
-    # a decimal point, there is no header, and columns are called "0", "1", …. A column of whole numbers stays whole, so
-    # that it may hold classes. Where commas do not delimit, they may be decimal.
+    """Open text with commas, semicolons, tabs or | between its columns."""
+    # The delimiter is the one that the first line has most of, below remarks (`_top`). If every entry of that line is
+    # a number, or any has a decimal point, there is no header, and columns are called "0", "1", …. A column of whole
+    # numbers stays whole, so that it may hold classes. Where commas do not delimit, they may be decimal.
     try:
         header, columns, lines = _gathered(path)
     except csv.Error as error:
@@ -40,7 +43,11 @@ def open_delimited(path: Path) -> RawColumns:
     found = dict(zip(header, columns, strict=True))
 
     def read(name: str) -> np.ma.MaskedArray:
-        return found[name].column(lambda row: f"row {row} (line {lines[row]}), column {name!r} of {path}")
+        values = found[name].column(lambda row: f"row {row} (line {lines[row]}), column {name!r} of {path}")
+        if (code := found[name].padded) and values.dtype.kind != "U":
+            said = f"the column {name!r} has numbers with zeros before them ({code!r}), as codes have: taken as numbers"
+            warnings.warn(f"{said}; for categories pass --categorical {name} (categorical=…)", NovaculaWarning, 2)
+        return values
 
     return RawColumns(str(path), tuple(header), len(lines), read)
 
@@ -58,15 +65,11 @@ def open_parquet(path: Path) -> RawColumns:
 
 def _gathered(path: Path) -> tuple[list[str], list[Gathered], array[int]]:
     # Names, columns, and the line of each row; the text is never in memory as a whole.
-    with text_of(path) as file:
-        first = next((line for line in file if line.strip()), "")
-    if not first:
-        raise InputError("a header and at least two rows", f"{path}, which is empty", "check the file")
-    delimiter = max(",;\t", key=first.count)
+    above, delimiter = _top(path)
     number = Numbers(comma=delimiter != ",")
     with text_of(path) as file:
-        reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-        rows = (([cell.strip() for cell in row], reader.line_num) for row in reader)
+        reader = csv.reader(islice(file, above, None), delimiter=delimiter, skipinitialspace=True)
+        rows = (([cell.strip() for cell in row], above + reader.line_num) for row in reader)
         rows = (found for found in rows if any(found[0]))
         head = next(rows)
         found = [number(cell) for cell in head[0]]
@@ -89,6 +92,25 @@ def _gathered(path: Path) -> tuple[list[str], list[Gathered], array[int]]:
     if not lines:
         raise InputError("at least two rows", f"a header and no rows in {path}", "check the file")
     return header, columns, lines
+
+
+def _top(path: Path) -> tuple[int, str]:
+    # How many lines stand above the table, and what delimits it. Remarks begin with #, and so may a header: the line
+    # with as many delimiters as the one after it. Excel writes what delimits in a line of its own, sep=;
+    above, last, first = 0, (0, ""), ""
+    with text_of(path) as file:
+        for i, line in enumerate(file):
+            if (said := _DELIMITED.fullmatch(line.rstrip("\r\n"))) is not None:
+                return i + 1, said[1]
+            if line.strip() and not line.startswith("#"):
+                above, first = i, line
+                break
+            last = (i, line) if line.strip() else last
+    if not first and not last[1]:
+        raise InputError("a header and at least two rows", f"{path}, which is empty", "check the file")
+    delimiter = max(",;\t|", key=(first or last[1]).count)
+    header = not first or first.count(delimiter) == last[1].count(delimiter) > 0
+    return last[0] if header else above, delimiter
 
 
 def _parquet_columns(path: Path) -> tuple[tuple[str, ...], int, Callable[[str], tuple[Any, np.ndarray | None]]]:
