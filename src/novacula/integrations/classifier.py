@@ -39,6 +39,7 @@ class NovaculaClassifier(ClassifierMixin, NovaculaEstimator):
         seconds: Seconds after which training ends; the folds come on top.
         batch_size: Examples a step; by default by the size of the data.
         lr: Peak learning rate of the weights; by default 0.01 for tables and small networks, else 0.004.
+        precision: What networks compute in while they train, ``"bfloat16"`` or ``"full"``, as for `novacula.learn`.
         random_state: An integer for the same result each time; None draws a seed from NumPy's global generator.
         module__options: Parameters ``module__…`` of the network.
 

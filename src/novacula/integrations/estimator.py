@@ -7,6 +7,7 @@ predictions are brought back after; class labels become numbers and numbers labe
 
 from __future__ import annotations
 
+import math
 from typing import Any, Self
 
 import numpy as np
@@ -18,10 +19,12 @@ from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
+from novacula.core.modules.precision import Precision
 from novacula.data.data import Data
 from novacula.data.inputs import as_inputs
 from novacula.data.meaning.labels import Task
 from novacula.data.standardise import Standardiser
+from novacula.inference.loop import default_batch_size
 from novacula.inference.method import Method
 from novacula.integrations.network import PREFIX, network_of
 from novacula.likelihoods.base import Likelihood
@@ -54,6 +57,7 @@ class NovaculaEstimator(BaseEstimator):
         seconds: float | None = None,
         batch_size: int | None = None,
         lr: float | None = None,
+        precision: Precision | None = None,
         random_state: int | np.random.RandomState | None = None,
         **module__options: Any,
     ) -> None:
@@ -68,6 +72,7 @@ class NovaculaEstimator(BaseEstimator):
         self.seconds = seconds
         self.batch_size = batch_size
         self.lr = lr
+        self.precision = precision
         self.random_state = random_state
         self._set_options(module__options)
 
@@ -185,6 +190,7 @@ class NovaculaEstimator(BaseEstimator):
             folds=self.folds,
             batch_size=self.batch_size,
             lr=self.lr,
+            precision=self.precision,
             seed=seed,
         )
         if self.method != "auto":
@@ -198,6 +204,11 @@ class NovaculaEstimator(BaseEstimator):
         wide = torch.float64 if X.ndim == 2 else dtype
         data = Data(X, y, task=task, classes=classes or None, columns=names, dtype=wide)
         return Standardiser.fit(data).apply(data).to(dtype=dtype)
+
+
+def steps_an_epoch(n: int) -> int:
+    """Steps in one pass over n rows of a table."""
+    return math.ceil(n / default_batch_size(n, table=True))
 
 
 def _working(X: Any) -> torch.dtype:
