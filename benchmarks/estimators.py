@@ -44,7 +44,8 @@ def fit(x: np.ndarray, y: np.ndarray, steps: int | None, seed: int) -> tuple[dic
     train, test = rows[:ROWS], rows[ROWS:]
     kind = nv.NovaculaRegressor if y.dtype.kind == "f" else nv.NovaculaClassifier
     epochs = None if steps is None else max(1, round(steps / steps_an_epoch(ROWS)))
-    model: Any = kind(epochs=epochs, random_state=seed)
+    # Where there is time without end, rounds go on until nothing is gained.
+    model: Any = kind(epochs=epochs, seconds=None if epochs else 1e6, random_state=seed)
     before = time.process_time()
     model.fit(x[train], y[train])
     spent = time.process_time() - before

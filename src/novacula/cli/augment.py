@@ -25,7 +25,7 @@ from novacula.runs.flags import anchored, flat, make, options_of
 _STYLES = {"needed": "bold green", "harmful": "bold red", "undecided": "yellow", "no effect": "dim"}
 
 
-def augment(given: dict[str, Any], destination: Destination, display: Display) -> int:
+def augment(given: dict[str, Any], destination: Destination, display: Display) -> None:
     """Run ``novacula augment`` with the options that were given."""
     if destination.overwrite and destination.resume:
         raise InputError("either --overwrite or --resume", "both", "use one of them")
@@ -44,7 +44,6 @@ def augment(given: dict[str, Any], destination: Destination, display: Display) -
         made = folder
         made.complete(None if display.no_report else lambda: _report(made))
     _print(folder.path, options.export, display)
-    return 0
 
 
 def _run(options: AugmentOptions, folder: OutputFolder | None, display: Display) -> OutputFolder:

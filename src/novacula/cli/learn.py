@@ -13,7 +13,7 @@ from rich.text import Text
 from novacula.cli.console import err, out, print_json, stdout_for_results, warn
 from novacula.cli.folder import OutputFolder, default_folder
 from novacula.cli.options import Destination, Display, Options
-from novacula.cli.threads import set_threads
+from novacula.cli.threads import set_threads, suit_threads
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.storage.atomic import full_disk, is_full
 from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, Run
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from novacula.target import Target
 
 
-def learn(kind: type[Options], given: dict[str, Any], destination: Destination, display: Display) -> int:
+def learn(kind: type[Options], given: dict[str, Any], destination: Destination, display: Display) -> None:
     """Run ``novacula learn`` with the options that were given."""
     output, overwrite = destination.output, destination.overwrite
     if overwrite and destination.resume:
@@ -39,7 +39,7 @@ def learn(kind: type[Options], given: dict[str, Any], destination: Destination, 
             err().print(Text(f"the run in {folder.path} is finished"))
             folder.complete(None if display.no_report else lambda: _report(folder))
             _print(record, folder.path, display)
-            return 0
+            return
         options = _resumed_options(folder, kind, given)
     else:
         if "data" not in given:
@@ -56,7 +56,6 @@ def learn(kind: type[Options], given: dict[str, Any], destination: Destination, 
         if text not in said:
             warn(text)
     _print(record, folder.path, display)
-    return 0
 
 
 def _run(options: Options, folder: OutputFolder | None, display: Display) -> tuple[dict[str, Any], OutputFolder]:
@@ -78,7 +77,7 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
         assembled = assemble(options.setup)
         progress.decided(assembled.meaning)
         # Whatever can be known to be wrong is known before the folder is touched.
-        assembled.target.prepare(assembled.train)
+        suit_threads(options.threads, *assembled.target.prepare(assembled.train))
         wanted, names = asked(options.train, assembled), read_controls(options.train.against)
         check(names, assembled.train, assembled.target)
         strange = None if options.ood is None else load_ood(options.ood, assembled)

@@ -63,15 +63,7 @@ def find_device(name: str | torch.device, *, double: bool = True) -> torch.devic
 
 
 def trains_there(name: str | torch.device | None, *, steps: bool) -> torch.device | None:
-    """A device without float64 (as mps is), to which the steps of a training can go while all else is on the host.
-
-    Args:
-        name: The device asked for.
-        steps: Whether a method's steps see minibatches, and take no sum over all data in float64.
-
-    Returns:
-        The device; None where there is no need, or no way.
-    """
+    """A device without float64, to which ``steps`` of a training can go; None where there is no need, or no way."""
     if name is None or name == "auto" or not steps:
         return None
     device = find_device(name, double=False)

@@ -111,11 +111,7 @@ def map(  # read as execute.map
 
 
 def cores() -> int:
-    """How many tasks this machine can run at once.
-
-    Returns:
-        The cores that this process may use.
-    """
+    """How many tasks this machine can run at once: the cores that this process may use."""
     return cpu_count()
 
 

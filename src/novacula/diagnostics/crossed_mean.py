@@ -51,18 +51,12 @@ class Mean:
         """Half the width of an interval with the level of two standard errors of a normal distribution, 95.4 %."""
         return self.margin * self.stderr
 
+    def __format__(self, spec: str) -> str:
+        return f"{self.value:{spec}} ± {self.stderr:{spec}}" if spec else str(self)
+
 
 def two_way(table: Tensor) -> Mean:
-    """The mean of a table whose rows and columns are both random.
-
-    Returns:
-        The mean of all numbers there are, with its error.
-
-    Example:
-        >>> import torch
-        >>> two_way(torch.tensor([[1.0, 3.0], [1.0, 3.0]])).value
-        2.0
-    """
+    """The mean of all numbers of a table whose rows and columns are both random, with its error."""
     a = table.double()
     known = ~a.isnan()
     runs, examples = a.shape

@@ -37,6 +37,10 @@ from novacula.study import learn
 from novacula.target import Target
 
 
+_STEPS, _EPOCHS = 600, 20
+"""Of tables, steps of training by default, or passes over the data where these take more."""
+
+
 class NovaculaEstimator(BaseEstimator):
     """What `NovaculaClassifier` and `NovaculaRegressor` have in common; they say what the parameters are."""
 
@@ -84,25 +88,11 @@ class NovaculaEstimator(BaseEstimator):
         vars(self).update(options)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The parameters, those of the network under ``module__…``.
-
-        Args:
-            deep: Whether to include those of parameters that are estimators themselves.
-
-        Returns:
-            Values by name.
-        """
+        """The parameters by name, those of the network under ``module__…``."""
         return super().get_params(deep) | {k: v for k, v in vars(self).items() if k.startswith(PREFIX)}
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, ``module__…`` for those of the network.
-
-        Args:
-            params: Values by name.
-
-        Returns:
-            Itself.
-        """
+        """Set parameters, ``module__…`` for those of the network; itself."""
         own = {k: v for k, v in params.items() if k.startswith(PREFIX)}
         super().set_params(**{k: v for k, v in params.items() if k not in own})
         self._set_options(own)
@@ -182,10 +172,13 @@ class NovaculaEstimator(BaseEstimator):
         options = {k.removeprefix(PREFIX): v for k, v in vars(self).items() if k.startswith(PREFIX)}
         network = network_of(self.module, options, data.x_shape, outputs, seed, data.x.dtype)
         prior = Gaussian() if self.prior is None else self.prior
+        epochs = self.epochs
+        if epochs is None and self.seconds is None and data.x.ndim == 2:
+            epochs = max(_EPOCHS, math.ceil(_STEPS / steps_an_epoch(data.n, self.batch_size)))
         found = learn(
             Target(network, likelihood=likelihood, prior=prior),
             data,
-            epochs=self.epochs,
+            epochs=epochs,
             seconds=self.seconds,
             folds=self.folds,
             batch_size=self.batch_size,
@@ -206,9 +199,9 @@ class NovaculaEstimator(BaseEstimator):
         return Standardiser.fit(data).apply(data).to(dtype=dtype)
 
 
-def steps_an_epoch(n: int) -> int:
+def steps_an_epoch(n: int, size: int | None = None) -> int:
     """Steps in one pass over n rows of a table."""
-    return math.ceil(n / default_batch_size(n, table=True))
+    return math.ceil(n / (size or default_batch_size(n, table=True)))
 
 
 def _working(X: Any) -> torch.dtype:

@@ -212,17 +212,7 @@ def weights_of(start: Params | Posterior | Learned) -> Params:
 
 
 def posterior_of(given: Posterior | Learned) -> Posterior:
-    """The posterior that somebody passed, or that of a result.
-
-    Args:
-        given: A posterior, or a result that has one.
-
-    Returns:
-        The posterior.
-
-    Raises:
-        InputError: If it is neither: a network, a target, a class.
-    """
+    """The posterior that somebody passed, or that of a result; a network, a target or a class is refused."""
     found = given.posterior if isinstance(given, Learned) else given
     if isinstance(found, type) or not isinstance(getattr(found, "mode", None), Mapping):
         got = f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"

@@ -21,17 +21,7 @@ _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 def admitted(module: nn.Module) -> nn.Module:
-    """A person's module as it can be evaluated at any weights.
-
-    Args:
-        module: A copy of theirs, which is changed.
-
-    Returns:
-        The same function.
-
-    Raises:
-        InputError: If a layer was scripted or traced, a trainable parameter is complex, or they have several dtypes.
-    """
+    """A copy of a person's module, for any weights; scripted layers, complex and mixed weights are refused."""
     module = _unwrapped(module)
     check_python(module)
     for layer in module.modules():
@@ -83,11 +73,7 @@ def _unwrapped(module: nn.Module) -> nn.Module:
 
 @contextmanager
 def weights_kept(module: nn.Module, params: Params) -> Iterator[None]:
-    """Watch weights while a network is evaluated.
-
-    Raises:
-        InputError: If the network has written on them.
-    """
+    """Watch weights while a network is evaluated; refuse one that writes on them."""
     before = {name: w._version for name, w in params.items()}
     yield
     changed = [name for name, w in params.items() if w._version != before[name]]

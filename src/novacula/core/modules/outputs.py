@@ -13,15 +13,7 @@ _SHAPES = frozenset(_NAMES.split())  # operations that move numbers and change n
 
 
 def logits_of(out: Any) -> Any:
-    """The tensor that a likelihood is asked of.
-
-    Args:
-        out: A tensor; or an object with ``logits``, as a dictionary's key or an attribute (the ``ModelOutput`` of the
-            transformers library, the named tuples of torchvision's networks with auxiliary heads in train mode).
-
-    Returns:
-        The logits, of shape ``(N, 1)`` where they are ``(N,)``; what is neither, as it is.
-    """
+    """The tensor that a likelihood is asked of: ``logits``, as a key or an attribute, where an object has them."""
     if not isinstance(out, Tensor):
         found = out.get("logits") if isinstance(out, Mapping) else getattr(out, "logits", None)
         if not isinstance(found, Tensor):
@@ -31,21 +23,8 @@ def logits_of(out: Any) -> Any:
 
 
 def squashed(f: Tensor) -> str:
-    """What made probabilities of a network's logits, at its end; nothing where there is no such thing.
-
-    Autograd notes a softmax or sigmoid, be it a layer or not, behind operations that only change shapes. Of outputs
-    without a graph, rows of no negative numbers with a sum of 1 tell it.
-
-    Args:
-        f: Outputs ``(N, C)``.
-
-    Returns:
-        ``"softmax"``, ``"sigmoid"``, ``"normalisation"`` or nothing.
-
-    Example:
-        >>> squashed(torch.zeros(3, 1, requires_grad=True).sigmoid().squeeze(1))
-        'sigmoid'
-    """
+    """What made probabilities of logits ``(N, C)``: ``softmax``, ``sigmoid``, ``normalisation`` or nothing."""
+    # Autograd notes the function, be it a layer or not, behind operations that only change shapes.
     node, kind = f.grad_fn, "Alias"
     while node is not None and kind in _SHAPES:
         kind = node.name().rstrip("0123456789").removesuffix("Backward")

@@ -75,17 +75,7 @@ class Parts:
         return tuple(p.name for p in self.parts)
 
     def join(self, values: Values) -> Tensor:
-        """The parts side by side.
-
-        Args:
-            values: Tensors ``(N, …)``, by name or in order.
-
-        Returns:
-            Shape ``(N, 1, D)``: int64 where all parts are whole numbers, else floats.
-
-        Raises:
-            InputError: If a part is missing or has another shape, lengths differ, or a whole number is too large.
-        """
+        """The parts side by side: tensors ``(N, …)`` to ``(N, 1, D)``, int64 where all are whole, else floats."""
         found = self._checked(values)
         floats = [v.dtype for v in found if v.is_floating_point()]
         dtype = torch.int64

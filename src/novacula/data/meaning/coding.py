@@ -140,17 +140,7 @@ class Coding:
 
     @classmethod
     def learn(cls, table: Columns) -> Coding:
-        """Learn from training rows.
-
-        Args:
-            table: The training rows.
-
-        Returns:
-            The coding.
-
-        Raises:
-            InputError: If a column has more than `MAX_CATEGORIES` words, or there is no column.
-        """
+        """Learn from training rows; no column, or one of more than `MAX_CATEGORIES` words, is refused."""
         _check_words(table)
         found = []
         for name, cells in table.values.items():
@@ -195,17 +185,7 @@ class Coding:
         return any(c.marked or c.words is not None for c in self.columns)
 
     def encode(self, table: Columns) -> np.ndarray:
-        """The inputs.
-
-        Args:
-            table: Rows that have these columns.
-
-        Returns:
-            Float64, shape ``(N, len(names))``.
-
-        Raises:
-            InputError: If a column of numbers has words, or misses an entry that nothing can stand for.
-        """
+        """The inputs of rows with these columns, float64 ``(N, len(names))``; words for numbers are refused."""
         x, place = np.empty((table.n, len(self.names))), 0
         for c in self.columns:
             width = len(c.names)

@@ -125,19 +125,7 @@ class FileRows:
 
 
 def each(items: Iterable[Any], what: str, numbers: Iterable[int] | None = None) -> Iterator[tuple[int, Any]]:
-    """Items of a person's with their numbers; what is raised by their code becomes the cause of an error of ours.
-
-    Args:
-        items: The items, made when they are asked for.
-        what: What they are called.
-        numbers: Their numbers, by default from 0.
-
-    Yields:
-        Numbers and items.
-
-    Raises:
-        InputError: If one of them cannot be had.
-    """
+    """Items of a person's with their numbers, by default from 0; what their code raises is the cause of our error."""
     source = iter(items)
     for number in itertools.count() if numbers is None else numbers:
         try:
@@ -191,17 +179,7 @@ class ItemRows:
 
 
 def opened(x: Any, *, tokens: bool, dtype: torch.dtype | None, columns: Sequence[str]) -> Any:
-    """Inputs that are read as needed, where they are many; else all of them as they are stored.
-
-    Args:
-        x: Rows of files; anything else stays as it is.
-        tokens: Whether they are whole-number ids.
-        dtype: The floating dtype wanted.
-        columns: Names of the columns.
-
-    Returns:
-        An array, or lazy rows of at least `LARGE` bytes as float32.
-    """
+    """Rows of files as a lazy array, where they are at least `LARGE` bytes; else all of them as they are stored."""
     if not isinstance(x, FileRows | Pictures):
         return x
     if 4 * math.prod(x.shape) <= lazy.LARGE:
@@ -210,15 +188,7 @@ def opened(x: Any, *, tokens: bool, dtype: torch.dtype | None, columns: Sequence
 
 
 def rows_of_file(path: Path, key: str | None = None) -> FileRows | None:
-    """The rows of an ``.npy`` file, or of an array that an ``.npz`` archive stores as it is, where these are large.
-
-    Args:
-        path: The file, whose header has been checked.
-        key: The array of an archive.
-
-    Returns:
-        The rows; None where the array is smaller, compressed, in Fortran's order, or no numbers.
-    """
+    """The rows of an ``.npy`` file or a stored array of an ``.npz``; None where small, compressed or no numbers."""
     start = 0
     if key is not None:
         with zipfile.ZipFile(path) as archive:

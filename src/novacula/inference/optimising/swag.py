@@ -148,9 +148,9 @@ class SWAG:
     def step(self, target: Density, state: SWAGState, batch: Batch, rng: torch.Generator) -> tuple[SWAGState, Info]:
         """One step of Adam on the negative log-posterior per example, and perhaps a point."""
         first, every, n = self._plan(batch.steps)
-        warmed = batch.warmed(WARM * self.start)
+        rising = batch.rising(WARM * self.start)
         given = state.params, state.statistics
-        losses, grads, statistics = training_gradient(target, *given, warmed, rng, self.precision)
+        losses, grads, statistics = training_gradient(target, *given, rising, rng, self.precision)
         lr = self.swa_lr
         if batch.step < first:
             lr = self.lr * one_cycle(batch.step / first, end=self.swa_lr / self.lr)

@@ -139,20 +139,7 @@ def mean_loss(network: nn.Module, data: Data, head: Head) -> float:
 
 
 def by_person(train: Train, network: nn.Module, data: Data, seed: int) -> nn.Module:
-    """A network after a person's own training.
-
-    Args:
-        train: Their function.
-        network: The network, which it may change.
-        data: The rows it may see.
-        seed: Seed of torch's global generators meanwhile.
-
-    Returns:
-        The trained network, in eval mode.
-
-    Raises:
-        InputError: If their function fails, or returns something else than a network or nothing.
-    """
+    """A network, in eval mode, after a person's own training on the rows it may see, which returns it or nothing."""
     try:
         with seeded(derive(seed, "train")):
             found = train(network, data)

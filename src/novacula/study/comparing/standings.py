@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from novacula.core.brief import brief
 from novacula.core.params import count
+from novacula.core.text import markdown
 from novacula.study.comparing.gaps import Gap
 from novacula.study.comparing.stacking import Stack, stack
 from novacula.study.cross_fit.result import CrossFit
@@ -103,14 +104,13 @@ class Race:
             A table in Markdown, in nats an example. ``behind`` is the gap to the best of the model's last rung.
         """
         last = max(len(r.steps) for r in self.runners)
-        titles = ["model", "P", "rungs", "steps", "loss", "behind", "", "training loss", "s"]
-        lines = [titles, ["---", *["---:"] * 5, "---", "---:", "---:"]]
+        titles, lines = ["model", "P", "rungs", "steps", "loss", "behind", "", "training loss", "s"], []
         for r in self.runners:
             behind = "" if r.gap is None else f"{r.gap.value:.4f} ± {r.gap.stderr:.4f}"
             rungs = f"{len(r.steps)} of {last}"
             scores = [f"{r.unseen[-1]:.4f}", behind, self.word(r), f"{r.speed[-1]:.4f}", f"{sum(r.seconds):.1f}"]
             lines.append([r.name, str(count(r.fit.target.params())), rungs, f"{sum(r.steps):,}", *scores])
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return markdown(titles, "lrrrrrlrr", lines)
 
     def to_dict(self) -> dict[str, Any]:
         """The race as plain JSON values, without weights and single losses.

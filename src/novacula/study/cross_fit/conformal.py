@@ -92,19 +92,7 @@ def held(
     *,
     scaled: bool = False,
 ) -> Sets | Intervals:
-    """CV+ sets or intervals from predictives.
-
-    Args:
-        own: Predictions of n examples, each by the model that has not seen it.
-        new: Predictions of N new inputs by each of the K models.
-        labels: The labels of the n.
-        folds: Which model has not seen an example, shape ``(n,)``.
-        alpha: The share of labels that may be missed.
-        scaled: Whether intervals are as wide as the predictive's standard deviation says.
-
-    Returns:
-        `Sets` for classes and multilabel, `Intervals` for regression.
-    """
+    """CV+ sets or intervals of N new inputs, by predictions of n examples that each model has not seen."""
     task, centre = own.likelihood.task, own.mean()
     theirs = torch.stack([p.mean() for p in new])
     if task == "regression":

@@ -152,10 +152,10 @@ class EmpiricalBayes:
         """
         began = time.perf_counter()
         rounds = state.rounds
-        inner = replace(batch, step=batch.step - rounds.began, steps=rounds.length)
+        trained = batch.trained or rounds.index > 0
+        inner = replace(batch, step=batch.step - rounds.began, steps=rounds.length, trained=trained)
         current = target.with_learnable(state.hyper)
-        optimiser = self.optimiser.warmed if rounds.index else self.optimiser
-        weights, info = optimiser.step(current, state.weights, inner, rng)
+        weights, info = self.optimiser.step(current, state.weights, inner, rng)
         state = replace(state, weights=weights, skill=state.skill.update(current.likelihood, batch.y, info.loss))
         if state.free and self._due(inner):
             state = self._hyper_step(target, state, inner, rng)

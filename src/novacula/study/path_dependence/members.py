@@ -59,21 +59,7 @@ class Members:
 def members(
     runs: Sequence[RunLike], module: TargetLike | None, data: DataLike | None, train: DataLike | None
 ) -> Members:
-    """Read runs, and make sure that they are finite networks of one kind.
-
-    Args:
-        runs: The runs.
-        module: The network, where runs are weights alone.
-        data: The examples; by default those that runs of folders set aside.
-        train: Training data.
-
-    Returns:
-        The runs.
-
-    Raises:
-        InputError: If a run cannot be read, is another network than the first, has weights that are not finite, or has
-            learned from other data than the first and ``data`` are not given.
-    """
+    """Read runs: finite networks of one kind that learned from the same data, unless ``data`` are given."""
     if isinstance(runs, str | bytes | Path) or not isinstance(runs, Sequence) or len(runs) < 2:
         got = f"a {type(runs).__name__} of {len(runs) if isinstance(runs, list | tuple) else 1}"
         raise InputError("a list of at least two runs", got, "train another with another seed")

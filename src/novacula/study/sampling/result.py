@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from novacula.core.storage.plain import record
 from novacula.diagnostics.two_samples import Interval, TwoSamples
 
 
@@ -138,9 +139,8 @@ class SgdVsBayes:
             All but the counts, of which ``top`` holds the first ten; numbers that are not known are None.
         """
         names = [f for f in self.__dataclass_fields__ if f not in ("counts", "checkpoints", "overtraining")]
-        found = {name: getattr(self, name) for name in names}
-        found |= {k: [asdict(row) for row in getattr(self, k)] for k in ("checkpoints", "overtraining")}
-        return _plain({**found, "top": self.top()})
+        rows = {k: [asdict(row) for row in getattr(self, k)] for k in ("checkpoints", "overtraining")}
+        return record(self, *names, **rows, top=self.top())
 
     def __str__(self) -> str:
         rows = [
@@ -155,11 +155,3 @@ class SgdVsBayes:
                 f"p {c.functions.p_value:.3g}  explained {share:.0%} ({low:.0%} to {high:.0%})"
             )
         return "\n".join(rows)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
