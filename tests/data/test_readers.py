@@ -148,7 +148,7 @@ class TestCsv:
             ("a,b\n1,2\n3,4\n", ["a", "a"], "several different ones"),
             ("a,b,c\n1,u,0\n3,v,1\n", ["a", "b"], "text in column 'b'"),
             ("a,b\n1,2\n3,4\n", ["a", "b"], "at least one input column"),
-            ("y\n1\n2\n", None, "only the target ['y']"),
+            ("y\n1\n2\n", None, "one column, 'y'"),
             ("name,y\n" + "".join(f"n{i},1\n" for i in range(21)), None, "21 in column 'name'"),
         ],
     )

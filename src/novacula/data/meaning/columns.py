@@ -184,6 +184,9 @@ def _whole_again(y: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
 def _choose_target(names: list[str], target: Choice, where: str) -> list[str]:
     """The names of the target columns."""
     listed = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    if len(names) == 1:
+        got = f"one column, {names[0]!r:.60}, in {where}"
+        raise InputError("columns with commas, semicolons, tabs or | between them", got, "write it so")
     if target is None:
         usual = [n for n in names if n.lower() in TARGET_NAMES]
         if len(usual) == 1:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from novacula.core.errors import InputError
 from novacula.core.storage.atomic import write_bytes, write_json, write_text
-from novacula.core.storage.stage import staged
+from novacula.core.storage.stage import settle, staged
 
 PROGRAM, WEIGHTS, RECORD, README = "calibrated.pt2", "weights.safetensors", "calibration.json", "README.md"
 FILES = (PROGRAM, WEIGHTS, RECORD, README)
@@ -41,7 +41,8 @@ def save(
 
 
 def check_folder(path: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that holds something else, without touching it."""
+    """Refuse a folder that holds something else; files that were written whole are moved to their places first."""
+    settle(path, (RECORD,))
     if path.exists() and not path.is_dir():
         raise InputError("a folder to write to", f"{path}, which is a file", "choose another folder")
     found = [p.name for p in path.iterdir() if p.name != ".lock"] if path.is_dir() else []

@@ -128,8 +128,12 @@ def mean_loss(network: nn.Module, data: Data, head: Head) -> float:
 
 def by_person(train: Train, network: nn.Module, data: Data, seed: int) -> nn.Module:
     """A network, in eval mode, after a person's own training on the rows it may see, which returns it or nothing."""
-    with seeded(derive(seed, "train")):
-        found = train(network, data)
+    try:
+        with seeded(derive(seed, "train")):
+            found = train(network, data)
+    except Exception as error:
+        got = f"{type(error).__name__}: {error}"
+        raise InputError("train(network, data) to train the network", got, "try it on the data yourself") from error
     if found is not None and not isinstance(found, nn.Module):
         raise InputError("train(network, data) to return the network or None", f"a {type(found).__name__}", "return it")
     return (network if found is None else found).eval()
