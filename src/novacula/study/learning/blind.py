@@ -94,7 +94,7 @@ class BlindExtents:
     seed: int = 0
     moves: int = 80
     lr: float = 0.03
-    examples: int = 64
+    examples: int = 32
     copies: int = 8
     wider: float = 1.125
     burn_in: float = 0.05
@@ -208,7 +208,7 @@ class BlindScore:
     """
 
     unseen: CrossFit
-    examples: int = 128
+    examples: int = 64
     copies: int = 8
 
     def __call__(self, target: Target, data: Data, params: Params, *, seed: int) -> Estimate:

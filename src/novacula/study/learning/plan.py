@@ -28,7 +28,7 @@ from novacula.target import Target
 
 # Beyond these sizes the default score is Kronecker-factored, and its curvature that of a random subset.
 _EXACT_SIZE = 1_500
-_SUBSET = 500
+_SUBSET, _ROWS = 250, 10_000  # of copies or several outputs, and of others
 ROUNDS = {True: 15, False: 7}
 """A run ends by default after so many times the steps of its first round, converged or not: four rounds of tables,
 three of other data …"""
@@ -282,5 +282,5 @@ def default_evidence(target: Target, data: Data) -> Laplace:
     return Laplace(
         structure="exact" if size <= _EXACT_SIZE else "kron",
         repeats=2,
-        subset=_SUBSET if data.n > _SUBSET * 2 and many else 20 * _SUBSET if data.n > 40 * _SUBSET else None,
+        subset=_SUBSET if data.n > 2 * _SUBSET and many else _ROWS if data.n > 2 * _ROWS else None,
     )
