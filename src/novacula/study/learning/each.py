@@ -201,7 +201,8 @@ class _Asked:
         own = self.whole if self.whole and sum(self.there.values()) == 1 else None
         tried = {0.0: self.gain({i: 0.0}) if own is None else (-own[0], own[1])}
         worth, wide = own or (-tried[0.0][0], tried[0.0][1]), within(self.invariance, i, 2 * self.extents[i])
-        if wide - self.extents[i] >= SMALL * float(unit_of(self.invariance)[i]):
+        better_out = tried[0.0][0] > tried[0.0][1] / 2  # and no better at twice as much
+        if not better_out and wide - self.extents[i] >= SMALL * float(unit_of(self.invariance)[i]):
             tried[wide] = self.gain({i: wide})
         return self.say(worth), worth, tried, {}
 
