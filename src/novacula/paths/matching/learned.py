@@ -1,10 +1,10 @@
 """Matching by the loss half-way, ``L(½ (w_a + T w_b))``: its gradients move the transformation T.
 
 *Straight through*, for permutations and signs, which have no gradient: weights are moved from ``w = w_a`` by
-``w ← w − η ∇L(½ (w_a + T(w) w_b))`` with ``T(w) = argmin_T ‖w − T w_b‖²``, as if ``T(w) w_b`` were w (Ainsworth and others,
-2022). *Turning*, for what is continuous: the gradient passes through ``T = exp(θ)``, a rotation for antisymmetric θ, an
-invertible map for any, scales for a vector (Theus and others, 2025). What is kept is the transformation whose middle
-had the lowest loss on examples that no step saw.
+``w ← w − η ∇L(½ (w_a + T(w) w_b))`` with ``T(w) = argmin_T ‖w − T w_b‖²``, as if ``T(w) w_b`` were w (Ainsworth and
+others, 2022). *Turning*, for what is continuous: the gradient passes through ``T = exp(θ)``, a rotation for
+antisymmetric θ, an invertible map for any, scales for a vector (Theus and others, 2025). What is kept is the
+transformation whose middle had the lowest loss on examples that no step saw.
 
 References:
     Git Re-Basin. S. K. Ainsworth, J. Hayase, S. Srinivasa, 2022. arXiv:2209.04836.

@@ -33,6 +33,7 @@ from novacula.posteriors.base import Learned, Posterior, weights_of
 from novacula.target.given import TargetLike, prepared
 from novacula.target.target import Target
 
+_LOOKED = 1000  # examples by which starts are made and chosen; steps see all
 Start = tuple[list[Element], dict[str, Tensor]]
 
 
@@ -90,7 +91,8 @@ def match(
     if data is None:
         return symmetries.of(_nearest(first, _starts(first, second, symmetries, restarts, seed))[0])
     target, rows = prepared(module, data)
-    middle = Middle(target, rows, first)
+    looked = rows.subset(torch.randperm(rows.n, generator=generator(seed, "looked"))[:_LOOKED])
+    middle = Middle(target, looked, first)
     # By permutations alone, too: what comes nearer by more is not always better half-way.
     starts = list[Start]()
     for own in (symmetries, symmetries.only("permutation")):
@@ -98,14 +100,14 @@ def match(
 
     def height(start: Start) -> float:
         moved = symmetries.of(start[0]).apply(weights_of(b))
-        return barrier(target, a, moved, rows, train=rows, points=3, seed=seed).height
+        return barrier(target, a, moved, looked, train=looked, points=3, seed=seed).height
 
     best = min(starts, key=height)
     for way in range(2 if steps else 0):
         here = best[1]
         move = turning(here, symmetries, steps) if way else straight_through(middle, here, symmetries, lr, seed)
         if move is not None:
-            more, there = lowered(middle, here, move, steps, seed)
+            more, there = lowered(Middle(target, rows, first), here, move, steps, seed)
             best = min([best, ([*best[0], *more], there)], key=height)
     return symmetries.of(best[0])
 

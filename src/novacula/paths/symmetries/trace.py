@@ -313,8 +313,9 @@ def _absorbing(node: FxNode, weights: dict[FxNode, str]) -> tuple[str, list[tupl
 
 def _along(node: FxNode) -> int:
     # The dimension of a choice, counted from the last.
-    dim, many = cast(int, node.args[1]) if len(node.args) > 1 else 0, cast(FxNode, node.args[0]).meta["val"].ndim
-    return dim % many - many
+    source, *rest = cast(Sequence[Any], node.args)
+    many = source.meta["val"].ndim
+    return (rest[0] if rest else 0) % many - many
 
 
 def _only_with_their_parents(tensors: Sequence[list[Axis]]) -> None:
