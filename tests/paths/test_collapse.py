@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from novacula.paths import symmetries
 
 
-def planted(net: nn.Sequential, first: int, then: int) -> None:
+def planted(net: Any, first: int, then: int) -> None:
     """Unit 1 dead, 2 unread, 4 and 6 multiples of 3, 7 and 5 cancelling; the rest as drawn."""
     into, out = net[first], net[then]
     with torch.no_grad():
@@ -21,7 +23,7 @@ def planted(net: nn.Sequential, first: int, then: int) -> None:
 
 def test_planted_units_are_named_and_the_rest_is_not() -> None:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(3, 9), nn.ReLU(), nn.Linear(9, 6), nn.Tanh(), nn.Linear(6, 2)).double()
+    net: Any = nn.Sequential(nn.Linear(3, 9), nn.ReLU(), nn.Linear(9, 6), nn.Tanh(), nn.Linear(6, 2)).double()
     x = torch.randn(50, 3, dtype=torch.float64)
     assert symmetries(net, x).collapse() == ()
     planted(net, 0, 2)
@@ -44,7 +46,7 @@ def test_planted_units_are_named_and_the_rest_is_not() -> None:
 
 def test_channels_behind_a_norm_of_their_own_collapse() -> None:
     torch.manual_seed(1)
-    net = nn.Sequential(nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 3, 2)).double().eval()
+    net: Any = nn.Sequential(nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 3, 2)).double().eval()
     x = torch.randn(6, 2, 7, 7, dtype=torch.float64)
     with torch.no_grad():
         for v in net[0].parameters():

@@ -110,7 +110,8 @@ class History:
             large = min(rise, fall) >= _LARGE * float(smooth[0] - smooth[first]) > 0
             low, top, end = _nearby(-curve, first), _nearby(curve, p), _nearby(-curve, second)
             if large and low < top < end and all(_more(own[top] - own[q], many) for q in (low, end)):
-                found.append(DoubleDescent(*(float(self.at[i]) for i in (low, top, end)), rise, fall))
+                steps = self.at[[low, top, end]].tolist()
+                found.append(DoubleDescent(steps[0], steps[1], steps[2], rise, fall))
         return max(found, key=lambda hump: min(hump.rise, hump.fall), default=None)
 
     @property

@@ -219,9 +219,6 @@ def test_attacks_carry_over_as_far_as_runs_look_at_the_same() -> None:
     assert "attack/own" not in path_dependence(runs, nn.Linear(6, 2), data, pairs=0, attack=0).measured
     with pytest.raises(InputError, match="attack"):
         path_dependence(runs, nn.Linear(6, 2), data, attack=-1.0)
+    words = nv.Data(torch.arange(10).reshape(5, 2), torch.arange(5) % 2, tokens=True)
     with pytest.raises(InputError, match="floating point"):
-        nv.paths.attack(
-            nn.Embedding(5, 2),
-            {"weight": torch.zeros(5, 2)},
-            nv.Data(torch.arange(5), torch.arange(5) % 2, tokens=True),
-        )
+        nv.paths.attack(nn.EmbeddingBag(10, 2), {"weight": torch.zeros(10, 2)}, words)
