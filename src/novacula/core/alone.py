@@ -28,17 +28,7 @@ class _Calls:
 
 
 def check_alone(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor, f: Tensor) -> None:
-    """Refuse a network whose output for an example depends on the others of its batch.
-
-    Args:
-        module: The network, whose layers are watched where one is to be blamed.
-        run: Evaluates it; ``(N, …)`` to ``(N, C)``.
-        x: A few inputs; one alone cannot tell.
-        f: Their outputs.
-
-    Raises:
-        InputError: If the first or last example has another output alone; the layer is named.
-    """
+    """Refuse a network (``run``) whose outputs ``f`` of inputs ``x`` are others for one alone; the layer is named."""
     if len(x) < 2:
         return
     for i in (0, len(x) - 1):

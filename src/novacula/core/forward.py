@@ -134,22 +134,11 @@ class Forward:
         return () if self.notes.training is None else self.notes.training.held
 
     def params(self) -> Params:
-        """The module's trainable weights, as they came.
-
-        Returns:
-            Detached clones, one per distinct parameter (tied weights appear once, under their first name).
-        """
+        """Detached clones of the trainable weights as they came; tied ones appear once, under their first name."""
         return detach({name: w for name, w in self.module.named_parameters() if name not in self.frozen})
 
     def learnable(self) -> dict[str, Tensor]:
-        """The hyperparameters that the module, or one inside it, names in its class attribute ``learnable``.
-
-        Returns:
-            Tensors by name, with the module's path before it.
-
-        Raises:
-            InputError: If a name is not that of a plain tensor of floats.
-        """
+        """Tensors that the module, or one inside it, names in its class attribute ``learnable``, by path and name."""
         found: dict[str, Tensor] = {}
         for path, layer in self.module.named_modules():
             names = getattr(type(layer), "learnable", ())
@@ -162,14 +151,7 @@ class Forward:
         return found
 
     def with_learnable(self, values: dict[str, Tensor]) -> Forward:
-        """The same function with other hyperparameters.
-
-        Args:
-            values: New tensors under names that `learnable` gives; others are kept.
-
-        Returns:
-            A new function: its copy of the module shares weights and buffers with this one's.
-        """
+        """The same function with other values of what `learnable` names; all other tensors are shared."""
         own = self.learnable()
         memo: dict[int, Any] = {id(w): w for w in [*self.module.parameters(), *self.module.buffers()]}
         memo |= {id(own[name]): value for name, value in values.items()}
@@ -193,15 +175,7 @@ class Forward:
             return Forward(self.module, self.units, parts)
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
-        """Evaluate the network.
-
-        Args:
-            params: Weights by name.
-            x: Inputs of shape ``(N, …)``.
-
-        Returns:
-            Outputs ``f`` of shape ``(N, C)``.
-        """
+        """Evaluate the network at weights by name: x ``(N, …)`` to ``f (N, C)``."""
         # Pairs of numbers, which it may read as complex ones, must not lie anywhere in a vector of all weights.
         apart = {name: w.clone() if w.shape[-1:] == (2,) else w for name, w in params.items()}
         return self._evaluate(apart, x)
@@ -228,16 +202,7 @@ class Forward:
         return self.units.outward(f if torch.is_grad_enabled() else f.detach())
 
     def train(self, params: Params, x: Tensor, moving: Sequence[str] = ()) -> tuple[Tensor, Params]:
-        """Evaluate the network as it trains, with the noise that it draws from the global generator.
-
-        Args:
-            params: Weights by name, and values of buffers.
-            x: Inputs of shape ``(N, …)``.
-            moving: Buffers that the pass moves.
-
-        Returns:
-            Outputs of shape ``(N, C)``, and the buffers after the pass.
-        """
+        """Evaluate as it trains, with global noise: x ``(N, …)`` to outputs ``(N, C)``, and the moved buffers."""
         own = dict(self.module.named_buffers())
         point = {**params, **{k: params.get(k, own[k]).clone() for k in moving}}
         with train_mode(self.module):
@@ -245,17 +210,7 @@ class Forward:
         return f, {k: point[k].detach() for k in moving}
 
     def trains(self, x: Tensor) -> Training:
-        """What train mode changes, found out once.
-
-        Args:
-            x: Inputs of shape ``(N, …)``, of which the first are looked at.
-
-        Returns:
-            Buffers that move, and whether there is noise.
-
-        Raises:
-            InputError: If the network fails in train mode, or has noise that torch's generator does not draw.
-        """
+        """Buffers that move in train mode, and whether there is noise, by the first of x ``(N, …)``; found out once."""
         if self.notes.training is None:
             self.notes.training = self._trains(x[:8] if len(x) > 1 else torch.cat([x, x]))
         return self.notes.training
@@ -286,14 +241,7 @@ class Forward:
         return Training(moving, noisy, noisy or bool(moving) or not _alike(f, still))
 
     def holding(self, values: Mapping[str, Tensor]) -> Forward:
-        """The same function with other values of buffers.
-
-        Args:
-            values: Statistics by name; others are kept.
-
-        Returns:
-            A new function: its copy of the module shares weights and other buffers with this one's.
-        """
+        """The same function with other values of buffers, by name; all other tensors are shared."""
         if not values:
             return self
         own = dict(self.module.named_buffers())
@@ -307,30 +255,11 @@ class Forward:
         return other
 
     def attempt(self, params: Params, x: Tensor) -> Tensor:
-        """Evaluate the network; whatever it raises becomes the cause of an error that says what it was given.
-
-        Args:
-            params: Weights by name.
-            x: Inputs of shape ``(N, …)``.
-
-        Returns:
-            What the network gives.
-
-        Raises:
-            InputError: If the network fails.
-        """
+        """Evaluate the network at x ``(N, …)``; what it raises is the cause of an error that tells its input."""
         return self._tried(lambda: self(params, x), x)
 
     def average(self, params: Params, xs: Tensor) -> Tensor:
-        """Average the outputs over transformed copies of each input: ``f̄(x) = 1/S Σ_s f(w, x_s)``.
-
-        Args:
-            params: Weights by name.
-            xs: Inputs of shape ``(N, S, …)``.
-
-        Returns:
-            Averaged outputs of shape ``(N, C)``.
-        """
+        """Average over transformed copies of inputs, ``f̄(x) = 1/S Σ_s f(w, x_s)``: xs ``(N, S, …)`` to ``(N, C)``."""
         n, s = xs.shape[:2]
         f = self(params, xs.flatten(0, 1))
         return f if s == 1 else f.unflatten(0, (n, s)).mean(1)

@@ -79,25 +79,11 @@ class NovaculaEstimator(BaseEstimator):
         vars(self).update(options)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The parameters, those of the network under ``module__…``.
-
-        Args:
-            deep: Whether to include those of parameters that are estimators themselves.
-
-        Returns:
-            Values by name.
-        """
+        """The parameters by name, those of the network under ``module__…``."""
         return super().get_params(deep) | {k: v for k, v in vars(self).items() if k.startswith(PREFIX)}
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, ``module__…`` for those of the network.
-
-        Args:
-            params: Values by name.
-
-        Returns:
-            Itself.
-        """
+        """Set parameters, ``module__…`` for those of the network; itself."""
         own = {k: v for k, v in params.items() if k.startswith(PREFIX)}
         super().set_params(**{k: v for k, v in params.items() if k not in own})
         self._set_options(own)
@@ -139,17 +125,7 @@ class NovaculaEstimator(BaseEstimator):
             raise AttributeError(f"{type(self).__name__} has not been fitted: call fit(X, y)") from None
 
     def predictive(self, X: Any) -> Predictive:
-        """The whole distribution over the labels: quantiles, intervals, entropies, decisions, draws.
-
-        Args:
-            X: Inputs, shape ``(N, …)``.
-
-        Returns:
-            The predictive, in the targets' own units.
-
-        Raises:
-            InputError: If inputs are of another shape than those of `fit`.
-        """
+        """The whole distribution over the labels of X ``(N, …)``, in the targets' own units."""
         check_is_fitted(self, "fit_")
         X = validate_data(self, X, reset=False, dtype="numeric", allow_nd=True)
         data = self.fit_.data

@@ -31,6 +31,7 @@ from novacula.study.probes import Effort, Probed, probes
 from novacula.study.relaxation import Relaxation, relaxation
 from novacula.study.restoring import Restored, restore
 from novacula.study.sampling.compare import sgd_vs_bayes
+from novacula.study.sampling.joint import JointAccuracy, joint_accuracy
 from novacula.study.sampling.result import SgdVsBayes
 from novacula.study.sbc import sbc
 from novacula.study.symmetry import Symmetries, symmetry
@@ -50,6 +51,7 @@ __all__ = [
     "Effort",
     "EmpiricalBayes",
     "Instability",
+    "JointAccuracy",
     "LearnResult",
     "LoadedCalibration",
     "Mixed",
@@ -82,6 +84,7 @@ __all__ = [
     "describe",
     "gap",
     "instability",
+    "joint_accuracy",
     "learn",
     "learn_from_draws",
     "load_calibrated",

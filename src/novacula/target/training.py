@@ -124,17 +124,7 @@ def misfit_gradient(
 
 @torch.no_grad()
 def averaged_statistics(target: Target, params: Params, data: Data, *, seed: int) -> Params:
-    """Statistics of M networks anew: averages over one pass over the data in train mode.
-
-    Args:
-        target: The target.
-        params: Weights, ``(M, *shape)``.
-        data: The training data.
-        seed: Seed of the order, the transformations and the noise.
-
-    Returns:
-        The statistics that are no counts, ``(M, *shape)``; nothing where training moves none.
-    """
+    """Statistics of M networks that are no counts, anew: averages over one pass over the data in train mode."""
     moving = target.forward.trains(data.x).moving
     if not moving:
         return {}

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from rich.text import Text
 
-from novacula.cli.console import out, print_json, stdout_for_results
+from novacula.cli.console import out, print_json
 from novacula.cli.paths.options import PathsOptions
-from novacula.cli.progress import Progress
-from novacula.cli.threads import set_threads
+from novacula.cli.progress import Progress, computing
 from novacula.core.errors import InputError
+from novacula.runs.settings import target_of
 
 if TYPE_CHECKING:
     from novacula.core.params import Params
@@ -30,9 +30,7 @@ def paths(options: PathsOptions) -> None:
     if options.train is not None and options.data is None:
         raise InputError("--data to train on", "none", _EXAMPLE)
     levels = {} if options.train is None else _levels(options.train)
-    with stdout_for_results(), Progress(quiet=options.quiet) as progress:
-        progress.say("loading")
-        set_threads(options.threads)
+    with computing(options) as progress:
         if options.way:
             record, warnings = _went(options, progress), ()
         else:
@@ -122,9 +120,8 @@ def _given(options: PathsOptions) -> tuple[Any, Any, Any]:
 
     module, data, train = None, None, None
     if options.data is not None:
-        wanted: Any = options.target[0] if len(options.target) == 1 else list(options.target) or None
         task: Any = options.task
-        splits = load_splits(options.data, wanted, task=task)
+        splits = load_splits(options.data, target_of(options.target), task=task)
         data, train = splits.test or splits.train, splits.train if splits.test is not None else None
         if any(Path(run).expanduser().is_file() for run in (*options.runs, *options.against)):
             outputs = outputs_for(data.y, len(data.classes))

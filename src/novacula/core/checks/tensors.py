@@ -9,15 +9,7 @@ from novacula.core.errors import InputError
 
 
 def check_plain(t: Tensor, what: str) -> None:
-    """Refuse sparse, nested, quantised, complex and empty-handed tensors.
-
-    Args:
-        t: A tensor.
-        what: What it is, in words.
-
-    Raises:
-        InputError: If it is none that holds a real number in each of its places; the hint says how to make one.
-    """
+    """Refuse sparse, nested, quantised, complex and empty-handed tensors; the hint says how to make a plain one."""
     if t.is_nested:
         raise InputError(f"{what} as one tensor", "a nested tensor", "pad it: torch.nested.to_padded_tensor(t, 0.0)")
     if t.layout != torch.strided:
@@ -32,16 +24,7 @@ def check_plain(t: Tensor, what: str) -> None:
 
 
 def check_outputs(f: object, n: int, batch: str) -> None:
-    """Refuse what no likelihood takes for a network's outputs.
-
-    Args:
-        f: What the network gave for N inputs.
-        n: N.
-        batch: The inputs in words.
-
-    Raises:
-        InputError: If it is no tensor ``(N, C)`` of floats with C ≥ 1.
-    """
+    """Refuse what is no tensor ``(N, C)`` of floats with C ≥ 1 as the outputs of N inputs; ``batch`` names these."""
     if not isinstance(f, Tensor):
         hint = "wrap the network in a module whose forward returns the logits alone, model(x).logits"
         raise InputError(f"network outputs of shape ({n}, C)", f"a {type(f).__name__}", hint)

@@ -19,17 +19,7 @@ from novacula.core.rng import generator
 
 
 def admitted(module: nn.Module) -> nn.Module:
-    """A person's module as it can be evaluated at any weights.
-
-    Args:
-        module: A copy of theirs, which is changed.
-
-    Returns:
-        The same function.
-
-    Raises:
-        InputError: If a layer was scripted or traced, or a trainable parameter is complex.
-    """
+    """A copy of a person's module, for any weights; scripted layers and complex weights are refused."""
     module = _not_compiled(module)
     for name, layer in module.named_modules():
         if isinstance(layer, torch.jit.ScriptModule):
@@ -69,11 +59,7 @@ def _not_compiled(module: nn.Module) -> nn.Module:
 
 @contextmanager
 def weights_kept(module: nn.Module, params: Params) -> Iterator[None]:
-    """Watch weights while a network is evaluated.
-
-    Raises:
-        InputError: If the network has written on them.
-    """
+    """Watch weights while a network is evaluated; refuse one that writes on them."""
     before = {name: w._version for name, w in params.items()}
     yield
     changed = [name for name, w in params.items() if w._version != before[name]]

@@ -9,15 +9,7 @@ from torch import Tensor
 
 
 def logits_of(out: Any) -> Any:
-    """The tensor that a likelihood is asked of.
-
-    Args:
-        out: A tensor; or an object with ``logits``, as a dictionary's key or an attribute (the ``ModelOutput`` of the
-            transformers library, the named tuples of torchvision's networks with auxiliary heads in train mode).
-
-    Returns:
-        The logits; what is neither, as it is.
-    """
+    """The tensor that a likelihood is asked of: ``logits``, as a key or an attribute, where an object has them."""
     if isinstance(out, Tensor):
         return out
     found = out.get("logits") if isinstance(out, Mapping) else getattr(out, "logits", None)

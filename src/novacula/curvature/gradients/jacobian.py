@@ -81,15 +81,7 @@ class Plan:
     def reduce(
         self, function: Callable[[Tensor, Tensor], Sequence[Tensor]], combine: Combine = "sum"
     ) -> tuple[Tensor, ...]:
-        """Combine a function of the data over one pass, by two-pass recomputation where the problem is differentiable.
-
-        Args:
-            function: From a chunk ``(xs, y)`` to tensors.
-            combine: Whether to sum or to join them.
-
-        Returns:
-            The combined tensors.
-        """
+        """Sum or join a function of chunks ``(xs, y)`` over a pass, recomputed where the problem is differentiable."""
         with torch.set_grad_enabled(self.problem.differentiable and torch.is_grad_enabled()):
             return recompute(
                 lambda batch: function(*batch), self.chunks, combine=combine, shrink=self.shrink, ignore=self.internal

@@ -49,17 +49,7 @@ class Gathered:
         self.n += len(cells)
 
     def column(self, place: Callable[[int], str]) -> np.ma.MaskedArray:
-        """What the cells mean: numbers, yes and no, dates, or words.
-
-        Args:
-            place: Says where a row is, for people.
-
-        Returns:
-            Numbers or words, masked where an entry is missing.
-
-        Raises:
-            InputError: If some cells are numbers and others are not.
-        """
+        """What the cells mean, numbers, yes and no, dates, or words, masked where missing; mixtures are refused."""
         held = [(row, cell) for row, cell in self.strange if cell.lower() not in _NO_NUMBER]
         if len(held) < len(self.strange) and (found := self._column(held, place)).dtype.kind != "U":
             return found

@@ -105,18 +105,7 @@ def survey(files: Sequence[Path], size: int | None = None, *, colour: bool | Non
 
 
 def decoded(file: Path, look: Look) -> np.ndarray:
-    """One image, by its look.
-
-    Args:
-        file: The image.
-        look: What it is to become.
-
-    Returns:
-        Bytes, or float32 in [0, 1] where the set is deep; shape ``(channels, height, width)``.
-
-    Raises:
-        InputError: If it cannot be read, or has another size than the set.
-    """
+    """One image by its look, ``(channels, height, width)``: bytes, or float32 in [0, 1] where the set is deep."""
     try:
         image = _opened(_pillow(file), file)
         deep = image.mode in _DEEP

@@ -161,17 +161,7 @@ class ItemRows:
 
 
 def opened(x: Any, *, tokens: bool, dtype: torch.dtype | None, columns: Sequence[str]) -> Any:
-    """Inputs that are read as needed, where they are many; else all of them as they are stored.
-
-    Args:
-        x: Rows of files; anything else stays as it is.
-        tokens: Whether they are whole-number ids.
-        dtype: The floating dtype wanted.
-        columns: Names of the columns.
-
-    Returns:
-        An array, or lazy rows of at least `LARGE` bytes as float32.
-    """
+    """Rows of files as a lazy array, where they are at least `LARGE` bytes; else all of them as they are stored."""
     if not isinstance(x, FileRows | Pictures):
         return x
     if 4 * math.prod(x.shape) <= lazy.LARGE:
@@ -180,15 +170,7 @@ def opened(x: Any, *, tokens: bool, dtype: torch.dtype | None, columns: Sequence
 
 
 def rows_of_file(path: Path, key: str | None = None) -> FileRows | None:
-    """The rows of an ``.npy`` file, or of an array that an ``.npz`` archive stores as it is, where these are large.
-
-    Args:
-        path: The file, whose header has been checked.
-        key: The array of an archive.
-
-    Returns:
-        The rows; None where the array is smaller, compressed, in Fortran's order, or no numbers.
-    """
+    """The rows of an ``.npy`` file or a stored array of an ``.npz``; None where small, compressed or no numbers."""
     start = 0
     if key is not None:
         with zipfile.ZipFile(path) as archive:

@@ -145,8 +145,8 @@ class SWAG:
     def step(self, target: Density, state: SWAGState, batch: Batch, rng: torch.Generator) -> tuple[SWAGState, Info]:
         """One step of Adam on the negative log-posterior per example, and perhaps a point."""
         first, every, n = self._plan(batch.steps)
-        warmed = batch.warmed(WARM * self.start)
-        losses, grads, statistics = training_gradient(target, state.params, state.statistics, warmed, rng)
+        rising = batch.rising(WARM * self.start)
+        losses, grads, statistics = training_gradient(target, state.params, state.statistics, rising, rng)
         lr = self.swa_lr
         if batch.step < first:
             lr = self.lr * one_cycle(batch.step / first, end=self.swa_lr / self.lr)

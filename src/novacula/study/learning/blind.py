@@ -180,19 +180,7 @@ class BlindExtents:
 
 
 def blind(target: Target, weights: Params, data: Data, rows: Tensor, copies: int, seed: int) -> Tensor:
-    """What a network says of rows that it has not seen.
-
-    Args:
-        target: The target; differentiable in its extents.
-        weights: Of the network.
-        data: The examples.
-        rows: Those that it has not seen.
-        copies: S.
-        seed: Seed of the transformations.
-
-    Returns:
-        The sum of the log-likelihoods, a scalar, in nats.
-    """
+    """The summed log-likelihood, in nats, of rows that a network has not seen; differentiable in the extents."""
     rng = generator(seed, "blind")
     return target.log_likelihood(weights, data.x[rows], data.y[rows], copies, rng).double().sum()
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from novacula.core.brief import brief
-from novacula.core.storage.run import plain
+from novacula.core.storage.plain import plain
 from novacula.paths.crossed import Measured
 from novacula.study.comparing.settings import SettingGap
 from novacula.study.path_dependence.words import told
