@@ -36,7 +36,7 @@ def test_planted_grokking_is_found_with_its_steps() -> None:
     assert found is not None
     assert (found.fitted, found.understood) == (20, 1000)
     assert found.gain == pytest.approx(0.97 - 0.15, abs=1 / 400)
-    for test in (EARLY, [0.1] * 9):
+    for test in (EARLY, [0.1] * 9, [0.1] * 7 + [0.2, 0.23]):
         assert History(AT, losses(FLAT), losses(FLAT), shares(TRAIN), shares(test)).grokking is None
     # Of four unseen examples, one more that is right says nothing.
     assert History(AT, losses(FLAT), losses(FLAT), shares(TRAIN), shares([0.0] * 7 + [0.25] * 2, 4)).grokking is None

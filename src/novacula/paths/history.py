@@ -3,7 +3,8 @@
 *Grokking*: the training examples are known long before unseen ones are (Power and others, 2022). A curve has come as
 far as ``(c_t − c_0) / (max c − c_0)``; with k the first checkpoint at which the training curve has come nine tenths of
 its way and g that of unseen examples, a network grokked where at k unseen examples had come less than half of theirs,
-``g ≥ 2 k`` in steps, and what they gained after k is more than noise of the examples explains.
+``g ≥ 2 k`` in steps, and what they gained after k is more than noise of the examples explains; all in all they are to
+gain half of what training examples do at least.
 
 *Double descent* over training (Nakkiran and others, 2020): the loss of unseen examples falls, rises to a peak p and
 falls again. The rise ``L_p − min_{t<p} L_t`` and the fall ``L_p − min_{t>p} L_t`` are those of medians of three
@@ -91,7 +92,7 @@ class History:
         assert test is not None
         train, test = train.double(), test.double()
         known, seen = _way(train.mean(1)), _way(test.mean(1))
-        if known is None or seen is None:
+        if known is None or seen is None or _whole(test.mean(1)) < _HALF * _whole(train.mean(1)):
             return None
         k, g = (int((way >= _MOST).nonzero()[0]) for way in (known, seen))
         late = float(self.at[g] - self.at[0]) >= _LATE * float(self.at[k] - self.at[0])
@@ -118,7 +119,7 @@ class History:
     def words(self) -> tuple[str, ...]:
         """What happened, in sentences."""
         grokked, twice = self.grokking, self.double_descent
-        one = "Unseen examples were understood along with the training examples: no grokking."
+        one = "It did not grok: unseen examples were not understood long after the training examples."
         if grokked is not None:
             gain = f"{100 * grokked.gain:.2g} %" if self.test_correct is not None else f"{grokked.gain:.2g} nats"
             one = (
@@ -187,10 +188,13 @@ def history(
     return History(steps, train_losses, test_losses, train_correct, test_correct)
 
 
+def _whole(curve: Tensor) -> float:
+    return float(curve.max() - curve[0])
+
+
 def _way(curve: Tensor) -> Tensor | None:
     # The share of its way that a curve has come; None of one that never rises.
-    whole = float(curve.max() - curve[0])
-    return (curve - curve[0]) / whole if whole > 0 else None
+    return (curve - curve[0]) / whole if (whole := _whole(curve)) > 0 else None
 
 
 def _more(differences: Tensor, many: int) -> bool:
