@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from novacula.core.alone import check_alone
 from novacula.core.attention import has_attention, plain_attention
 from novacula.core.brief import brief
-from novacula.core.checks.tensors import check_outputs
+from novacula.core.checks.tensors import check_outputs, check_same, dtype_hint
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.many import Notes
 from novacula.core.modules.admitted import admitted, check_gradient, weights_kept
@@ -202,16 +202,7 @@ class Forward:
         return self.units.outward(f if torch.is_grad_enabled() else f.detach())
 
     def train(self, params: Params, x: Tensor, moving: Sequence[str] = ()) -> tuple[Tensor, Params]:
-        """Evaluate the network as it trains, with the noise that it draws from the global generator.
-
-        Args:
-            params: Weights by name, and values of buffers.
-            x: Inputs of shape ``(N, …)``.
-            moving: Buffers that the pass moves.
-
-        Returns:
-            Outputs of shape ``(N, C)``, and the buffers after the pass.
-        """
+        """Evaluate as it trains, with global noise: x ``(N, …)`` to outputs ``(N, C)``, and the moved buffers."""
         own = dict(self.module.named_buffers())
         point = {**params, **{k: params.get(k, own[k]).clone() for k in moving}}
         with train_mode(self.module):
@@ -219,17 +210,7 @@ class Forward:
         return f, {k: point[k].detach() for k in moving}
 
     def trains(self, x: Tensor) -> Training:
-        """What train mode changes, found out once.
-
-        Args:
-            x: Inputs of shape ``(N, …)``, of which the first are looked at.
-
-        Returns:
-            Buffers that move, and whether there is noise.
-
-        Raises:
-            InputError: If the network fails in train mode, or has noise that torch's generator does not draw.
-        """
+        """Buffers that move in train mode, and whether there is noise, by the first of x ``(N, …)``; found out once."""
         if self.notes.training is None:
             self.notes.training = self._trains(x[:8] if len(x) > 1 else torch.cat([x, x]))
         return self.notes.training
@@ -277,6 +258,12 @@ class Forward:
         """Evaluate the network at x ``(N, …)``; what it raises is the cause of an error that tells its input."""
         return self._tried(lambda: self(params, x), x)
 
+    def traced(self, x: Tensor) -> Tensor:
+        """The outputs ``(N, C)`` at the module's own weights, with the graph that leads to these."""
+        devices = [x.device] if x.device.type == "cuda" else []
+        with torch.enable_grad(), torch.random.fork_rng(devices=devices):
+            return self({name: w.requires_grad_() for name, w in self.params().items()}, x)
+
     def average(self, params: Params, xs: Tensor) -> Tensor:
         """Average over transformed copies of inputs, ``f̄(x) = 1/S Σ_s f(w, x_s)``: xs ``(N, S, …)`` to ``(N, C)``."""
         n, s = xs.shape[:2]
@@ -312,12 +299,7 @@ class Forward:
                 "NaN or infinity on the first inputs",
                 "check the initialisation and the inputs' scale",
             )
-        if not torch.equal(first, second):
-            raise InputError(
-                "a deterministic network",
-                "two calls with the same input that differ",
-                "let noise be on in train mode alone (F.dropout(x, training=self.training)), or remove the sampling",
-            )
+        check_same(first, second)
         with torch.random.fork_rng(devices=devices):
             check_alone(self.module, lambda inputs: self(params, inputs), x, first)
         with torch.enable_grad(), torch.random.fork_rng(devices=devices):
@@ -336,7 +318,8 @@ class Forward:
                 if self.parts is None
                 else f"a network that accepts {self.parts}",
                 f"{type(error).__name__}: {error}",
-                "check the first layer's size and the data's shape (images are N×channels×height×width; ids of "
+                dtype_hint(x, self.module.parameters())
+                or "check the first layer's size and the data's shape (images are N×channels×height×width; ids of "
                 "tokens stay whole numbers with Data(…, tokens=True))",
             ) from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,26 @@ def check_plain(t: Tensor, what: str) -> None:
         raise InputError(f"{what} with values", "a tensor on the device 'meta', which has none", "load the values")
     if t.is_complex():
         raise InputError(f"real {what}", f"dtype {t.dtype}", "pass the real and imaginary parts as two features")
+
+
+def check_same(first: Tensor, second: Tensor) -> None:
+    """Refuse a network that gave two answers for the same inputs in eval mode."""
+    if not torch.equal(first, second):
+        raise InputError(
+            "a deterministic network",
+            "two calls with the same input that differ",
+            "let noise be on in train mode alone (F.dropout(x, training=self.training)), or remove the sampling",
+        )
+
+
+def dtype_hint(x: Tensor, weights: Iterable[Tensor]) -> str:
+    """What to try where inputs have another dtype than a network's weights; nothing where they have the same."""
+    kinds = {w.dtype for w in weights if w.is_floating_point()}
+    if not x.is_floating_point() or not kinds or x.dtype in kinds:
+        return ""
+    own = min(kinds, key=str)
+    given = "pass nv.Data(x, y, dtype=torch.float64), or " if own == torch.float64 else ""
+    return f"the network's weights are {own} and the inputs {x.dtype}: {given}make it network.float()"
 
 
 def check_outputs(f: object, n: int, batch: str) -> None:

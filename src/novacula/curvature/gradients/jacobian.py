@@ -20,6 +20,7 @@ from novacula.core.attention import plain_attention
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.params import Params, flatten
 from novacula.curvature.gradients.capture import Captured, Coverage, capture, cover, per_example_gradients
+from novacula.curvature.gradients.fallback import with_graph
 from novacula.curvature.gradients.recompute import Combine, recompute
 from novacula.curvature.problem import Problem
 
@@ -214,7 +215,7 @@ def _by_loop(problem: Problem, leaves: Params, xs: Tensor, v: Tensor, graph: boo
     found: list[list[tuple[Tensor, ...]]] = []
     for n in range(len(xs)):
         with torch.enable_grad():
-            f = problem.forward.average({**problem.params, **leaves}, xs[n : n + 1])
+            f = with_graph(problem.forward.average({**problem.params, **leaves}, xs[n : n + 1]), leaves)
         found.append(
             [
                 torch.autograd.grad(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -123,6 +124,22 @@ class FileRows:
         return digest.hexdigest()
 
 
+def each(items: Iterable[Any], what: str, numbers: Iterable[int] | None = None) -> Iterator[tuple[int, Any]]:
+    """Items of a person's with their numbers, by default from 0; what their code raises is the cause of our error."""
+    source = iter(items)
+    for number in itertools.count() if numbers is None else numbers:
+        try:
+            item = next(source)
+        except StopIteration:
+            return
+        except InputError:
+            raise
+        except Exception as error:
+            got = f"{type(error).__name__}: {error}"
+            raise InputError(f"{what} {number} of the dataset", got, f"mend it, or leave out that {what}") from error
+        yield number, item
+
+
 @dataclass(eq=False)
 class ItemRows:
     """The inputs of a map-style dataset's items."""
@@ -141,7 +158,8 @@ class ItemRows:
     def read(self, rows: np.ndarray) -> Any:
         """Ask for items, one thread at a time: datasets need not bear several."""
         with self._lock:
-            return [self.input_of(self.dataset[i], f"item {i}") for i in rows.tolist()]
+            items = each((self.dataset[i] for i in rows.tolist()), "item", rows.tolist())
+            return [self.input_of(item, f"item {i}") for i, item in items]
 
     def digest(self) -> str:
         """The kind of the dataset, how many items it has, and a sample of their inputs."""

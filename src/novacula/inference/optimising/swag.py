@@ -34,6 +34,7 @@ from torch import Tensor
 
 from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
+from novacula.core.modules.precision import Precision
 from novacula.core.params import Params, count, flatten, unflatten, unstack
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Start
@@ -90,6 +91,7 @@ class SWAG:
         rank: K, how many of the last points keep their deviations.
         points: How many points to collect, spread evenly over the rest of the run.
         scale: A factor for the covariance.
+        precision: What the network computes in while it trains, as for `MAP`.
 
     Raises:
         InputError: If a number is outside its range.
@@ -105,6 +107,7 @@ class SWAG:
     rank: int = 20
     points: int = 40
     scale: float = 1.0
+    precision: Precision = "full"
 
     batching: Batching = field(default="mini", init=False, repr=False)
 
@@ -146,7 +149,8 @@ class SWAG:
         """One step of Adam on the negative log-posterior per example, and perhaps a point."""
         first, every, n = self._plan(batch.steps)
         rising = batch.rising(WARM * self.start)
-        losses, grads, statistics = training_gradient(target, state.params, state.statistics, rising, rng)
+        given = state.params, state.statistics
+        losses, grads, statistics = training_gradient(target, *given, rising, rng, self.precision)
         lr = self.swa_lr
         if batch.step < first:
             lr = self.lr * one_cycle(batch.step / first, end=self.swa_lr / self.lr)

@@ -32,19 +32,13 @@ _JITTER = 1e-6  # of the mean variance
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Draws, and what is known about them.
+    """Draws, and what is known about them."""
 
-    Attributes:
-        by: How they were drawn.
-        functions: What they compute.
-        log_evidence: The log-probability that a network of the prior fits, and its error, in nats; NaN if not known.
-        said: What is to be said about them.
-    """
-
-    by: By
-    functions: Functions
+    by: By  # how they were drawn
+    functions: Functions  # what they compute
+    # the log-probability that a network of the prior fits, and its error, in nats; NaN if not known
     log_evidence: tuple[float, float]
-    said: tuple[str, ...]
+    said: tuple[str, ...]  # what is to be said about them
 
 
 def reference(
