@@ -188,7 +188,7 @@ def test_fan_in_priors_are_decays_and_others_are_refused() -> None:
 @pytest.mark.parametrize(
     "bad, match",
     [
-        ({"lr": 0.0}, "lr above zero"),
+        ({"lr": 0.0}, "lr as a finite number above zero"),
         ({"h0": -1.0}, "h0"),
         ({"temperature": 0.0}, "temperature"),
         ({"beta1": 1.0}, "beta1"),

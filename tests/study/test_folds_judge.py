@@ -16,7 +16,7 @@ import novacula as nv
 from novacula.core.params import stack
 from novacula.inference.method import Start
 from novacula.study.cross_fit.result import CrossFit
-from novacula.study.learning import verdicts
+from novacula.study.learning import trials, verdicts
 from novacula.study.learning.each import STRENGTH
 from novacula.study.learning.empirical_bayes import EmpiricalBayes
 from novacula.study.learning.plan import Proposal, Trained
@@ -27,6 +27,7 @@ class Made(CrossFit):
     """Losses of networks that are made up, by a function of the extents that they were trained with."""
 
     by: Callable[[dict[str, float]], float]
+    noise: float
 
     @property
     def losses(self) -> Tensor:
@@ -34,7 +35,7 @@ class Made(CrossFit):
         sizes = {} if invariance is None else dict(zip(invariance.names, invariance.eta.tolist(), strict=True))
         own = torch.Generator().manual_seed(round(1000 * sum(sizes.values())))
         shared = torch.randn(300, generator=torch.Generator().manual_seed(0)).double()
-        return (self.by(sizes) + 0.1 * shared + 0.02 * torch.randn(300, generator=own).double())[: self.data.n]
+        return (self.by(sizes) + 0.1 * shared + self.noise * torch.randn(300, generator=own).double())[: self.data.n]
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,13 @@ class Planned:
     method: EmpiricalBayes = field(default_factory=EmpiricalBayes)
     seed: int = 0
     moves: int = 5
+    noise: float = 0.02
 
     def fold(self, target: nv.Target) -> Made:
         networks = tuple({k: w.unsqueeze(0) for k, w in target.params().items()} for _ in range(3))
         made = Made(target, self.data, torch.arange(self.data.n) % 3, networks, torch.zeros(1, self.data.n, 2))
         object.__setattr__(made, "by", self.by)
+        object.__setattr__(made, "noise", self.noise)
         return made
 
     def propose(self, target: nv.Target, data: nv.Data) -> Proposal:
@@ -76,9 +79,13 @@ class Planned:
 
 
 def judged(by: Callable[[dict[str, float]], float], rotation: float = 0.4, shear: float = 0.0, **more: Any) -> Judged:
+    return judged_at(by, {"rotation": rotation, "shear": shear}, **more)
+
+
+def judged_at(by: Callable[[dict[str, float]], float], extents: dict[str, float], **more: Any) -> Judged:
     data = nv.Data(torch.rand(300, 1, 4, 4), torch.arange(300) % 2)
     net = nv.networks.make("mlp", (1, 4, 4), 2, seed=0)
-    invariance = nv.Affine(eta=torch.tensor([rotation, shear]), only=("rotation", "shear"))
+    invariance = nv.Affine(eta=torch.tensor([*extents.values()]), only=tuple(extents))  # type: ignore[arg-type]
     target, data = nv.Target(net, invariance=invariance).prepare(data)
     plan: Any = Planned(target, data, by, **more)
     return verdicts.judged(plan, target, data)
@@ -129,6 +136,60 @@ def test_an_extent_that_is_still_doubled_at_the_last_look_has_not_converged() ->
     assert found.verdicts["rotation"]["extent"] == pytest.approx(0.4)
     assert not found.hyper["rotation"]["converged"]
     assert found.hyper["shear"]["converged"]
+
+
+def turned(sizes: dict[str, float]) -> float:
+    # Whatever is beyond a third of the circle is as good.
+    return 0.5 - 0.2 * (sizes.get("rotation", 0.0) > 1 / 3)
+
+
+@pytest.mark.parametrize(("found", "kept"), [(0.8, 1.0), (0.5, 0.5), (0.6, 0.6)])
+def test_nearly_all_of_the_circle_is_all_of_it(found: float, kept: float) -> None:
+    judgement = judged(turned, rotation=found, noise=0.0)
+    assert judgement.verdicts["rotation"]["extent"] == pytest.approx(kept)
+    assert judgement.verdicts["rotation"]["verdict"] == "needed"
+    assert judgement.hyper["rotation"]["converged"]
+
+
+def test_all_of_the_circle_is_not_taken_where_it_loses() -> None:
+    judgement = judged(lambda sizes: turned(sizes) + 0.01 * (sizes.get("rotation", 0.0) > 0.9), rotation=0.8, noise=0.0)
+    assert judgement.verdicts["rotation"]["extent"] == pytest.approx(0.8)
+
+
+def shifted(sizes: dict[str, float]) -> float:
+    # Shifts are as good up to .7 along x, and up to .5 along y; less than .1 is too little.
+    x, y = (sizes.get(f"translation_{k}", 0.0) for k in "xy")
+    return 0.5 - 0.1 * (0.1 < x < 0.7) - 0.1 * (0.1 < y < 0.5)
+
+
+@pytest.mark.parametrize(("x", "kept"), [(0.4, 0.4), (0.6, 0.2)])
+def test_shifts_are_as_far_both_ways_where_that_loses_nothing(x: float, kept: float) -> None:
+    found = judged_at(shifted, {"translation_x": x, "translation_y": 0.2}, noise=0.0).verdicts
+    assert found["translation_x"]["extent"] == pytest.approx(x)
+    assert found["translation_y"]["extent"] == pytest.approx(kept)
+
+
+@pytest.mark.parametrize(("lasts", "said"), [(True, "harmful"), (False, "no effect")])
+def test_harm_must_last(lasts: bool, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    after = (lambda self, tried: tried.compare(self.control)) if lasts else (lambda *_: (0.0, 0.001))
+    monkeypatch.setattr(trials.Trials, "lasting", after)
+    found = judged(lambda sizes: 0.5 - 0.2 * (sizes.get("rotation", 0.0) > 0.1) + sizes.get("shear", 0.0))
+    assert found.verdicts["shear"]["verdict"] == said
+
+
+def test_networks_without_any_go_on_where_half_of_their_steps_do_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the steps tell a gain of .2, and not one of .004, some three standard errors."""
+    taken, go_on = list[bool](), Planned.go_on
+
+    def counted(self: Planned, target: nv.Target, *some: Any, **more: Any) -> Made:
+        taken.append(target.invariance is None)
+        return go_on(self, target, *some, **more)
+
+    monkeypatch.setattr(Planned, "go_on", counted)
+    judged(parabola(0.4, 0.2))
+    assert not any(taken)
+    judged(parabola(0.4, 0.004))
+    assert any(taken)
 
 
 def test_what_harms_is_dropped_and_said() -> None:

@@ -153,26 +153,28 @@ class Forward:
     def with_learnable(self, values: dict[str, Tensor]) -> Forward:
         """The same function with other values of what `learnable` names; all other tensors are shared."""
         own = self.learnable()
+        return self._with_tensors({id(own[name]): value for name, value in values.items()})
+
+    def _with_tensors(self, others: Mapping[int, Tensor]) -> Forward:
+        # Other tensors in the places of those with these identities; weights and buffers are shared.
         memo: dict[int, Any] = {id(w): w for w in [*self.module.parameters(), *self.module.buffers()]}
-        memo |= {id(own[name]): value for name, value in values.items()}
         other = copy.copy(self)
         with ShareHyperparameters():
-            object.__setattr__(other, "module", copy.deepcopy(self.module, memo))
+            object.__setattr__(other, "module", copy.deepcopy(self.module, memo | dict(others)))
         return other
 
     def over(self, module: nn.Module, units: Units | None = None) -> Forward:
         """The function of another module in the same units, or in others."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NovaculaWarning)  # said when this one was made
-            return Forward(module, self.units if units is None else units, self.parts)
+        return self._made(module, self.units if units is None else units, self.parts)
 
     def taking(self, parts: Parts | None) -> Forward:
         """The same function of inputs of several parts, or of one."""
-        if parts == self.parts:
-            return self
+        return self if parts == self.parts else self._made(self.module, self.units, parts)
+
+    def _made(self, module: nn.Module, units: Units, parts: Parts | None) -> Forward:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NovaculaWarning)  # said when this one was made
-            return Forward(self.module, self.units, parts)
+            return Forward(module, units, parts)
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
         """Evaluate the network at weights by name: x ``(N, …)`` to ``f (N, C)``."""
@@ -245,11 +247,7 @@ class Forward:
         if not values:
             return self
         own = dict(self.module.named_buffers())
-        memo: dict[int, Any] = {id(w): w for w in [*self.module.parameters(), *own.values()]}
-        memo |= {id(own[k]): v.detach().to(own[k]).clone() for k, v in values.items()}
-        other = copy.copy(self)
-        with ShareHyperparameters():
-            object.__setattr__(other, "module", copy.deepcopy(self.module, memo))
+        other = self._with_tensors({id(own[k]): v.detach().to(own[k]).clone() for k, v in values.items()})
         object.__setattr__(other, "notes", Notes(self.notes.name, looped=self.notes.looped))
         other.notes.training = self.notes.training
         return other

@@ -215,15 +215,11 @@ def _posterior(inferred: Inferred | None, kept: Posterior) -> tuple[dict[str, An
         warnings.append("this posterior is not kept: the run cannot predict later")
     record: dict[str, Any] = {
         "method": type(inferred.method).__name__,
-        "name": inferred.name,
         "settings": settings_of(inferred.method),
         "repr": repr(inferred.method),
-        "chains": inferred.chains,
         "draws": posterior.size or stored or None,
         "stored": stored,
-        "steps": inferred.steps,
-        "batch_size": inferred.batch_size,
-        "seconds": inferred.seconds,
+        **{k: getattr(inferred, k) for k in ("name", "chains", "steps", "batch_size", "seconds")},
         **spoken(inferred.name, inferred.method),
         "diagnostics": None,
         "examined": None,
@@ -276,9 +272,5 @@ def _montage(result: Learned) -> dict[str, np.ndarray]:
 
 
 def _versions() -> dict[str, str]:
-    return {
-        "novacula": version("novacula"),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
+    known = {"novacula": version("novacula"), "torch": torch.__version__, "numpy": np.__version__}
+    return {**known, "python": platform.python_version()}

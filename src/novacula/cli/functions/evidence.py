@@ -54,9 +54,7 @@ def _run(options: EvidenceOptions, progress: Progress) -> dict[str, Any]:
     )
     return {
         "command": "functions evidence",
-        "net": options.net,
-        "prior": options.prior,
-        "seed": options.seed,
+        **{k: getattr(options, k) for k in ("net", "prior", "seed")},
         "n": data.n,
         **found.to_dict(),
         "bounds": {

@@ -49,20 +49,14 @@ def _run(options: PriorOptions, progress: Progress) -> dict[str, Any]:
     found = _draw(network, inputs, options, how, start, progress)
     content = {
         "command": "functions prior",
-        "net": options.net,
-        "prior": options.prior,
-        "format": options.format,
-        "seed": options.seed,
+        **{k: getattr(options, k) for k in ("net", "prior", "format", "seed")},
         "estimated": price._asdict(),
         **summary(found, options.top),
     }
     if options.figure is not None:
-        from novacula.core.storage.atomic import write_text
-        from novacula.reporting.figures.base import standalone
         from novacula.reporting.figures.functions.ranks import ranks
 
-        write_text(options.figure, standalone(ranks(found.counts, found.n, found.inputs, found.classes).svg))
-        content["figure"] = str(options.figure)
+        content["figure"] = ranks(found.counts, found.n, found.inputs, found.classes).save(options.figure)
     return content
 
 

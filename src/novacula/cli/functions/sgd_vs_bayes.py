@@ -73,12 +73,10 @@ def _run(options: SgdVsBayesOptions, progress: Progress) -> dict[str, Any]:
     names = ("net", "prior", "init", "seed", "optimiser", "lr", "batch_size", "loss")
     content = {"command": "functions sgd-vs-bayes", **{k: getattr(options, k) for k in names}, **found.to_dict()}
     if options.figure is not None:
-        from novacula.core.storage.atomic import write_text
-        from novacula.reporting.figures.base import standalone
         from novacula.reporting.figures.functions.trained import trained
 
-        write_text(options.figure, standalone(trained(*found.counts[1:], [c.beyond for c in found.checkpoints]).svg))
-        content["figure"] = str(options.figure)
+        picture = trained(*found.counts[1:], [c.beyond for c in found.checkpoints])
+        content["figure"] = picture.save(options.figure)
     return content
 
 

@@ -6,7 +6,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 from novacula.runs import settings as shared
-from novacula.runs.flags import flag
+from novacula.runs.flags import flag, make
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,4 @@ class PathsOptions:
     def setup(self) -> shared.Setup:
         """Data and model of runs that are trained."""
         assert self.data is not None
-        return shared.Setup(
-            data=self.data,
-            target=self.target,
-            task=self.task,
-            net=self.net,
-            prior=self.prior,
-            invariance=self.invariance,
-            seed=self.seed,
-        )
+        return make(shared.Setup, {**vars(self), "train": None})  # where it means another thing

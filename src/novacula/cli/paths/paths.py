@@ -115,8 +115,7 @@ def _shown(progress: Progress) -> Any:
 def _write(folder: Path, record: dict[str, Any], made: tuple[Params, ...]) -> list[str]:
     from safetensors.torch import save_file
 
-    from novacula.core.storage.atomic import write_json, write_text
-    from novacula.reporting.figures.base import standalone
+    from novacula.core.storage.atomic import write_json
     from novacula.reporting.figures.paths.runs import between_runs, pairs_apart
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +124,7 @@ def _write(folder: Path, record: dict[str, Any], made: tuple[Params, ...]) -> li
     for picture in (pairs_apart(record), between_runs(record)):
         if picture is not None:
             files.append(folder / f"{picture.name}.svg")
-            write_text(files[-1], standalone(picture.svg))
+            picture.save(files[-1])
     for i, run in enumerate(made):
         files.append(folder / f"run-{i}.safetensors")
         save_file({k: w.detach().cpu().contiguous() for k, w in run.items()}, files[-1])

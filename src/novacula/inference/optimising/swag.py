@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from novacula.core.checks.numbers import check_fields
+from novacula.core.checks.numbers import check_fields, check_positive
 from novacula.core.errors import InputError
 from novacula.core.modules.precision import Precision
 from novacula.core.params import Params, count, flatten, unflatten, unstack
@@ -114,8 +114,7 @@ class SWAG:
     def __post_init__(self) -> None:
         check_fields(self)
         for name in ("lr", "swa_lr", "scale"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{name} above zero", str(getattr(self, name)), "leave it out for the default")
+            check_positive(name, getattr(self, name))
         if not 0 <= self.start < 1:
             raise InputError("a share for training in [0, 1)", f"start={self.start}", "use 0.75")
         if self.rank < 2 or self.points < self.rank:

@@ -28,13 +28,12 @@ References:
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 
-from novacula.core.checks.numbers import check_fields
+from novacula.core.checks.numbers import check_fields, check_positive
 from novacula.core.errors import InputError
 from novacula.core.many import noisy_gradient, normal_like
 from novacula.core.params import Params, unstack
@@ -104,8 +103,8 @@ class IVON:
     def __post_init__(self) -> None:
         check_fields(self)
         for name in ("lr", "h0", "temperature"):
-            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
-                raise InputError(f"{name} above zero", str(value), "leave it out for the default")
+            if (value := getattr(self, name)) is not None:
+                check_positive(name, value)
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} in [0, 1)", str(getattr(self, name)), "leave it out for the default")
@@ -113,8 +112,6 @@ class IVON:
             raise InputError("clip above zero", str(self.clip), "use math.inf for none")
         if self.samples < 1 or (self.samples > 1 and self.samples % 2):
             raise InputError("1 sample or an even number", str(self.samples), "use samples=2, a pair")
-        if self.schedule not in {"one-cycle", "constant"}:
-            raise InputError("schedule='one-cycle' or 'constant'", repr(self.schedule), "leave it out")
 
     def init(self, target: Density, data: Data, rng: torch.Generator, start: Start) -> IVONState:
         """Gaussians around where the members start."""

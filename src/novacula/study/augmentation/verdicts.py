@@ -93,16 +93,7 @@ def slight(nll: float) -> float:
 
 
 def gains(losses: Mapping[str, Tensor], folds: Tensor, none: str = "none") -> dict[str, Gain]:
-    """The gain of every arm over none.
-
-    Args:
-        losses: Each arm's losses, NaN where no network has predicted an example, shape ``(starts, N)``.
-        folds: The fold of each example, shape ``(N,)``.
-        none: The arm that the others are compared with.
-
-    Returns:
-        Gains by arm, less those that share no example with it.
-    """
+    """Gains over ``none`` by arm, of losses ``(starts, N)``, NaN where not predicted; none without common examples."""
     noise = training_noise(losses, folds, none)
     pairs = {name: paired(losses[none], table, folds, noise) for name, table in losses.items() if name != none}
     return {name: gain for name, gain in pairs.items() if gain is not None}

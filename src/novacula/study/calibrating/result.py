@@ -214,6 +214,11 @@ class Calibrated:
         shown = None
         if noise is not None:
             shown = {"varies": noise.varies, "gain": noise.gain, "stderr": noise.stderr, "sd": self.typical_sd()}
+        known = {
+            "parts": None if data.parts is None else data.parts.record(),
+            "dtype": str(data.x.dtype).removeprefix("torch."),
+            "standardised": data.scaling is not None,
+        }
         found = {
             "novacula": __version__,
             "kind": "calibration",
@@ -227,15 +232,7 @@ class Calibrated:
             "noise": shown,
             "thresholds": {f"{alpha:g}": list(self.threshold(alpha)) for alpha in levels},
             "score": self.score(),
-            "data": {
-                "name": data.name,
-                "n": data.n,
-                "fingerprint": data.fingerprint,
-                "x_shape": data.x_shape,
-                "parts": None if data.parts is None else data.parts.record(),
-                "dtype": str(data.x.dtype).removeprefix("torch."),
-                "standardised": data.scaling is not None,
-            },
+            "data": record(data, "name", "n", "fingerprint", "x_shape", **known),
             "copies": len(self.copies),
         }
         return plain(found) | record(self, "seed", "decided", "warnings")

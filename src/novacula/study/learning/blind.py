@@ -94,7 +94,7 @@ class BlindExtents:
     seed: int = 0
     moves: int = 80
     lr: float = 0.03
-    examples: int = 64
+    examples: int = 32
     copies: int = 8
     wider: float = 1.125
     burn_in: float = 0.05
@@ -187,17 +187,11 @@ def blind(target: Target, weights: Params, data: Data, rows: Tensor, copies: int
 
 @dataclass(frozen=True, eq=False)
 class BlindScore:
-    """``L(eta)`` of a cross-fit's networks, scaled to all examples, as an estimate that carries gradients.
+    """``L(eta)`` of a cross-fit's networks, scaled to all examples, as an estimate that carries gradients."""
 
-    Args:
-        unseen: The cross-fit.
-        examples: Unseen examples of each network that are looked at.
-        copies: S.
-    """
-
-    unseen: CrossFit
-    examples: int = 128
-    copies: int = 8
+    unseen: CrossFit  # the cross-fit
+    examples: int = 64  # unseen examples of each network that are looked at
+    copies: int = 8  # S
 
     def __call__(self, target: Target, data: Data, params: Params, *, seed: int) -> Estimate:
         """The value; ``params`` are not looked at."""

@@ -15,8 +15,13 @@ where w is 2 % of the loss, at least .005 nats (harmful at the wide extent alone
 on a hue bears a little of other hues, and not all. What networks that learned to bear a transformation lose without it,
 in so few steps, may be too little to tell. Then the networks that were trained without any are asked what this one
 alone gives them, from where they are; and of a single transformation that is there, the gain of the whole says more,
-and is taken. A change that gains more than half a standard error is proposed. Whatever was tried and is not worse than
-the best beyond doubt is *plausible*: the interval of the extent must not leave it out.
+and is taken. What is put in, on the other hand, costs networks something until they have grown used to it: its harm
+must last when both go on as long again. A change that gains more than half a standard error is proposed. Whatever was
+tried and is not worse than the best beyond doubt is *plausible*: the interval of the extent must not leave it out.
+
+Occam's razor decides between extents that unseen examples do not tell apart. One that is close to the end of its range,
+where all orientations, hues or sides are alike, has a number less at that end; shifts that are as far both ways have
+one instead of two. Such a *simpler* extent is proposed unless it loses more than a standard error.
 """
 
 from __future__ import annotations
@@ -25,11 +30,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, TypeAlias
-
-import torch
-from torch import Tensor
 
 from novacula.core.params import Params
 from novacula.data.data import Data
@@ -37,7 +39,7 @@ from novacula.invariances.base import Invariance
 from novacula.invariances.measured import unit_of, within
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.learning.plan import Plan
-from novacula.target import Target
+from novacula.study.learning.trials import Trials, at, only_one
 
 SHARE = 8
 """By what part of their steps networks go on."""
@@ -66,11 +68,19 @@ WORTH = 0.005
 """Nats an example that are worth a word."""
 USUAL = 0.1
 """The same for other transformations, in their units (`novacula.invariances.measured`)."""
+WHOLE = {"rotation": 1.0, "hue": 1.0, "flip": 0.5, "flip_vertical": 0.5}
+"""The ends of ranges at which all orientations, hues or sides are alike …"""
+NEAR = 2 / 3
+"""… and the share of them from which on that is the simpler extent."""
+PAIR = ("translation_x", "translation_y")
+"""What is simpler at one extent."""
 WIDE = 5
 """How many times that is tried before it is said that a transformation has no effect: ±54°, hues turned half around."""
 _Z = 1.645
 
 Verdict: TypeAlias = dict[str, Any]
+Gain: TypeAlias = tuple[float, float]
+"""In nats an example, and its standard error."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +88,10 @@ class Look:
     """What a look at each transformation found."""
 
     control: CrossFit  # the networks after going on as they were
-    more: tuple[float, float]  # what they gained by that, and its standard error
+    more: Gain  # what they gained by that
     verdicts: dict[str, Verdict]
     changes: dict[str, float]  # other extents that unseen examples seem to prefer
+    simpler: frozenset[str]  # those of them that are simpler, and not worse
     plausible: dict[str, tuple[float, ...]]  # extents that were tried, or are there, and are not worse beyond doubt
 
 
@@ -91,7 +102,7 @@ def each(
     data: Data,
     steps: int,
     only: int | None,
-    whole: tuple[float, float] | None,
+    whole: Gain | None,
     names: Sequence[str],
     without: Sequence[Params] = (),
 ) -> Look:
@@ -104,109 +115,133 @@ def each(
         data: The training data.
         steps: How many steps networks go on.
         only: So few folds; None for all.
-        whole: What all that is there gains over none, and the standard error, where networks were trained with it.
+        whole: What all that is there gains over none, where networks were trained with it.
         names: The transformations to look at.
         without: The networks that were trained without any transformation; of the first folds.
 
     Returns:
         By name: the verdict, the extent, its interval (not known here), gain and standard error; and better extents.
     """
-    extents, strength = invariance.magnitude(invariance.eta.detach()).tolist(), strengths(invariance)
     copies = dataclasses.replace(best.target.copies, predict=min(COPIES, best.target.copies.predict))
     quick = dataclasses.replace(best.target, copies=copies)
     before = plan.blind(quick, data, best.folds, best.networks, only)
-    control = plan.go_on(quick, data, best, steps, only)
-    loss = float(control.losses.mean())
-    say, least = partial(word, loss=loss, learned=control.learned), worth_a_word(loss)
-
-    def gain(i: int, value: float) -> tuple[float, float]:
-        # Of another i-th extent.
-        other = dataclasses.replace(invariance, eta=changed(invariance, i, value))  # type: ignore[type-var]
-        return plan.go_on(dataclasses.replace(quick, invariance=other), data, best, steps, only).compare(control)
-
-    alone = _Alone(plan, quick, best, without, data, steps, only)
-    there = [abs(extent) >= usual / 2 for extent, usual in zip(extents, strength.values(), strict=True)]
-    found, changes, plausible = dict[str, Verdict](), dict[str, float](), dict[str, tuple[float, ...]]()
-    for i, (name, extent) in enumerate(zip(invariance.names, extents, strict=True)):
-        if name not in names:
-            continue
-        entry: Verdict = {"verdict": "undecided", "extent": extent, "interval": None, "gain": None, "stderr": None}
-        found[name] = entry
-        tried, beyond, harm = dict[float, tuple[float, float]](), dict[float, tuple[float, float]](), 1
-        if there[i]:
-            tried[0.0] = less, stderr = gain(i, 0.0)
-            worth = whole if whole and sum(there) == 1 else (-less, stderr)
-            if not same(invariance, i, 2 * extent):
-                tried[2 * extent] = gain(i, 2 * extent)
-        else:
-            tried[strength[name]] = worth = gain(i, strength[name])
-            wide = within(invariance, i, WIDE * strength[name])
-            if say(*worth) != "harmful" and worth[0] + _Z * worth[1] < least and wide > strength[name]:
-                beyond[wide] = far = gain(i, wide)
-                # Networks would have to grow used to so much: to call it harmful takes a loss that is as much greater.
-                worth, harm = (worth, 1) if say(*far) == "no effect" else (far, WIDE)
-        # So wide an extent is not taken up for what it gains by chance.
-        tried |= {k: v for k, v in beyond.items() if say(*v) == "needed"}
-        said, (value, (more, error)) = say(*worth, harm=harm), max(tried.items(), key=lambda item: item[1][0])
-        plausible[name] = not_worse({extent: (0.0, 0.0), **tried, **beyond})
-        if more > error / 2:
-            changes[name] = value
-        # One that is better left out beside the others is not needed, whatever it would be by itself.
-        if there[i] and said == "undecided" and without and changes.get(name) != 0:
-            first = alone.gain(dataclasses.replace(invariance, eta=only_one(invariance, i)))  # type: ignore[type-var]
-            said, worth = (say(*first), first) if say(*first) != "undecided" else (said, worth)
-        entry |= {"verdict": said, "gain": worth[0], "stderr": worth[1]}
-    return Look(control, control.compare(before), found, changes, plausible)
+    trials = Trials(plan, quick, best, best.networks, data, steps, only)
+    alone = Trials(plan, dataclasses.replace(quick, invariance=None), best, without, data, steps, only)
+    asked = _Asked(trials, alone, invariance, whole)
+    found = {name: asked.of(i) for i, name in enumerate(invariance.names) if name in names}
+    changes = {name: one.change for name, one in found.items() if one.change is not None}
+    tied = asked.tied(changes) if found else {}
+    return Look(
+        control=trials.control,
+        more=trials.control.compare(before),
+        verdicts={name: one.verdict for name, one in found.items()},
+        changes={**changes, **tied},
+        simpler=frozenset({name for name, one in found.items() if one.simpler} | tied.keys()),
+        plausible={name: one.plausible for name, one in found.items()},
+    )
 
 
-@dataclass(eq=False)
-class _Alone:
-    """What single transformations give the networks that were trained without any."""
+@dataclass(frozen=True, eq=False)
+class _One:
+    """What was found of one transformation."""
 
-    plan: Plan
-    target: Target
-    best: CrossFit
-    without: Sequence[Params]
-    data: Data
-    steps: int
-    only: int | None
+    verdict: Verdict
+    change: float | None  # another extent
+    simpler: bool  # whether that is merely the simpler one
+    plausible: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Who is asked: networks with all transformations, and those without any."""
+
+    trials: Trials
+    alone: Trials
+    invariance: Invariance
+    whole: Gain | None
 
     @cached_property
-    def control(self) -> CrossFit:
-        return self._gone_on(None)
+    def extents(self) -> list[float]:
+        return self.invariance.magnitude(self.invariance.eta.detach()).tolist()
 
-    def gain(self, invariance: Invariance) -> tuple[float, float]:
-        return self._gone_on(invariance).compare(self.control)
+    @cached_property
+    def there(self) -> dict[str, bool]:
+        usual = strengths(self.invariance)
+        return {name: abs(e) >= usual[name] / 2 for name, e in zip(self.invariance.names, self.extents, strict=True)}
 
-    def _gone_on(self, invariance: Invariance | None) -> CrossFit:
-        target = dataclasses.replace(self.target, invariance=invariance)
-        return self.plan.go_on(target, self.data, self.best, self.steps, self.only, networks=self.without)
+    @cached_property
+    def loss(self) -> float:
+        return float(self.trials.control.losses.mean())
+
+    def say(self, gain: Gain, harm: float = 1) -> str:
+        return word(*gain, self.loss, learned=self.trials.control.learned, harm=harm)
+
+    def gain(self, values: dict[int, float]) -> Gain:
+        return self.trials.under(at(self.invariance, values)).compare(self.trials.control)
+
+    def of(self, i: int) -> _One:
+        """What is to be said of the i-th."""
+        name, extent = self.invariance.names[i], self.extents[i]
+        said, worth, tried, beyond = self._present(i) if self.there[name] else self._absent(i)
+        # So wide an extent is not taken up for what it gains by chance.
+        tried |= {k: v for k, v in beyond.items() if self.say(v) == "needed"}
+        value, (more, error) = max(tried.items(), key=lambda item: item[1][0])
+        end = WHOLE.get(name, math.inf)
+        simpler = end in tried and extent > NEAR * end and not_lost(tried[end], more)
+        change = end if simpler else value if more > error / 2 else None
+        # One that is better left out beside the others is not needed, whatever it would be by itself.
+        if self.there[name] and said == "undecided" and self.alone.networks and change != 0:
+            first = self.alone.under(only_one(self.invariance, i)).compare(self.alone.control)
+            said, worth = (self.say(first), first) if self.say(first) != "undecided" else (said, worth)
+        entry = {"verdict": said, "extent": extent, "interval": None, "gain": worth[0], "stderr": worth[1]}
+        return _One(entry, change, simpler, not_worse({extent: (0.0, 0.0), **tried, **beyond}))
+
+    def _present(self, i: int) -> tuple[str, Gain, dict[float, Gain], dict[float, Gain]]:
+        # What none and twice as much of it give; the gain of all where it is all that is there.
+        own = self.whole if self.whole and sum(self.there.values()) == 1 else None
+        tried = {0.0: self.gain({i: 0.0}) if own is None else (-own[0], own[1])}
+        worth, wide = own or (-tried[0.0][0], tried[0.0][1]), within(self.invariance, i, 2 * self.extents[i])
+        better_out = tried[0.0][0] > tried[0.0][1] / 2  # and no better at twice as much
+        if not better_out and wide - self.extents[i] >= SMALL * float(unit_of(self.invariance)[i]):
+            tried[wide] = self.gain({i: wide})
+        return self.say(worth), worth, tried, {}
+
+    def _absent(self, i: int) -> tuple[str, Gain, dict[float, Gain], dict[float, Gain]]:
+        # What it gives at a strength that people use and, where that is nothing, at a wide one.
+        usual, harm, beyond = strengths(self.invariance)[self.invariance.names[i]], 1, dict[float, Gain]()
+        fit = self.trials.under(at(self.invariance, {i: usual}))
+        tried = {usual: (worth := fit.compare(self.trials.control))}
+        wide = within(self.invariance, i, WIDE * usual)
+        if self.say(worth) != "harmful" and worth[0] + _Z * worth[1] < worth_a_word(self.loss) and wide > usual:
+            far = self.trials.under(at(self.invariance, {i: wide}))
+            beyond[wide] = gain = far.compare(self.trials.control)
+            # Networks would have to grow used to so much: to call it harmful takes a loss that is as much greater.
+            fit, worth, harm = (fit, worth, 1) if self.say(gain) == "no effect" else (far, gain, WIDE)
+        if self.say(worth, harm) == "harmful":
+            worth = self.trials.lasting(fit)
+        return self.say(worth, harm), worth, tried, beyond
+
+    def tied(self, changes: dict[str, float]) -> dict[str, float]:
+        """One extent for both of a pair, the greater one, as searches err towards small ones; none where it loses."""
+        if not all(self.there.get(n) for n in PAIR) or not changes.keys().isdisjoint(PAIR):
+            return {}
+        both = [self.invariance.names.index(n) for n in PAIR]
+        sizes = [self.extents[i] for i in both]
+        value = max(sizes)
+        if value - min(sizes) < SMALL or not not_lost(self.gain(dict.fromkeys(both, value)), 0.0):
+            return {}
+        return dict.fromkeys(PAIR, value)
+
+
+def not_lost(gain: Gain, best: float) -> bool:
+    """Whether an extent loses no more than a standard error to what is there, and to the best that was tried."""
+    return gain[0] + gain[1] >= max(0.0, best)
 
 
 def strengths(invariance: Invariance) -> dict[str, float]:
     """A sensible extent of each transformation by name."""
     units = unit_of(invariance).tolist()
     return {name: STRENGTH.get(name) or USUAL * unit for name, unit in zip(invariance.names, units, strict=True)}
-
-
-def only_one(invariance: Invariance, i: int) -> Tensor:
-    """Extents of nought but for the i-th."""
-    eta = torch.zeros_like(invariance.eta)
-    eta[i] = invariance.eta[i]
-    return invariance.project(eta.detach())
-
-
-def changed(invariance: Invariance, i: int, value: float) -> Tensor:
-    """Extents with another i-th, as far as it is admissible."""
-    eta = invariance.eta.detach().clone()
-    eta[i] = value
-    return invariance.project(eta)
-
-
-def same(invariance: Invariance, i: int, value: float) -> bool:
-    """Whether an i-th extent of this size is, as far as it is admissible, the present one."""
-    now, then = (invariance.magnitude(e)[i] for e in (invariance.eta.detach(), changed(invariance, i, value)))
-    return float((now - then).abs()) < SMALL * float(unit_of(invariance)[i])
 
 
 def not_worse(tried: dict[float, tuple[float, float]]) -> tuple[float, ...]:

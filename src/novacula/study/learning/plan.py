@@ -33,6 +33,7 @@ ROUNDS = {True: 15, False: 7}
 """A run ends by default after so many times the steps of its first round, converged or not: four rounds of tables,
 three of other data …"""
 _PROPOSED = 7  # … and three where the folds have four of their own to set against them
+_FEWEST = 8  # examples of a batch
 _TIMED = 20  # steps by which the time of a step is known
 
 
@@ -167,7 +168,7 @@ class Plan:
         """Networks blind to a fold each, and the extents that they prefer."""
         seed = derive(self.seed, "folds")
         which = folds_of(data, self.folds, derive(seed, "folds"))
-        method = BlindExtents(which, self.method.optimiser, self.batch_size, seed)
+        method = BlindExtents(which, self.method.optimiser, self.few, seed)
         if "invariance" not in self.method.learn:
             method = dataclasses.replace(method, burn_in=1.0)
         most = self.blind_steps(data)
@@ -184,11 +185,16 @@ class Plan:
         fitted = target.with_learnable({ETA: method.trained(target, outcome.state.eta)})
         unseen = self.blind(fitted, data, which, networks_of(outcome.state))
         # The loop counts rounds of full batches; what is told are passes of each network over what it sees.
-        passes = min(self.batch_size, data.n) * self.folds / (data.n * (self.folds - 1))
+        passes = min(self.few, data.n) * self.folds / (data.n * (self.folds - 1))
         history = [{**record, "epoch": record["step"] * passes} for record in outcome.history]
         moves = outcome.state.adam.count
         apart = method.wider * outcome.state.apart(target) if moves else None
         return Proposal(unseen, history, steps, moves, short=steps < most, apart=apart)
+
+    @property
+    def few(self) -> int:
+        """Examples of a step of a network that is blind to a fold: its share of a batch, as it has that of the data."""
+        return max(min(_FEWEST, self.batch_size), self.batch_size * (self.folds - 1) // self.folds)
 
     @property
     def _search(self) -> Path | None:
@@ -207,7 +213,7 @@ class Plan:
         return max(2, min(steps, int(seconds * _TIMED / (time.perf_counter() - began))))
 
     def blind_steps(self, data: Data) -> int:
-        """Steps of each network that is blind to a fold, for as many passes over its data as that of all makes."""
+        """Steps of each network that is blind to a fold: its share of those of all, as of the data and of a batch."""
         return max(2, self.most_steps(data) * (self.folds - 1) // self.folds)
 
     def blind(
@@ -226,7 +232,7 @@ class Plan:
             folds=which,
             trained=done,
             only=only,
-            batch_size=self.batch_size,
+            batch_size=self.few,
             **{"seed": derive(self.seed, "folds"), "steps": 1, "method": self.method.optimiser, **options},
         )
 
@@ -276,5 +282,5 @@ def default_evidence(target: Target, data: Data) -> Laplace:
     return Laplace(
         structure="exact" if size <= _EXACT_SIZE else "kron",
         repeats=2,
-        subset=_SUBSET if data.n > _SUBSET * 2 and many else 20 * _SUBSET if data.n > 40 * _SUBSET else None,
+        subset=_SUBSET if data.n > _SUBSET and many else 20 * _SUBSET if data.n > 40 * _SUBSET else None,
     )

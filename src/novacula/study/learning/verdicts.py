@@ -4,8 +4,9 @@ Networks that are blind to a fold each propose extents (`novacula.study.learning
 alike, without any transformation, predict the same examples: an invariance whose loss is above that of none by more
 than a standard error is dropped, so that the result is never knowingly worse than without. Then each transformation is
 tried by itself (`novacula.study.learning.each`): none of it, twice its extent, or an extent that people use where there
-was none. What unseen examples prefer beyond doubt is taken up, the networks go on with it, and are asked again, until
-nothing more is gained. The final network is trained on everything at the extents that are left.
+was none. What gains, or is simpler and no worse, is taken up where the other folds confirm it; the networks go on with
+it, and are asked again, until nothing more is gained. The final network is trained on everything at the extents that
+are left.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor
 from novacula.core.params import Params
 from novacula.core.rng import derive
 from novacula.data.data import Data
+from novacula.diagnostics.crossed_mean import nested
 from novacula.invariances.base import Invariance
 from novacula.invariances.measured import unit_of, within
 from novacula.study.cross_fit.result import CrossFit
@@ -36,6 +38,7 @@ from novacula.target import Target
 
 _FEW = 600  # examples up to which every proposal is tried on all folds, and not on one
 _LOOKS = 2  # how often the extents may change by what the folds say
+_DOUBT = 4  # standard errors beyond which there is none
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +57,7 @@ def judged(plan: Plan, target: Target, data: Data) -> Judged:
     proposal = plan.propose(target, data)
     best, only = proposal.unseen, None if data.n <= _FEW else 1
     none = dataclasses.replace(target, invariance=None)
-    without = plan.blind(none, data, best.folds, only=only, steps=proposal.steps)
+    without = _without(plan, none, proposal, data, only)
     gain, stderr = gain_of(best, without, only)
     fixed = "invariance" not in plan.method.learn
     tried, said = invariance_of(best), [] if fixed else _stayed(proposal)
@@ -74,6 +77,17 @@ def judged(plan: Plan, target: Target, data: Data) -> Judged:
     moving = invariance_of(proposal.unseen).names if proposal.short or not proposal.moves else found.moving
     hyper = {} if kept is None or fixed else _hyper(plan, found, moving, data, proposal.apart)
     return Judged(trained, unseen, found.verdicts, hyper, said)
+
+
+def _without(plan: Plan, none: Target, proposal: Proposal, data: Data, only: int | None) -> CrossFit:
+    # Networks without any transformation. They soon know what they see, and gain little by more: they take half the
+    # steps and, unless that tells beyond doubt that they are worse, the other half.
+    best, half = proposal.unseen, max(1, proposal.steps // 2)
+    short = plan.blind(none, data, best.folds, only=only, steps=half)
+    gain, stderr = gain_of(best, short, only)
+    if gain > _DOUBT * stderr:
+        return short
+    return plan.go_on(none, data, best, max(1, proposal.steps - half), only, networks=short.networks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,17 +128,21 @@ def _refined(
         other = dataclasses.replace(tried, eta=tried.project(eta))  # type: ignore[type-var]
         changed = plan.go_on(dataclasses.replace(best.target, invariance=other), data, best, steps)
         control = plan.go_on(best.target, data, best, steps, done=look.control.networks)
-        if _gain_elsewhere(changed, control, only) <= 0:
+        gain, stderr = _gain_elsewhere(changed, control, only)
+        if gain <= 0 if look.changes.keys() - look.simpler else gain < -stderr:
             return _Refined(best, _at(verdicts, tried), (), more, plausible)
-        best, tried, names, whole = changed, other, tuple(look.changes), None
+        best, tried, names, whole = changed, other, tuple(k for k in look.changes if k not in look.simpler), None
+        if not names:
+            break
     return _Refined(best, _at(verdicts, tried), names, more, plausible)
 
 
-def _gain_elsewhere(changed: CrossFit, control: CrossFit, only: int | None) -> float:
+def _gain_elsewhere(changed: CrossFit, control: CrossFit, only: int | None) -> tuple[float, float]:
     # On the folds by which the change was not chosen, where there are some: what helps in one, or one at a time, need
     # not help in others, or together.
     others = changed.folds >= (only or 0)
-    return float((control.losses - changed.losses)[others].mean())
+    found = nested((control.losses - changed.losses)[others], changed.folds[others])
+    return found.value, found.stderr
 
 
 def _at(verdicts: dict[str, each.Verdict], invariance: Invariance) -> dict[str, each.Verdict]:
