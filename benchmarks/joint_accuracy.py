@@ -80,17 +80,17 @@ def trained(n: int) -> dict[str, Any]:
 
 
 def figure(result: dict[str, Any]) -> None:
-    """Log densities over accuracies, a row for each kind of weights and a column for each size of data."""
+    """Log densities over accuracies, in a column for each cell that is known."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    drawn, axes = plt.subplots(2, 3, figsize=(11, 6.4), sharex=True, sharey=True, layout="constrained")
-    for place, (weights, n) in zip(axes.T.flat, CELLS, strict=True):
-        row = result["cells"].get(f"{weights}, n {n}")
-        if row is None:
-            continue
+    known = [(*cell, result["cells"][key]) for cell in CELLS if (key := f"{cell[0]}, n {cell[1]}") in result["cells"]]
+    drawn, axes = plt.subplots(
+        1, len(known), figsize=(3.6 * len(known), 3.6), sharey=True, layout="constrained", squeeze=False
+    )
+    for place, (weights, n, row) in zip(axes[0], known, strict=True):
         held = nv.load("digits").n - n
         train, test, logs = (np.array(row["density"][k].split(), float) for k in ("train", "test", "log10"))
         x, y = 1 - train / n, 1 - test / held
@@ -101,20 +101,27 @@ def figure(result: dict[str, Any]) -> None:
         shown = place.pcolormesh(
             np.linspace(0, 1, 51), np.linspace(0, 1, 51), np.ma.masked_invalid(grid.T / LN10), cmap="viridis"
         )
-        drawn.colorbar(shown, ax=place, label="log10 P" if n == 600 else None)
-        most = [int(k) for k in row["at_most"]]
+        drawn.colorbar(shown, ax=place, label="log10 P" if place is axes[0, -1] else None)
+        most = sorted(map(int, row["at_most"]))
         unseen = np.array([row["at_most"][str(k)]["held_out"] for k in most])
-        place.plot(1 - np.array(most) / n, 1 - unseen[:, 0], "o-", color="#d1495b", ms=3, lw=1.2)
+        place.plot(
+            1 - np.array(most) / n,
+            1 - unseen[:, 0],
+            "o-",
+            color="#d1495b",
+            ms=3,
+            lw=1.2,
+            label="mean, at most so many errors",
+        )
         if weights == "real" and str(n) in result.get("trained", {}):
-            for error, mark in zip(result["trained"][str(n)]["errors"], "^s", strict=True):
-                place.plot(1.0, 1 - error, mark, color="black", ms=5, clip_on=False)
+            error = result["trained"][str(n)]["errors"][0]
+            place.plot(1.0, 1 - error, "s", color="black", ms=5, clip_on=False, label="trained by SGD")
         place.set_title(f"{weights} weights, {n} digits", fontsize=9)
         place.set_xlim(0.2, 1.0)
         place.set_ylim(0.2, 1.0)
-    for place in axes[1]:
         place.set_xlabel("accuracy in training")
-    for place in axes[:, 0]:
-        place.set_ylabel("accuracy on the others")
+    axes[0, 0].set_ylabel("accuracy on the others")
+    axes[0, 0].legend(fontsize=7, frameon=False, loc="upper left")
     drawn.savefig(RESULT.with_suffix(".png"), dpi=110)
 
 

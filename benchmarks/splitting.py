@@ -2,11 +2,13 @@
 
     python -m benchmarks.splitting reach [seeds]
     python -m benchmarks.splitting coverage [seeds [case]]
+    python -m benchmarks.splitting beside [groups [case]]
     python -m benchmarks.splitting networks
 
 `reach`: perceptrons on orthogonal inputs, where ``P = 2^-n``, with the default effort and one attempt. `coverage`: the
 share of 95 % intervals that hold the truth, by seeds, of small populations with the default number of attempts, on the
-cases of `CASES`. `networks`: an MLP, a CNN with pooling and
+cases of `CASES`. `beside`: the same at one effort, with all populations in one run, four to an interval; they share the
+scale of their moves alone. `networks`: an MLP, a CNN with pooling and
 a small transformer, against brute force. Costs are evaluations of one network on all inputs, per population and dex.
 """
 
@@ -17,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +28,11 @@ import novacula as nv
 from benchmarks.common import environment, write
 from novacula.core.rng import generator
 from novacula.evidence import Splitting
+from novacula.evidence.fitting.splitting import DISAGREE
 from novacula.functions.result import share
+from novacula.inference import Splitting as Method
+from novacula.inference.particles.smc import log_mean
+from novacula.posteriors.draws import Draws
 from novacula.target.many import prior_outputs
 from novacula.target.margins import margins
 
@@ -112,6 +118,24 @@ def coverage(seeds: int, case: str) -> dict[str, Any]:
     return found
 
 
+def beside(groups: int, case: str) -> dict[str, Any]:
+    """Intervals of one case, each of four populations of one run."""
+    target, data, exact = CASES[case]()
+    method, before = Method(particles=100, moves=8), time.process_time()
+    post = cast("Draws", nv.infer(method, target, data, steps=500, chains=4 * groups, seed=0))
+    took, logs = time.process_time() - before, post.stats["log_evidence"].unflatten(0, (groups, 4))
+    evaluations, rows = float(post.stats["evaluations"][0]) / -exact, []
+    for four in logs:
+        value, stderr = log_mean(four)
+        row = {"log10": value / LN10, "stderr": stderr / LN10, "converged": float(four.std()) <= DISAGREE}
+        rows.append({**row, "attempts": 1.0, "evaluations_per_dex": evaluations, "cpu_seconds": took / groups})
+    found = {"method": repr(method), "case": case, "exact": exact, **_covered(rows, exact)}
+    found["spread"] = float(post.stats["log_evidence"].std()) / LN10
+    write(RESULTS / f"beside-{case}.json", {"environment": environment(), **found})
+    print(found, flush=True)
+    return found
+
+
 def _covered(rows: list[dict[str, Any]], exact: float) -> dict[str, Any]:
     errors = torch.tensor([r["log10"] - exact for r in rows], dtype=torch.float64)
     inside = errors.abs() < 1.959964 * torch.tensor([r["stderr"] for r in rows], dtype=torch.float64)
@@ -169,10 +193,10 @@ def networks() -> dict[str, Any]:
 def main() -> None:
     """Run one part and write it down."""
     part = sys.argv[1] if len(sys.argv) > 1 else "reach"
-    seeds = int(sys.argv[2]) if len(sys.argv) > 2 else 200 if part == "coverage" else 3
+    seeds = int(sys.argv[2]) if len(sys.argv) > 2 else {"coverage": 200, "beside": 40}.get(part, 3)
     torch.set_num_threads(1)
-    if part == "coverage":
-        coverage(seeds, sys.argv[3] if len(sys.argv) > 3 else next(iter(CASES)))
+    if part in ("coverage", "beside"):
+        (coverage if part == "coverage" else beside)(seeds, sys.argv[3] if len(sys.argv) > 3 else next(iter(CASES)))
         return
     result = reach(seeds) if part == "reach" else networks()
     write(RESULTS / f"{part}.json", {"environment": environment(), **result})
