@@ -36,7 +36,6 @@ from novacula.runs.result import LearnResult
 from novacula.study import learn
 from novacula.target import Target
 
-
 _STEPS, _EPOCHS = 600, 20
 """Of tables, steps of training by default, or passes over the data where these take more."""
 

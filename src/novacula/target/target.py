@@ -138,8 +138,7 @@ class Target:
             labels in the dtype and shape that the likelihood takes.
 
         Raises:
-            InputError: If the network cannot take the inputs, or the labels do not fit its outputs, or the prior or
-                likelihood is not what it is declared to be.
+            InputError: If network and data do not fit, or prior or likelihood are not what they are declared to be.
         """
         data = placed(data, next(iter(self.params().values())).device)
         taking = self.taking(data.parts)
