@@ -55,8 +55,14 @@ def test_what_stands_above_a_table_is_no_part_of_it(tmp_path: Path, name: str, s
 
 def test_a_header_may_begin_with_a_hash(tmp_path: Path) -> None:
     data = nv.load(_write(tmp_path, "# exported today", "#a,b,y", *_rows(",")))
-    assert data.columns == ("#a", "b")
+    assert data.columns == ("a", "b")
     assert data.n == len(ROWS)
+
+
+@pytest.mark.parametrize("text", ["sep=;", ",,", "# a\nsep=;\n\n;;"])
+def test_nothing_but_delimiters_is_empty(tmp_path: Path, text: str) -> None:
+    with pytest.raises(nv.InputError, match="which is empty"):
+        nv.load(_write(tmp_path, text))
 
 
 def test_errors_below_remarks_name_the_line_of_the_file(tmp_path: Path) -> None:

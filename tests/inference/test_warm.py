@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 import novacula as nv
+from novacula.core.rng import generator
 from novacula.inference.loop import run
+from novacula.inference.variational import ivon
 from novacula.target.batch import Batch
 
 
@@ -42,6 +44,22 @@ def test_a_network_that_would_decay_to_the_origin_learns() -> None:
     right = {warm: float((p.argmax(1) == y).double().mean()) for warm, p in found.items()}
     assert right[method.warm] > 0.95
     assert right[0.0] < 0.6  # the case that the warming is for; without it, this test has no case
+
+
+def test_a_variational_network_that_would_keep_the_prior_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A label that a little change of one input makes, in a network of three hidden layers; all else is noise."""
+    draw = generator(0)
+    side = 2.0 * (torch.arange(400) % 2) - 1
+    x = torch.cat([0.07 * side[:, None], 0.5 + 0.3 * torch.randn(400, 5, generator=draw)], 1)
+    data, net = nv.Data(x, (side > 0).long()), nv.networks.make("mlp", (6,), 2, width=16, depth=3, seed=0)
+
+    def right() -> float:
+        found = nv.predict(nv.infer(nv.IVON(), net, data, steps=600, seed=1), x).mean()
+        return float((found.argmax(1) == data.y).double().mean())
+
+    assert right() > 0.95
+    monkeypatch.setattr(ivon, "WARM", 0.0)
+    assert right() < 0.6
 
 
 def test_no_share_of_a_run_is_refused() -> None:

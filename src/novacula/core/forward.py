@@ -202,16 +202,7 @@ class Forward:
         return self.units.outward(f if torch.is_grad_enabled() else f.detach())
 
     def train(self, params: Params, x: Tensor, moving: Sequence[str] = ()) -> tuple[Tensor, Params]:
-        """Evaluate the network as it trains, with the noise that it draws from the global generator.
-
-        Args:
-            params: Weights by name, and values of buffers.
-            x: Inputs of shape ``(N, …)``.
-            moving: Buffers that the pass moves.
-
-        Returns:
-            Outputs of shape ``(N, C)``, and the buffers after the pass.
-        """
+        """Evaluate as it trains, with global noise: x ``(N, …)`` to outputs ``(N, C)``, and the moved buffers."""
         own = dict(self.module.named_buffers())
         point = {**params, **{k: params.get(k, own[k]).clone() for k in moving}}
         with train_mode(self.module):
@@ -219,17 +210,7 @@ class Forward:
         return f, {k: point[k].detach() for k in moving}
 
     def trains(self, x: Tensor) -> Training:
-        """What train mode changes, found out once.
-
-        Args:
-            x: Inputs of shape ``(N, …)``, of which the first are looked at.
-
-        Returns:
-            Buffers that move, and whether there is noise.
-
-        Raises:
-            InputError: If the network fails in train mode, or has noise that torch's generator does not draw.
-        """
+        """Buffers that move in train mode, and whether there is noise, by the first of x ``(N, …)``; found out once."""
         if self.notes.training is None:
             self.notes.training = self._trains(x[:8] if len(x) > 1 else torch.cat([x, x]))
         return self.notes.training

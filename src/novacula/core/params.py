@@ -40,18 +40,7 @@ def flatten(params: Mapping[str, Tensor], *, batch_dims: int = 0) -> Tensor:
 
 
 def unflatten(vector: Tensor, like: Mapping[str, Tensor]) -> Params:
-    """Undo `flatten`.
-
-    Args:
-        vector: Shape ``(*batch, P)``.
-        like: Weights that give names, shapes and order.
-
-    Returns:
-        Views of ``vector``, each of shape ``(*batch, *shape)``.
-
-    Raises:
-        InputError: If the last axis is not as long as ``like`` has weights.
-    """
+    """Undo `flatten`: ``(*batch, P)`` to views ``(*batch, *shape)``, with names, shapes and order of ``like``."""
     if vector.shape[-1] != count(like):
         raise InputError(
             f"a vector of {count(like)} weights", f"shape {tuple(vector.shape)}", "flatten weights of the same network"

@@ -200,11 +200,6 @@ class _Cast:
         return x.to(self.device, self.dtype)
 
 
-def is_lazy(x: object) -> bool:
-    """Whether rows are read as needed."""
-    return isinstance(x, LazyRows)
-
-
 def fingerprint_of(x: Tensor) -> bytes:
     """What a fingerprint takes of inputs or labels: contents, shape and dtype; of lazy rows what stands for them."""
     if isinstance(x, LazyRows):

@@ -31,18 +31,12 @@ from novacula.data.sources.rows import opened
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The parts that a file or folder comes in.
+    """The parts that a file or folder comes in."""
 
-    Args:
-        train: The training rows, or all rows where the source has no test part.
-        test: The test rows, or None.
-        targets: Names of the target's columns, where the source has them.
-        rows: Numbers of the training rows in the source, shape ``(N,)``; None where these are all of them, in order.
-    """
-
-    train: Data
-    test: Data | None
-    targets: tuple[str, ...] = ()
+    train: Data  # the training rows, or all rows where the source has no test part
+    test: Data | None  # the test rows, or None
+    targets: tuple[str, ...] = ()  # names of the target's columns, where the source has them
+    # numbers of the training rows in the source, shape ``(N,)``; None where these are all of them, in order
     rows: Tensor | None = None
 
     __repr__ = brief

@@ -56,7 +56,16 @@ class Mean:
 
 
 def two_way(table: Tensor) -> Mean:
-    """The mean of all numbers of a table whose rows and columns are both random, with its error."""
+    """The mean of a table whose rows and columns are both random.
+
+    Returns:
+        The mean of all numbers there are, with its error.
+
+    Example:
+        >>> import torch
+        >>> two_way(torch.tensor([[1.0, 3.0], [1.0, 3.0]])).value
+        2.0
+    """
     a = table.double()
     known = ~a.isnan()
     runs, examples = a.shape

@@ -133,17 +133,7 @@ class NovaculaEstimator(BaseEstimator):
             raise AttributeError(f"{type(self).__name__} has not been fitted: call fit(X, y)") from None
 
     def predictive(self, X: Any) -> Predictive:
-        """The whole distribution over the labels: quantiles, intervals, entropies, decisions, draws.
-
-        Args:
-            X: Inputs, shape ``(N, …)``.
-
-        Returns:
-            The predictive, in the targets' own units.
-
-        Raises:
-            InputError: If inputs are of another shape than those of `fit`.
-        """
+        """The whole distribution over the labels of X ``(N, …)``, in the targets' own units."""
         check_is_fitted(self, "fit_")
         X = validate_data(self, X, reset=False, dtype="numeric", allow_nd=True)
         data = self.fit_.data

@@ -6,13 +6,13 @@
 | `monte_carlo` | the covariance of any network's outputs under its prior, by drawing networks |
 | `SquaredExponential`, `Invariant` | a kernel of inputs, and one averaged over an invariance with learned extents |
 | `process` | an exact Gaussian process: evidence, its maximum over a kernel's tensors, predictions |
-| `orthant` | the probability that a Gaussian vector has given signs |
+| `orthant`, `orthant_draws` | the probability that a Gaussian vector has given signs; draws of those that have |
 | `rate_distortion` | bits to describe a draw of a Gaussian process within an error |
 """
 
 from novacula.kernels.invariant import Invariant, SquaredExponential
 from novacula.kernels.monte_carlo import monte_carlo
-from novacula.kernels.orthants.orthant import orthant
+from novacula.kernels.orthants.orthant import orthant, orthant_draws
 from novacula.kernels.process import Process, process
 from novacula.kernels.rate import rate_distortion
 from novacula.kernels.recursions import arc_cosine, erf
@@ -25,6 +25,7 @@ __all__ = [
     "erf",
     "monte_carlo",
     "orthant",
+    "orthant_draws",
     "process",
     "rate_distortion",
 ]

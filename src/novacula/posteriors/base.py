@@ -139,15 +139,7 @@ class Point(BasePosterior):
     __repr__ = brief
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
-        """Repeat the point.
-
-        Args:
-            n: The number of samples.
-            rng: Not used.
-
-        Returns:
-            Tensors of shape ``(n, *shape)``.
-        """
+        """Repeat the point, ``(n, *shape)``."""
         return {k: w.expand(n, *w.shape) for k, w in self.mode.items()}
 
     @property

@@ -24,8 +24,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
-
 from novacula.core.brief import brief
 from novacula.core.checks.numbers import check_numbers, check_whole
 from novacula.core.errors import InputError
@@ -47,21 +45,13 @@ _AHEAD, _MOST = 3.0, 12.0  # how much further a precision goes that rises, and u
 
 @dataclass(frozen=True)
 class Trial:
-    """One layer with one part alone.
+    """One layer with one part alone."""
 
-    Attributes:
-        layer: Its name.
-        part: The part that was kept.
-        before: The log evidence with both parts, in nats, where it left the race.
-        without: That of this part alone, where it did.
-        kept: Whether the layer has this part alone since.
-    """
-
-    layer: str
-    part: str
-    before: float
-    without: float
-    kept: bool
+    layer: str  # its name
+    part: str  # the part that was kept
+    before: float  # the log evidence with both parts, in nats, where it left the race
+    without: float  # that of this part alone, where it did
+    kept: bool  # whether the layer has this part alone since
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,16 +203,6 @@ class _Fit:
             found = tune(target, self.data, params, subset=self.subset, columns=8, seed=derive(self.seed, "solve"))
             target, value = found.target, float(found.evidence)
         return _Trained(target, params, value)
-
-
-def _further(before: Target, after: Target) -> Target:
-    # The target whose precisions that rise go on rising.
-    logs = [{k: v.log() for k, v in t.prior.precision(t.params()).items()} for t in (before, after)]
-    moved = {k: (v - logs[0][k]).clamp(min=0) * (_AHEAD - 1) for k, v in logs[1].items()}
-    capped = {k: torch.minimum(m, (_MOST - logs[1][k]).clamp(min=0)) for k, m in moved.items()}
-    known = handles(after.prior, after.params())
-    values = multiplied(after.prior, after.params(), known, {k: float(v) for k, v in capped.items()})
-    return after.with_learnable({f"prior.{k}": v for k, v in values.items()})
 
 
 def _alone(trained: _Trained, layer: str, first: Params) -> Iterator[tuple[str, Target]]:

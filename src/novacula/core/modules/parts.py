@@ -24,16 +24,11 @@ Values = Mapping[str, Tensor] | Sequence[Tensor]
 
 @dataclass(frozen=True)
 class Part:
-    """One of several inputs.
+    """One of several inputs."""
 
-    Args:
-        name: What the network calls it; its number, where the network takes parts in order.
-        shape: The shape of one example's.
-        whole: The dtype of whole numbers or booleans; None for floats, which have that of the whole input.
-    """
-
-    name: str
-    shape: tuple[int, ...]
+    name: str  # what the network calls it; its number, where the network takes parts in order
+    shape: tuple[int, ...]  # the shape of one example's
+    # the dtype of whole numbers or booleans; None for floats, which have that of the whole input
     whole: torch.dtype | None = None
 
     @property
@@ -46,10 +41,6 @@ class Part:
 class Parts:
     """Where in a row of numbers the parts of an example are.
 
-    Args:
-        parts: The parts, in the order of the row.
-        named: Whether the network takes them by name.
-
     Example:
         >>> parts = Parts.of({"ids": torch.tensor([[3, 1]]), "size": torch.tensor([[0.5]])})
         >>> x = parts.join({"ids": torch.tensor([[3, 1]]), "size": torch.tensor([[0.5]])})
@@ -57,8 +48,8 @@ class Parts:
         (tensor([[[3.0000, 1.0000, 0.5000]]]), tensor([[3, 1]]))
     """
 
-    parts: tuple[Part, ...]
-    named: bool = True
+    parts: tuple[Part, ...]  # the parts, in the order of the row
+    named: bool = True  # whether the network takes them by name
 
     @classmethod
     def of(cls, values: Values) -> Parts:

@@ -110,6 +110,14 @@ def panel(
     return figure.add_axes(box, **options)  # type: ignore[arg-type]
 
 
+@contextmanager
+def drawing(height: float, width: float = WIDTH, **margins: float) -> Iterator[tuple[Figure, Axes]]:
+    """A figure in the house style with a single panel, whose margins are those of `panel`."""
+    with style():
+        figure = canvas(height, width)
+        yield figure, panel(figure, **margins)
+
+
 def svg(figure: Figure, name: str, alt: str) -> str:
     """Turn a figure into an inline ``<svg>`` element."""
     buffer = io.StringIO()

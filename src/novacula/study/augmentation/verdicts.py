@@ -162,19 +162,7 @@ def training_noise(losses: Mapping[str, Tensor], folds: Tensor, none: str = "non
 def judge(
     found: Mapping[str, Gain], before: Mapping[str, Judged], nll: float, look: int, arms: int, *, skilled: bool = True
 ) -> dict[str, Judged]:
-    """The verdicts after a look; what was decided before stays.
-
-    Args:
-        found: The gains.
-        before: Verdicts of earlier looks.
-        nll: The loss without augmentation.
-        look: Which look this is, from 0.
-        arms: How many arms are compared in all.
-        skilled: Whether a network has learned something without augmentation; else nothing is without effect.
-
-    Returns:
-        A verdict for every gain.
-    """
+    """The verdicts after a look (from 0) at so many arms; what was decided before stays."""
     level = LEVELS[min(look, len(LEVELS) - 1)]
     decided = {name: old for name, old in before.items() if old.verdict != "undecided"}
     left = sorted(((g.beyond(worth(nll)), name) for name, g in found.items() if name not in decided))

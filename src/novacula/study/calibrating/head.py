@@ -35,19 +35,12 @@ _FIT = "change its last layer, or say what the labels are by task="
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """What a network's outputs mean.
+    """What a network's outputs mean."""
 
-    Args:
-        likelihood: ``p(y | f)``.
-        single: Whether the network gives one logit for two classes.
-        targets: How many measurements a label has; 0 for classes and several labels.
-        parts: How a row of numbers is taken apart, where the network takes inputs of several parts.
-    """
-
-    likelihood: Likelihood
-    single: bool = False
-    targets: int = 0
-    parts: Parts | None = None
+    likelihood: Likelihood  # ``p(y | f)``
+    single: bool = False  # whether the network gives one logit for two classes
+    targets: int = 0  # how many measurements a label has; 0 for classes and several labels
+    parts: Parts | None = None  # how a row of numbers is taken apart, where the network takes inputs of several parts
 
     @property
     def task(self) -> str:
@@ -111,19 +104,7 @@ class in_eval_mode:
 
 
 def head_of(network: nn.Module, data: Data) -> Head:
-    """Find out how a network's outputs are to be read, by its outputs for a few of the rows.
-
-    Args:
-        network: The network.
-        data: The rows.
-
-    Returns:
-        What its outputs mean.
-
-    Raises:
-        InputError: If the network cannot take the inputs, its outputs do not fit the labels, are probabilities, or
-            differ from one call to the next or with what else is in the batch.
-    """
+    """Find out how a network's outputs are to be read, by those for a few rows; what does not fit is refused."""
     if not isinstance(network, nn.Module):
         kind = f"the class {network.__name__}" if isinstance(network, type) else f"a {type(network).__name__}"
         raise InputError("a network, an nn.Module", kind, "pass the network itself, calibrate(network, data)")

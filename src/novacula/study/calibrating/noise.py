@@ -35,21 +35,13 @@ _LEAST = 1e-6  # a standard deviation, of the targets'
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """``log s(x)``, beside what the network says itself.
+    """``log s(x)``, beside what the network says itself."""
 
-    Args:
-        level: a, shape ``(D,)``, float64.
-        slopes: b, shape ``(D, F)``; None where the noise is the same everywhere.
-        centre: Means of what φ is made of.
-        spread: Its standard deviations.
-        table: Whether inputs are part of φ.
-    """
-
-    level: Tensor
-    slopes: Tensor | None
-    centre: Tensor
-    spread: Tensor
-    table: bool
+    level: Tensor  # a, shape ``(D,)``, float64
+    slopes: Tensor | None  # b, shape ``(D, F)``; None where the noise is the same everywhere
+    centre: Tensor  # means of what φ is made of
+    spread: Tensor  # its standard deviations
+    table: bool  # whether inputs are part of φ
 
     def log_sd(self, x: Tensor, mean: Tensor, own: Tensor) -> Tensor:
         """Log standard deviations ``(N, D)`` at x, of means and the network's own log sd or zeros ``(N, D)``."""

@@ -29,18 +29,7 @@ FILES = (PROGRAM, WEIGHTS, RECORD, README)
 def save(
     module: nn.Module, example: Tensor, content: dict[str, Any], path: Path, *, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Write the files of the module's table; they are there whole or not at all.
-
-    Args:
-        module: The calibrated network.
-        example: Two rows, as it takes them.
-        content: What is known about the calibration, as plain JSON values.
-        path: The folder.
-        overwrite: Whether an older calibration in it may be replaced.
-
-    Returns:
-        The contents of ``calibration.json``: ``content``, and under ``program`` whether the program was written.
-    """
+    """Write the files of the module's table whole or not at all; the contents of ``calibration.json``."""
     check_folder(path, overwrite=overwrite)
     module = module.cpu()
     with staged(path, FILES, (RECORD,)) as new:

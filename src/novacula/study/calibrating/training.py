@@ -61,19 +61,7 @@ def default_plan(n: int, epochs: int | None, deadline: float | None) -> Plan:
 
 
 def plainly(network: nn.Module, data: Data, head: Head, plan: Plan, seed: int) -> None:
-    """Train a network in place.
-
-    Args:
-        network: The network.
-        data: The rows it may see.
-        head: How its outputs are read.
-        plan: How long, and how.
-        seed: Seed of the order of the rows, and of dropout.
-
-    Raises:
-        InputError: If no parameter is trainable.
-        NonFiniteError: If the loss becomes NaN or infinite.
-    """
+    """Train a network in place on the rows it may see; a seed orders the rows, and draws dropout."""
     weights = [w for w in network.parameters() if w.requires_grad]
     if not weights:
         raise InputError("a network with trainable parameters", "one without", "call requires_grad_(True) on them")

@@ -17,25 +17,15 @@ By: TypeAlias = Literal["unseen", "speed"]
 
 @dataclass(frozen=True, eq=False)
 class Runner:
-    """A model of a race, as it was left.
+    """A model of a race, as it was left."""
 
-    Attributes:
-        name: Its name.
-        fit: Its networks, each blind to a fold, and what they say of the examples that they have not seen.
-        steps: Steps of each network, by rung that it ran.
-        unseen: Its loss on unseen examples after each of these rungs.
-        speed: Its training-speed estimate of each, lower is better.
-        seconds: What each took.
-        gap: Its loss on unseen examples over that of the first in its last rung; None for that one.
-    """
-
-    name: str
-    fit: CrossFit
-    steps: tuple[int, ...]
-    unseen: tuple[float, ...]
-    speed: tuple[float, ...]
-    seconds: tuple[float, ...]
-    gap: Gap | None = None
+    name: str  # its name
+    fit: CrossFit  # its networks, each blind to a fold, and what they say of the examples that they have not seen
+    steps: tuple[int, ...]  # steps of each network, by rung that it ran
+    unseen: tuple[float, ...]  # its loss on unseen examples after each of these rungs
+    speed: tuple[float, ...]  # its training-speed estimate of each, lower is better
+    seconds: tuple[float, ...]  # what each took
+    gap: Gap | None = None  # its loss on unseen examples over that of the first in its last rung; None for that one
 
     __repr__ = brief
 

@@ -143,16 +143,7 @@ def cross_fit(
 
 
 def of_one_fold(train: Callable[[int], CrossFit], steps: int, share: float) -> CrossFit:
-    """The network that sees a single fold, by a training of so many steps: as often over its data as the others.
-
-    Args:
-        train: From a number of steps to the network.
-        steps: Of the networks that see the other folds.
-        share: The examples of its fold, as a share of those that they see.
-
-    Returns:
-        Its cross-fit; where so few steps taught it nothing, as under wide extents, of as many steps as the others took.
-    """
+    """A single fold's network, trained for its share of the others' steps; for all, where these taught it nothing."""
     found = train(max(1, round(steps * share)))
     return found if found.learned else train(steps)
 

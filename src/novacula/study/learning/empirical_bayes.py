@@ -139,17 +139,7 @@ class EmpiricalBayes:
     def step(
         self, target: Target, state: EmpiricalBayesState, batch: Batch, rng: torch.Generator
     ) -> tuple[EmpiricalBayesState, Info]:
-        """One weight step; where they are due, one hyper-step, or the end of a round.
-
-        Args:
-            target: The target with its first hyperparameters.
-            state: The state before.
-            batch: A minibatch.
-            rng: Randomness of this step.
-
-        Returns:
-            The state after; loss, the evidence of the last round per example, and hyperparameters.
-        """
+        """One weight step; where they are due, one hyper-step, or the end of a round."""
         began = time.perf_counter()
         rounds = state.rounds
         trained = batch.trained or rounds.index > 0

@@ -30,23 +30,15 @@ RunLike: TypeAlias = str | Path | SavedRun | Params | Posterior | Learned
 
 @dataclass(frozen=True, eq=False)
 class Members:
-    """Runs of one network.
+    """Runs of one network."""
 
-    Attributes:
-        names: For people.
-        targets: The network of each with its likelihood, prepared for the data; what was learned may differ.
-        points: The weights and statistics of each.
-        data: The examples on which they are compared, in the units of the networks.
-        train: Training data in the same units, where they are known.
-        warnings: Reservations a reader must know.
-    """
-
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # for people
+    # the network of each with its likelihood, prepared for the data; what was learned may differ
     targets: tuple[Target, ...]
-    points: tuple[Params, ...]
-    data: Data
-    train: Data | None
-    warnings: tuple[str, ...]
+    points: tuple[Params, ...]  # the weights and statistics of each
+    data: Data  # the examples on which they are compared, in the units of the networks
+    train: Data | None  # training data in the same units, where they are known
+    warnings: tuple[str, ...]  # reservations a reader must know
 
     __repr__ = brief
 
