@@ -15,7 +15,7 @@ point is the one that `MeanField` approaches, and so is what is said there of te
 steps to settle.
 
 Over the first half of a run T_l rises to its own value, from a hundredth of it: the prior's part of the divergence
-comes in, and the width with it (see `Batch.warmed`). Noise as wide as a whole prior hides what little a network has
+comes in, and the width with it (see `Batch.rising`). Noise as wide as a whole prior hides what little a network has
 found at first.
 
 References:
@@ -132,7 +132,7 @@ class IVON:
 
     def step(self, target: Target, state: IVONState, batch: Batch, rng: torch.Generator) -> tuple[IVONState, Info]:
         """One step."""
-        share = max(batch.warmed(WARM).prior, _FIRST)
+        share = max(batch.rising(WARM).prior, _FIRST)
         decay, away = _decay(target, state, share), deviations(target.prior, state.mean)
         sd = self._sd(target, state, share)
         xs = target.warp(batch.x, target.copies.train, rng)
