@@ -76,7 +76,7 @@ class NovaculaEstimator(BaseEstimator):
         self.seconds = seconds
         self.batch_size = batch_size
         self.lr = lr
-        self.precision = precision
+        self.precision: Precision | None = precision
         self.random_state = random_state
         self._set_options(module__options)
 

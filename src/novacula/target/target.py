@@ -138,7 +138,7 @@ class Target:
             labels in the dtype and shape that the likelihood takes.
 
         Raises:
-            InputError: If network and data do not fit, or prior or likelihood are not what they are declared to be.
+            InputError: If network, inputs and labels do not fit, or prior or likelihood are not what they are declared.
         """
         data = placed(data, next(iter(self.params().values())).device)
         taking = self.taking(data.parts)

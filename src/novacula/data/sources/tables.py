@@ -36,7 +36,8 @@ def open_delimited(path: Path) -> RawColumns:
     # The delimiter is the one that the first line has most of. If every entry of the first line is a number, or any has
     # a decimal point, there is no header, and columns are called "0", "1", …. A column of whole numbers stays whole, so
     # that it may hold classes. Where commas do not delimit, they may be decimal. Lines before that begin with "#" are
-    # comments, but for the last where it names the columns of rows that have no header of their own.
+    # comments, but for the last where it names the columns of rows that have no header of their own. Excel writes what
+    # delimits in a line of its own, sep=;
     try:
         header, columns, lines, said = _gathered(path)
     except csv.Error as error:
@@ -67,15 +68,16 @@ def open_parquet(path: Path) -> RawColumns:
 def _gathered(path: Path) -> tuple[list[str], list[Gathered], array[int], tuple[str, ...]]:
     # Names, columns, the line of each row, and what was left out; the text is never in memory as a whole.
     with text_of(path) as file:
-        before = list(takewhile(lambda line: line.lstrip()[:1] in ("", "#"), file))
+        before = list(
+            takewhile(lambda line: line.lstrip()[:1] in ("", "#") or _DELIMITED.fullmatch(line.strip(" \r\n")), file)
+        )
     with text_of(path) as file:
         first = next(islice(file, len(before), None), "")
     empty = InputError("a header and at least two rows", f"{path}, which is empty", "check the file")
     if not first:
         raise empty
-    said = _DELIMITED.fullmatch(first.rstrip("\r\n"))  # a line of Excel's
-    delimiter = said[1] if said else max(",;\t|", key=first.count)
-    before += [first] if said else []
+    given = [found[1] for line in before if (found := _DELIMITED.fullmatch(line.strip(" \r\n")))]
+    delimiter = given[-1] if given else max(",;\t|", key=first.count)
     number = Numbers(comma=delimiter != ",")
     with text_of(path) as file:
         reader = csv.reader(islice(file, len(before), None), delimiter=delimiter, skipinitialspace=True)
