@@ -59,6 +59,12 @@ def test_a_header_may_begin_with_a_hash(tmp_path: Path) -> None:
     assert data.n == len(ROWS)
 
 
+@pytest.mark.parametrize("text", ["sep=;", ",,", "# a\nsep=;\n\n;;"])
+def test_nothing_but_delimiters_is_empty(tmp_path: Path, text: str) -> None:
+    with pytest.raises(nv.InputError, match="which is empty"):
+        nv.load(_write(tmp_path, text))
+
+
 def test_errors_below_remarks_name_the_line_of_the_file(tmp_path: Path) -> None:
     path = _write(tmp_path, "# one", "# two", "a,b,y", *_rows(","), "3,word,1")
     with pytest.raises(nv.InputError, match=r"row 6 \(line 10\)"):
