@@ -14,6 +14,8 @@ import numpy as np
 from novacula.core.errors import InputError
 
 _DAY = np.timedelta64(1, "D")
+DAYS = np.dtype(np.float64, metadata={"unit": "days"})
+"""Numbers that were dates, as days since 1970."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,4 +141,4 @@ def _plain(a: np.ndarray, mask: np.ndarray, where: str) -> np.ndarray:
 
 def _days(moments: np.ndarray) -> np.ndarray:
     epoch = np.datetime64(0, "D")
-    return np.where(np.isnat(moments), 0.0, (moments - epoch) / _DAY)
+    return np.where(np.isnat(moments), 0.0, (moments - epoch) / _DAY).astype(DAYS)
