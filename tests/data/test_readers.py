@@ -376,3 +376,15 @@ def test_lines_after_comments_keep_their_numbers_and_comments_alone_are_refused(
     path.write_text("# one\n# two\n")
     with pytest.raises(nv.InputError, match="which is empty"):
         load(path)
+
+
+def test_dates_are_said_to_be_dates_and_what_a_random_test_part_cannot_tell(tmp_path: Path) -> None:
+    path = tmp_path / "series.csv"
+    days = pd.date_range("2020-01-01", periods=6)
+    frame = pd.DataFrame({"when": days, "a": [1.5, 2, 0, 1, 4, 3], "y": [0.5, 1, 2, 3, 5, 4]})
+    frame.to_csv(path, index=False)
+    for data in (load(path), nv.Data(frame[["when", "a"]], frame["y"])):
+        assert data.x[:, 0].tolist() == [18262.0 + i for i in range(6)]
+    assert any("dates in 'when' as days since 1970" in line for line in load(path).meaning)
+    frame.drop(columns="when").to_csv(path, index=False)
+    assert not any("dates" in line for line in load(path).meaning)

@@ -266,6 +266,15 @@ def test_what_counts_as_none_and_as_everything() -> None:
         assert learned == f"The 1,437 training examples support {said}."
 
 
+def test_extents_that_would_still_move_are_not_called_supported() -> None:
+    content = record(invariance={"eta": {"rotation": 0.1}}, converged=False)
+    content["hyper"] = {"rotation": {"converged": False}}
+    learned = verdict(content).learned.replace("\u00a0", " ")
+    assert "Training stopped at rotations of up to ±18°, which is not yet what the 1,437 training" in learned
+    assert "support rotations" not in learned
+    assert "support rotations" in verdict({**content, "hyper": {}}).learned.replace("\u00a0", " ")
+
+
 def test_a_stranger_s_extent_reads_as_its_run_says() -> None:
     said = asdict(
         Extent("gain", "changes of loudness", "percent", 40.0, of="of the level", whole=0.9, everything="all")
@@ -331,8 +340,7 @@ def test_the_folds_speak_of_unseen_examples_and_of_transformations(word: str, sa
     verdicts = {"rotation": {"verdict": word, "gain": 0.04, "stderr": 0.01}, "shear": {"gain": None}}
     content = record(out_of_fold={"nll": 0.21, "stderr": 0.02, "accuracy": 0.93}, verdicts=verdicts)
     text = verdict(content).learned.replace("\u00a0", " ")
-    assert "predict the training examples with a log loss of 0.21" in text
-    assert "an accuracy of 0.930" in text
+    assert "predict the training examples with a log loss of 0.21 ± 0.02 and an accuracy of 0.930." in text
     assert said in text
 
 

@@ -63,7 +63,11 @@ def _invariance(record: Record) -> list[str]:
             f"The evidence of the {n} asks for none of {listing([found[k].plural for k in absent])} (extents up to "
             f"{number(_largest(values, absent), 2)}), which does not say that training with them would do harm."
         ]
-    sentences = [f"The {n} support {listing([phrase(found[k], values[k]) for k in needed])}."]
+    hyper, said = record.get("hyper") or {}, listing([phrase(found[k], values[k]) for k in needed])
+    moving = [k for k in needed if not (hyper.get(k) or {}).get("converged", True)]
+    sentences = [f"The {n} support {said}."]
+    if moving and not record.get("converged", True):
+        sentences = [f"Training stopped at {said}, which is not yet what the {n} support."]
     if absent:
         words = listing([found[k].plural for k in absent])
         verb = "are" if len(absent) > 1 or found[absent[0]].plural.endswith("s") else "is"
@@ -158,9 +162,9 @@ def _folds(record: Record) -> list[str]:
     if not found or found.get("nll") is None:
         return []
     shown = [m for m in METRICS if m.headline and m.key != "nll" and found.get(m.key) is not None]
-    also = f" and {listing([f'{m.words} {m.text(found[m.key])}' for m in shown])}" if shown else ""
-    loss = with_error(found["nll"], found.get("stderr"))
-    sentences = [f"Networks that have not seen them predict the training examples with a log loss of {loss}{also}."]
+    loss = f"a log loss of {with_error(found['nll'], found.get('stderr'))}"
+    said = listing([loss, *(f"{m.words} {m.text(found[m.key])}" for m in shown)])
+    sentences = [f"Networks that have not seen them predict the training examples with {said}."]
     if found.get("expected") is not None:
         after = with_error(found["expected"], found.get("expected_stderr"))
         sentences.append(f"Of the network that has seen them all, {after} is expected on new ones: it has more data.")

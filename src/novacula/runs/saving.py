@@ -18,7 +18,9 @@ from novacula.core.rng import generator
 from novacula.core.storage.plain import plain
 from novacula.core.storage.run import Run
 from novacula.data.data import Data
+from novacula.data.lazy import LazyRows
 from novacula.data.new import NewData
+from novacula.data.overlap import shared_rows
 from novacula.data.standardise import Standardiser
 from novacula.posteriors.base import Posterior
 from novacula.prediction import Predictive, evaluate, ood, predict
@@ -32,6 +34,8 @@ from novacula.runs.settings import Setup
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Quantiles that are saved and written."""
+
+_COPIES = 0.05  # the share of test rows that may be training rows by chance
 
 # The montage: so many inputs, each under so many transformations.
 _MONTAGE = (6, 7)
@@ -99,6 +103,12 @@ def describe(
         chosen = _evaluate(by_choice, y, arrays, "test")
         point = _evaluate(by_point, y, arrays, "map_test")
         arrays |= _spread(by_choice, test)
+        shared = 0 if isinstance(data.x, LazyRows) else int(shared_rows(data, test).sum())
+        if shared > _COPIES * test.n:
+            warnings.append(
+                f"{shared:,} of {test.n:,} test rows, input and label, are training rows too: if they are copies, what "
+                "is said of test data and of unseen examples is too good; leave copies out"
+            )
         scores = {"test": chosen, "map_test": point, "ood": _strange(kept, by_choice, strange, data, arrays)}
         # Nothing is chosen by the test data; but a reader must hear when the choice turned out worse on them.
         gap = (by_point.log_prob(y) - by_choice.log_prob(y)).double()

@@ -13,7 +13,7 @@ import numpy as np
 
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.data.meaning.doubts import warn_of_doubts
-from novacula.data.meaning.known import Columns, words_of
+from novacula.data.meaning.known import DAYS, Columns, words_of
 from novacula.data.raw import Choice, Like, New, Raw, Source, Split, Table
 
 Known = np.ma.MaskedArray
@@ -51,6 +51,9 @@ class RawColumns:
         empty = [n for n, c in inputs.items() if np.ma.getmaskarray(c).all()]
         said += [f"column {name!r} left out: all its values are missing" for name in empty]
         inputs = {n: c for n, c in inputs.items() if n not in empty}
+        dates = [repr(n) for n, c in inputs.items() if c.dtype.metadata == DAYS.metadata]
+        said += [f"dates in {listed(dates, 6)} as days since 1970: test rows drawn at random lie between those learned "
+                 "from, and do not tell how well later days are foreseen"] if dates else []  # fmt: skip
         if not inputs:
             got = f"only the target {targets} in {self.where}"
             raise InputError("at least one input column", got, "check the delimiter and header")

@@ -16,6 +16,8 @@ from novacula.core.errors import InputError
 
 _DAY = np.timedelta64(1, "D")
 _FIXED = {"W", "D", "h", "m", "s", "ms", "us", "ns"}  # units of durations that are as long in every year
+DAYS = np.dtype(np.float64, metadata={"unit": "days"})
+"""Numbers that were dates, as days since 1970."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,4 +148,4 @@ def _plain(a: np.ndarray, mask: np.ndarray, where: str) -> np.ndarray:
 
 def _days(moments: np.ndarray) -> np.ndarray:
     epoch = np.datetime64(0, "D")
-    return np.where(np.isnat(moments), 0.0, (moments - epoch) / _DAY)
+    return np.where(np.isnat(moments), 0.0, (moments - epoch) / _DAY).astype(DAYS)

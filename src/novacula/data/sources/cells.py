@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from novacula.data.meaning.known import DAYS
+
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d+),\d+([eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
 _MEASURED = re.compile(
@@ -94,7 +96,7 @@ def as_dates(cells: Sequence[str]) -> np.ndarray | None:
     """
     days = [_day(cell) for cell in cells]
     known = [day for day in days if day is not None]
-    return np.array(known) if len(known) == len(days) else None
+    return np.array(known, DAYS) if len(known) == len(days) else None
 
 
 def _day(cell: str) -> float | None:

@@ -79,10 +79,12 @@ def disposed(plan: Plan, target: Target, trained: Trained, data: Data) -> tuple[
         whole = proposed if only is None else plan.cross_fit(trained, data, done=proposed.networks)
         return trained, _warm(plan, trained, data, whole), []
     kept = _whole(plan, cold, trained, data, found)
+    sure = gain > 2 * error
     said = (
         "weights were trained with less prior and less noise than the evidence asks for (at a temperature of the "
-        f"likelihood of {COLD:g}): networks trained so predict unseen examples better, by {gain:.3f} ± {error:.3f} "
-        "nats an example; the evidence orders these networks wrongly"
+        f"likelihood of {COLD:g}): the loss of networks trained so is lower on unseen examples by {gain:.3f} ± "
+        f"{error:.3f} nats an example"
+        f"{'; the evidence orders these networks wrongly' if sure else ', which may be chance'}"
     )
     fewer = None
     for length in found.lengths if plan.folds > 2 else ():
