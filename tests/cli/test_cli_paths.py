@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import novacula as nv
@@ -48,6 +50,31 @@ def test_folders_of_learn_are_compared(folder: Path) -> None:
     assert found["measured"]["disagreement"]["value"] == pytest.approx(differ, abs=1e-9)
     assert CliRunner().invoke(app, [*LEARN, "--train", "150", "--output", "other"]).exit_code == 0
     assert "same examples" in refused("run-0", "other")
+
+
+def test_checkpoints_of_one_training_say_what_happened(folder: Path) -> None:
+    """Steps are the numbers in the names; of a linear network that learns at once, nothing did."""
+    train, test = nv.load("digits").subset(range(300)).split(200)
+    net, files = nv.networks.make("linear", train.x_shape, 10, seed=0), []
+    optimiser = torch.optim.Adam(net.parameters(), lr=0.01)
+    for step in range(41):
+        if step % 10 == 0:
+            files.append(f"at-{2 * step}.safetensors")
+            save_file({k: v.clone() for k, v in net.state_dict().items()}, files[-1])
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(net(train.x), train.y).backward()
+        optimiser.step()
+    found = told(*files, "--way", "--data", "digits.npz", "--net", "linear")
+    assert found["at"] == [0, 20, 40, 60, 80]
+    with torch.no_grad():
+        last = torch.nn.functional.cross_entropy(
+            torch.func.functional_call(net, load_file(files[-1]), (test.x,)), test.y
+        )
+    assert found["test_loss"][-1] == pytest.approx(float(last), rel=1e-5)
+    assert found["grokking"] is None
+    assert found["way"]["distance"][0] == 0
+    assert len(found["words"]) == 3
+    assert "four checkpoints" in refused(*files[:3], "--way", "--data", "digits.npz", "--net", "linear")
 
 
 def test_runs_are_trained_and_kept(folder: Path) -> None:

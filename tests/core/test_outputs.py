@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def test_a_regression_may_end_in_a_sigmoid_and_labels_may_not() -> None:
 
 @pytest.mark.filterwarnings("ignore::novacula.core.errors.NovaculaWarning")
 @pytest.mark.parametrize("structure", ["exact", "kron", "diag", "last_layer"])
-def test_one_measurement_may_come_without_an_axis(structure: str) -> None:
+def test_one_measurement_may_come_without_an_axis(structure: Any) -> None:
     found = []
     for end in (lambda f: f.squeeze(1), lambda f: f):
         torch.manual_seed(0)
@@ -80,7 +81,7 @@ def test_one_measurement_may_come_without_an_axis(structure: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::novacula.core.errors.NovaculaWarning")
 @pytest.mark.parametrize("structure", ["exact", "kron", "diag", "matrix_free"])
-def test_what_lets_no_gradient_through_is_constant(structure: str) -> None:
+def test_what_lets_no_gradient_through_is_constant(structure: Any) -> None:
     def cut(h: Tensor) -> Tensor:
         return h.detach()
 

@@ -19,6 +19,7 @@ from novacula.data.load import load_splits
 from novacula.data.meaning.known import known
 from novacula.data.new import load_new
 from novacula.data.raw import Like
+from novacula.target.given import as_target
 
 ROWS = [(0.5, -1.25, 0), (1.5, 2.0, 1), (-3.0, 0.25, 0), (2.5, 1.0, 1), (0.0, 4.0, 1), (1.0, -2.0, 0)]
 
@@ -57,6 +58,12 @@ def test_a_header_may_begin_with_a_hash(tmp_path: Path) -> None:
     data = nv.load(_write(tmp_path, "# exported today", "#a,b,y", *_rows(",")))
     assert data.columns == ("a", "b")
     assert data.n == len(ROWS)
+
+
+@pytest.mark.parametrize("text", ["sep=;", ",,", "# a\nsep=;\n\n;;"])
+def test_nothing_but_delimiters_is_empty(tmp_path: Path, text: str) -> None:
+    with pytest.raises(nv.InputError, match="which is empty"):
+        nv.load(_write(tmp_path, text))
 
 
 def test_errors_below_remarks_name_the_line_of_the_file(tmp_path: Path) -> None:
@@ -146,8 +153,11 @@ def test_labels_that_may_be_names_or_places_are_pointed_out() -> None:
 
 def test_a_column_of_zeros_and_ones_is_pointed_out() -> None:
     x, y = torch.randn(6, 2), torch.tensor([0.0, 1, 1, 0, 1, 0])
+    column, net = nv.Data(x, y[:, None]), torch.nn.Linear(2, 1)
     with pytest.warns(nv.NovaculaWarning, match="in a column: taken as measurements; for classes pass task='class"):
-        assert nv.Data(x, y[:, None]).task == "regression"
+        assert isinstance(as_target(net, column).likelihood, nv.Normal)
+    assert column.task == "regression"
+    as_target(nv.Target(net, likelihood=nv.Bernoulli()), column)  # whoever names a likelihood is not warned
     with pytest.warns(nv.NovaculaWarning, match="taken as classes"):
         assert nv.Data(x, y).task == "classification"
 

@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import novacula as nv
+from novacula.integrations.estimator import steps_an_epoch
 
 SMALL: dict[str, Any] = {"module__width": 8, "epochs": 2, "folds": 0, "random_state": 0}
 """A budget that suffices where only what is done with the estimator matters."""
@@ -287,3 +288,13 @@ def test_training_in_bfloat16():
     model = nv.NovaculaClassifier(**SMALL, precision="bfloat16").fit(X.astype(np.float32), y)
     assert model.fit_.settings["precision"] == "bfloat16"
     assert model.get_params()["precision"] == "bfloat16"
+
+
+def test_the_default_budget_is_one_of_steps():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(100, 4))
+    model = nv.NovaculaRegressor("linear", folds=0, random_state=0).fit(X, X[:, 0] - 2 * X[:, 1] + rng.normal(size=100))
+    assert max(record["step"] for record in model.fit_.history) <= 600 + steps_an_epoch(100)
+    assert model.converged_ in (True, False)
+    assert steps_an_epoch(100) == 9  # of 12 rows
+    assert steps_an_epoch(100, 50) == 2

@@ -15,7 +15,9 @@ from novacula.core.rng import generator
 from novacula.paths import match, match_many, symmetries
 from novacula.paths.matching.activations import by_activations
 from novacula.paths.matching.descent import acted
+from novacula.paths.matching.learned import FINITE, Middle, exponential, lowered, turning
 from novacula.paths.symmetries.groups import Kind
+from novacula.target.given import prepared
 
 
 def elsewhere(module: nn.Module, seed: int) -> dict[str, Tensor]:
@@ -110,6 +112,66 @@ def test_with_data_the_barrier_is_what_counts() -> None:
     assert heights[2] < 0.5 * nv.paths.barrier(nets[0], a, b, train, points=3).height
     with pytest.raises(InputError, match="data for steps"):
         match(nets[0], a, b, found, steps=3)
+
+
+class Decoder(nn.Module):
+    """One block of two heads on a stream of six between root-mean-square norms, read at its last position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(5, 6)
+        self.q, self.k, self.v, self.o = (nn.Linear(6, 6, bias=False) for _ in "qkvo")
+        self.up, self.down, self.head = nn.Linear(6, 10), nn.Linear(10, 6, bias=False), nn.Linear(6, 4, bias=False)
+        self.gain1, self.gain2, self.gain3 = (nn.Parameter(torch.ones(6)) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        def normed(h: Tensor, gain: Tensor) -> Tensor:
+            return h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + 1e-6) * gain
+
+        h = self.embed(x.long())
+        n = normed(h, self.gain1)
+        q, k, v = (m(n).unflatten(-1, (2, 3)).transpose(1, 2) for m in (self.q, self.k, self.v))
+        seen = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        h = h + self.o(seen.transpose(1, 2).flatten(2))
+        h = h + self.down(self.up(normed(h, self.gain2)).relu())
+        return self.head(normed(h, self.gain3)[:, -1])
+
+
+def test_rotations_are_turned_by_the_gradient_of_the_loss_half_way() -> None:
+    """The first step goes against finite differences, the function stays, and steps undo a planted turn."""
+    module = Decoder()
+    rng = generator(3, "turn")
+    x = torch.randint(5, (300, 7), generator=rng).double()
+    a = {k: v.double() for k, v in elsewhere(module, 1).items()}
+    module.load_state_dict(a)
+    module.double().eval()
+    found = symmetries(module, x[:20])
+    with torch.no_grad():
+        data = nv.Data(x, (8 * module(x)).argmax(1), task="classification")
+    target, rows = prepared(module, data)
+    middle, every = Middle(target, rows, a), torch.arange(300)
+    own = [g for g in found.groups if g.kind not in FINITE]
+    assert {g.kind for g in own} == {"scale", "orthogonal", "invertible"}
+    small = [0.4 * torch.randn(g.identity().values.shape, generator=rng, dtype=torch.float64) for g in own]
+    b = acted(a, [exponential(g, t, a) for g, t in zip(own, small, strict=True)], found)
+    before, gradient = middle.loss(b, every, 0)
+    move = turning(b, found, 1)
+    assert move is not None
+    elements, there = move(gradient)
+    for group, element in zip(own, elements, strict=True):
+        # Adam's first step is by the sign of the gradient.
+        at = (*(0 for _ in element.values.shape[:-1]), 1)
+        log = torch.zeros_like(element.values)
+        log[at] = 1e-4
+        rise = float(middle.loss(acted(b, [exponential(group, log, b)], found), every, 0)[0] - before)
+        assert abs(rise) < 1e-9 or rise * float(element.values[at] - group.identity().values[at]) < 0
+    with torch.no_grad():
+        for w in (b, there):
+            torch.testing.assert_close(torch.func.functional_call(module, w, (x,)), module(x), rtol=1e-9, atol=1e-9)
+    again = turning(b, found, 60)
+    assert again is not None
+    after, floor = (float(middle.loss(w, every, 0)[0]) for w in (lowered(middle, b, again, 60, 0)[1], a))
+    assert after - floor < 0.2 * (float(before) - floor)
 
 
 def test_many_networks_come_into_the_order_of_the_first() -> None:

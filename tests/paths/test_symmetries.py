@@ -78,6 +78,27 @@ def test_streams_between_norms_of_mean_squares_may_be_rotated() -> None:
     assert any("v_proj" in name for name in moved)
 
 
+class Last(nn.Module):
+    """A stream of which the norm's last position alone is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(5, 6), nn.Linear(6, 3, bias=False)
+        self.gain = nn.Parameter(torch.ones(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embed(x)
+        h = h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + 1e-6) * self.gain
+        return self.head(h[:, -2:][:, 0])
+
+
+def test_a_stream_may_be_rotated_where_positions_of_it_are_chosen() -> None:
+    found = symmetries(Last(), torch.randint(5, (4, 7)))
+    assert kinds(found) == [("orthogonal", 6, 1)]
+    assert found.coverage == 1
+    assert found.verify(2) < 1e-12
+
+
 COVERED = {
     "resnet": 1.0,
     "unet": 1.0,

@@ -44,6 +44,7 @@ class NovaculaEstimator(BaseEstimator):
     """What `NovaculaClassifier` and `NovaculaRegressor` have in common; they say what the parameters are."""
 
     fit_: LearnResult
+    precision: Precision | None
     n_features_in_: int
 
     def __init__(

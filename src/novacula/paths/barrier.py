@@ -4,7 +4,8 @@
 
 above nought where the two lie in different basins, as they are parametrised: units in another order suffice for that
 (Ainsworth and others, 2022). Running statistics of normalisation layers lie on the line, too, or are taken anew at each
-point from training data, since those of a mixture of weights are no mixture of theirs (Jordan and others, 2022).
+point from training data, since those of a mixture of weights are no mixture of theirs (Jordan and others, 2022). The
+same may be asked along a curve (`novacula.paths.bend`).
 
 References:
     Linear mode connectivity and the lottery ticket hypothesis. J. Frankle, G. K. Dziugaite, D. M. Roy, M. Carbin, 2020.
@@ -15,7 +16,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -90,10 +91,11 @@ def barrier(
     data: DataLike,
     *,
     train: DataLike | None = None,
+    bend: Params | Posterior | Learned | None = None,
     points: int = 11,
     seed: int = 0,
 ) -> Barrier:
-    """Evaluate networks on the line between two.
+    """Evaluate networks on the line between two, or on a curve.
 
     Args:
         module: The network; or a target, whose likelihood gives the loss and whose invariance is averaged over.
@@ -102,6 +104,7 @@ def barrier(
         data: The examples.
         train: Training data, from which running statistics are taken anew at every point between the ends; without,
             they lie on the line.
+        bend: The control point of a quadratic Bézier curve, as `bend` trains it, that is followed instead of the line.
         points: T, at least 3.
         seed: Seed of transformations and of the passes over the training data.
 
@@ -122,19 +125,31 @@ def barrier(
     target, data = prepared(module, data)
     rows = None if train is None else as_data(train)
     first, last = point_of(target, a), point_of(target, b)
+    bent = None if bend is None else point_of(target, bend)
     at = torch.linspace(0, 1, points, dtype=torch.float64)
-    losses, correct = [], []
+    scored = []
     for i, t in enumerate(at.tolist()):
         inside = 0 < i < points - 1
-        f, there = outputs_at(target, _between(first, last, t), data.x, rows if inside else None, seed)
-        losses.append(-there.likelihood.log_prob(f, data.y).double())
-        correct.append(
-            beliefs(data.y, f.shape[1]).gather(1, f.argmax(1, keepdim=True))[:, 0]
-            if data.task == "classification"
-            else None
-        )
-    found = None if correct[0] is None else torch.stack([c for c in correct if c is not None])
-    return Barrier(at, torch.stack(losses), found)
+        point = _between(first, last, t) if bent is None else bezier(first, bent, last, t)
+        scored.append(scores_at(target, point, data, rows if inside else None, seed))
+    return Barrier(at, *stacked(scored))
+
+
+def scores_at(
+    target: Target, point: Params, data: Data, train: Data | None = None, seed: int = 0
+) -> tuple[Tensor, Tensor | None]:
+    """Of each example the loss in nats, ``(N,)``, and whether its label is the most probable; None of measurements."""
+    f, there = outputs_at(target, point, data.x, train, seed)
+    losses = -there.likelihood.log_prob(f, data.y).double()
+    if data.task != "classification":
+        return losses, None
+    return losses, beliefs(data.y, f.shape[1]).gather(1, f.argmax(1, keepdim=True))[:, 0]
+
+
+def stacked(scored: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
+    """Losses and labels of several points, ``(T, N)`` each."""
+    correct = [c for _, c in scored if c is not None]
+    return torch.stack([loss for loss, _ in scored]), torch.stack(correct) if correct else None
 
 
 def point_of(target: Target, given: Params | Posterior | Learned) -> Params:
@@ -154,6 +169,13 @@ def point_of(target: Target, given: Params | Posterior | Learned) -> Params:
 
 def _between(a: Params, b: Params, t: float) -> Params:
     return {k: torch.lerp(w, b[k], t) if k in b else w for k, w in a.items()}
+
+
+def bezier(a: Params, bend: Params, b: Params, t: float | Tensor) -> Params:
+    """The point ``(1 − t)² a + 2 t (1 − t) bend + t² b``; of what has no bend, that of the line."""
+    ends = {k: (1 - t) * w + t * b[k] if k in b else w for k, w in a.items()}
+    parts = {k: (1 - t) ** 2 * a[k] + 2 * t * (1 - t) * w + t**2 * b[k] for k, w in bend.items()}
+    return {**ends, **parts}
 
 
 def outputs_at(

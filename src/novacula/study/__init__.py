@@ -24,6 +24,7 @@ from novacula.study.learning.empirical_bayes import EmpiricalBayes
 from novacula.study.learning.from_draws import Sampled, learn_from_draws
 from novacula.study.learning.learn import default_method, learn
 from novacula.study.path_dependence.crossed import Crossed, crossed_runs
+from novacula.study.path_dependence.instability import Instability, instability
 from novacula.study.path_dependence.result import PathDependence
 from novacula.study.path_dependence.study import path_dependence
 from novacula.study.probes import Effort, Probed, probes
@@ -49,6 +50,7 @@ __all__ = [
     "Curves",
     "Effort",
     "EmpiricalBayes",
+    "Instability",
     "JointAccuracy",
     "LearnResult",
     "LoadedCalibration",
@@ -81,6 +83,7 @@ __all__ = [
     "default_method",
     "describe",
     "gap",
+    "instability",
     "joint_accuracy",
     "learn",
     "learn_from_draws",

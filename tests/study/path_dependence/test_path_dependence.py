@@ -193,3 +193,32 @@ def test_bad_input_is_refused() -> None:
         crossed_runs(planted, {"weights": 1})
     same = path_dependence([runs[0], runs[0], runs[1]], net, data, pairs=0)
     assert "same weights" in same.warnings[0]
+
+
+def test_attacks_carry_over_as_far_as_runs_look_at_the_same() -> None:
+    """Of linear classifiers it follows the signs of weights: copies share all of it, those of other columns nothing."""
+    rng = torch.Generator().manual_seed(5)
+    y = torch.arange(300) % 2
+    x = 0.3 * torch.randn(300, 6, generator=rng)
+    x += (2 * y - 1)[:, None]
+    first, second = torch.zeros(2, 6), torch.zeros(2, 6)
+    first[1, :3], second[1, 3:] = 1.5, 1.5
+    data = nv.Data(x, y)
+    runs = [{"weight": w, "bias": torch.zeros(2)} for w in (first, second)]
+    moved = nv.paths.attack(nn.Linear(6, 2), runs[0], data, size=1.2)
+    room = 1.2 * x.std(0)
+    torch.testing.assert_close(moved[:, :3], (x - (2 * y - 1)[:, None] * room)[:, :3])
+    assert torch.equal(moved[:, 3:], x[:, 3:])
+    apart = path_dependence(runs, nn.Linear(6, 2), data, pairs=0, attack=1.2)
+    assert apart.measured["attack/own"].value > 0.8
+    assert -0.2 < apart.measured["attack/share"].value <= 0  # random signs move all columns
+    assert apart.pairs["attacked"][0, 1] == ((moved @ second.T).argmax(1) != y).double().mean()
+    alike = path_dependence([runs[0], runs[0]], nn.Linear(6, 2), data, pairs=0, attack=1.2)
+    assert alike.measured["attack/share"].value == pytest.approx(1)
+    assert any("carries over" in said for said in alike.words)
+    assert "attack/own" not in path_dependence(runs, nn.Linear(6, 2), data, pairs=0, attack=0).measured
+    with pytest.raises(InputError, match="attack"):
+        path_dependence(runs, nn.Linear(6, 2), data, attack=-1.0)
+    words = nv.Data(torch.arange(10).reshape(5, 2), torch.arange(5) % 2, tokens=True)
+    with pytest.raises(InputError, match="floating point"):
+        nv.paths.attack(nn.EmbeddingBag(10, 2), {"weight": torch.zeros(10, 2)}, words)

@@ -20,6 +20,10 @@ class PathsOptions:
         metavar="N|IxJ",
     )
     against: tuple[str, ...] = flag((), "A run of another setting; repeat, in the order of the runs.", metavar="RUN")
+    way: bool = flag(
+        False,
+        "RUNs are checkpoints of one training in order (numbers in their names are steps): what happened on the way.",
+    )
     data: str | None = flag(
         None,
         "Data, as 'novacula learn' takes them.",

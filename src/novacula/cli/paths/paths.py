@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -29,17 +31,53 @@ def paths(options: PathsOptions) -> None:
         raise InputError("--data to train on", "none", _EXAMPLE)
     levels = {} if options.train is None else _levels(options.train)
     with computing(options) as progress:
-        found, made = _trained(options, levels, progress) if levels else (_read(options, progress), ())
-        record = {"command": "paths", **found.to_dict(), "words": list(found.words)}
-        if options.out is not None:
-            record["files"] = _write(options.out, record, made)
+        if options.way:
+            record, warnings = _went(options, progress), ()
+        else:
+            record, warnings = _compared(options, levels, progress)
     if options.json:
         print_json(record)
         return
-    for text in found.words:
+    for text in record["words"]:
         out().print(Text(text), soft_wrap=True)
-    for text in found.warnings:
+    for text in warnings:
         out().print(Text(text, style="yellow"), soft_wrap=True)
+
+
+def _compared(
+    options: PathsOptions, levels: dict[str, int], progress: Progress
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    found, made = _trained(options, levels, progress) if levels else (_read(options, progress), ())
+    record = {"command": "paths", **found.to_dict(), "words": list(found.words)}
+    if options.out is not None:
+        record["files"] = _write(options.out, record, made)
+    return record, found.warnings
+
+
+def _went(options: PathsOptions, progress: Progress) -> dict[str, Any]:
+    from novacula.paths.history import history
+    from novacula.paths.trajectory import trajectory
+    from novacula.study.path_dependence.members import members
+
+    module, data, train = _given(options)
+    own = members(list(options.runs), module, data, train)
+    if own.train is None:
+        raise InputError("data in training and test examples", "one part", "a folder with train.npz and test.npz")
+    numbers = [re.findall(r"\d+", Path(run).stem) for run in options.runs]
+    steps = [float(found[-1]) for found in numbers if found]
+    named = len(steps) == len(numbers) and all(a < b for a, b in pairwise(steps))
+    progress.begin("checkpoint", "")
+    found = history(
+        own.targets[0], own.points, own.train, own.data, at=steps if named else None, progress=_shown(progress)
+    )
+    went = trajectory(own.points)
+    words = [
+        *found.words,
+        f"It came {went.straightness:.2g} times as far as a random walk of its steps would; distance grew as their "
+        f"number to the power {went.exponent:.2g}.",
+    ]
+    way = {"distance": went.distance.tolist(), "walk": went.walk.tolist(), "exponent": went.exponent}
+    return {"command": "paths", "runs": list(options.runs), **found.to_dict(), "way": way, "words": words}
 
 
 def _levels(text: str) -> dict[str, int]:
@@ -74,11 +112,11 @@ def _trained(
     return found, made.runs
 
 
-def _read(options: PathsOptions, progress: Progress) -> PathDependence:
+def _given(options: PathsOptions) -> tuple[Any, Any, Any]:
+    # The network of files of weights, the examples to compare on, and training data.
     from novacula.data.load import load_splits
     from novacula.data.meaning.soft import outputs_for
     from novacula.networks.make import make
-    from novacula.study.path_dependence.study import path_dependence
 
     module, data, train = None, None, None
     if options.data is not None:
@@ -88,6 +126,13 @@ def _read(options: PathsOptions, progress: Progress) -> PathDependence:
         if any(Path(run).expanduser().is_file() for run in (*options.runs, *options.against)):
             outputs = outputs_for(data.y, len(data.classes))
             module = make(options.net, data.x_shape, outputs, seed=options.seed)
+    return module, data, train
+
+
+def _read(options: PathsOptions, progress: Progress) -> PathDependence:
+    from novacula.study.path_dependence.study import path_dependence
+
+    module, data, train = _given(options)
     progress.begin("pair", "")
     against = list(options.against) or None
     return path_dependence(list(options.runs), module, data, train=train, against=against, **_how(options, progress))

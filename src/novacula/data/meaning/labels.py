@@ -165,16 +165,13 @@ def _guess_of_floats(t: Tensor) -> Task:
             stacklevel=5,
         )
         return "classification"
-    if t[0].numel() == 1 and len(t) >= 4 and torch.unique(t).tolist() == [0.0, 1.0]:
-        column = t.ndim > 1
-        other = "classification" if column else "regression"
-        what = "in a column: taken as measurements; for classes" if column else "taken as classes; for measurements"
+    if t.ndim == 1 and len(t) >= 4 and torch.unique(t).tolist() == [0.0, 1.0]:
         warnings.warn(
-            f"the labels are 0.0 and 1.0{' ' if column else ': '}{what} pass task={other!r} (--task {other})",
+            "the labels are 0.0 and 1.0: taken as classes; for measurements pass task='regression' (--task regression)",
             NovaculaWarning,
             stacklevel=5,
         )
-        return "regression" if column else "classification"
+        return "classification"
     return "regression"
 
 

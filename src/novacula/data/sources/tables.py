@@ -69,20 +69,22 @@ def _gathered(path: Path) -> tuple[list[str], list[Gathered], array[int], tuple[
     # Names, columns, the line of each row, and what was left out; the text is never in memory as a whole.
     with text_of(path) as file:
         before = list(
-            takewhile(lambda line: line.lstrip()[:1] in ("", "#") or _DELIMITED.fullmatch(line.strip()), file)
+            takewhile(lambda line: line.lstrip()[:1] in ("", "#") or _DELIMITED.fullmatch(line.strip(" \r\n")), file)
         )
     with text_of(path) as file:
         first = next(islice(file, len(before), None), "")
+    empty = InputError("a header and at least two rows", f"{path}, which is empty", "check the file")
     if not first:
-        raise InputError("a header and at least two rows", f"{path}, which is empty", "check the file")
-    given = [found[1] for line in before if (found := _DELIMITED.fullmatch(line.strip()))]
+        raise empty
+    given = [found[1] for line in before if (found := _DELIMITED.fullmatch(line.strip(" \r\n")))]
     delimiter = given[-1] if given else max(",;\t|", key=first.count)
     number = Numbers(comma=delimiter != ",")
     with text_of(path) as file:
         reader = csv.reader(islice(file, len(before), None), delimiter=delimiter, skipinitialspace=True)
         rows = (([cell.strip() for cell in row], len(before) + reader.line_num) for row in reader)
         rows = (found for found in rows if any(found[0]))
-        head = next(rows)
+        if (head := next(rows, None)) is None:
+            raise empty
         found = [number(cell) for cell in head[0]]
         headless = all(value is not None for value in found) or any(isinstance(value, float) for value in found)
         header = [str(i) for i in range(len(found))] if headless else head[0]

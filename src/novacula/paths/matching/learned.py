@@ -1,18 +1,21 @@
-"""Matching by the loss half-way: straight-through estimation over all symmetries.
+"""Matching by the loss half-way, ``L(½ (w_a + T w_b))``: its gradients move the transformation T.
 
-    w ← w − η ∇L(½ (w_a + T(w) w_b)),        T(w) = argmin_T ‖w − T w_b‖²,
-
-from w = w_a: the weights that b is taken towards are moved so that the middle between a and what comes of b is good,
-as if T(w) w_b were w (Ainsworth and others, 2022). T is of any kind, the descent of `novacula.paths.matching.descent`.
-What is kept is the transformation whose middle had the lowest loss on examples that no step saw.
+*Straight through*, for permutations and signs, which have no gradient: weights are moved from ``w = w_a`` by
+``w ← w − η ∇L(½ (w_a + T(w) w_b))`` with ``T(w) = argmin_T ‖w − T w_b‖²``, as if ``T(w) w_b`` were w (Ainsworth and
+others, 2022). *Turning*, for what is continuous: the gradient passes through ``T = exp(θ)``, a rotation for
+antisymmetric θ, an invertible map for any, scales for a vector (Theus and others, 2025). What is kept is the
+transformation whose middle had the lowest loss on examples that no step saw.
 
 References:
     Git Re-Basin. S. K. Ainsworth, J. Hayase, S. Srinivasa, 2022. arXiv:2209.04836.
+    Generalized linear mode connectivity for transformers. A. Theus and others, 2025. arXiv:2506.22712.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -21,12 +24,17 @@ from torch import Tensor
 from novacula.core.modules.training import seeded
 from novacula.core.rng import derive, generator
 from novacula.data.data import Data
-from novacula.paths.matching.descent import Weights, descend
-from novacula.paths.symmetries.groups import Element
+from novacula.paths.matching.descent import Weights, acted, descend
+from novacula.paths.symmetries.groups import Element, Group, Kind
 from novacula.paths.symmetries.result import Symmetries
 from novacula.target import Target
 
 _EVERY, _BATCH, _KEPT = 10, 100, 500  # steps between looks at the loss; examples of a step, and of a look at most
+_TURN = 0.15  # the angle, or the logarithm of a factor, by which a first step turns a vector at most
+FINITE: tuple[Kind, ...] = ("permutation", "sign")
+Moved = tuple[list[Element], dict[str, Tensor]]
+Move = Callable[[Weights], Moved]
+"""From the gradient half-way to all elements so far, and b after them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,27 +60,76 @@ class Middle:
         return loss.detach(), dict(zip(leaves, found, strict=True))
 
 
-def straight_through(
-    middle: Middle, b: Weights, symmetries: Symmetries, steps: int, lr: float, seed: int
-) -> tuple[list[Element], dict[str, Tensor]]:
+def lowered(middle: Middle, b: Weights, move: Move, steps: int, seed: int) -> Moved:
     """The elements whose middle is best, and b after them; ``b`` is where a start has taken it."""
-    rng = generator(seed, "straight-through")
+    rng = generator(seed, "half-way")
     order = torch.randperm(middle.data.n, generator=rng)
     kept = order[: min(_KEPT, middle.data.n // 5 + 1)]
     rows = order[len(kept) :] if len(order) > len(kept) else order
-    w = {k: v.clone() for k, v in middle.a.items()}
-    adam = torch.optim.Adam([v for v in w.values() if v.is_floating_point()], lr)
-    elements = list[Element]()
-    best = (float(middle.loss(b, kept, seed)[0]), 0, dict(b))
+    here = dict(b)
+    best, least = ([], here), float(middle.loss(here, kept, seed)[0])
     for step in range(1, steps + 1):
         batch = rows[torch.randint(len(rows), (min(_BATCH, len(rows)),), generator=rng)]
-        _, gradient = middle.loss(b, batch, derive(seed, "noise", step))
+        elements, here = move(middle.loss(here, batch, derive(seed, "noise", step))[1])
+        if step % _EVERY == 0 or step == steps:
+            now = float(middle.loss(here, kept, seed)[0])
+            best, least = ((list(elements), dict(here)), now) if now < least else (best, least)
+    return best
+
+
+def straight_through(middle: Middle, b: Weights, symmetries: Symmetries, lr: float, seed: int) -> Move | None:
+    """Of permutations and signs; None where there are none."""
+    own = dataclasses.replace(symmetries, groups=tuple(g for g in symmetries.groups if g.kind in FINITE))
+    if not own.groups:
+        return None
+    rng, elements, here = generator(seed, "straight-through"), list[Element](), dict(b)
+    w = {k: v.clone() for k, v in middle.a.items()}
+    adam = torch.optim.Adam([v for v in w.values() if v.is_floating_point()], lr)
+
+    def move(gradient: Weights) -> Moved:
+        nonlocal here
         for name, value in w.items():
             value.grad = gradient[name].to(value) if name in gradient else None
         adam.step()
-        more, b = descend(w, b, symmetries, rng, sweeps=1)
-        elements += more
-        if step % _EVERY == 0 or step == steps:
-            now = float(middle.loss(b, kept, seed)[0])
-            best = (now, len(elements), dict(b)) if now < best[0] else best
-    return elements[: best[1]], best[2]
+        more, here = descend(w, here, own, rng, sweeps=1)
+        elements.extend(more)
+        return elements, here
+
+    return move
+
+
+def turning(b: Weights, symmetries: Symmetries, steps: int) -> Move | None:
+    """Of scales, rotations and invertible maps; None where there are none."""
+    groups = [g for g in symmetries.groups if g.kind not in FINITE]
+    if not groups:
+        return None
+    logs = [torch.zeros_like(g.identity().values).requires_grad_() for g in groups]
+    wide = [1 if g.kind == "scale" else g.size for g in groups]
+    adam = torch.optim.Adam([{"params": [t], "lr": _TURN / math.sqrt(n)} for t, n in zip(logs, wide, strict=True)])
+    fall = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 - step / steps)
+
+    def turned() -> Moved:
+        elements = [exponential(g, t, b) for g, t in zip(groups, logs, strict=True)]
+        return elements, acted(b, elements, symmetries)
+
+    def move(gradient: Weights) -> Moved:
+        with torch.enable_grad():
+            there = {k: v for k, v in turned()[1].items() if v.requires_grad and k in gradient}
+        slopes = [gradient[k].to(v) / 2 for k, v in there.items()]
+        found = torch.autograd.grad([*there.values()], logs, slopes, allow_unused=True, materialize_grads=True)
+        for t, slope in zip(logs, found, strict=True):
+            t.grad = slope
+        adam.step()
+        fall.step()
+        with torch.no_grad():
+            return turned()
+
+    return move
+
+
+def exponential(group: Group, log: Tensor, b: Weights) -> Element:
+    """The element ``exp(θ)``; factors that a map absorbs are afterwards as they were."""
+    if group.kind == "scale":
+        return Element(group, log.exp())
+    map_ = torch.matrix_exp(log - log.mT if group.kind == "orthogonal" else log)
+    return Element(group, map_, tuple(b[name] for name, _ in group.absorbed))

@@ -26,13 +26,14 @@ from novacula.data.given import DataLike
 from novacula.paths.barrier import barrier
 from novacula.paths.matching.activations import by_activations
 from novacula.paths.matching.descent import GAIN, Weights, acted, balancing, descend, distance, inverse
-from novacula.paths.matching.learned import Middle, straight_through
+from novacula.paths.matching.learned import Middle, lowered, straight_through, turning
 from novacula.paths.symmetries.groups import Element
 from novacula.paths.symmetries.result import Symmetries, Transformation
 from novacula.posteriors.base import Learned, Posterior, weights_of
 from novacula.target.given import TargetLike, prepared
 from novacula.target.target import Target
 
+_LOOKED = 1000  # examples by which starts are made and chosen; steps see all
 Start = tuple[list[Element], dict[str, Tensor]]
 
 
@@ -59,8 +60,9 @@ def match(
             well, and the best is the one whose loss half-way is lowest (where a norm has running statistics, with
             these taken anew); without, the nearest.
         restarts: Random starts beside the first one, from where the networks are.
-        steps: With data, steps of gradients of the loss half-way that lower it further (straight-through estimation).
-        lr: Their learning rate, of Adam, in units of the weights.
+        steps: With data, steps of gradients of the loss half-way that lower it further: so many for permutations and
+            signs (straight-through estimation), and so many for scales, rotations and invertible maps, where there are.
+        lr: Learning rate of the former, of Adam, in units of the weights.
         seed: Seed of starts, batches and the order of groups.
 
     Returns:
@@ -89,7 +91,8 @@ def match(
     if data is None:
         return symmetries.of(_nearest(first, _starts(first, second, symmetries, restarts, seed))[0])
     target, rows = prepared(module, data)
-    middle = Middle(target, rows, first)
+    looked = rows.subset(torch.randperm(rows.n, generator=generator(seed, "looked"))[:_LOOKED])
+    middle = Middle(target, looked, first)
     # By permutations alone, too: what comes nearer by more is not always better half-way.
     starts = list[Start]()
     for own in (symmetries, symmetries.only("permutation")):
@@ -97,12 +100,15 @@ def match(
 
     def height(start: Start) -> float:
         moved = symmetries.of(start[0]).apply(weights_of(b))
-        return barrier(target, a, moved, rows, train=rows, points=3, seed=seed).height
+        return barrier(target, a, moved, looked, train=looked, points=3, seed=seed).height
 
     best = min(starts, key=height)
-    if steps:
-        more, there = straight_through(middle, best[1], symmetries, steps, lr, seed)
-        best = min([best, ([*best[0], *more], there)], key=height)
+    for way in range(2 if steps else 0):
+        here = best[1]
+        move = turning(here, symmetries, steps) if way else straight_through(middle, here, symmetries, lr, seed)
+        if move is not None:
+            more, there = lowered(Middle(target, rows, first), here, move, steps, seed)
+            best = min([best, ([*best[0], *more], there)], key=height)
     return symmetries.of(best[0])
 
 

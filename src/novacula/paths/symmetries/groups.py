@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
@@ -141,50 +141,43 @@ def _absorbed(
 
 def _through(weight: Tensor, axes: list[Axis], element: Element) -> Tensor:
     # Let an element act on every occurrence of its atom in a weight.
-    flat = [node for axis in axes for node in expanded(axis)]
-    out = weight.reshape([node.size for node in flat])
-    return _within(out, flat, range(len(flat)), element).reshape(weight.shape)
-
-
-def _within(t: Tensor, flat: list[Node], positions: range, element: Element) -> Tensor:
-    for p in positions:
-        node = flat[p]
-        if node.parts is None:
-            if find(node.atom) is element.group.atom:
-                t = _at(t, flat, p, node, element)
-            continue
-        pieces = list[Tensor]()
-        for piece, part in zip(t.split([length(a) for a in node.parts], p), node.parts, strict=True):
-            inner = expanded(part)
-            wide = piece.reshape([*t.shape[:p], *(n.size for n in inner), *t.shape[p + 1 :]])
-            own = [*flat[:p], *inner, *flat[p + 1 :]]
-            pieces.append(_within(wide, own, range(p, p + len(inner)), element).reshape(piece.shape))
-        t = torch.cat(pieces, p)
-    return t
+    out = weight.clone(memory_format=torch.contiguous_format)
+    for view, flat, p in views(out, axes, element.group.atom):
+        # Of a copy, since gradients of the element need what it acted on.
+        view.copy_(_at(view.clone(), flat, p, flat[p], element))
+    return out
 
 
 def occurrences(weight: Tensor, axes: list[Axis], atom: Atom) -> list[tuple[Node, Tensor]]:
     """Where an atom occurs in a weight: what is there as ``(…, n, rest)``, led by what the atom lies under."""
-    flat = [node for axis in axes for node in expanded(axis)]
-    return _found(weight.reshape([node.size for node in flat]), flat, range(len(flat)), atom)
-
-
-def _found(t: Tensor, flat: list[Node], positions: range, atom: Atom) -> list[tuple[Node, Tensor]]:
     found = list[tuple[Node, Tensor]]()
-    for p in positions:
-        node = flat[p]
-        if node.parts is None:
-            if find(node.atom) is atom:
-                places = [next(q for q, other in enumerate(flat) if find(other.atom) is a) for a in above(atom)]
-                rest = [q for q in range(t.ndim) if q not in (*places, p)]
-                wide = t.permute([*places, p, *rest])
-                found.append((node, wide.reshape(*wide.shape[: len(places) + 1], -1)))
-            continue
-        for piece, part in zip(t.split([length(a) for a in node.parts], p), node.parts, strict=True):
-            inner = expanded(part)
-            wide = piece.reshape([*t.shape[:p], *(n.size for n in inner), *t.shape[p + 1 :]])
-            found += _found(wide, [*flat[:p], *inner, *flat[p + 1 :]], range(p, p + len(inner)), atom)
+    for view, flat, p in views(weight, axes, atom):
+        places = [next(q for q, other in enumerate(flat) if find(other.atom) is a) for a in above(atom)]
+        rest = [q for q in range(view.ndim) if q not in (*places, p)]
+        wide = view.permute([*places, p, *rest])
+        found.append((flat[p], wide.reshape(*wide.shape[: len(places) + 1], -1)))
     return found
+
+
+def views(weight: Tensor, axes: list[Axis], atom: Atom) -> Iterator[tuple[Tensor, list[Node], int]]:
+    """Where an atom occurs in a weight that is contiguous: a view of it, its nodes, and the position of the one."""
+    flat = [node for axis in axes for node in expanded(axis)]
+    return _walk(weight.reshape([node.size for node in flat]), flat, range(len(flat)), atom)
+
+
+def _walk(t: Tensor, flat: list[Node], positions: range, atom: Atom) -> Iterator[tuple[Tensor, list[Node], int]]:
+    for p in positions:
+        if flat[p].parts is None:
+            if find(flat[p].atom) is atom:
+                yield t, flat, p
+            continue
+        start = 0
+        for part in flat[p].parts or ():
+            inner, piece = expanded(part), t.narrow(p, start, length(part))
+            start += length(part)
+            wide = piece.unflatten(p, [n.size for n in inner]) if inner else piece.squeeze(p)
+            own = [*flat[:p], *inner, *flat[p + 1 :]]
+            yield from _walk(wide, own, range(p, p + len(inner)), atom)
 
 
 def _at(t: Tensor, flat: list[Node], p: int, node: Node, element: Element) -> Tensor:

@@ -18,6 +18,7 @@ from novacula.core.modules.copying import ShareHyperparameters
 from novacula.core.rng import generator
 from novacula.paths.symmetries.activations import Graph
 from novacula.paths.symmetries.axes import Axis, find, length, nodes_in, whole
+from novacula.paths.symmetries.collapse import Collapse, collapsed
 from novacula.paths.symmetries.equations import Equations
 from novacula.paths.symmetries.groups import LINEAR, Element, Group, Kind
 from novacula.paths.symmetries.solve import groups_of
@@ -56,7 +57,7 @@ class Transformation:
             InputError: If a weight that is moved is missing or has another shape.
         """
         first = {name: state_dict[name] for name in self.axes if name in state_dict}
-        _check_state(first, self.axes, self.elements)
+        check_state(first, self.axes, self.elements)
         # Precision of the arithmetic, not of the weights: maps are applied in double.
         wide = {k: v.detach().double() if v.is_floating_point() else v for k, v in first.items()}
         for element in self.elements:
@@ -116,6 +117,32 @@ class Symmetries:
     def of(self, elements: Sequence[Element]) -> Transformation:
         """The transformation by elements of groups."""
         return Transformation(tuple(elements), self.axes, self.aliases)
+
+    def collapse(self, weights: Mapping[str, Tensor] | None = None) -> tuple[Collapse, ...]:
+        """The layers of which units could be left out, at weights, and to what size: see `Collapse`.
+
+        Args:
+            weights: A state dictionary; by default that of the module that symmetries were found for. Units are
+                compared by what they compute of the inputs that these were found with.
+
+        Returns:
+            A layer each; none where every unit counts, or where axes were said by hand.
+
+        Raises:
+            InputError: If a weight is missing or has another shape.
+        """
+        state = {k: v.double() if v.is_floating_point() else v for k, v in self.module.state_dict().items()}
+        state |= {k: v.detach().double() if v.is_floating_point() else v for k, v in (weights or {}).items()}
+        check_state(state, self.axes, [group.identity() for group in self.groups])
+
+        def outputs(given: Mapping[str, Tensor]) -> Tensor:
+            whole = {k: given.get(self.aliases.get(k, k), v) for k, v in state.items()}
+            with torch.no_grad():
+                found = torch.func.functional_call(self.module, whole, self.inputs, tie_weights=False)
+            return torch.cat([f.flatten() for f in _outputs(found)])
+
+        own = {k: state[k] for k in self.axes}
+        return () if self.graph is None else collapsed(self.graph, self.groups, self.axes, own, self.inputs, outputs)
 
     def verify(self, seed: int = 0) -> float:
         """By how much outputs change, relative to their size, under a random element at random weights, in float64."""
@@ -198,7 +225,8 @@ def _verified(
     return [group for part in parts for group in _verified(module, inputs, found, part, seed)]
 
 
-def _check_state(state: Mapping[str, Tensor], axes: Mapping[str, list[Axis]], elements: Sequence[Element]) -> None:
+def check_state(state: Mapping[str, Tensor], axes: Mapping[str, list[Axis]], elements: Sequence[Element]) -> None:
+    """Refuse weights of other shapes than those that elements move."""
     moved = {name for element in elements for name, _ in element.group.weights}
     for name in sorted(moved):
         shape = tuple(length(axis) for axis in axes[name])

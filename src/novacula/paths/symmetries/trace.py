@@ -38,6 +38,7 @@ from novacula.paths.symmetries.operations import (
 
 _PASSES = 4
 _QUIET = {"clone", "_to_copy", "view", "_unsafe_view", "expand", "permute", "t", "transpose", "unsqueeze", "squeeze"}
+_CHOOSING = {"select", "slice"}
 
 
 @dataclass(eq=False)
@@ -292,7 +293,7 @@ def _absorbing(node: FxNode, weights: dict[FxNode, str]) -> tuple[str, list[tupl
     while waiting:
         user = waiting.pop()
         name = _name(user)
-        if name in _QUIET:
+        if name in _QUIET or (name in _CHOOSING and _along(user) != -1):
             waiting += [*user.users]
             continue
         if name not in ("mm", "addmm", "bmm", "linear"):
@@ -308,6 +309,13 @@ def _absorbing(node: FxNode, weights: dict[FxNode, str]) -> tuple[str, list[tupl
             return None
         found.append((weights[matrix], int(turned)))
     return (weights[factor], found) if found else None
+
+
+def _along(node: FxNode) -> int:
+    # The dimension of a choice, counted from the last.
+    source, *rest = cast(Sequence[Any], node.args)
+    many = source.meta["val"].ndim
+    return (rest[0] if rest else 0) % many - many
 
 
 def _only_with_their_parents(tensors: Sequence[list[Axis]]) -> None:

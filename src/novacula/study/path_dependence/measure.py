@@ -18,6 +18,7 @@ from novacula.core.errors import InputError
 from novacula.core.layers import calls, last_linear
 from novacula.core.rng import generator
 from novacula.data.data import Data
+from novacula.paths.attacks import attack, shaken, spread
 from novacula.paths.barrier import Barrier, barrier, outputs_at
 from novacula.paths.churn import disagreements, steadiness, variations
 from novacula.paths.matching import match
@@ -36,10 +37,8 @@ def outside(data: Data, seed: int) -> dict[str, Tensor]:
     order = torch.rand(x.shape, generator=rng).argsort(0).to(x.device)
     found = {"shuffled": x.gather(0, order)}
     if x.is_floating_point():
-        # Columns of a table have units of their own, pixels of an image have not.
-        sd = x.std(0) if x.ndim == 2 else x.std()
         noise = torch.randn(x.shape, generator=rng, dtype=x.dtype).to(x.device)
-        found = {"corrupted": x + _NOISE * sd * noise, **found}
+        found = {"corrupted": x + _NOISE * spread(x) * noise, **found}
     return found
 
 
@@ -80,6 +79,19 @@ def apart(values: np.ndarray, data: Data) -> dict[str, np.ndarray]:
         each = variations(values) * 2 / values.shape[2]
         return {"disagreement": disagreements(values > 0.5), "total_variation": each}
     return {"disagreement": disagreements(values.argmax(2)), "total_variation": variations(values)}
+
+
+def transfer(members: Members, size: float, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """How often run s errs on what was made against r, ``(R, R)``, and on random signs, ``(R,)``; None of no labels."""
+    data = members.data.subset(range(min(members.data.n, _ROWS // 2)))
+    if data.task != "classification" or data.y.ndim > 1 or not data.x.is_floating_point():
+        return None
+
+    def errors(x: Tensor) -> np.ndarray:
+        return (predictions(members, x, seed).argmax(2) != data.y.cpu().numpy()).mean(1)
+
+    made = [attack(t, p, data, size=size) for t, p in zip(members.targets, members.points, strict=True)]
+    return np.stack([errors(x) for x in made]), errors(shaken(data, size, seed))
 
 
 def stability(values: np.ndarray, data: Data) -> np.ndarray | None:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from novacula.core.checks.numbers import check_callable, check_whole, check_within
+from novacula.core.checks.numbers import check_callable, check_positive, check_whole, check_within
 from novacula.core.errors import InputError
 from novacula.data.given import DataLike
 from novacula.paths.crossed import ANY, SHARE, Layout, Measured, components, over_pairs, over_runs
@@ -40,6 +40,7 @@ from novacula.study.path_dependence.measure import (
     scores,
     some_pairs,
     stability,
+    transfer,
 )
 from novacula.study.path_dependence.members import Members, RunLike, members
 from novacula.study.path_dependence.result import PathDependence
@@ -61,6 +62,7 @@ def path_dependence(
     similarity: Measure | None = "cka",
     layer: str | None = None,
     pairs: int = 12,
+    attack: float = 0.25,
     alpha: float = 0.1,
     seed: int = 0,
     progress: Progress | None = None,
@@ -81,6 +83,8 @@ def path_dependence(
         similarity: How representations are compared; None leaves them out.
         layer: The layer whose outputs these are; by default the inputs of the last linear layer.
         pairs: Pairs whose representations and barriers are measured, at most; 0 for none.
+        attack: How far perturbations that are made against one run move each number of an input, in standard deviations
+            of the inputs, of up to 500 examples with labels; 0 for none.
         alpha: One minus the level of the intervals.
         seed: Seed of everything random.
         progress: Called with (pairs done, pairs in all).
@@ -103,8 +107,10 @@ def path_dependence(
     """
     check_whole("pairs", pairs, least=0)
     check_within("alpha", alpha)
+    if attack:
+        check_positive("attack", attack)
     check_callable("progress", progress)
-    how = partial(_study, inputs, similarity, layer, pairs, alpha, seed, progress)
+    how = partial(_study, inputs, similarity, layer, pairs, attack, alpha, seed, progress)
     own = members(runs, module, data, train)
     found = how(own, Layout.of(own.count, causes))
     if against is None:
@@ -125,6 +131,7 @@ def _study(
     similarity: Measure | None,
     layer: str | None,
     most: int,
+    attack: float,
     alpha: float,
     seed: int,
     progress: Progress | None,
@@ -139,12 +146,21 @@ def _study(
     measured = {"loss": measure(over_runs(runs["loss"]), bounds=ANY), "error": measure(error, bounds=share)}
     measured |= {name: measure(over_pairs(v, mask), bounds=share) for name, v in tables.items()}
     steady, key = stability(values, own.data), next(iter(tables))
-    measured["share"] = measure(lambda w: np.where(first(w) == 0, 0.0, first(w) / error(w)))
+    measured["share"] = measure(lambda w: first(w) / np.where(error(w) > 0, error(w), 1.0))  # runs that never err agree
     for name, x in (outside(own.data, seed) if inputs is None else inputs).items():
         table = apart(predictions(own, x.to(own.data.x), seed), own.data)[key]
         tables[f"outside/{name}"], there = table, over_pairs(table, mask)
         measured[f"outside/{name}"] = measure(there, bounds=share)
         measured[f"excess/{name}"] = measure(lambda w, t=there: t(w) - first(w), bounds=ANY)
+    made = transfer(own, attack, seed) if attack else None
+    if made is not None:
+        tables["attacked"], noise = made[0], over_runs(made[1])
+        same, other = over_runs(made[0].diagonal()), over_pairs(made[0], mask)
+        measured |= {"attack/own": measure(same, bounds=SHARE), "attack/others": measure(other, bounds=SHARE)}
+        measured |= {"attack/noise": measure(noise, bounds=SHARE)}
+        measured["attack/share"] = measure(
+            lambda w: (other(w) - noise(w)) / np.maximum(same(w) - noise(w), 1e-12), bounds=ANY
+        )
     looked, about, warnings = some_pairs(mask, most), dict[str, Any](), own.warnings
     alike = representations(own, looked, similarity, layer, seed) if looked and similarity is not None else None
     if alike is not None:

@@ -21,6 +21,12 @@ def told(record: Mapping[str, Any]) -> tuple[str, ...]:
         more = any((found[f"excess/{name}"]["interval"] or (0.0,))[0] > 0 for name in outside)
         end = ": further apart than where they were trained" if more else ""
         said.append(f"They differ {', '.join(parts)}{end}.")
+    if "attack/own" in found:
+        own, others, noise = (_amount(record, found[f"attack/{k}"]) for k in ("own", "others", "noise"))
+        said.append(
+            f"Made to mislead one run, inputs mislead it {own} and others {others}, random ones of that size {noise}: "
+            f"of what an attack does, {_number(found['attack/share'])} carries over."
+        )
     if "similarity" in found:
         about = record["similarity"]
         alike, chance = _number(found["similarity"], 3), abs(about["chance"])
