@@ -19,7 +19,7 @@ def ascend(
     lr: float,
     noisy: bool = False,
 ) -> tuple[dict[str, Tensor], tuple[float, ...]]:
-    """Raise a function of tensors and the step's number: the best values (of a noisy one, the last), and all heights."""
+    """Raise a function of tensors and a step: its best values (of a noisy one, later ones' means), and all heights."""
     free = {k: v.detach().double().clone().requires_grad_() for k, v in start.items()}
     optimiser = torch.optim.Adam([*free.values()], lr=lr) if free else None
     heights: list[float] = []
@@ -29,10 +29,13 @@ def ascend(
         if not bool(torch.isfinite(value)) and step == 0:
             raise NonFiniteError("a finite log evidence at the start", str(float(value.detach())), "raise the noise")
         heights.append(float(value.detach()))
-        if not noisy and heights[-1] > best:
+        if noisy and step >= steps // 2:
+            share = 1 / (step - steps // 2 + 1)
+            kept = {k: kept[k].lerp(v.detach(), share) for k, v in free.items()}
+        elif not noisy and heights[-1] > best:
             best, kept = heights[-1], {k: v.detach().clone() for k, v in free.items()}
         if step < steps and optimiser is not None:
             optimiser.zero_grad()
             (-value).backward()
             optimiser.step()
-    return {k: v.detach().clone() for k, v in free.items()} if noisy else kept, tuple(heights)
+    return kept, tuple(heights)

@@ -75,6 +75,11 @@ class Gaussians:
 
     __repr__ = brief
 
+    @property
+    def deviation(self) -> float | None:
+        """The noise where it is one number that is learned."""
+        return float(self.noise.flatten()[0]) if self.learned else None
+
     def learnable(self) -> dict[str, Tensor]:
         """The logarithm of the noise, if it is learned."""
         return {"log_noise": self.noise.flatten()[0].log()} if self.learned else {}
@@ -179,17 +184,20 @@ class Classes:
 
 def observed(data: Data, classes: Model, alpha: float, noise: float) -> Gaussians | Classes:
     """What data say of outputs: measurements as Gaussians of that noise, classes as the model has them."""
+    if classes not in get_args(Model):
+        raise InputError("classes='dirichlet' or 'laplace'", repr(classes), "leave it out for 'dirichlet'")
+    found = gaussians(data, alpha, noise)
+    return found if found.learned or classes == "dirichlet" else Classes(beliefs(data.y, found.mean.shape[1]).double())
+
+
+def gaussians(data: Data, alpha: float, noise: float) -> Gaussians:
+    """Measurements as Gaussians of that noise, classes as those of their logits."""
     if data.task == "regression":
         return Gaussians(data.y, torch.full_like(data.y, noise), learned=True)
     if data.task != "classification":
         raise InputError("measurements or classes", data.task, "take one column of labels at a time")
-    if classes not in get_args(Model):
-        raise InputError("classes='dirichlet' or 'laplace'", repr(classes), "leave it out for 'dirichlet'")
     likelihood = Dirichlet(alpha)
-    count = likelihood.outputs(data.y)
-    if classes == "laplace":
-        return Classes(beliefs(data.y, count).double())
-    mean, noises = likelihood.observed(data.y, count)
+    mean, noises = likelihood.observed(data.y, likelihood.outputs(data.y))
     return Gaussians(mean - mean.mean(), noises)  # the softmax does not see a shift, and the prior mean is nought
 
 
