@@ -33,6 +33,7 @@ from novacula.study.sampling.compare import sgd_vs_bayes
 from novacula.study.sampling.result import SgdVsBayes
 from novacula.study.sbc import sbc
 from novacula.study.symmetry import Symmetries, symmetry
+from novacula.study.temperature.calibrated_rate import CalibratedRate, calibrated_rate
 from novacula.study.temperature.choose import TemperatureChoice, choose_temperature
 from novacula.study.temperature.cold_posterior import ColdPosterior, cold_posterior
 from novacula.study.temperature.safe_bayes import SafeBayes, safe_bayes
@@ -40,6 +41,7 @@ from novacula.study.temperature.safe_bayes import SafeBayes, safe_bayes
 __all__ = [
     "Advice",
     "Calibrated",
+    "CalibratedRate",
     "ColdPosterior",
     "Comparison",
     "Control",
@@ -69,6 +71,7 @@ __all__ = [
     "against",
     "augment",
     "calibrate",
+    "calibrated_rate",
     "choose_temperature",
     "cold_posterior",
     "compare",
