@@ -1,7 +1,7 @@
 """Generalised posterior calibration against closed forms: a Gaussian model whose noise is not the data's.
 
-Seeds are fixed. With 60 samples of the bootstrap the coverage of one mean has a standard error of at most .06; it is compared
-within .2, more than three of them: a false alarm in one of 1,000 seeds.
+Seeds are fixed. With 60 samples of the bootstrap the coverage of one mean has a standard error of at most .06; it is
+compared within .2, more than three of them: a false alarm in one of 1,000 seeds.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from novacula.study.restoring import Restored, restore
 from novacula.study.sampling.compare import sgd_vs_bayes
 from novacula.study.sampling.result import SgdVsBayes
 from novacula.study.sbc import sbc
+from novacula.study.support import Support, support
 from novacula.study.symmetry import Symmetries, symmetry
 from novacula.study.temperature.calibrated_rate import CalibratedRate, calibrated_rate
 from novacula.study.temperature.choose import TemperatureChoice, choose_temperature
@@ -64,6 +65,7 @@ __all__ = [
     "SettingGap",
     "SgdVsBayes",
     "Stack",
+    "Support",
     "Symmetries",
     "TemperatureChoice",
     "Varied",
@@ -96,6 +98,7 @@ __all__ = [
     "sbc",
     "sgd_vs_bayes",
     "stack",
+    "support",
     "symmetry",
     "vary",
 ]

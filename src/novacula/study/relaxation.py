@@ -3,11 +3,10 @@
 A relaxed network (`novacula.structure.relax`) has two parts in each layer, each with a precision of its own in the
 prior. Weights are trained and precisions solved for in turn (`novacula.evidence.tune`), and a part that the data do not
 need shrinks. It does so ever more slowly, as the evidence is all but flat in the logarithm of a precision that wants to
-be infinite; so a precision that rises goes three times as far, in its logarithm, as the solve says. One that falls does
-not: it would run ahead of the weights. Then that end is tried as such: the network goes on training as it is, and with
-one part alone in one layer, for each of them; of these the better half by the evidence goes on, until one is left. The
-other layers are tried again, until none is better with one part alone, and what is left is trained to its end. A layer
-ends as dense, as a convolution, or between the two. The same decides what tasks share (`novacula.structure.share`).
+be infinite; so that end is tried as such: the network goes on training as it is, and with one part alone in one layer,
+for each of them; of these the better half by the evidence goes on, until one is left. The other layers are tried again,
+until none is better with one part alone, and what is left is trained to its end. A layer ends as dense, as a
+convolution, or between the two. The same decides what tasks share (`novacula.structure.share`).
 
 References:
     Learning layer-wise equivariances automatically using gradients. T. F. A. van der Ouderaa, A. Immer,
@@ -24,8 +23,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
-
 from novacula.core.brief import brief
 from novacula.core.checks.numbers import check_numbers, check_whole
 from novacula.core.errors import InputError
@@ -41,8 +38,6 @@ from novacula.priors.restrict import restricted
 from novacula.structure import keep, parts, shares
 from novacula.target import Target
 from novacula.target.given import TargetLike, prepared
-
-_AHEAD, _MOST = 3.0, 12.0  # how much further a precision goes that rises, and up to which logarithm
 
 
 @dataclass(frozen=True)
@@ -213,16 +208,6 @@ class _Fit:
             found = tune(target, self.data, params, subset=self.subset, columns=8, seed=derive(self.seed, "solve"))
             target, value = found.target, float(found.evidence)
         return _Trained(target, params, value)
-
-
-def _further(before: Target, after: Target) -> Target:
-    # The target whose precisions that rise go on rising.
-    logs = [{k: v.log() for k, v in t.prior.precision(t.params()).items()} for t in (before, after)]
-    moved = {k: (v - logs[0][k]).clamp(min=0) * (_AHEAD - 1) for k, v in logs[1].items()}
-    capped = {k: torch.minimum(m, (_MOST - logs[1][k]).clamp(min=0)) for k, m in moved.items()}
-    known = handles(after.prior, after.params())
-    values = multiplied(after.prior, after.params(), known, {k: float(v) for k, v in capped.items()})
-    return after.with_learnable({f"prior.{k}": v for k, v in values.items()})
 
 
 def _alone(trained: _Trained, layer: str, first: Params) -> Iterator[tuple[str, Target]]:
