@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from benchmarks.augmented import Naive, Shares, augmented
 from torch import nn
 
 import novacula as nv
-from novacula.study.temperature.augmented import Naive, Shares, augmented
 
 
 def test_probabilities_are_averaged_and_not_logits() -> None:

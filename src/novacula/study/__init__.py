@@ -34,7 +34,6 @@ from novacula.study.sampling.result import SgdVsBayes
 from novacula.study.sbc import sbc
 from novacula.study.support import Support, support
 from novacula.study.symmetry import Symmetries, symmetry
-from novacula.study.temperature.augmented import augmented
 from novacula.study.temperature.calibrated_rate import CalibratedRate, calibrated_rate
 from novacula.study.temperature.choose import TemperatureChoice, choose_temperature
 from novacula.study.temperature.cold_posterior import ColdPosterior, cold_posterior
@@ -73,7 +72,6 @@ __all__ = [
     "Worth",
     "against",
     "augment",
-    "augmented",
     "calibrate",
     "calibrated_rate",
     "choose_temperature",
