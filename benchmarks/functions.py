@@ -3,6 +3,7 @@
     python -m benchmarks.functions                # a minute
     python -m benchmarks.functions --lz           # Lempel and Ziv's complexity alone, anew
     python -m benchmarks.functions --slopes       # how the slope moves with width and depth
+    python -m benchmarks.functions --sequences    # sequences that random networks write
 
 ``results/functions.json`` holds what was found: probabilities with intervals, complexity of the functions, CPU seconds.
 """
@@ -72,6 +73,29 @@ def slopes(seed: int) -> dict[str, list[float]]:
     return found
 
 
+def sequences(seed: int) -> dict[str, dict[str, float]]:
+    """Bits a symbol, by Lempel and Ziv, of 2,000 sequences of 100 symbols that follow from the last ten."""
+    x, n = torch.arange(100.0)[:, None], 2_000
+    nets = {f"{d} × {w}": nv.networks.mlp((10,), 1, width=w, depth=d, activation="relu") for w, d in ((40, 1), (40, 3))}
+    drawn: dict[str, Any] = {"coins": F.Coins()}
+    for name, net in nets.items():
+        drawn |= {f"{name}, temperature {t:g}": F.Sequences(net, 10, nv.FanIn(), t) for t in (0.0, 0.1, 1.0)}
+    found = {}
+    for name, sampler in drawn.items():
+        began = time.process_time()
+        s = F.sample(sampler, x, n, seed=seed)
+        bits = F.lz_bits(s.labels)
+        found[name] = {
+            "bits_a_symbol": float((bits * s.counts).sum() / n / 100),
+            "distinct": len(s.counts),
+            "constant": s.constants.value,
+            "unseen": s.unseen_mass.value,
+            "cpu_seconds": time.process_time() - began,
+        }
+        print(name, found[name], flush=True)
+    return found
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -79,11 +103,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lz", action="store_true", help="measure the complexity's time alone")
     parser.add_argument("--slopes", action="store_true", help="slopes by width and depth alone")
+    parser.add_argument("--sequences", action="store_true", help="sequences of random networks alone")
     options = parser.parse_args()
     torch.set_num_threads(1)
     n, x = options.draws, F.cube(7)
     net = network()
-    F.sample(net, x, 4_096, prior=nv.FanIn())  # what is done once
     cases: dict[str, Any] = {
         "7-40-40-1, σ 1, 1": lambda: F.sample(net, x, n, prior=nv.FanIn(), seed=options.seed),
         "bfloat16": lambda: F.sample(net, x, n // 10, prior=nv.FanIn(), format="bfloat16", seed=options.seed),
@@ -96,9 +120,11 @@ def main() -> None:
         "coins": lambda: F.sample(F.Coins(), x, n // 10, seed=options.seed),
     }
     result: dict[str, Any] = {"environment": environment(), "draws": n, "cases": {}}
-    if options.slopes:
-        write(RESULTS, {**json.loads(RESULTS.read_text()), "slopes": slopes(options.seed)})
-        return
+    for name, part in (("slopes", slopes), ("sequences", sequences)):
+        if getattr(options, name):
+            write(RESULTS, {**json.loads(RESULTS.read_text()), name: part(options.seed)})
+            return
+    F.sample(net, x, 4_096, prior=nv.FanIn())  # what is done once
     if options.lz:
         result = json.loads(RESULTS.read_text())
     result["lz76_microseconds_a_string"] = microseconds(options.seed)

@@ -104,17 +104,15 @@ def cases(data: Path) -> list[Case]:
     table, images_, net = str(data / "table.npz"), str(data / "images.npz"), ["--net", f"{data / 'net.py'}:net"]
     short = ["--epochs", "2", "--quiet"]
     learn = ("learn", table, *net, *short)
+    calibrate = ("calibrate", f"{data / 'net.py'}:net", table, "--epochs", "3", "--folds", "3", "--quiet")
     found = [
         Case("learn", learn),
         Case("learn over an older run", learn, older=True),
         Case("learn numbers", ("learn", str(data / "numbers.npz"), "--net", "linear", *short)),
         Case("learn images", ("learn", images_, *net, "--invariance", "rotation", *short)),
         Case("augment", ("augment", images_, *net, "--only", "flip", "--steps", "6", "--workers", "1", "--quiet")),
-        Case(
-            "calibrate",
-            ("calibrate", f"{data / 'net.py'}:net", table, "--epochs", "3", "--folds", "3", "--quiet"),
-            ("--overwrite",),
-        ),
+        Case("calibrate", calibrate, ("--overwrite",)),
+        Case("calibrate over an older one", calibrate, older=True),
         Case(CROSS, (CROSS, table)),
     ]
     for name, posterior in POSTERIORS.items():
@@ -290,7 +288,7 @@ def trial(case: Case, known: Whole, older: Path | None, folder: Path, rng: np.ra
         if sign == signal.SIGINT and (stray := [p.name for p in folder.rglob("*.tmp")]):
             faults.append(f"left {stray} after an interrupt")
         if older is not None:
-            faults += _lost(folder)
+            faults += _lost(case, folder)
     if (code := ended(start(case.command(folder, killed=killed), log, lambda: None)) if killed else 0) != 0:
         faults.append(f"exit code {code} in the end: {log.read_text()[-600:]}")
     found = left(folder) if folder.is_dir() else {}
@@ -300,8 +298,13 @@ def trial(case: Case, known: Whole, older: Path | None, folder: Path, rng: np.ra
     return {"kills": kills, "faults": faults}
 
 
-def _lost(folder: Path) -> list[str]:
+def _lost(case: Case, folder: Path) -> list[str]:
     try:
+        if case.verb == "calibrate":
+            from novacula.study.calibrating.loading import load_calibrated
+
+            load_calibrated(folder)
+            return []
         run = Run.read(folder)
         return [] if run.weights and (folder / RECORD).is_file() else ["the older run has no weights"]
     except Exception as error:

@@ -5,6 +5,7 @@
     python -m benchmarks.sgd_vs_bayes --bit0           # one network, many ways to train it
     python -m benchmarks.sgd_vs_bayes --map            # width × depth × examples × optimiser; goes on where it was
     python -m benchmarks.sgd_vs_bayes --figure         # the map as a picture
+    python -m benchmarks.sgd_vs_bayes --mnist          # parity of 100 images of 14 × 14, against wide networks
 
 ``results/sgd_vs_bayes.json`` holds what was found. ``--keep FOLDER`` keeps networks and draws, so that an interrupted
 run goes on within a cell as well.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -170,6 +172,46 @@ def cells(keep: Path | None) -> None:
             record("map", rows)
 
 
+def images() -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    """A hundred images of MNIST at half their resolution and 400 others, labelled by parity."""
+    data = nv.load(Path(os.environ["NOVACULA_DATA"]) / "mnist10k.npz")
+    chosen = torch.randperm(data.n, generator=torch.Generator().manual_seed(0))[:500]
+    x = nn.functional.avg_pool2d(data.x[chosen].reshape(-1, 1, 28, 28).float(), 2)
+    x, y = (x - x.mean()) / x.std(), data.y[chosen] % 2
+    return (x[:100], y[:100]), (x[100:], y[100:])
+
+
+def of_images(kind: str) -> nn.Module:
+    """A perceptron or a network of two convolutions, of one output."""
+    if kind == "MLP":
+        return nn.Sequential(nn.Flatten(), nn.Linear(196, 100), nn.ReLU(), nn.Linear(100, 1))
+    convolutions = (nn.Conv2d(1, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 16, 3, 2), nn.ReLU())
+    return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(64, 1))
+
+
+def mnist(keep: Path | None) -> None:
+    """Networks for images against infinitely wide ones."""
+    rows = known().get("mnist", {})
+    sgd, adam = replace(SGD, lr=0.05, beyond=(16,)), replace(ADAM, lr=0.003, beyond=(16,))
+    steps = {
+        "SGD, batches of 8": sgd,
+        "Adam, batches of 8": adam,
+        "SGD, all at once": replace(sgd, batch_size=100),
+    }
+    for (name, method), kind in itertools.product(steps.items(), ("MLP", "CNN")):
+        key = f"{kind}, {name}"
+        if key in rows or time.process_time() > STOP:
+            continue
+        print(key, flush=True)
+        began = time.process_time()
+        found = nv.study.sgd_vs_bayes(
+            of_images(kind), *images(), method=method, nets=200, draws=2000, points=10, by="nngp", keep=keep
+        )
+        print(found, flush=True)
+        rows[key] = {"net": kind, "way": name, **found.to_dict(), "cpu_seconds": time.process_time() - began}
+        record("mnist", rows)
+
+
 def picture(result: dict[str, Any]) -> None:
     """The map: total variation less what chance gives, and the share that sampling explains, cell by cell."""
     import matplotlib as mpl
@@ -207,7 +249,7 @@ def picture(result: dict[str, Any]) -> None:
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("speed", "null", "bit0", "map", "figure"):
+    for name in ("speed", "null", "bit0", "map", "figure", "mnist"):
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--keep", type=Path)
     options = parser.parse_args()
@@ -220,6 +262,8 @@ def main() -> None:
         ways(options.keep)
     if options.map:
         cells(options.keep)
+    if options.mnist:
+        mnist(options.keep)
     if options.figure:
         picture(known())
 

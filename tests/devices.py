@@ -203,6 +203,34 @@ def test_methods(there: torch.device, name: str) -> None:
         _same(here, wanted)
 
 
+@pytest.mark.filterwarnings("ignore::novacula.core.errors.NovaculaWarning")
+@pytest.mark.parametrize("name", ["map", "ensemble", "swag", "mean-field", "ivon", "sgld", "sghmc"])
+def test_where_there_is_no_float64_steps_are_taken_and_all_else_is_on_the_host(name: str) -> None:
+    method, steps = METHODS[name]
+    data, target = _data("classification").to(dtype=torch.float32), Target(_network(2).float())
+    with present(double=False) as where:
+        with pytest.raises(TypeError, match="float64"):
+            torch.ones(2, device=where).double()
+        post = nv.infer(method, target, data, steps=steps, seed=1, device=where)
+    wanted = nv.infer(method, target, data, steps=steps, seed=1)
+    drawn = [p.sample(2, torch.Generator()) for p in (post, wanted)]
+    for k, w in drawn[0].items():
+        torch.testing.assert_close(w, drawn[1][k], rtol=1e-3, atol=1e-4)  # float32
+        assert w.device == HERE
+    if name == "map":
+        laplace = nv.inference.laplace_posterior(target.prepare(data)[0], post.mode, data)
+        assert nv.predict(laplace, data.x).mean().shape == (24, 2)
+
+
+def test_what_needs_float64_is_refused_where_there_is_none() -> None:
+    data, net = _data("classification").to(dtype=torch.float32), _network(2).float()
+    with present(double=False) as where:
+        with pytest.raises(InputError, match="float64"):
+            nv.infer(nv.HMC(), net, data, steps=4, device=where)
+        with pytest.raises(InputError, match="float64"):
+            nv.learn(net, data, epochs=1, device=where)
+
+
 # ---------------------------------------------------------------------- curvature, evidence, predictions
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 NAME = "elsewhere"
 aten = torch.ops.aten
+_DOUBLE: ContextVar[bool] = ContextVar("double", default=True)
 
 
 @functools.cache
@@ -39,6 +41,8 @@ class Elsewhere(Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor, requires_grad: bool = False) -> Elsewhere:
+        if held.dtype == torch.float64 and not _DOUBLE.get():
+            raise TypeError(f"Cannot convert a tensor to float64: {NAME} does not have it")
         made = Tensor._make_wrapper_subclass(
             cls,
             held.shape,
@@ -133,8 +137,11 @@ class _Literals(TorchFunctionMode):
 
 
 @contextmanager
-def present() -> Iterator[torch.device]:
-    """The device is there while this lasts."""
-    where = device()
-    with _Factories(), _Literals():
-        yield where
+def present(*, double: bool = True) -> Iterator[torch.device]:
+    """The device is there while this lasts; it may have no float64, as Apple's has none."""
+    where, before = device(), _DOUBLE.set(double)
+    try:
+        with _Factories(), _Literals():
+            yield where
+    finally:
+        _DOUBLE.reset(before)

@@ -13,7 +13,7 @@ import torch
 
 import novacula as nv
 from benchmarks.damaged.subject import Subject
-from novacula.cli.options import Options
+from novacula.cli.options import Options, load_options, save_options
 from novacula.cli.summary import summary
 from novacula.core.storage.run import MANIFEST, RECORD, Run
 from novacula.data.standardise import Standardiser
@@ -96,8 +96,8 @@ def _checkpoint(path: Path, state: Any) -> Subject:
 
 
 def _options(path: Path) -> Subject:
-    Options.of(data="digits", epochs=30, perturb=("rotate=180",)).save(path)
-    return Subject("command.json", path, lambda: repr(Options.load(path)).encode(), True)
+    save_options(Options.of(data="digits", epochs=30, perturb=("rotate=180",)), path)
+    return Subject("command.json", path, lambda: repr(load_options(Options, path)).encode(), True)
 
 
 def _tensors(*arrays: np.ndarray) -> list[Any]:

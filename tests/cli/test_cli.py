@@ -24,7 +24,7 @@ from typer.testing import CliRunner, Result
 from novacula.cli.app import app
 from novacula.cli.console import never_choke, warnings_to_stderr
 from novacula.cli.folder import OutputFolder, default_folder
-from novacula.cli.options import Options
+from novacula.cli.options import Options, load_options, save_options
 from novacula.cli.progress import Progress, bar, line
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.storage.run import (
@@ -536,7 +536,7 @@ def test_resuming_needs_its_folder_and_readable_options() -> None:
     result = CliRunner().invoke(app, ["learn", "--resume", "--output", "run"])
     assert result.exit_code == 2
     assert COMMAND in result.stderr
-    Options.of(data="classes.npz", net="linear", epochs=1).save(Path("run", COMMAND))
+    save_options(Options.of(data="classes.npz", net="linear", epochs=1), Path("run", COMMAND))
     result = CliRunner().invoke(app, ["learn", "--resume", "--output", "run"])
     assert result.exit_code == 2
     assert CHECKPOINT in result.stderr
@@ -596,8 +596,8 @@ def test_options_survive_their_file() -> None:
     options = Options.of(
         data="classes.npz", net="net.py:make_net", perturb=("rotate=3", "scale=0.5"), lr=0.1, target=("a",)
     )
-    options.save(Path("options.json"))
-    loaded = Options.load(Path("options.json"))
+    save_options(options, Path("options.json"))
+    loaded = load_options(Options, Path("options.json"))
     assert loaded == anchored(options)
     assert loaded.setup.data == str(Path("classes.npz").resolve())
     assert loaded.setup.net == f"{Path('net.py').resolve()}:make_net"

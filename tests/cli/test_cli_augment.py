@@ -119,7 +119,7 @@ def test_an_interrupted_comparison_goes_on() -> None:
     assert stored >= 2
     refused = augment("--resume", "--seed", "3")
     assert refused.exit_code == 2
-    assert "--seed as when it began (0)" in refused.stderr
+    assert "--seed as when the comparison began (0)" in refused.stderr
     assert "Mirror image" in done(augment("--resume")).stdout
     assert {p.name for p in Path("run").iterdir()} == {ADVICE, PICTURES, REPORT}
     record = json.loads(Path("run", ADVICE).read_text())

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 import novacula as nv
 from files import edited
 from novacula.cli.app import app
-from novacula.cli.options import Options
+from novacula.cli.options import Options, load_options, save_options
 from novacula.cli.predict import delimited
 from novacula.cli.progress import Progress
 from novacula.core.storage.run import ARRAYS, CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, POSTERIOR, WEIGHTS, Run
@@ -801,8 +801,8 @@ def test_the_help_names_every_posterior() -> None:
 
 def test_options_of_a_posterior_survive_their_file() -> None:
     options = Options.of(data="kinds.csv", posterior="sgld:lr=1e-3", posterior_steps=7, chains=3, ood="prices.csv")
-    options.save(Path("options.json"))
-    assert Options.load(Path("options.json")) == anchored(options)
+    save_options(options, Path("options.json"))
+    assert load_options(Options, Path("options.json")) == anchored(options)
     assert anchored(options).ood == str(Path("prices.csv").resolve())
     assert "--ood prices.csv" in options.command()
 

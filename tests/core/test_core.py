@@ -117,7 +117,7 @@ class Bad(nn.Module):
             case "random":
                 return f + torch.rand(())
             case "shape":
-                return f[:, 0]
+                return f[..., None]
             case "tuple":
                 return (f, f)  # type: ignore[return-value]
             case _:

@@ -204,8 +204,8 @@ class TestNpy:
         np.save(tmp_path / "i.npy", IMAGES)
         with refused("a matrix in which to choose a target"):
             load(tmp_path / "i.npy", 0)
-        np.save(tmp_path / "d.npy", np.zeros(3, dtype=[("a", "m8[D]"), ("y", "f8")]))
-        with refused("timedelta64[D] in field 'a'"):
+        np.save(tmp_path / "d.npy", np.zeros(3, dtype=[("a", "m8[M]"), ("y", "f8")]))
+        with refused("timedelta64[M] in field 'a'"):
             load(tmp_path / "d.npy")
 
 

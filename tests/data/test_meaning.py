@@ -95,7 +95,8 @@ class TestLabels:
             data = labelled(zeros.astype(float))
         assert (data.task, data.y.tolist()) == ("classification", zeros.tolist())
         assert labelled(zeros.astype(float), task="regression").task == "regression"
-        assert labelled(zeros.astype(float)[:, None]).task == "regression"
+        with pytest.warns(nv.NovaculaWarning, match="in a column: taken as measurements"):
+            assert labelled(zeros.astype(float)[:, None]).task == "regression"
         assert labelled((np.arange(30) % 3).astype(float)).task == "regression"  # counts, perhaps
         assert labelled(np.array([0.0, 1.0, 0.5, 1.0])).task == "regression"
         assert labelled(np.array([0.0, 1.0])).task == "regression"  # two rows tell nothing

@@ -148,7 +148,7 @@ class TestCsv:
             ("a,b\n1,2\n3,4\n", ["a", "a"], "several different ones"),
             ("a,b,c\n1,u,0\n3,v,1\n", ["a", "b"], "text in column 'b'"),
             ("a,b\n1,2\n3,4\n", ["a", "b"], "at least one input column"),
-            ("y\n1\n2\n", None, "only the target ['y']"),
+            ("y\n1\n2\n", None, "one column, 'y'"),
             ("name,y\n" + "".join(f"n{i},1\n" for i in range(21)), None, "21 in column 'name'"),
         ],
     )
@@ -346,3 +346,33 @@ class TestImageFolder:
         monkeypatch.setattr("importlib.import_module", fail)
         with refused("pip install 'novacula[images]'"):
             load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("before", "names", "rows", "said"),
+    [
+        ('# Yeh, 1998; see "the paper\n#\n\na,b,y\n', ("a", "b"), 4, "2 lines of comment"),
+        ("# strengths of concrete\na,b,y\n", ("a", "b"), 4, "1 line of comment"),
+        ("# made by hand\n# a, b, y\n", ("a", "b"), 4, "1 line of comment"),  # as numpy.savetxt writes names
+        ("#,b,y\n", ("#", "b"), 4, ""),
+        ("# 2024,1,2\n", ("0", "1"), 4, "1 line of comment"),
+    ],
+)
+def test_lines_of_comment_before_a_table_are_left_out(
+    tmp_path: Path, before: str, names: tuple[str, ...], rows: int, said: str
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(before + "1.5,2,3.25\n2.5,1,4.25\n0.5,7,9.5\n3.5,4,8.25\n")
+    data = load(path, target="y" if "y\n" in before else "2")
+    assert (data.columns, data.n, data.x[:, 1].tolist()) == (names, rows, [2, 1, 7, 4])
+    assert any(said in line for line in data.meaning) if said else not any("comment" in line for line in data.meaning)
+
+
+def test_lines_after_comments_keep_their_numbers_and_comments_alone_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("# one\n# two\na,b\n1,2\n3\n")
+    with pytest.raises(nv.InputError, match="1 in line 5"):
+        load(path)
+    path.write_text("# one\n# two\n")
+    with pytest.raises(nv.InputError, match="which is empty"):
+        load(path)

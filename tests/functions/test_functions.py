@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 import novacula as nv
-from novacula.functions import network
 from novacula.functions.counting import Table
+from novacula.functions.samplers import network
+from novacula.functions.samplers.weights import Normals, rounded
 from novacula.functions.strings import pack, unpack
-from novacula.functions.weights import Normals, rounded
 
 
 def phrases(s: str) -> int:

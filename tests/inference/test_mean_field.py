@@ -268,7 +268,7 @@ def test_more_weights_than_examples_are_warned_of() -> None:
 @pytest.mark.parametrize(
     "bad, match",
     [
-        ({"lr": 0.0}, "lr above zero"),
+        ({"lr": 0.0}, "lr as a finite number above zero"),
         ({"sd_lr": -1.0}, "sd_lr"),
         ({"init_sd": math.inf}, "init_sd"),
         ({"temperature": 0.0}, "temperature"),

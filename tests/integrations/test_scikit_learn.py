@@ -280,3 +280,10 @@ def test_seeds_are_scikit_learns() -> None:
     state = torch.get_rng_state()
     nv.NovaculaRegressor(**SMALL).fit(X, y)
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_training_in_bfloat16():
+    X, y = iris()
+    model = nv.NovaculaClassifier(**SMALL, precision="bfloat16").fit(X.astype(np.float32), y)
+    assert model.fit_.settings["precision"] == "bfloat16"
+    assert model.get_params()["precision"] == "bfloat16"

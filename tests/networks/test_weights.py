@@ -85,3 +85,21 @@ def test_weights_of_the_part_that_has_all_go_there(tmp_path: Path) -> None:
     headed = nn.Sequential(Normalised(nn.Sequential(*one)), nn.Linear(2, 2))
     with pytest.raises(nv.InputError, match="weights of this Sequential"):
         load_weights(headed, tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model.", "net.backbone."])
+def test_what_wrappers_leave_is_understood(tmp_path: Path, prefix: str) -> None:
+    """DDP, compiled modules, Lightning's (which keep the weights of their loss too), averages (which count)."""
+    one, other = nn.Sequential(nn.Linear(3, 2)), nn.Sequential(nn.Linear(3, 2))
+    state = {f"{prefix}{k}": w for k, w in one.state_dict().items()}
+    torch.save(
+        {"state_dict": {**state, "criterion.weight": torch.ones(2), "n_averaged": torch.tensor(3)}}, tmp_path / "w.pt"
+    )
+    load_weights(other, tmp_path / "w.pt")
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    torch.save({**state, **{f"ema.{k}": w for k, w in one.state_dict().items()}}, tmp_path / "two.pt")
+    with pytest.raises(nv.InputError, match="the weights of one network"):
+        load_weights(other, tmp_path / "two.pt")
+    torch.save({**state, f"{prefix}0.scale": torch.ones(2)}, tmp_path / "more.pt")
+    with pytest.raises(nv.InputError, match=r"0\.scale, which it has not"):
+        load_weights(other, tmp_path / "more.pt")

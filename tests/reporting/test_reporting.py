@@ -28,7 +28,7 @@ from novacula.reporting.page import extent_views, render
 from novacula.reporting.pictures import predictions
 from novacula.reporting.verdict import verdict
 from novacula.reporting.words import numbers
-from novacula.reporting.words.extents import in_words, meaning
+from novacula.reporting.words.extents import between, in_words, meaning
 from novacula.reporting.words.metrics import better, rows
 from novacula.runs.catalogue.models import Extent
 from pages import check_page, check_pictures
@@ -274,7 +274,7 @@ def test_a_stranger_s_extent_reads_as_its_run_says() -> None:
     content |= {"hyper": {"gain": {"interval": [0.25, 0.75]}}}
     learned, sure = verdict(content).learned, verdict(content).sure.replace("\u00a0", " ")
     assert learned.replace("\u00a0", " ").endswith("support changes of loudness (±20 % of the level).")
-    assert "gain ±10 % of the level to ±30 % of the level" in sure
+    assert "gain ±10 to ±30 % of the level" in sure
     (drawn,) = training.extents([{"epoch": e, "extent/gain": 0.1 * e} for e in (1, 2)], content)
     assert (drawn.title, drawn.alt) == ("Gain", "Extent along training, in % of the level (±): gain ends at 8.00")
 
@@ -306,9 +306,9 @@ def test_the_verdict_is_not_better_than_the_numbers() -> None:
 
 def test_what_was_still_moving_is_said_first() -> None:
     hyper = {"noise": {"value": 1.0, "converged": False}, "rotation": {"value": 0.5, "converged": True}}
-    said = verdict(record(converged=False, hyper=hyper)).learned
+    said = verdict(record(converged=False, hyper=hyper)).advice
     assert said.startswith("The run ended before it had converged: noise would still move;")
-    assert "converged" not in verdict(record(converged=True, hyper=hyper)).learned
+    assert "converged" not in verdict(record(converged=True, hyper=hyper)).advice
 
 
 def test_intervals_are_in_the_units_of_the_extents() -> None:
@@ -334,6 +334,44 @@ def test_the_folds_speak_of_unseen_examples_and_of_transformations(word: str, sa
     assert "predict the training examples with a log loss of 0.21" in text
     assert "an accuracy of 0.930" in text
     assert said in text
+
+
+def advice(**changed: Any) -> str:
+    return verdict(record(**changed)).advice.replace("\u00a0", " ")
+
+
+def test_the_first_sentence_says_what_to_do() -> None:
+    unseen = {"nll": 0.21, "stderr": 0.02, "accuracy": 0.93, "expected": 0.18, "expected_stderr": 0.03}
+    turned = {"invariance": {"eta": {"rotation": 0.5, "flip": 0.0}}, "out_of_fold": unseen}
+    verdicts = {"rotation": {"verdict": "needed", "gain": 0.4, "stderr": 0.04}, "flip": {"verdict": "harmful"}}
+    assert advice(**turned, verdicts=verdicts) == (
+        "Train with rotations of up to ±90°: without it the loss on unseen examples rises by 0.40 ± 0.04 nats. Leave "
+        "out mirror images: they do harm. On new examples expect an accuracy of 0.930 and a log loss of 0.18 ± 0.03."
+    )
+    both = {k: {"verdict": "needed", "gain": 0.4, "stderr": 0.04} for k in ("rotation", "shear")}
+    said = advice(invariance={"eta": {"rotation": 0.5, "shear": 0.3}}, verdicts=both)
+    assert said == "Train with rotations of up to ±90° and shears by ×0.74 to ×1.35."
+    nothing = {"rotation": {"verdict": "undecided", "gain": 0.0, "stderr": 0.1}}
+    none = advice(invariance={"eta": {"rotation": 0.01}}, verdicts=nothing)
+    assert none.startswith("Train on the examples as they are: no transformation")
+    assert advice(invariance={"eta": {"rotation": 0.5}}).startswith(
+        "The evidence proposes rotations of up to ±90°, which"
+    )
+    rows = {"nll": 2.9, "stderr": 0.05, "rmse": 4.71}
+    trees = {"nll": 2.8, "gain": 0.1, "gain_stderr": 0.02}
+    said = advice(invariance=None, out_of_fold=rows, against={"trees": trees, "gp": trees | {"gain": 0.01}})
+    assert said == (
+        "Prefer boosted trees: better on unseen rows here. On new examples expect a root mean square error of 4.71 and "
+        "a log loss of 2.90 ± 0.05."
+    )
+    assert advice(invariance=None) == ""
+
+
+def test_an_interval_says_its_unit_once() -> None:
+    scale, shift = meaning("scale"), meaning("translation_x")
+    assert between(scale, 0.0, 0.1) == "×1.00 to ×1.11"
+    assert between(shift, 0.0, 0.1).replace("\u00a0", " ") == "±0.0 to ±5.0 % of the width"
+    assert between(meaning("rotation"), 0.4, 0.6) == "±72° to ±108°"
 
 
 @pytest.mark.parametrize(
@@ -558,7 +596,6 @@ def test_the_page_holds_what_it_should(tmp_path: Path) -> None:
     order = [
         "The 1,437 training examples support any rotation",
         "How sure",
-        "What it assumes",
         "Learned invariance",
         "Along training",
         "Learned prior",
@@ -567,6 +604,7 @@ def test_the_page_holds_what_it_should(tmp_path: Path) -> None:
         "Confusion",
         "How predictions are made",
         "Warnings",
+        "What it assumes",
         "Provenance",
         "novacula learn digits --seed 0",
     ]

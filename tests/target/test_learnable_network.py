@@ -168,7 +168,9 @@ def test_a_long_run_does_not_replay_an_old_width() -> None:
     assert not torch.allclose(batches[0], batches[2])
 
 
-@pytest.mark.parametrize("value", [nn.Parameter(torch.ones(())), torch.ones((), dtype=torch.int64), 1.0])
+@pytest.mark.parametrize(
+    "value", [nn.Parameter(torch.ones((), dtype=torch.float64)), torch.ones((), dtype=torch.int64), 1.0]
+)
 def test_what_is_no_plain_tensor_of_floats_is_refused(value: Any) -> None:
     network = bumps()
     del network.log_width

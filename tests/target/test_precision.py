@@ -78,9 +78,23 @@ def test_what_is_trained_in_bfloat16_is_scored_in_float32():
     assert all(torch.equal(again.mode[k], w) for k, w in posts["bfloat16"].mode.items())
 
 
+@pytest.mark.parametrize(
+    "method", [nv.Ensemble(nv.MAP(precision="bfloat16"), members=2), nv.SWAG(precision="bfloat16")]
+)
+def test_other_point_estimators_train_in_it_too(method):
+    target, data = _target(True)
+    target.forward.trains(data.x)  # what train mode changes is found in the weights' own type
+    seen = target.forward.module.seen
+    seen.clear()
+    post = nv.infer(method, target, data, steps=60, seed=0)
+    assert seen.count(torch.bfloat16) >= 60
+    assert all(w.dtype == torch.float32 for w in post.sample(1, generator(0)).values())
+
+
 def test_other_precisions_are_refused():
-    with pytest.raises(InputError, match="precision among full, bfloat16"):
-        nv.MAP(precision="float16")  # type: ignore[arg-type]
+    for method in (nv.MAP, nv.SWAG):
+        with pytest.raises(InputError, match="precision among full, bfloat16"):
+            method(precision="float16")
 
 
 def test_learning_in_bfloat16_trains_in_it_and_solves_and_scores_in_float32():

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from novacula.cli.console import err, errors_to_exit, never_choke, out, print_json, print_text, warn, warnings_to_stderr
-from novacula.cli.flags import takes
+from novacula.cli.flags import takes, verb
 from novacula.cli.functions.app import functions
 from novacula.cli.options import (
     AugmentOptions,
@@ -72,14 +72,12 @@ def learn_command(kind: type[Options] = Options) -> Callable[..., None]:
         """Learn weights, prior, noise and invariances in one run, from the training data alone.
 
         Leaves a run folder with the learned hyperparameters, history, weights and one self-contained report.
-        """  # noqa: DOC501  (this text is the command's help)
+        """
         from novacula.cli.learn import learn as run_learn
 
         written = {k: values[k] for k in options_of(kind) if _is_written(context, k)}
         with errors_to_exit():
-            code = run_learn(kind, written, make(Destination, values), make(Display, values))
-        if code:
-            raise typer.Exit(code)
+            run_learn(kind, written, make(Destination, values), make(Display, values))
 
     return learn
 
@@ -100,74 +98,66 @@ def augment(context: typer.Context, values: dict[str, Any]) -> None:
 
     Trains small networks with and without each transformation, and compares them on images that they have not seen.
     Leaves a folder with the verdicts, pictures and one self-contained report.
-    """  # noqa: DOC501  (this text is the command's help)
+    """
     from novacula.cli.augment import augment as run_augment
 
     written = {k: values[k] for k in options_of(AugmentOptions) if _is_written(context, k)}
     with errors_to_exit():
-        code = run_augment(written, make(Destination, values), make(Display, values))
-    if code:
-        raise typer.Exit(code)
+        run_augment(written, make(Destination, values), make(Display, values))
 
 
-@app.command(
+@verb(
+    app,
+    "novacula.cli.calibrate:calibrate",
+    CalibrateOptions,
     epilog="Examples: novacula calibrate my_model.py:make_net train.npz --weights net.safetensors --out calibrated; "
     "novacula calibrate my_model.py:make_net train.npz --weights net.pt --train my_model.py:train; "
-    "novacula calibrate mlp concrete.csv --target strength"
+    "novacula calibrate mlp concrete.csv --target strength",
 )
-@takes(CalibrateOptions)
-def calibrate(values: dict[str, Any]) -> None:
+def calibrate() -> None:
     """Calibrate your own network: probabilities, intervals and sets, without rows set aside.
 
     Copies that are blind to a fold each tell how sure the network should be. Leaves a folder with the calibrated
     network, which runs where only torch is installed.
-    """  # noqa: DOC501  (this text is the command's help)
-    from novacula.cli.calibrate import calibrate as run_calibrate
-
-    with errors_to_exit():
-        code = run_calibrate(make(CalibrateOptions, values))
-    if code:
-        raise typer.Exit(code)
+    """
 
 
-@app.command(
+@verb(
+    app,
+    "novacula.cli.paths.paths:paths",
+    PathsOptions,
     epilog="Examples: novacula paths runs/a runs/b runs/c; novacula paths --train 3x3 --data digits --net mlp; "
-    "novacula paths a.safetensors b.pt --net my_model.py:make_net --data data.npz"
+    "novacula paths a.safetensors b.pt --net my_model.py:make_net --data data.npz",
 )
-@takes(PathsOptions)
-def paths(values: dict[str, Any]) -> None:
+def paths() -> None:
     """Say how much trained networks depend on the path of their training.
 
     How often two runs differ, for the error that each has; outside the data, inside the network, and on the line
     between two. Of runs that it trains, what makes them differ.
     """
-    from novacula.cli.paths.paths import paths as run_paths
-
-    with errors_to_exit():
-        run_paths(make(PathsOptions, values))
 
 
-@app.command(
+@verb(
+    app,
+    "novacula.cli.compare:compare",
+    CompareOptions,
     epilog="Examples: novacula compare digits --net mlp --net mlp,width=16 --net cnn --budget 60; "
-    "novacula compare digits --net mlp --vary init,optimizer,depth,standardise"
+    "novacula compare digits --net mlp --vary init,optimizer,depth,standardise",
 )
-@takes(CompareOptions)
-def compare(values: dict[str, Any]) -> None:
+def compare() -> None:
     """Find the best of several models, in a given time; or which of your choices moves predictions most.
 
     By examples that networks have not seen: no rows are set aside.
     """
-    from novacula.cli.compare import compare as run_compare
-
-    with errors_to_exit():
-        run_compare(make(CompareOptions, values))
 
 
-@app.command(
+@verb(
+    app,
+    "novacula.cli.predict:predict",
+    PredictOptions,
     epilog="Examples: novacula predict runs/digits new.npz --out predictions.csv; "
-    "novacula predict runs/patients new.csv --decide costs.csv --conformal 0.1 --calibration held-out.csv"
+    "novacula predict runs/patients new.csv --decide costs.csv --conformal 0.1 --calibration held-out.csv",
 )
-@takes(PredictOptions)
 def predict(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     data: Annotated[
@@ -176,36 +166,28 @@ def predict(
             help="What to predict: a file or folder like the run’s data, with or without labels; or 'digits'."
         ),
     ],
-    values: dict[str, Any],
 ) -> None:
     """Predict new data with a run: classes and probabilities, or means and quantiles; decisions; conformal sets.
 
     Labels are not needed; where there are any, the predictions are scored. Of the data that the run learned from, the
     examples that it set aside for testing are predicted.
     """
-    from novacula.cli.predict import predict as run_predict
-
-    with errors_to_exit():
-        run_predict(run, data, make(PredictOptions, values))
 
 
-@app.command(
-    epilog="Examples: novacula prune runs/digits --to 0.9; novacula prune runs/digits --by unit --to 0.5 --to 0.7"
+@verb(
+    app,
+    "novacula.cli.prune:prune",
+    PruneOptions,
+    epilog="Examples: novacula prune runs/digits --to 0.9; novacula prune runs/digits --by unit --to 0.5 --to 0.7",
 )
-@takes(PruneOptions)
 def prune(
     run: Annotated[Path, typer.Argument(help="A run folder of 'novacula learn'.")],
-    values: dict[str, Any],
 ) -> None:
     """Take away the weights that a run's network needs least, and say what that gives up.
 
     By posterior damage, with precisions tuned by the evidence, and by magnitude beside it; at each share of weights the
     log evidence, and the loss of examples that networks have not seen.
     """
-    from novacula.cli.prune import prune as run_prune
-
-    with errors_to_exit():
-        run_prune(run, make(PruneOptions, values))
 
 
 @app.command(epilog=f"Figures of other packages: {FIGURES.listed(', ')}." if FIGURES else None)
@@ -242,17 +224,15 @@ def show(
         err().print(f"warning: {text}", style="yellow", markup=False)
 
 
-@app.command(
+@verb(
+    app,
+    "novacula.cli.restore:restore",
+    RestoreOptions,
     epilog="Examples: novacula restore photo.png; novacula restore photo.png --task inpaint --mask known.png; "
-    "novacula restore small.png --task superres --factor 2"
+    "novacula restore small.png --task superres --factor 2",
 )
-@takes(RestoreOptions)
-def restore(image: Annotated[Path, typer.Argument(help="An image file.")], values: dict[str, Any]) -> None:
+def restore(image: Annotated[Path, typer.Argument(help="An image file.")]) -> None:
     """Restore an image by the prior of an untrained network (noise, gaps, resolution); say how sure each pixel is."""
-    from novacula.cli.restore import restore as run_restore
-
-    with errors_to_exit():
-        run_restore(image, make(RestoreOptions, values))
 
 
 def _is_written(context: typer.Context, name: str) -> bool:

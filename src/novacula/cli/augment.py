@@ -12,39 +12,35 @@ from rich.text import Text
 
 from novacula.cli.console import err, out, print_json, print_text, stdout_for_results
 from novacula.cli.folder import OutputFolder, default_folder
-from novacula.cli.options import AugmentOptions, Destination, Display
+from novacula.cli.options import AugmentOptions, Destination, Display, load_options, resumed
 from novacula.cli.progress import Progress
 from novacula.core.errors import FullDisk, InputError
 from novacula.core.storage.run import ADVICE, COMMAND, NETWORKS, PLAN
-from novacula.core.storage.seal import read_sealed, write_sealed
 from novacula.reporting.advice import words
 from novacula.reporting.recipes import export
 from novacula.reporting.recipes.export import FORMATS
-from novacula.runs.flags import anchored, flat, make, options_of
+from novacula.runs.flags import make
 
 _STYLES = {"needed": "bold green", "harmful": "bold red", "undecided": "yellow", "no effect": "dim"}
 
 
-def augment(given: dict[str, Any], destination: Destination, display: Display) -> int:
+def augment(given: dict[str, Any], destination: Destination, display: Display) -> None:
     """Run ``novacula augment`` with the options that were given."""
-    if destination.overwrite and destination.resume:
-        raise InputError("either --overwrite or --resume", "both", "use one of them")
     if (to := given.get("export")) is not None and to not in FORMATS:
         raise InputError(f"--export as one of {', '.join(FORMATS)}", repr(to), f"--export {FORMATS[0]}")
     folder = _folder(destination)
     if destination.resume:
-        given = _resumed(folder, given)
+        options = _resumed(folder, given)
     elif "data" not in given:
         raise InputError("images to compare augmentations on", "none", "novacula augment digits")
-    options: AugmentOptions = make(AugmentOptions, given)
+    else:
+        options = make(AugmentOptions, given)
     if folder is None or not folder.finished or destination.overwrite:
         with stdout_for_results():
             folder = _run(options, folder, display)
     else:
-        made = folder
-        made.complete(None if display.no_report else lambda: _report(made))
+        folder.complete(report=not display.no_report)
     _print(folder.path, options.export, display)
-    return 0
 
 
 def _run(options: AugmentOptions, folder: OutputFolder | None, display: Display) -> OutputFolder:
@@ -56,12 +52,11 @@ def _run(options: AugmentOptions, folder: OutputFolder | None, display: Display)
         data = load(options.data, size=options.size)
         progress.decided(data.meaning)
         folder = folder or _at(default_folder(f"{data.name}-augment"))
-        try:
-            folder.claim()
+        # What was refused would be refused again.
+        refused = lambda error: isinstance(error, InputError) and not isinstance(error, FullDisk)  # noqa: E731
+        with folder.owned("augment", options, hopeless=refused):
             store = folder.path / NETWORKS
             store.mkdir(exist_ok=True)
-            if not (folder.path / COMMAND).is_file():
-                write_sealed(folder.path / COMMAND, {"options": flat(anchored(options))})
             progress.say("measuring")
             progress.begin("network", "writing")
             advice = compare(
@@ -79,23 +74,8 @@ def _run(options: AugmentOptions, folder: OutputFolder | None, display: Display)
             advice.save(folder.path)
             folder.settle()
             if not display.no_report:
-                _report(folder)
-            folder.release()
-        except KeyboardInterrupt:
-            folder.abandon(keep_resumable=True)
-            raise KeyboardInterrupt(folder.left("augment")) from None
-        except BaseException as error:
-            # What was refused would be refused again.
-            kept = folder.resume or isinstance(error, FullDisk) or not isinstance(error, InputError)
-            folder.abandon(keep_resumable=kept)
-            raise
+                folder.report()
     return folder
-
-
-def _report(folder: OutputFolder) -> None:
-    from novacula.reporting import report
-
-    report(folder.path)
 
 
 def _at(path: Path, *, overwrite: bool = False, resume: bool = False) -> OutputFolder:
@@ -113,27 +93,13 @@ def _folder(destination: Destination) -> OutputFolder | None:
     return folder
 
 
-def _resumed(folder: OutputFolder | None, given: dict[str, Any]) -> dict[str, Any]:
-    # The options that the comparison began with; others than these are refused.
-    options = options_of(AugmentOptions)
+def _resumed(folder: OutputFolder | None, given: dict[str, Any]) -> AugmentOptions:
     path = None if folder is None else folder.path / COMMAND
     if folder is not None and folder.finished:
-        return {"data": "", **given}
+        return make(AugmentOptions, {"data": "", **given})
     if path is None or not path.is_file():
         raise InputError("an interrupted comparison to resume", f"none in {path}", "novacula augment DATA")
-    try:
-        saved = read_sealed(path)["options"]
-        before = flat(make(AugmentOptions, saved))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError("the options of a comparison", f"{path}: {error}", "start again with --overwrite") from error
-    asked = flat(anchored(make(AugmentOptions, before | given)))
-    for name in given:
-        if options[name].flag.fixed and asked[name] != before[name]:
-            option = "the data" if options[name].is_argument else f"--{name}"
-            got = str(asked[name])
-            hint = "leave it out, or start another comparison"
-            raise InputError(f"{option} as when it began ({before[name]})", got, hint)
-    return {k: v for k, v in asked.items() if v is not None}
+    return resumed(load_options(AugmentOptions, path), given, "comparison")
 
 
 def _print(folder: Path, to: str | None, display: Display) -> None:

@@ -9,62 +9,49 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from novacula.cli.console import out, print_json, stdout_for_results
+from novacula.cli.console import out, present
 from novacula.cli.folder import default_folder
 from novacula.cli.options import CalibrateOptions
+from novacula.cli.progress import Progress, computing
 from novacula.core.errors import InputError
 from novacula.data.meaning.soft import outputs_for
 from novacula.reporting.words.numbers import count, number, significant
+from novacula.runs.settings import target_of
 
 if TYPE_CHECKING:
-    from novacula.cli.progress import Progress
     from novacula.data.data import Data
     from novacula.study.calibrating.result import Calibrated
 
 _EXAMPLE = "novacula calibrate my_model.py:make_net train.npz --weights net.safetensors"
 
 
-def calibrate(options: CalibrateOptions) -> int:
+def calibrate(options: CalibrateOptions) -> None:
     """Run ``novacula calibrate``."""
     for what, value in (("a network", options.net), ("its training data", options.data)):
         if value is None:
             raise InputError(what, "none", _EXAMPLE)
     if options.calibration is not None and options.weights is None:
         raise InputError("--weights of a trained network with --calibration", "none", "--weights FILE")
-    with stdout_for_results():
-        content, folder = _run(options)
+    with computing(options) as progress:
+        content, folder = _run(options, progress)
     content["output_dir"], content["next"] = str(folder), _next(content, folder)
-    if options.json:
-        print_json(content)
-    else:
-        _show(content)
-    return 0
+    present(content, _show, json=options.json)
 
 
-def _run(options: CalibrateOptions) -> tuple[dict[str, Any], Path]:
-    from novacula.cli.progress import Progress
+def _run(options: CalibrateOptions, progress: Progress) -> tuple[dict[str, Any], Path]:
+    from novacula.study.calibrating.saving import check_folder  # torch, from here on
 
-    with Progress(quiet=options.quiet) as progress:
-        progress.say("loading")
-        from novacula.study.calibrating.saving import check_folder  # torch, from here on
+    if options.out is not None:
+        check_folder(options.out, overwrite=options.overwrite)
+    found, test = _calibrated(options, progress)
+    progress.say("saving")
+    folder = options.out or default_folder(f"{found.data.name}-calibrate")
+    content = found.save(folder, overwrite=options.overwrite)
+    if test is not None:
+        from novacula.prediction import evaluate
+        from novacula.runs.saving import own_units
 
-        if options.out is not None:
-            check_folder(options.out, overwrite=options.overwrite)
-        if options.threads is not None:
-            import torch
-
-            if options.threads < 1:
-                raise InputError("--threads as a number of 1 or more", str(options.threads), "--threads 1")
-            torch.set_num_threads(options.threads)
-        found, test = _calibrated(options, progress)
-        progress.say("saving")
-        folder = options.out or default_folder(f"{found.data.name}-calibrate")
-        content = found.save(folder, overwrite=options.overwrite)
-        if test is not None:
-            from novacula.prediction import evaluate
-            from novacula.runs.saving import own_units
-
-            content["test"] = {**evaluate(found.predict(test.x), own_units(test.y, test.scaling)), "n": float(test.n)}
+        content["test"] = {**evaluate(found.predict(test.x), own_units(test.y, test.scaling)), "n": float(test.n)}
     return content, folder
 
 
@@ -78,9 +65,7 @@ def _calibrated(options: CalibrateOptions, progress: Progress) -> tuple[Calibrat
     from novacula.networks.weights import load_weights
     from novacula.study.calibrating.calibrate import calibrate as calibrate_network
 
-    target: Any = options.target[0] if len(options.target) == 1 else list(options.target) or None
-    if isinstance(target, str) and target.lstrip("-").isdigit():
-        target = int(target)
+    target = target_of(options.target)
     task: Any = options.task
     columns: dict[str, Any] = {"categorical": options.categorical, "drop": options.drop}
     splits = load_splits(options.data, target, task=task, size=options.size, **columns)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from novacula.cli.console import print_json, print_text, stdout_for_results, warn
+from novacula.cli.console import print_json, print_text, warn
 from novacula.cli.options import CompareOptions
-from novacula.cli.progress import Progress
-from novacula.cli.threads import set_threads
+from novacula.cli.progress import computing
 from novacula.core.errors import InputError
+from novacula.runs.settings import target_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,11 +26,9 @@ def compare(options: CompareOptions) -> None:
         raise InputError("--vary with one --net and no --budget", "more", hint)
     if options.vary is None and len(set(options.net)) < 2:
         raise InputError("two --net or more that differ", ", ".join(options.net) or "none", _EXAMPLE)
-    with stdout_for_results(), Progress(quiet=options.quiet) as progress:
-        progress.say("loading")
+    with computing(options) as progress:
         from novacula.data.meaning.soft import outputs_for
 
-        set_threads(options.threads)
         data = _data(options)
         progress.decided(data.meaning)
         outputs = outputs_for(data.y, len(data.classes))
@@ -48,9 +46,7 @@ def _data(options: CompareOptions) -> Data:
     from novacula.data.load import load
     from novacula.data.standardise import Standardiser
 
-    target: Any = options.target[0] if len(options.target) == 1 else list(options.target) or None
-    if isinstance(target, str) and target.lstrip("-").isdigit():
-        target = int(target)
+    target = target_of(options.target)
     columns: Any = {"categorical": options.categorical, "drop": options.drop, "task": options.task}
     data = load(options.data, target, size=options.size, **columns)
     scaled = Standardiser.fit(data).apply(data)

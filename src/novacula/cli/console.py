@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -100,6 +101,14 @@ def warn(text: str) -> None:
 def print_json(content: object) -> None:
     """Print one JSON object on stdout; what a terminal would obey is escaped, as JSON may."""
     print(visible(json.dumps(content, allow_nan=False, ensure_ascii=False)))
+
+
+def present(content: dict[str, Any], show: Callable[[dict[str, Any]], None], *, json: bool) -> None:
+    """Print what a verb found: as one JSON object, or for people."""
+    if json:
+        print_json(content)
+    else:
+        show(content)
 
 
 def print_text(text: str, *, end: str = "\n") -> None:

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
-from novacula.runs.flags import Option, options_of
+from novacula.cli.console import errors_to_exit
+from novacula.runs.flags import Option, make, options_of
+
+
+def verb(
+    app: typer.Typer, where: str, kind: type, *, epilog: str, name: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A verb with the name, help and arguments of a function; ``where``, a ``module:function``, does what it does."""
+
+    def made(head: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(head)
+        def run(values: dict[str, Any], **own: Any) -> None:
+            module, _, function = where.partition(":")
+            with errors_to_exit():
+                getattr(import_module(module), function)(*own.values(), make(kind, values))
+
+        return app.command(name, epilog=epilog)(takes(kind)(run))
+
+    return made
 
 
 def takes(*kinds: type) -> Callable[[Callable[..., None]], Callable[..., None]]:

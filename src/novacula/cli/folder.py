@@ -5,15 +5,17 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
+from novacula.cli.options import save_options
 from novacula.core.errors import InputError
-from novacula.core.storage.atomic import disk_errors
+from novacula.core.storage.atomic import disk_errors, full_disk, is_full
 from novacula.core.storage.run import (
     CHECKPOINT,
     CHECKPOINT_SEARCH,
@@ -65,10 +67,7 @@ class OutputFolder:
             )
 
     def claim(self) -> None:
-        """Make the folder, keep other processes out of it, and clear what unfinished runs left.
-
-        A finished run in it stays until the new one is complete (see `novacula.core.storage.stage`).
-        """
+        """Make the folder, keep other processes out, and clear what unfinished runs left; a finished one stays."""
         missing = [p for p in (self.path, *self.path.parents) if not p.exists()]
         with disk_errors(self.path):
             for folder in reversed(missing):
@@ -115,14 +114,14 @@ class OutputFolder:
         self.whole = True
         self._clear(WORKING)
 
-    def complete(self, report: Callable[[], None] | None) -> None:
+    def complete(self, *, report: bool) -> None:
         """Do what a process that was killed at its end had left to do: clear up, and write the report."""
-        missing = report is not None and not (self.path / REPORT).is_file()
+        missing = report and not (self.path / REPORT).is_file()
         if missing or any((self.path / name).exists() for name in (LOCK, NETWORKS, *WORKING)):
             self.claim()
             self.settle()
-            if report is not None and missing:
-                report()
+            if missing:
+                self.report()
             self.release()
 
     def left(self, verb: str) -> str:
@@ -132,6 +131,30 @@ class OutputFolder:
             return f"; the results are whole, and novacula report {where} writes the report"
         kept = f"; resume with: novacula {verb} --resume --output {where}"
         return kept if self.interrupted else " before there was anything to keep"
+
+    @contextmanager
+    def owned(self, verb: str, options: Any, *, hopeless: Callable[[BaseException], bool]) -> Iterator[None]:
+        """Claim the folder, keep a verb's options in it, and leave it resumable; or not, after what is hopeless."""
+        try:
+            self.claim()
+            if not (self.path / COMMAND).is_file():
+                save_options(options, self.path / COMMAND)
+            yield
+            self.release()
+        except KeyboardInterrupt:
+            self.abandon(keep_resumable=True)
+            raise KeyboardInterrupt(self.left(verb)) from None
+        except BaseException as error:
+            self.abandon(keep_resumable=self.resume or not hopeless(error))
+            if is_full(error):
+                raise full_disk(error, self.path) from error  # type: ignore[arg-type]  # it is an OSError
+            raise
+
+    def report(self) -> None:
+        """Write the report of what is in it."""
+        from novacula.reporting import report
+
+        report(self.path)
 
     def abandon(self, *, keep_resumable: bool) -> None:
         """Leave nothing half-written behind after a failure; a finished run that was there before stays."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +10,10 @@ from rich.text import Text
 
 from novacula.cli.console import err, out, print_json, stdout_for_results, warn
 from novacula.cli.folder import OutputFolder, default_folder
-from novacula.cli.options import Destination, Display, Options
-from novacula.cli.threads import set_threads
+from novacula.cli.options import Destination, Display, Options, load_options, resumed
+from novacula.cli.threads import set_threads, suit_threads
 from novacula.core.errors import InputError, NonFiniteError
-from novacula.core.storage.atomic import full_disk, is_full
 from novacula.core.storage.run import CHECKPOINT, CHECKPOINT_POSTERIOR, COMMAND, Run
-from novacula.runs.flags import anchored, flat, options_of
 
 if TYPE_CHECKING:
     from novacula.cli.progress import Progress
@@ -26,20 +22,18 @@ if TYPE_CHECKING:
     from novacula.target import Target
 
 
-def learn(kind: type[Options], given: dict[str, Any], destination: Destination, display: Display) -> int:
+def learn(kind: type[Options], given: dict[str, Any], destination: Destination, display: Display) -> None:
     """Run ``novacula learn`` with the options that were given."""
     output, overwrite = destination.output, destination.overwrite
-    if overwrite and destination.resume:
-        raise InputError("either --overwrite or --resume", "both", "use one of them")
     if destination.resume:
         folder = _to_resume(output)
         if folder.finished and not folder.interrupted:
             record = Run.read(folder.path, parts=()).record
-            _refuse_others(given, kind.of_record(record))
+            resumed(kind.of_record(record), given, "run")
             err().print(Text(f"the run in {folder.path} is finished"))
-            folder.complete(None if display.no_report else lambda: _report(folder))
+            folder.complete(report=not display.no_report)
             _print(record, folder.path, display)
-            return 0
+            return
         options = _resumed_options(folder, kind, given)
     else:
         if "data" not in given:
@@ -56,7 +50,6 @@ def learn(kind: type[Options], given: dict[str, Any], destination: Destination, 
         if text not in said:
             warn(text)
     _print(record, folder.path, display)
-    return 0
 
 
 def _run(options: Options, folder: OutputFolder | None, display: Display) -> tuple[dict[str, Any], OutputFolder]:
@@ -78,12 +71,13 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
         assembled = assemble(options.setup)
         progress.decided(assembled.meaning)
         # Whatever can be known to be wrong is known before the folder is touched.
-        assembled.target.prepare(assembled.train)
+        suit_threads(options.threads, *assembled.target.prepare(assembled.train))
         wanted, names = asked(options.train, assembled), read_controls(options.train.against)
         check(names, assembled.train, assembled.target)
         strange = None if options.ood is None else load_ood(options.ood, assembled)
         folder = folder or OutputFolder(default_folder(assembled.train.name))
-        with _owned(folder, options):
+        # After a loss that diverged, resuming would meet the same numbers again.
+        with folder.owned("learn", options, hopeless=lambda error: isinstance(error, NonFiniteError)):
             progress.begin()
             result = learn_target(
                 assembled.target,
@@ -112,16 +106,10 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
             )
             folder.settle()
             if not display.no_report:
-                _report(folder)
+                folder.report()
     if failed is not None:
         raise NonFiniteError(failed.expected, f"{failed.got}; {folder.path} holds the run without it", failed.hint)
     return record, folder
-
-
-def _report(folder: OutputFolder) -> None:
-    from novacula.reporting import report
-
-    report(folder.path)
 
 
 def _inferred(
@@ -156,26 +144,6 @@ def _against(
         return dataclasses.replace(result, warnings=(*result.warnings, text)), None
 
 
-# Claims the folder, and on failure leaves it resumable or not at all.
-@contextlib.contextmanager
-def _owned(folder: OutputFolder, options: Options) -> Iterator[None]:
-    try:
-        folder.claim()
-        if not (folder.path / COMMAND).is_file():
-            options.save(folder.path / COMMAND)
-        yield
-        folder.release()
-    except KeyboardInterrupt:
-        folder.abandon(keep_resumable=True)
-        raise KeyboardInterrupt(folder.left("learn")) from None
-    except BaseException as error:
-        # After a loss that diverged, resuming would meet the same numbers again.
-        folder.abandon(keep_resumable=folder.resume or not isinstance(error, NonFiniteError))
-        if is_full(error):
-            raise full_disk(error, folder.path) from error  # type: ignore[arg-type]  # it is an OSError
-        raise
-
-
 def _to_resume(output: Path | None) -> OutputFolder:
     if output is None:
         raise InputError("the folder of the run to resume", "no --output", "novacula learn --resume --output runs/NAME")
@@ -191,23 +159,7 @@ def _resumed_options(folder: OutputFolder, kind: type[Options], given: dict[str,
             hint = "give the data and options, to start one"
             raise InputError("an interrupted run to resume", f"none in {folder.path}", hint)
         return kind.of(**given)
-    saved = kind.load(path)
-    _refuse_others(given, saved)
-    options = options_of(kind)
-    return kind.of(**flat(saved) | {k: v for k, v in given.items() if not options[k].flag.fixed})
-
-
-def _refuse_others(given: dict[str, Any], saved: Options) -> None:
-    options, before = options_of(type(saved)), flat(anchored(saved))
-    asked = flat(anchored(saved.of(**before | given)))
-    for name in given:
-        if options[name].flag.fixed and asked[name] != before[name]:
-            option = "the data" if options[name].is_argument else f"--{name.replace('_', '-')}"
-            raise InputError(
-                f"{option} as when the run began ({before[name]})",
-                str(asked[name]),
-                "leave it out, or start another run",
-            )
+    return resumed(load_options(kind, path), given, "run")
 
 
 def _print(record: dict[str, Any], folder: Path, display: Display) -> None:

@@ -13,41 +13,26 @@ from typing import Any, Self
 
 from novacula.core.errors import InputError
 from novacula.core.storage.seal import read_sealed, write_sealed
+from novacula.runs import settings as shared
 from novacula.runs.flags import anchored, flag, flat, make, options_of
-from novacula.runs.settings import (
-    Setup,
-    Train,
-    anchored_data,
-    categorical_flag,
-    device_flag,
-    drop_flag,
-    json_flag,
-    net_flag,
-    quiet_flag,
-    seed_flag,
-    size_flag,
-    target_flag,
-    task_flag,
-    threads_flag,
-)
 
 
 @dataclass(frozen=True)
 class Options:
     """What determines a run; how it is shown and where it is written is kept apart."""
 
-    train: Train
-    setup: Setup
+    train: shared.Train
+    setup: shared.Setup
     ood: str | None = flag(
         None,
         "Inputs of another kind: how well doubt tells them from the test data.",
         metavar="FILE",
         panel="Posterior",
-        anchor=anchored_data,
+        anchor=shared.anchored_data,
     )
     # How many threads compute does not determine what is computed.
-    threads: int | None = threads_flag(fixed=False)
-    device: str = device_flag()
+    threads: int | None = shared.threads_flag(fixed=False)
+    device: str = shared.device_flag()
 
     def command(self) -> str:
         """The command that repeats the run: options that differ from their defaults, and the seed.
@@ -73,13 +58,6 @@ class Options:
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in flat(self).items() if k not in recorded}
         return {k: v for k, v in values.items() if v is not None and v != []}
 
-    def save(self, path: Path) -> None:
-        """Write the options, so that an interrupted run can be resumed without repeating them.
-
-        Paths are made absolute: a run may be resumed from another folder.
-        """
-        write_sealed(path, {"options": flat(anchored(self))})
-
     @classmethod
     def of(cls, **values: Any) -> Self:
         """The options with these values; the others have their defaults."""
@@ -95,16 +73,35 @@ class Options:
         asked = ",".join(str(copies[k]) for k in ("train", "evidence", "predict")) if copies else None
         return make(cls, {"data": "", **settings, "seed": record.get("seed", 0), "copies": asked})
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read saved options."""
-        try:
-            # Options of another version fail here, by name.
-            return cls.of(**read_sealed(path)["options"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(
-                "the options of an interrupted run", f"{path}: {error}", "start again with --overwrite"
-            ) from error
+
+def save_options(options: Any, path: Path) -> None:
+    """Write options, with paths that mean the same from any folder, so that what is interrupted can be resumed."""
+    write_sealed(path, {"options": flat(anchored(options))})
+
+
+def load_options(kind: type, path: Path) -> Any:
+    """Read options that were saved."""
+    try:
+        values = read_sealed(path)["options"]
+        if unknown := values.keys() - options_of(kind).keys():
+            raise TypeError(f"no options of this version: {', '.join(sorted(unknown))}")
+        return make(kind, values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        hint = "start again with --overwrite"
+        raise InputError("the options of an interrupted run", f"{path}: {error}", hint) from error
+
+
+def resumed(saved: Any, given: dict[str, Any], noun: str) -> Any:
+    """The options that something began with, and those given now that do not determine it; others are refused."""
+    kind, before = type(saved), flat(anchored(saved))
+    options, found = options_of(kind), anchored(make(kind, before | given))
+    asked = flat(found)
+    for name in given:
+        if options[name].flag.fixed and asked[name] != before[name]:
+            option = "the data" if options[name].is_argument else f"--{name.replace('_', '-')}"
+            expected = f"{option} as when the {noun} began ({before[name]})"
+            raise InputError(expected, str(asked[name]), f"leave it out, or start another {noun}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -115,13 +112,17 @@ class Destination:
     overwrite: bool = flag(False, "Replace an older run in the folder.", panel="Output")
     resume: bool = flag(False, "Continue the interrupted run in --output, with its own options.", panel="Output")
 
+    def __post_init__(self) -> None:
+        if self.overwrite and self.resume:
+            raise InputError("either --overwrite or --resume", "both", "use one of them")
+
 
 @dataclass(frozen=True)
 class Display:
     """How a run is shown, which does not change it."""
 
-    json: bool = json_flag()
-    quiet: bool = quiet_flag()
+    json: bool = shared.json_flag()
+    quiet: bool = shared.quiet_flag()
     no_report: bool = flag(False, "Write no report.html.", panel="Output")
 
 
@@ -132,16 +133,16 @@ class AugmentOptions:
     data: str = flag(
         MISSING,
         "Labelled images: a folder of them, a .npz or IDX file, or 'digits'.",
-        anchor=anchored_data,
+        anchor=shared.anchored_data,
     )
     only: tuple[str, ...] = flag((), "Transformation to try; may repeat.", metavar="NAME", shown="all", panel="Data")
-    size: int | None = size_flag()
-    net: str = net_flag()
+    size: int | None = shared.size_flag()
+    net: str = shared.net_flag()
     time: float = flag(480.0, "Seconds that it may take.", metavar="SECONDS", panel="Training")
     steps: int | None = flag(
         None, "Steps of each network; then the time is no limit.", metavar="N", shown="by the time", panel="Training"
     )
-    seed: int = seed_flag()
+    seed: int = shared.seed_flag()
     workers: int | None = flag(None, "Processes.", metavar="N", shown="one on each core", panel="Training", fixed=False)
     export: str | None = flag(
         None,
@@ -169,11 +170,11 @@ class CalibrateOptions:
         False, "The network takes tables in standard units; without --weights it always does.", panel="Model"
     )
     members: int = flag(1, "Full networks that predict together.", metavar="M", panel="Model")
-    target: tuple[str, ...] = target_flag()
-    task: str | None = task_flag("by the labels")
-    categorical: tuple[str, ...] = categorical_flag()
-    drop: tuple[str, ...] = drop_flag()
-    size: int | None = size_flag()
+    target: tuple[str, ...] = shared.target_flag()
+    task: str | None = shared.task_flag("by the labels")
+    categorical: tuple[str, ...] = shared.categorical_flag()
+    drop: tuple[str, ...] = shared.drop_flag()
+    size: int | None = shared.size_flag()
     calibration: str | None = flag(
         None,
         "Labelled rows that the network was not trained on; then nothing is trained.",
@@ -192,19 +193,19 @@ class CalibrateOptions:
         panel="Training",
     )
     time: float | None = flag(None, "Seconds after which training ends.", metavar="SECONDS", panel="Training")
-    seed: int = seed_flag()
-    threads: int | None = threads_flag(fixed=False)
+    seed: int = shared.seed_flag()
+    threads: int | None = shared.threads_flag(fixed=False)
     out: Path | None = flag(None, "Folder to write to.", metavar="FOLDER", shown="runs/NAME-TIME", panel="Output")
     overwrite: bool = flag(False, "Replace an older calibration in the folder.", panel="Output")
-    json: bool = json_flag()
-    quiet: bool = quiet_flag()
+    json: bool = shared.json_flag()
+    quiet: bool = shared.quiet_flag()
 
 
 @dataclass(frozen=True)
 class CompareOptions:
     """Which models are compared, on which data, and how long that may take."""
 
-    data: str = flag(MISSING, "What 'novacula learn' takes.", anchor=anchored_data)
+    data: str = flag(MISSING, "What 'novacula learn' takes.", anchor=shared.anchored_data)
     net: tuple[str, ...] = flag(
         (),
         "A network, repeated for each: mlp, cnn, resnet, linear, with numbers as in mlp,width=32,depth=2; or "
@@ -212,11 +213,11 @@ class CompareOptions:
         metavar="NET",
         panel="Model",
     )
-    target: tuple[str, ...] = target_flag()
-    task: str | None = task_flag("by the labels")
-    categorical: tuple[str, ...] = categorical_flag()
-    drop: tuple[str, ...] = drop_flag()
-    size: int | None = size_flag()
+    target: tuple[str, ...] = shared.target_flag()
+    task: str | None = shared.task_flag("by the labels")
+    categorical: tuple[str, ...] = shared.categorical_flag()
+    drop: tuple[str, ...] = shared.drop_flag()
+    size: int | None = shared.size_flag()
     budget: float | None = flag(
         None,
         "Seconds: train all for a while, drop the worse ones, go on with the others.",
@@ -242,14 +243,14 @@ class CompareOptions:
         shown="1,500, or 20 passes",
         panel="Training",
     )
-    seed: int = seed_flag()
+    seed: int = shared.seed_flag()
     workers: int = flag(1, "Processes.", metavar="N", panel="Training")
-    threads: int | None = threads_flag()
+    threads: int | None = shared.threads_flag()
     output: Path | None = flag(
         None, "Folder from which an interrupted comparison goes on.", metavar="FOLDER", shown="none", panel="Output"
     )
-    json: bool = json_flag()
-    quiet: bool = quiet_flag()
+    json: bool = shared.json_flag()
+    quiet: bool = shared.quiet_flag()
 
 
 @dataclass(frozen=True)
@@ -272,7 +273,7 @@ class PredictOptions:
     )
     groups: str | None = flag(None, "Calibrate the groups that this column names apart.", metavar="COLUMN")
     threads: int | None = flag(None, "Threads of the computation.", metavar="N", shown="torch’s own")
-    device: str = device_flag(panel="")
+    device: str = shared.device_flag(panel="")
     json: bool = flag(False, "Print one JSON object on stdout.")
     quiet: bool = flag(False, "Show no progress.")
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from novacula.cli.console import err, out, print_json, print_text, stdout_for_results, warn
+from novacula.cli.console import err, out, print_json, print_text, warn
 from novacula.cli.options import PredictOptions
-from novacula.cli.progress import Progress
-from novacula.cli.threads import set_threads
+from novacula.cli.progress import computing
 from novacula.core.errors import InputError
 from novacula.core.storage.atomic import write_bytes, write_json, write_text
-from novacula.core.storage.run import Run, plain
+from novacula.core.storage.plain import plain
+from novacula.core.storage.run import Run
 from novacula.reporting.words.metrics import rows as metric_rows
 from novacula.reporting.words.numbers import count, number, significant
 
@@ -38,12 +38,11 @@ def predict(folder: Path, data: str, options: PredictOptions) -> None:
     _check(options)
     Run.read(folder, parts=())  # before torch
     said: list[str] = []
-    with stdout_for_results(said), Progress(quiet=options.quiet) as progress:
+    with computing(options, said) as progress:
         from novacula.core.device import device_of, find_device, on_device
         from novacula.runs.loading import load_run
         from novacula.runs.table import calibrated, read_rows, tabulate
 
-        set_threads(options.threads)
         find_device(options.device)
         saved = load_run(folder)
         now = device_of(saved.target.params())

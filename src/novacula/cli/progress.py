@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,12 +14,22 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from novacula.cli.console import err
+from novacula.cli.console import err, stdout_for_results
+from novacula.cli.threads import set_threads
 from novacula.reporting.words.extents import in_words, meaning
 from novacula.reporting.words.numbers import duration, number
 from novacula.runs.catalogue.models import Extent
 
 _WIDTH = 28
+
+
+@contextmanager
+def computing(options: Any, said: list[str] | None = None) -> Iterator[Progress]:
+    """What a verb computes inside: with the threads it was given, and progress and reservations on stderr."""
+    with stdout_for_results(said), Progress(quiet=options.quiet) as progress:
+        progress.say("loading")
+        set_threads(options.threads)
+        yield progress
 
 
 class Progress:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rich.table import Table
 
-from novacula.cli.console import out, print_json, stdout_for_results
+from novacula.cli.console import out, print_json
 from novacula.cli.options import PruneOptions
-from novacula.cli.progress import Progress
-from novacula.cli.threads import set_threads
+from novacula.cli.progress import computing
 from novacula.core.errors import InputError
-from novacula.core.storage.run import Run, plain
+from novacula.core.storage.plain import plain
+from novacula.core.storage.run import Run
 
 if TYPE_CHECKING:
     from novacula.structure import Pruned
@@ -26,12 +26,10 @@ def prune(folder: Path, options: PruneOptions) -> None:
     """Run ``novacula prune``."""
     Run.read(folder, parts=())  # before torch
     levels = [_share(text) for text in options.to] or list(_USUAL)
-    with stdout_for_results(), Progress(quiet=options.quiet) as progress:
-        progress.say("loading")
+    with computing(options) as progress:
         from novacula.runs.loading import load_run, training_data
         from novacula.structure import prune as cut
 
-        set_threads(options.threads)
         saved = load_run(folder)
         data = training_data(saved).train
         progress.say("pruning")

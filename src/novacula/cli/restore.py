@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from novacula.cli.console import out, print_json, stdout_for_results, warn
+from novacula.cli.console import out, print_json, warn
 from novacula.cli.options import RestoreOptions
-from novacula.cli.progress import Progress
-from novacula.cli.threads import set_threads
+from novacula.cli.progress import computing
 from novacula.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,13 +18,11 @@ if TYPE_CHECKING:
 
 def restore(image: Path, options: RestoreOptions) -> None:
     """Run ``novacula restore``."""
-    with stdout_for_results(), Progress(quiet=options.quiet) as progress:
-        progress.say("loading")
+    with computing(options) as progress:
         pixels = _pixels(image, "RGB")
         mask = None if options.mask is None else _pixels(options.mask, "L") > 0.5
         from novacula.study.restoring import restore as make
 
-        set_threads(options.threads)
         progress.say("restoring")
         found = make(
             pixels,

@@ -20,8 +20,9 @@ from novacula.reporting.words.numbers import count, duration, number, significan
 
 def summary(record: Mapping[str, Any]) -> RenderableType:
     """Results in a few lines: the verdict, the extents, the evidence and the metrics."""
-    parts: list[RenderableType] = [Padding(Text(verdict(record).learned, style="bold"), (1, 0))]
-    parts.append(_facts(record))
+    said = verdict(record)
+    parts: list[RenderableType] = [Padding(Text(said.advice, style="bold"), (1, 0, 0, 0))] if said.advice else []
+    parts += [Padding(Text(said.learned), (1, 0)), _facts(record)]
     if record.get("test") or record.get("map_test"):
         parts.append(Padding(_metrics(record), (1, 0, 0, 0)))
     if record.get("against"):
@@ -36,10 +37,6 @@ def _facts(record: Mapping[str, Any]) -> Table:
     sizes = f"{data.get('n_train') or 0:,} training, {count(data.get('n_test') or 0, 'test example')}"
     table.add_row("data", Text(f"{data.get('name')}: {sizes}"))
     table.add_row("", Text(f"fingerprint {data.get('fingerprint')}", style="dim"))
-    table.add_row("weights", f"{record['weights']:,}")
-    value = with_error(evidence.get("value"), evidence.get("stderr"))
-    table.add_row("log evidence", Text(f"{value} nats, {number(evidence.get('per_example'))} an example"))
-    table.add_row("", Text(f"{evidence.get('kind')}, {evidence.get('estimator')}", style="dim"))
     for name, eta in ((record.get("invariance") or {}).get("eta") or {}).items():
         entry = meaning(name, record)
         if eta is not None and entry.shown:
@@ -48,15 +45,19 @@ def _facts(record: Mapping[str, Any]) -> Table:
     if sigma is not None:
         values = sigma if isinstance(sigma, list) else [sigma]
         table.add_row("noise", Text(", ".join(significant(v) for v in values)))
+    if (record.get("predictive") or {}).get("structure"):
+        table.add_row("predictive", Text(_predictive(record["predictive"])))
+    for label, said in _posterior(record):
+        table.add_row(label, Text(said))
+    value = with_error(evidence.get("value"), evidence.get("stderr"))
+    table.add_row("log evidence", Text(f"{value} nats, {number(evidence.get('per_example'))} an example"))
+    table.add_row("", Text(f"{evidence.get('kind')}, {evidence.get('estimator')}", style="dim"))
     precisions = [v for v in ((record.get("prior") or {}).get("precision") or {}).values() if v]
     if precisions:
         ends = sorted({significant(min(precisions)), significant(max(precisions))}, key=len)
         text = ends[0] if len(ends) == 1 else f"{significant(min(precisions))} to {significant(max(precisions))}"
         table.add_row("prior precision", Text(text))
-    if (record.get("predictive") or {}).get("structure"):
-        table.add_row("predictive", Text(_predictive(record["predictive"])))
-    for label, said in _posterior(record):
-        table.add_row(label, Text(said))
+    table.add_row("weights", f"{record['weights']:,}")
     table.add_row("time", duration(record["seconds"].get("total")))
     return table
 

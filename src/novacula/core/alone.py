@@ -28,30 +28,23 @@ class _Calls:
 
 
 def check_alone(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor, f: Tensor) -> None:
-    """Refuse a network whose output for an example depends on the others of its batch.
-
-    Args:
-        module: The network, whose layers are watched where one is to be blamed.
-        run: Evaluates it; ``(N, …)`` to ``(N, C)``.
-        x: A few inputs; one alone cannot tell.
-        f: Their outputs.
-
-    Raises:
-        InputError: If the first or last example has another output alone; the layer is named.
-    """
+    """Refuse a network (``run``) whose outputs ``f`` of inputs ``x`` are others for one alone; the layer is named."""
     if len(x) < 2:
         return
+    # Kernels differ between sizes of a batch: by rounding, and on a GPU by its shortened products.
+    kinds = [t.dtype for t in (f, *module.parameters()) if t.is_floating_point()]
+    tolerance = 1e-2 if f.device.type == "cuda" else max(torch.finfo(kind).eps for kind in kinds) ** 0.5
     for i in (0, len(x) - 1):
         try:
             with torch.no_grad():
-                alike = _agree(f, run(x[i : i + 1]), i)
+                alike = _agree(f, run(x[i : i + 1]), i, tolerance)
         except Exception:
             alike = False
         if not alike:
-            _blame(module, run, x, i)
+            _blame(module, run, x, i, tolerance)
 
 
-def _blame(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor, i: int) -> NoReturn:
+def _blame(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor, i: int, tolerance: float) -> NoReturn:
     with torch.no_grad(), _watched(module) as together:
         run(x)
     with torch.no_grad(), _watched(module) as single:
@@ -61,7 +54,7 @@ def _blame(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor, i: int
             said = f"fails on one example alone ({type(error).__name__}: {error})"
             _refuse(module, single.running[-1] if single.running else "", said, error)
     pairs = zip(together.outputs, single.outputs, strict=False)
-    name = next((n for (n, a), (_, b) in pairs if _differ(a, b, i)), "")
+    name = next((n for (n, a), (_, b) in pairs if _differ(a, b, i, tolerance)), "")
     _refuse(module, name, "gives an example another output alone than in a batch")
 
 
@@ -76,15 +69,13 @@ def _refuse(module: nn.Module, name: str, said: str, cause: Exception | None = N
     raise InputError("a network that takes each example for itself", f"{what}, which {said}", hint) from cause
 
 
-def _agree(f: Tensor, mine: Tensor, i: int) -> bool:
+def _agree(f: Tensor, mine: Tensor, i: int, tolerance: float) -> bool:
     if mine.shape != f[i : i + 1].shape:
         return False
-    # Kernels differ between sizes of a batch: by rounding, and on a GPU by its shortened products.
-    tolerance = 1e-2 if f.device.type == "cuda" else torch.finfo(f.dtype).eps ** 0.5
     return bool((f[i] - mine[0]).abs().max() <= tolerance * f.abs().max())
 
 
-def _differ(together: Any, single: Any, i: int) -> bool:
+def _differ(together: Any, single: Any, i: int, tolerance: float) -> bool:
     # Whether a layer's outputs differ where the axis of the batch is plain: the one of another length.
     a, b = (v[0] if isinstance(v, tuple) and v else v for v in (together, single))
     if not isinstance(a, Tensor) or not isinstance(b, Tensor) or a.ndim != b.ndim or not a.is_floating_point():
@@ -92,7 +83,7 @@ def _differ(together: Any, single: Any, i: int) -> bool:
     axes = [k for k in range(a.ndim) if a.shape[k] != b.shape[k]]
     if len(axes) != 1 or b.shape[axes[0]] != 1:
         return False
-    return not _agree(a.movedim(axes[0], 0), b.movedim(axes[0], 0), i)
+    return not _agree(a.movedim(axes[0], 0), b.movedim(axes[0], 0), i, tolerance)
 
 
 @contextmanager

@@ -24,12 +24,16 @@ T = TypeVar("T")
 _FAILURES = (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError)
 
 
-def find_device(name: str | torch.device) -> torch.device:
+HOST = torch.device("cpu")
+
+
+def find_device(name: str | torch.device, *, double: bool = True) -> torch.device:
     """The device that a name means.
 
     Args:
         name: ``"auto"`` for an accelerator where there is one that has float64, else the processor; or a name of
             torch's, ``"cpu"``, ``"cuda"``, ``"cuda:1"``; or a device.
+        double: Whether it must compute in float64; steps of training need not.
 
     Returns:
         The device, which is there.
@@ -44,12 +48,12 @@ def find_device(name: str | torch.device) -> torch.device:
     """
     if isinstance(name, str) and name == "auto":
         there = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return there if there is not None and _missing(there) is None else torch.device("cpu")
+        return there if there is not None and _missing(there) is None else HOST
     try:
         device = torch.device(name)
     except _FAILURES as error:
         raise InputError("a device of torch's", shown(name), "use 'auto', 'cpu' or 'cuda'") from error
-    if (missing := _missing(device)) is not None:
+    if (missing := _missing(device, torch.float64 if double else torch.float32)) is not None:
         there = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         also = "" if there is None else f", {there.type}"
         raise InputError(
@@ -58,12 +62,20 @@ def find_device(name: str | torch.device) -> torch.device:
     return device
 
 
-def _missing(device: torch.device) -> str | None:
+def trains_there(name: str | torch.device | None, *, steps: bool) -> torch.device | None:
+    """A device without float64, to which ``steps`` of a training can go; None where there is no need, or no way."""
+    if name is None or name == "auto" or not steps:
+        return None
+    device = find_device(name, double=False)
+    return None if _missing(device) is None else device
+
+
+def _missing(device: torch.device, dtype: torch.dtype = torch.float64) -> str | None:
     # What a device lacks, found by trying.
     if device.type == "meta":
         return "it holds no values"
     try:
-        return None if float(torch.ones(1, dtype=torch.float64, device=device).sum()) == 1 else "it computes wrongly"
+        return None if float(torch.ones(1, dtype=dtype, device=device).sum()) == 1 else "it computes wrongly"
     except _FAILURES as error:
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
@@ -87,8 +99,9 @@ def moved(value: T, device: torch.device) -> T:
         device: Where the copy's tensors will be.
 
     Returns:
-        The copy; the value itself is not changed. Tensors that require a gradient and are no parameters keep their
-        graph, so that gradients reach them from the other device.
+        The copy; the value itself is not changed. Numbers in float64 come in float32 where the device has none. Tensors
+        that require a gradient and are no parameters keep their graph, so that gradients reach them from the other
+        device.
 
     Example:
         >>> moved({"w": torch.zeros(2)}, torch.device("cpu"))["w"].device
@@ -104,6 +117,7 @@ class _Moving(TorchFunctionMode):
     def __init__(self, device: torch.device) -> None:
         super().__init__()
         self.device = device
+        self.narrow = _missing(device) is not None
 
     def __torch_function__(
         self,
@@ -113,10 +127,13 @@ class _Moving(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         if func is Tensor.__deepcopy__ and (args[0].requires_grad or args[0].device != self.device):
-            return self._parameter(args[0]) if isinstance(args[0], torch.nn.Parameter) else args[0].to(self.device)
+            return self._parameter(args[0]) if isinstance(args[0], torch.nn.Parameter) else self._placed(args[0])
         if func is Tensor.clone:
-            return func(*args, **(kwargs or {})).to(self.device)
+            return self._placed(func(*args, **(kwargs or {})))
         return func(*args, **(kwargs or {}))
 
     def _parameter(self, w: Tensor) -> Tensor:
-        return torch.nn.Parameter(w.detach().clone().to(self.device), w.requires_grad)
+        return torch.nn.Parameter(self._placed(w.detach().clone()), w.requires_grad)
+
+    def _placed(self, t: Tensor) -> Tensor:
+        return t.to(self.device, torch.float32 if self.narrow and t.dtype == torch.float64 else t.dtype)

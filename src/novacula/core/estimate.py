@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from torch import Tensor
 
 from novacula.core.errors import InputError
+from novacula.core.storage.plain import record
 
 Kind = Literal["exact", "estimate", "lower bound", "upper bound"]
 
@@ -71,17 +72,15 @@ class Estimate:
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 raise InputError(f"two estimates with the same {name}", f"{mine!r} and {theirs!r}", hint)
-        return Estimate(
+        return replace(
+            self,
             value=self.value - other.value,
             stderr=math.hypot(self.stderr, other.stderr),
             kind="exact" if self.kind == other.kind == "exact" else "estimate",
-            estimator=self.estimator,
-            n=self.n,
-            fingerprint=self.fingerprint,
-            loss=self.loss,
-            temperature=self.temperature,
             assumptions=tuple(dict.fromkeys(self.assumptions + other.assumptions)),
             warnings=tuple(dict.fromkeys(self.warnings + other.warnings)),
+            parts={},
+            details=(),
         )
 
     def to_dict(self) -> dict[str, object]:
@@ -91,22 +90,9 @@ class Estimate:
             All fields, the value as a float, and ``per_example``; a standard error that is not known is None, and
             ``details`` are left out where there are none.
         """
-        return {
-            "value": float(self),
-            "stderr": self.stderr if math.isfinite(self.stderr) else None,
-            "kind": self.kind,
-            "estimator": self.estimator,
-            "per_example": self.per_example,
-            "n": self.n,
-            "unit": self.unit,
-            "loss": self.loss,
-            "temperature": self.temperature,
-            "fingerprint": self.fingerprint,
-            "assumptions": list(self.assumptions),
-            "warnings": list(self.warnings),
-            "parts": dict(self.parts),
-            **({"details": [dict(row) for row in self.details]} if self.details else {}),
-        }
+        names = ("stderr", "kind", "estimator", "per_example", "n", "unit", "loss", "temperature", "fingerprint")
+        found: dict[str, object] = {"value": float(self), **record(self, *names, "assumptions", "warnings", "parts")}
+        return found | ({"details": [dict(row) for row in self.details]} if self.details else {})
 
     def __repr__(self) -> str:
         return f"Estimate({float(self):.6g} ± {self.stderr:.2g} nat, {self.kind}, {self.estimator}, N={self.n})"

@@ -111,22 +111,12 @@ def map(  # read as execute.map
 
 
 def cores() -> int:
-    """How many tasks this machine can run at once.
-
-    Returns:
-        The cores that this process may use.
-    """
+    """How many tasks this machine can run at once: the cores that this process may use."""
     return cpu_count()
 
 
 def send_by_value(module: ModuleType) -> None:
-    """Let functions and classes of a module travel to other processes as code, not by the module's name.
-
-    For modules that a worker could not import, such as a person's file that was run from a path.
-
-    Args:
-        module: A module in `sys.modules`.
-    """
+    """Let a module that a worker could not import, such as a person's file, travel to other processes as code."""
     for name in ("cloudpickle", "joblib.externals.cloudpickle"):  # joblib brought a copy until it came to require it
         with suppress(ImportError):
             importlib.import_module(name).register_pickle_by_value(module)

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from novacula.core.alone import check_alone
 from novacula.core.attention import has_attention, plain_attention
 from novacula.core.brief import brief
-from novacula.core.checks.tensors import check_outputs
+from novacula.core.checks.tensors import check_outputs, check_same, dtype_hint
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.many import Notes
 from novacula.core.modules.admitted import admitted, check_gradient, weights_kept
@@ -134,22 +134,11 @@ class Forward:
         return () if self.notes.training is None else self.notes.training.held
 
     def params(self) -> Params:
-        """The module's trainable weights, as they came.
-
-        Returns:
-            Detached clones, one per distinct parameter (tied weights appear once, under their first name).
-        """
+        """Detached clones of the trainable weights as they came; tied ones appear once, under their first name."""
         return detach({name: w for name, w in self.module.named_parameters() if name not in self.frozen})
 
     def learnable(self) -> dict[str, Tensor]:
-        """The hyperparameters that the module, or one inside it, names in its class attribute ``learnable``.
-
-        Returns:
-            Tensors by name, with the module's path before it.
-
-        Raises:
-            InputError: If a name is not that of a plain tensor of floats.
-        """
+        """Tensors that the module, or one inside it, names in its class attribute ``learnable``, by path and name."""
         found: dict[str, Tensor] = {}
         for path, layer in self.module.named_modules():
             names = getattr(type(layer), "learnable", ())
@@ -162,46 +151,33 @@ class Forward:
         return found
 
     def with_learnable(self, values: dict[str, Tensor]) -> Forward:
-        """The same function with other hyperparameters.
-
-        Args:
-            values: New tensors under names that `learnable` gives; others are kept.
-
-        Returns:
-            A new function: its copy of the module shares weights and buffers with this one's.
-        """
+        """The same function with other values of what `learnable` names; all other tensors are shared."""
         own = self.learnable()
+        return self._with_tensors({id(own[name]): value for name, value in values.items()})
+
+    def _with_tensors(self, others: Mapping[int, Tensor]) -> Forward:
+        # Other tensors in the places of those with these identities; weights and buffers are shared.
         memo: dict[int, Any] = {id(w): w for w in [*self.module.parameters(), *self.module.buffers()]}
-        memo |= {id(own[name]): value for name, value in values.items()}
         other = copy.copy(self)
         with ShareHyperparameters():
-            object.__setattr__(other, "module", copy.deepcopy(self.module, memo))
+            object.__setattr__(other, "module", copy.deepcopy(self.module, memo | dict(others)))
         return other
 
     def over(self, module: nn.Module, units: Units | None = None) -> Forward:
         """The function of another module in the same units, or in others."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NovaculaWarning)  # said when this one was made
-            return Forward(module, self.units if units is None else units, self.parts)
+        return self._made(module, self.units if units is None else units, self.parts)
 
     def taking(self, parts: Parts | None) -> Forward:
         """The same function of inputs of several parts, or of one."""
-        if parts == self.parts:
-            return self
+        return self if parts == self.parts else self._made(self.module, self.units, parts)
+
+    def _made(self, module: nn.Module, units: Units, parts: Parts | None) -> Forward:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NovaculaWarning)  # said when this one was made
-            return Forward(self.module, self.units, parts)
+            return Forward(module, units, parts)
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
-        """Evaluate the network.
-
-        Args:
-            params: Weights by name.
-            x: Inputs of shape ``(N, …)``.
-
-        Returns:
-            Outputs ``f`` of shape ``(N, C)``.
-        """
+        """Evaluate the network at weights by name: x ``(N, …)`` to ``f (N, C)``."""
         # Pairs of numbers, which it may read as complex ones, must not lie anywhere in a vector of all weights.
         apart = {name: w.clone() if w.shape[-1:] == (2,) else w for name, w in params.items()}
         return self._evaluate(apart, x)
@@ -228,16 +204,7 @@ class Forward:
         return self.units.outward(f if torch.is_grad_enabled() else f.detach())
 
     def train(self, params: Params, x: Tensor, moving: Sequence[str] = ()) -> tuple[Tensor, Params]:
-        """Evaluate the network as it trains, with the noise that it draws from the global generator.
-
-        Args:
-            params: Weights by name, and values of buffers.
-            x: Inputs of shape ``(N, …)``.
-            moving: Buffers that the pass moves.
-
-        Returns:
-            Outputs of shape ``(N, C)``, and the buffers after the pass.
-        """
+        """Evaluate as it trains, with global noise: x ``(N, …)`` to outputs ``(N, C)``, and the moved buffers."""
         own = dict(self.module.named_buffers())
         point = {**params, **{k: params.get(k, own[k]).clone() for k in moving}}
         with train_mode(self.module):
@@ -245,17 +212,7 @@ class Forward:
         return f, {k: point[k].detach() for k in moving}
 
     def trains(self, x: Tensor) -> Training:
-        """What train mode changes, found out once.
-
-        Args:
-            x: Inputs of shape ``(N, …)``, of which the first are looked at.
-
-        Returns:
-            Buffers that move, and whether there is noise.
-
-        Raises:
-            InputError: If the network fails in train mode, or has noise that torch's generator does not draw.
-        """
+        """Buffers that move in train mode, and whether there is noise, by the first of x ``(N, …)``; found out once."""
         if self.notes.training is None:
             self.notes.training = self._trains(x[:8] if len(x) > 1 else torch.cat([x, x]))
         return self.notes.training
@@ -286,51 +243,27 @@ class Forward:
         return Training(moving, noisy, noisy or bool(moving) or not _alike(f, still))
 
     def holding(self, values: Mapping[str, Tensor]) -> Forward:
-        """The same function with other values of buffers.
-
-        Args:
-            values: Statistics by name; others are kept.
-
-        Returns:
-            A new function: its copy of the module shares weights and other buffers with this one's.
-        """
+        """The same function with other values of buffers, by name; all other tensors are shared."""
         if not values:
             return self
         own = dict(self.module.named_buffers())
-        memo: dict[int, Any] = {id(w): w for w in [*self.module.parameters(), *own.values()]}
-        memo |= {id(own[k]): v.detach().to(own[k]).clone() for k, v in values.items()}
-        other = copy.copy(self)
-        with ShareHyperparameters():
-            object.__setattr__(other, "module", copy.deepcopy(self.module, memo))
+        other = self._with_tensors({id(own[k]): v.detach().to(own[k]).clone() for k, v in values.items()})
         object.__setattr__(other, "notes", Notes(self.notes.name, looped=self.notes.looped))
         other.notes.training = self.notes.training
         return other
 
     def attempt(self, params: Params, x: Tensor) -> Tensor:
-        """Evaluate the network; whatever it raises becomes the cause of an error that says what it was given.
-
-        Args:
-            params: Weights by name.
-            x: Inputs of shape ``(N, …)``.
-
-        Returns:
-            What the network gives.
-
-        Raises:
-            InputError: If the network fails.
-        """
+        """Evaluate the network at x ``(N, …)``; what it raises is the cause of an error that tells its input."""
         return self._tried(lambda: self(params, x), x)
 
+    def traced(self, x: Tensor) -> Tensor:
+        """The outputs ``(N, C)`` at the module's own weights, with the graph that leads to these."""
+        devices = [x.device] if x.device.type == "cuda" else []
+        with torch.enable_grad(), torch.random.fork_rng(devices=devices):
+            return self({name: w.requires_grad_() for name, w in self.params().items()}, x)
+
     def average(self, params: Params, xs: Tensor) -> Tensor:
-        """Average the outputs over transformed copies of each input: ``f̄(x) = 1/S Σ_s f(w, x_s)``.
-
-        Args:
-            params: Weights by name.
-            xs: Inputs of shape ``(N, S, …)``.
-
-        Returns:
-            Averaged outputs of shape ``(N, C)``.
-        """
+        """Average over transformed copies of inputs, ``f̄(x) = 1/S Σ_s f(w, x_s)``: xs ``(N, S, …)`` to ``(N, C)``."""
         n, s = xs.shape[:2]
         f = self(params, xs.flatten(0, 1))
         return f if s == 1 else f.unflatten(0, (n, s)).mean(1)
@@ -364,12 +297,7 @@ class Forward:
                 "NaN or infinity on the first inputs",
                 "check the initialisation and the inputs' scale",
             )
-        if not torch.equal(first, second):
-            raise InputError(
-                "a deterministic network",
-                "two calls with the same input that differ",
-                "let noise be on in train mode alone (F.dropout(x, training=self.training)), or remove the sampling",
-            )
+        check_same(first, second)
         with torch.random.fork_rng(devices=devices):
             check_alone(self.module, lambda inputs: self(params, inputs), x, first)
         with torch.enable_grad(), torch.random.fork_rng(devices=devices):
@@ -388,7 +316,8 @@ class Forward:
                 if self.parts is None
                 else f"a network that accepts {self.parts}",
                 f"{type(error).__name__}: {error}",
-                "check the first layer's size and the data's shape (images are N×channels×height×width; ids of "
+                dtype_hint(x, self.module.parameters())
+                or "check the first layer's size and the data's shape (images are N×channels×height×width; ids of "
                 "tokens stay whole numbers with Data(…, tokens=True))",
             ) from error
 

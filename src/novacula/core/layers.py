@@ -108,11 +108,7 @@ def _rows_of(name: str, examples: int, seen: dict[str, list[float]]) -> Callable
 
 
 def check_rows(layer: str, rows: int, examples: int, expected: frozenset[int]) -> None:
-    """Refuse a call with other rows than a layer is known to see.
-
-    Raises:
-        InputError: If the rows are no multiple of the examples, or not the one that is expected.
-    """
+    """Refuse a call whose rows are no multiple of the examples, or not the one that the layer is known to see."""
     if rows % examples or rows // examples not in expected:
         raise InputError(
             f"layer {layer!r} to see {', '.join(map(str, sorted(expected)))} rows of each example, as in other batches",

@@ -35,27 +35,19 @@ R = TypeVar("R")
 
 @dataclass(eq=False)
 class Notes:
-    """What has been found out about a function of weights while it was evaluated; whatever wraps the function keeps it.
+    """What has been found out about a function of weights while it was evaluated; what wraps the function keeps it."""
 
-    Args:
-        name: What the function is called in a warning.
-        looped: Whether members must be taken one after another, as far as is known.
-        warned: Whether a warning of vmap's has been waited for.
-        held: Whether gradients by vmap have been held against those of single members.
-        fits: How many members memory sufficed for, by rows of input, where it ever ran out.
-        recordings: Recordings of gradients by all that they depend on; None where there can be none.
-        coverage: Which per-example gradients hooks give, as was measured, by shape of inputs, dtype and parameters.
-        training: What train mode changes about a network; None before it was looked at.
-    """
-
-    name: str
-    looped: bool = False
-    held: bool = False
-    warned: bool = False
+    name: str  # what the function is called in a warning
+    looped: bool = False  # whether members must be taken one after another, as far as is known
+    held: bool = False  # whether gradients by vmap have been held against those of single members
+    warned: bool = False  # whether a warning of vmap's has been waited for
+    # how many members memory sufficed for, by rows of input, where it ever ran out
     fits: dict[int, int] = field(default_factory=dict)
+    # recordings of gradients by all that they depend on; None where there can be none
     recordings: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    # which per-example gradients hooks give, as was measured, by shape of inputs, dtype and parameters
     coverage: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
-    training: Training | None = None
+    training: Training | None = None  # what train mode changes about a network; None before it was looked at
 
     def __reduce__(self) -> tuple[type[Notes], tuple[str]]:
         """Copies, perhaps in another process, find out for themselves: recordings belong to one process and network."""

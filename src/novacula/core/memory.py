@@ -36,15 +36,7 @@ def inputs_at_once(shape: Sequence[int], copies: int = 1) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on the host.
-
-    Args:
-        error: What was raised.
-
-    Returns:
-        True for `torch.OutOfMemoryError`, for the CPU allocator's `RuntimeError`, for `MemoryError`, and for what
-        `with_halving` makes of these where not even one item fits.
-    """
+    """Whether memory ran out: torch's errors of GPU and CPU, `MemoryError`, or what `with_halving` makes of these."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     if isinstance(error, InputError):

@@ -18,14 +18,7 @@ Params: TypeAlias = dict[str, Tensor]
 
 
 def count(params: Mapping[str, Tensor]) -> int:
-    """The number of weights P.
-
-    Args:
-        params: One point in weight space.
-
-    Returns:
-        The sum of the tensors' sizes.
-    """
+    """The number of weights P."""
     return sum(w.numel() for w in params.values())
 
 
@@ -47,18 +40,7 @@ def flatten(params: Mapping[str, Tensor], *, batch_dims: int = 0) -> Tensor:
 
 
 def unflatten(vector: Tensor, like: Mapping[str, Tensor]) -> Params:
-    """Undo `flatten`.
-
-    Args:
-        vector: Shape ``(*batch, P)``.
-        like: Weights that give names, shapes and order.
-
-    Returns:
-        Views of ``vector``, each of shape ``(*batch, *shape)``.
-
-    Raises:
-        InputError: If the last axis is not as long as ``like`` has weights.
-    """
+    """Undo `flatten`: ``(*batch, P)`` to views ``(*batch, *shape)``, with names, shapes and order of ``like``."""
     if vector.shape[-1] != count(like):
         raise InputError(
             f"a vector of {count(like)} weights", f"shape {tuple(vector.shape)}", "flatten weights of the same network"
@@ -80,52 +62,21 @@ def stack(points: Sequence[Mapping[str, Tensor]]) -> Params:
 
 
 def unstack(samples: Mapping[str, Tensor]) -> list[Params]:
-    """Undo `stack`.
-
-    Args:
-        samples: Tensors with a leading axis S.
-
-    Returns:
-        A list of S points (views).
-    """
+    """Undo `stack`: tensors with a leading axis S to a list of S points (views)."""
     size = next(iter(samples.values())).shape[0]
     return [{k: w[i] for k, w in samples.items()} for i in range(size)]
 
 
 def detach(params: Mapping[str, Tensor]) -> Params:
-    """Copy the weights out of any graph.
-
-    Args:
-        params: Weights, perhaps `nn.Parameter`s.
-
-    Returns:
-        Clones that share no memory and carry no gradient.
-    """
+    """Clones of the weights that share no memory and carry no gradient."""
     return {k: w.detach().clone() for k, w in params.items()}
 
 
 def add(a: Mapping[str, Tensor], b: Mapping[str, Tensor], *, scale: float = 1.0) -> Params:
-    """``a + scale · b``, name by name; leading sample axes broadcast.
-
-    Args:
-        a: Weights.
-        b: Weights with the same names.
-        scale: A factor for ``b``.
-
-    Returns:
-        New weights.
-    """
+    """``a + scale · b``, name by name; leading sample axes broadcast."""
     return {k: w + scale * b[k] for k, w in a.items()}
 
 
 def dot(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
-    """The inner product of two points.
-
-    Args:
-        a: Weights.
-        b: Weights with the same names and shapes.
-
-    Returns:
-        A scalar tensor.
-    """
+    """The inner product of two points with the same names and shapes, a scalar tensor."""
     return torch.stack([(w * b[k]).sum() for k, w in a.items()]).sum()

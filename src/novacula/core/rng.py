@@ -37,16 +37,7 @@ def derive(seed: int, *keys: str | int) -> int:
 
 
 def generator(seed: int, *keys: str | int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A `torch.Generator` for the stream named by ``(seed, *keys)``.
-
-    Args:
-        seed: The run's seed.
-        keys: Names and counters that tell this stream from the others.
-        device: Where the numbers will be drawn.
-
-    Returns:
-        A fresh generator.
-    """
+    """A fresh `torch.Generator` for the stream named by ``(seed, *keys)``."""
     return torch.Generator(device=device).manual_seed(derive(seed, *keys))
 
 

@@ -10,11 +10,18 @@ References:
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 
 # Control characters but tab and line feed, line separators, marks and overrides of direction, lone surrogates.
 _UNSAFE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
+
+
+def markdown(titles: Sequence[str], sides: str, rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown; of each column, by a letter of ``sides``, whether it is flush left (l) or right (r)."""
+    rules = ["---:" if side == "r" else "---" for side in sides]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (titles, rules, *rows))
 
 
 def visible(text: str) -> str:

@@ -27,21 +27,15 @@ def _nothing() -> Tensor:
 class Units:
     """An affine map before a network and one after it; an empty tensor stands for none.
 
-    Args:
-        x_mean: Broadcasts against an input.
-        x_sd: The same; positive.
-        y_mean: Shape ``(C,)``, or ``(1,)`` for all.
-        y_sd: The same; positive.
-
     Example:
         >>> Units(y_mean=torch.tensor([1.0]), y_sd=torch.tensor([2.0])).outward(torch.tensor([[3.0]]))
         tensor([[7.]])
     """
 
-    x_mean: Tensor = field(default_factory=_nothing)
-    x_sd: Tensor = field(default_factory=_nothing)
-    y_mean: Tensor = field(default_factory=_nothing)
-    y_sd: Tensor = field(default_factory=_nothing)
+    x_mean: Tensor = field(default_factory=_nothing)  # broadcasts against an input
+    x_sd: Tensor = field(default_factory=_nothing)  # the same; positive
+    y_mean: Tensor = field(default_factory=_nothing)  # shape ``(C,)``, or ``(1,)`` for all
+    y_sd: Tensor = field(default_factory=_nothing)  # the same; positive
 
     __repr__ = brief
 

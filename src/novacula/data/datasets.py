@@ -21,7 +21,7 @@ from novacula.data import lazy
 from novacula.data.inputs import lazy_inputs
 from novacula.data.lazy import LazyRows, sampled
 from novacula.data.loaders import every_row_once
-from novacula.data.sources.rows import ItemRows
+from novacula.data.sources.rows import ItemRows, each
 
 INPUT_KEYS = ("x", "input", "inputs", "image", "images", "img", "pixel_values", "input_ids", "features", "data")
 LABEL_KEYS = ("y", "label", "labels", "target", "targets")
@@ -62,13 +62,13 @@ def read_dataset(dataset: Any, limit: int | None = None) -> tuple[Any, Any]:
         if isinstance(dataset, DataLoader):
             return _read_loader(every_row_once(dataset), limit)
         if isinstance(dataset, IterableDataset):
-            items = enumerate(islice(iter(dataset), limit))
+            items = each(islice(iter(dataset), limit), "item")
         elif isinstance(dataset, MapStyle):
             if limit is None and (found := _read_as_needed(dataset)) is not None:
                 return found
             _warn_if_random(dataset)
             size = len(dataset) if limit is None else min(limit, len(dataset))
-            items = ((i, dataset[i]) for i in range(size))
+            items = each((dataset[i] for i in range(size)), "item")
         else:
             raise InputError("a dataset with len() and indexing, or a DataLoader", f"a {type(dataset).__name__}", _HINT)
         pairs = [_pair(item, f"item {i}") for i, item in items]
@@ -104,12 +104,13 @@ def _labels_of(dataset: MapStyle, n: int) -> Any:
     some = sampled(n, 8).tolist() if np.shape(listed)[:1] == (n,) else []
     if some and all(np.array_equal(_array(listed[i]), _array(_pair(dataset[i], "")[1])) for i in some):
         return listed if isinstance(listed, Tensor) else np.asarray(listed)
-    return _stack([_pair(dataset[i], f"item {i}")[1] for i in range(n)], "label")
+    items = each((dataset[i] for i in range(n)), "item")
+    return _stack([_pair(item, f"item {i}")[1] for i, item in items], "label")
 
 
 def _read_loader(loader: DataLoader, limit: int | None) -> tuple[Any, Any]:
     xs, ys, n = [], [], 0
-    for i, batch in enumerate(loader):
+    for i, batch in each(loader, "batch"):
         x, y = _pair(batch, f"batch {i}")
         x, y = _by_part([x], lambda values: _array(values[0])), _array(y)
         for part in _parts_of(x):

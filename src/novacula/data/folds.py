@@ -69,19 +69,7 @@ def folds_of(data: Data, k: int = 3, seed: int = 0) -> Tensor:
 
 
 def given_folds(data: Data, folds: int | Tensor | Sequence[int], seed: int) -> Tensor:
-    """The fold of each example: dealt, or as a person says.
-
-    Args:
-        data: The examples.
-        folds: K, or the fold of each example, 0 to K − 1.
-        seed: Seed of the order in which they are dealt.
-
-    Returns:
-        The folds, int64, shape ``(N,)``.
-
-    Raises:
-        InputError: If K or the folds do not fit the examples.
-    """
+    """The fold of each example, ``(N,)``, dealt or as a person says; what does not fit the examples is refused."""
     if not isinstance(folds, Tensor | Sequence | np.ndarray) or isinstance(folds, str):
         return folds_of(data, cast("int", folds), seed)
     folds = to_tensor(folds, "folds")

@@ -82,17 +82,7 @@ class LazyRows(Tensor):
         return digest.hexdigest()
 
     def whole(self, what: str = "this") -> Tensor:
-        """All rows as a plain tensor.
-
-        Args:
-            what: Who wants them, for people.
-
-        Returns:
-            The rows.
-
-        Raises:
-            InputError: If they take more than `WHOLE` bytes.
-        """
+        """All rows as a plain tensor for ``what``; refused where they take more than `WHOLE` bytes."""
         if (size := _bytes(self)) > WHOLE:
             got = f"{len(self.rows):,} rows of {size / 2**30:.1f} GiB, which {what} wants in memory together"
             raise InputError(f"inputs of at most {WHOLE / 2**30:.0f} GiB", got, "fewer examples: --train N")
@@ -210,11 +200,6 @@ class _Cast:
         return x.to(self.device, self.dtype)
 
 
-def is_lazy(x: object) -> bool:
-    """Whether rows are read as needed."""
-    return isinstance(x, LazyRows)
-
-
 def fingerprint_of(x: Tensor) -> bytes:
     """What a fingerprint takes of inputs or labels: contents, shape and dtype; of lazy rows what stands for them."""
     if isinstance(x, LazyRows):
@@ -225,14 +210,7 @@ def fingerprint_of(x: Tensor) -> bytes:
 
 
 def row_keys(x: Tensor) -> np.ndarray:
-    """A number for each different row, the same for equal rows; the two zeros are one.
-
-    Args:
-        x: Inputs, shape ``(N, …)``.
-
-    Returns:
-        Whole numbers, shape ``(N,)``; of lazy rows by a digest of 128 bits each, read once.
-    """
+    """A number for each different row, equal for equal rows; of lazy rows by a digest of 128 bits, read once."""
     if len(x) == 0 or x[:1].numel() == 0:
         return np.zeros(len(x), np.int64)
     if not isinstance(x, LazyRows):

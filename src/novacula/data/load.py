@@ -21,7 +21,7 @@ from novacula.core.errors import InputError
 from novacula.data.data import Data
 from novacula.data.meaning.about import About
 from novacula.data.meaning.columns import asked
-from novacula.data.meaning.known import Columns, matrix_of
+from novacula.data.meaning.known import Columns, known, matrix_of, words_of
 from novacula.data.meaning.labels import Task
 from novacula.data.raw import Raw, Source, Table
 from novacula.data.sources.folders import RawImages
@@ -31,18 +31,12 @@ from novacula.data.sources.rows import opened
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The parts that a file or folder comes in.
+    """The parts that a file or folder comes in."""
 
-    Args:
-        train: The training rows, or all rows where the source has no test part.
-        test: The test rows, or None.
-        targets: Names of the target's columns, where the source has them.
-        rows: Numbers of the training rows in the source, shape ``(N,)``; None where these are all of them, in order.
-    """
-
-    train: Data
-    test: Data | None
-    targets: tuple[str, ...] = ()
+    train: Data  # the training rows, or all rows where the source has no test part
+    test: Data | None  # the test rows, or None
+    targets: tuple[str, ...] = ()  # names of the target's columns, where the source has them
+    # numbers of the training rows in the source, shape ``(N,)``; None where these are all of them, in order
     rows: Tensor | None = None
 
     __repr__ = brief
@@ -71,8 +65,8 @@ def load(
                         ``targets``, ``target`` or ``label``; or such pairs with ``train_`` and ``test_`` before or
                         after; ``test_index`` (a mask of shape ``(N,)`` or ``(K, N)``) and ``classes`` are understood
     ``.npy``            a structured array; a matrix with ``target`` as column index; or ``…x….npy`` beside ``…y….npy``
-    ``.csv``, ``.tsv``  a header and rows; also gzipped. Words become one column each (at most 20), and what is missing
-                        is filled and marked (`novacula.data.meaning.coding`)
+    ``.csv``, ``.tsv``  a header and rows; also gzipped, or called ``.txt`` or ``.data``. Words become one column each
+                        (at most 20), and what is missing is filled and marked (`novacula.data.meaning.coding`)
     ``.parquet``        the same, by pyarrow or pandas
     IDX                 ``…images…`` with ``…labels…`` in the same folder, plain or ``.gz``; in a folder, ``train`` and
                         ``t10k`` or ``test``
@@ -138,8 +132,11 @@ def load_splits(
     if source.test is None:
         return Splits(train, None, source.targets, rows)
     options["task"] = train.task
-    named = dataclasses.replace(source, classes=_all_classes(train))
-    test = _make(source.test, inputs[1], f"{path} (test part)", train.about, named, options)
+    named, held = dataclasses.replace(source, classes=_all_classes(train)), source.test
+    if train.classes and not source.classes and held.y is not None and np.asarray(held.y).dtype.kind in "iuf":
+        # Numbers that became names in the training part: as such they mean the same here.
+        held = dataclasses.replace(held, y=np.ma.getdata(words_of(known(np.asarray(held.y).ravel()))))
+    test = _make(held, inputs[1], f"{path} (test part)", train.about, named, options)
     test = test._set(classes=train.classes)
     if test.x_shape != train.x_shape:
         raise InputError(

@@ -42,16 +42,7 @@ class _Onto:
 
 
 def placed(data: Data, device: torch.device) -> Data:
-    """The same data for a network on a device.
-
-    Args:
-        data: The data, which stay where they are.
-        device: Where the network is.
-
-    Returns:
-        Data whose rows are on the device when they are asked for: all of them from now on where they take less than
-        half a GiB, else those of each batch.
-    """
+    """The same data for a network on a device, to which all of them (below half a GiB), or each batch, are moved."""
     if data.x.device == device and data.y.device == device:
         return data
     return data.with_values(placed_rows(data.x, device), data.y.to(device))

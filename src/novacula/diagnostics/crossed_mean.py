@@ -51,6 +51,9 @@ class Mean:
         """Half the width of an interval with the level of two standard errors of a normal distribution, 95.4 %."""
         return self.margin * self.stderr
 
+    def __format__(self, spec: str) -> str:
+        return f"{self.value:{spec}} ± {self.stderr:{spec}}" if spec else str(self)
+
 
 def two_way(table: Tensor) -> Mean:
     """The mean of a table whose rows and columns are both random.

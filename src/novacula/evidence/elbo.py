@@ -31,14 +31,7 @@ from novacula.core.rng import derive, generator
 from novacula.curvature import Curvature
 from novacula.curvature.structures.names import build, check_structure
 from novacula.data.data import Data
-from novacula.evidence.common import (
-    check_counts,
-    collect_warnings,
-    invariance_assumptions,
-    log_likelihood,
-    make_estimate,
-    wants_gradient,
-)
+from novacula.evidence import common
 from novacula.evidence.start import bound, weights_for
 from novacula.posteriors.base import Posterior
 from novacula.priors.mean import deviations
@@ -68,7 +61,7 @@ class ELBO:
     def __post_init__(self) -> None:
         check_fields(self)
         check_structure(self.structure, get_args(Dense))
-        check_counts("use nv.evidence.ELBO(structure='last_layer', samples=16)", copies=self.copies)
+        common.check_counts("use nv.evidence.ELBO(structure='last_layer', samples=16)", copies=self.copies)
         if self.samples < 3:
             raise InputError("at least two pairs of samples", f"samples={self.samples}", "use samples=16")
 
@@ -89,14 +82,14 @@ class ELBO:
         target, params = weights_for(target, start)
         copies = self.copies or target.copies.evidence
         problem = target.problem(params, data, seed=derive(seed, "curvature"), copies=copies)
-        with collect_warnings() as found, torch.no_grad():
+        with common.collect_warnings() as found, torch.no_grad():
             curvature = build(self.structure, problem, seed=seed)
             mean = {k: params[k].detach() for k in curvature.names}
             fixed = {k: v.detach() for k, v in target.prior.precision(mean).items()}
             pairs = -(-self.samples // 2)
             draws = curvature.covariance(fixed).sample(pairs, generator(seed, "weights"))
         kl = _divergence(target, curvature, mean, fixed)
-        graph = wants_gradient(target, params, data)
+        graph = common.wants_gradient(target, params, data)
         fits = []
         for s, shift in enumerate(unstack(draws)):
             both = []
@@ -104,11 +97,11 @@ class ELBO:
                 w = {k: v + sign * shift[k] if k in shift else v for k, v in params.items()}
                 stream = derive(seed, "copies", s, int(sign))
                 drawn = target.problem(w, data, seed=stream, copies=copies, differentiable=graph)
-                both.append(log_likelihood(target, drawn))
+                both.append(common.log_likelihood(target, drawn))
             fits.append(torch.stack(both).mean())
         concave = target.likelihood.concave
         holds = target.averaged is None or concave
-        return make_estimate(
+        return common.make_estimate(
             target,
             data,
             [fit - kl for fit in fits],
@@ -117,7 +110,7 @@ class ELBO:
             assumptions=(
                 "the bound holds in expectation over the draws; the standard error is their spread",
                 *(("the weights below the last layer count as fixed",) if curvature.leverage == "part" else ()),
-                *invariance_assumptions(target, copies),
+                *common.invariance_assumptions(target, copies),
             ),
             warnings=(
                 *curvature.warnings,

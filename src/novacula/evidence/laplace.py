@@ -38,16 +38,7 @@ from novacula.core.rng import derive, generator
 from novacula.curvature import Curvature, Problem
 from novacula.curvature.structures.names import Structure, build, check_structure, columns_of
 from novacula.data.data import Data
-from novacula.evidence.common import (
-    check_counts,
-    collect_warnings,
-    invariance_assumptions,
-    log_likelihood,
-    log_precision_sum,
-    make_estimate,
-    tempering_assumptions,
-    wants_gradient,
-)
+from novacula.evidence import common
 from novacula.evidence.linearity import is_linear_gaussian
 from novacula.evidence.start import bound, weights_for
 from novacula.evidence.tempering import log_prior_partition
@@ -94,7 +85,7 @@ class Laplace:
         check_fields(self)
         check_structure(self.structure)
         hint = "use nv.evidence.Laplace(structure='kron')"
-        check_counts(hint, repeats=self.repeats, subset=self.subset, copies=self.copies, chunk=self.chunk)
+        common.check_counts(hint, repeats=self.repeats, subset=self.subset, copies=self.copies, chunk=self.chunk)
 
     @property
     def name(self) -> str:
@@ -114,7 +105,7 @@ class Laplace:
         repeats = self.repeats if blind or self.structure == "matrix_free" else 1
         drawn, doubts = [], []
         for r in range(repeats):
-            with collect_warnings() as found:
+            with common.collect_warnings() as found:
                 drawn.append(self._once(target, data, params, stream_of(seed, r), copies, subset))
             doubts += [*drawn[-1].curvature.warnings, *found]
         exactly = drawn[0].exactly
@@ -125,20 +116,24 @@ class Laplace:
             assumptions.append(f"{columns} random combinations of the outputs of an example stand for all")
         if blind and repeats == 1:
             doubts.append("one draw of what is random: no standard error (use repeats=2 or more)")
-        return make_estimate(
+        return common.make_estimate(
             target,
             data,
             [d.value for d in drawn],
             kind="exact" if exactly and not blind else "estimate",
             estimator=self.name,
             within=math.nan if blind else math.sqrt(sum(d.stderr**2 for d in drawn)) / repeats,
-            assumptions=(*assumptions, *invariance_assumptions(target, copies), *tempering_assumptions(target)),
+            assumptions=(
+                *assumptions,
+                *common.invariance_assumptions(target, copies),
+                *common.tempering_assumptions(target),
+            ),
             warnings=tuple(doubts),
             parts=[d.terms for d in drawn],
         )
 
     def _once(self, target: Target, data: Data, params: Params, stream: int, copies: int, subset: int | None) -> _Draw:
-        graph = wants_gradient(target, params, data)
+        graph = common.wants_gradient(target, params, data)
         problem = target.problem(params, data, seed=stream, copies=copies, chunk=self.chunk, differentiable=graph)
         part = problem
         if subset is not None:
@@ -157,7 +152,7 @@ class Laplace:
         exactly = whole and is_linear_gaussian(target, params, data, names=curvature.names, seed=stream)
         if exactly:
             problem = dataclasses.replace(problem, params=_peak(target, problem, curvature))
-        value, stderr, terms = laplace_value(target, problem, log_likelihood(target, problem), curvature)
+        value, stderr, terms = laplace_value(target, problem, common.log_likelihood(target, problem), curvature)
         return _Draw(value, stderr, terms, curvature, exactly)
 
     def _columns(self, target: Target, params: Params, data: Data, examples: int) -> int | None:
@@ -196,7 +191,7 @@ def laplace_value(
     determinant = curvature.log_det(precision)
     volume = (
         count(covered) / 2 * math.log(2 * math.pi * t)
-        - (determinant.value + log_precision_sum(precision, covered)) / 2
+        - (determinant.value + common.log_precision_sum(precision, covered)) / 2
         - log_prior_partition(target.prior, covered, t)
     )
     terms = {"log_likelihood": fit / t, "log_prior": log_prior / t, "log_volume": volume}

@@ -28,13 +28,7 @@ from novacula.core.rng import derive
 from novacula.curvature import Problem, plan, rows
 from novacula.curvature.precision import precision_vector
 from novacula.data.data import Data
-from novacula.evidence.common import (
-    check_counts,
-    invariance_assumptions,
-    make_estimate,
-    tempering_assumptions,
-    wants_gradient,
-)
+from novacula.evidence import common
 from novacula.evidence.linearity import is_linear_gaussian
 from novacula.evidence.start import bound, weights_for
 from novacula.likelihoods.base import Likelihood
@@ -57,7 +51,7 @@ class LinearGaussian:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_counts("use nv.evidence.LinearGaussian()", copies=self.copies)
+        common.check_counts("use nv.evidence.LinearGaussian()", copies=self.copies)
 
     @property
     def name(self) -> str:
@@ -77,7 +71,7 @@ class LinearGaussian:
             )
         copies = self.copies or target.copies.evidence
         origin = target.prior.centre(params) or {k: torch.zeros_like(w) for k, w in params.items()}
-        graph = wants_gradient(target, params, data)
+        graph = common.wants_gradient(target, params, data)
         problem = target.problem(origin, data, seed=derive(seed, "copies"), copies=copies, differentiable=graph)
         g, z, log_noise = _whitened(problem, likelihood)
         scaled = g * precision_vector(target.prior.precision(params), params, tuple(params)).rsqrt()
@@ -93,14 +87,14 @@ class LinearGaussian:
         fit = -(n * math.log(2 * math.pi) + 2 * log_noise + distance) / (2 * t)
         occam = -root.diagonal().log().sum()
         random = target.averaged is not None
-        return make_estimate(
+        return common.make_estimate(
             target,
             data,
             [fit + occam],
             kind="estimate" if random else "exact",
             estimator=self.name,
             within=math.nan if random else 0.0,
-            assumptions=(*invariance_assumptions(target, copies), *tempering_assumptions(target)),
+            assumptions=(*common.invariance_assumptions(target, copies), *common.tempering_assumptions(target)),
             warnings=("one draw of the transformations: no standard error",) if random else (),
             parts=[{"fit": float(fit.detach()), "occam": float(occam.detach())}],
         )

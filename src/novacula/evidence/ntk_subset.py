@@ -28,15 +28,7 @@ from novacula.core.rng import derive, generator
 from novacula.curvature import Problem, ntk_gram
 from novacula.curvature.structures.ntk import Outputs
 from novacula.data.data import Data
-from novacula.evidence.common import (
-    check_counts,
-    invariance_assumptions,
-    log_likelihood,
-    log_precision_sum,
-    make_estimate,
-    tempering_assumptions,
-    wants_gradient,
-)
+from novacula.evidence import common
 from novacula.evidence.start import weights_for
 from novacula.evidence.tempering import log_prior_partition
 from novacula.posteriors.base import Posterior
@@ -68,7 +60,7 @@ class NTKSubset:
     def __post_init__(self) -> None:
         check_fields(self)
         hint = "use nv.evidence.NTKSubset()"
-        check_counts(hint, subset=self.subset, fit=self.fit, copies=self.copies, repeats=self.repeats)
+        common.check_counts(hint, subset=self.subset, fit=self.fit, copies=self.copies, repeats=self.repeats)
 
     @property
     def name(self) -> str:
@@ -80,7 +72,7 @@ class NTKSubset:
         target, params = weights_for(target.taking(data.parts), start)
         copies = self.copies or target.copies.evidence
         drawn = [self._once(target, data, params, copies, derive(seed, "ntk", r)) for r in range(self.repeats)]
-        return make_estimate(
+        return common.make_estimate(
             target,
             data,
             [value for value, _ in drawn],
@@ -89,8 +81,8 @@ class NTKSubset:
             within=math.nan,
             assumptions=(
                 "the subset's Gram matrix stands for that of all examples",
-                *invariance_assumptions(target, copies),
-                *tempering_assumptions(target),
+                *common.invariance_assumptions(target, copies),
+                *common.tempering_assumptions(target),
             ),
             warnings=("a subset estimate: good for its gradients, not for comparing models",),
             parts=[terms for _, terms in drawn],
@@ -101,7 +93,7 @@ class NTKSubset:
     ) -> tuple[Tensor, dict[str, float]]:
         # One subset's value and its terms.
         t = target.temperature
-        graph = wants_gradient(target, params, data)
+        graph = common.wants_gradient(target, params, data)
         order = torch.randperm(data.n, generator=generator(stream, "subset"))
         m, n_fit = min(self.subset, data.n), min(self.fit or self.subset, data.n)
 
@@ -116,12 +108,12 @@ class NTKSubset:
             )
 
         part = problem(m, "copies")
-        fit = log_likelihood(target, part if n_fit == m else problem(n_fit, "fit")) / t
+        fit = common.log_likelihood(target, part if n_fit == m else problem(n_fit, "fit")) / t
         precision = target.prior.precision(params)
         gram = ntk_gram(part, outputs=self.outputs, seed=derive(stream, "outputs"))
         occam = -gram.log_det(precision).value / 2
         # The terms of log p(w) that the posterior's volume takes back, whatever the temperature.
-        volume = (count(params) * math.log(2 * math.pi * t) - log_precision_sum(precision, params)) / 2
+        volume = (count(params) * math.log(2 * math.pi * t) - common.log_precision_sum(precision, params)) / 2
         log_prior = target.prior.log_prob(params).double() / t + volume - log_prior_partition(target.prior, params, t)
         terms = {"log_likelihood": fit, "log_prior": log_prior, "occam": occam}
         return fit + log_prior + occam, {k: float(v.detach()) for k, v in terms.items()}

@@ -92,20 +92,7 @@ class Prequential:
         return found
 
     def __call__(self, target: Target, data: Data, start: Params | Posterior | None = None, *, seed: int) -> Estimate:
-        """Compute the prequential score; ``n`` of the result counts the examples forecast (the first block is given).
-
-        Args:
-            target: The model; its hyperparameters stay as they are.
-            data: The training data.
-            start: Not used.
-            seed: Seed of order, training and transformations. Models that are compared should share it.
-
-        Returns:
-            The score, in nats; it carries no gradient.
-
-        Raises:
-            InputError: If the data are too few for the blocks, or network and data do not fit together.
-        """
+        """The prequential score, in nats and without a gradient; ``n`` leaves out the first block, which is given."""
         target, data = bound(target, data)
         cuts = self.cuts(data.n)
         values = []

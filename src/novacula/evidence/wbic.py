@@ -45,20 +45,7 @@ class WBIC:
             check_whole(name, getattr(self, name), least=least)
 
     def __call__(self, target: Target, data: Data, start: Params | Posterior | None = None, *, seed: int) -> Estimate:
-        """Estimate the log evidence.
-
-        Args:
-            target: Network, prior and likelihood.
-            data: The training data.
-            start: Weights at which chains start; by default the network's own.
-            seed: Seed of everything random.
-
-        Returns:
-            The estimate, in nats.
-
-        Raises:
-            InputError: If the target is tempered or there are fewer than three examples.
-        """
+        """The log evidence, by chains that begin at ``start`` or the network's own weights; not of tempered targets."""
         target, data = target.prepare(data)
         if target.temperature != 1 or target.likelihood_temperature != 1 or data.n < 3:
             got = f"temperatures {target.temperature:g} and {target.likelihood_temperature:g}, {data.n} examples"

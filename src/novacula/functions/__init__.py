@@ -10,13 +10,14 @@ from novacula.functions.boolean import (
     walsh,
     weight_by_degree,
 )
-from novacula.functions.controls import Coins, GaussianProcess, LinearThreshold, NearestNeighbour, RandomTree
 from novacula.functions.correlation import Correlation, correlation
 from novacula.functions.cost import Cost, cost
 from novacula.functions.lz import lz76, lz_bits, lz_spread
-from novacula.functions.network import Networks
 from novacula.functions.result import FunctionSample, Interval, Seen
 from novacula.functions.sample import cube, sample
+from novacula.functions.samplers.controls import Coins, GaussianProcess, LinearThreshold, NearestNeighbour, RandomTree
+from novacula.functions.samplers.network import Networks
+from novacula.functions.samplers.sequences import Sequences
 from novacula.functions.saturation import PriorPredictive, after_labels, prior_predictive, unsaturated_scale
 from novacula.functions.slope import Bound, complexity_bound, slope_interval
 from novacula.functions.smoothness import Roughness, roughness
@@ -37,6 +38,7 @@ __all__ = [
     "RandomTree",
     "Roughness",
     "Seen",
+    "Sequences",
     "after_labels",
     "complexity_bound",
     "correlation",

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from novacula.core.checks.numbers import check_whole
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.rng import generator
-from novacula.functions.network import check_inputs
 from novacula.functions.result import Interval
+from novacula.functions.samplers.network import check_inputs
 from novacula.priors import FanIn
 from novacula.priors.base import Prior
 from novacula.target import Target

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from novacula.core.checks.numbers import check_whole
 from novacula.core.rng import generator
-from novacula.functions.network import Sampler, as_sampler, check_inputs
-from novacula.functions.weights import Drawn, Format
+from novacula.functions.samplers.network import Sampler, as_sampler, check_inputs
+from novacula.functions.samplers.weights import Drawn, Format
 
 _LONG = 0.1  # seconds that a trial should take to be told from its overhead
 _ROW = 100  # bytes of a function in the table, about, and as many again while it is sorted

@@ -20,10 +20,10 @@ from novacula.core.checks.numbers import check_whole
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.rng import generator
 from novacula.functions.counting import Table
-from novacula.functions.network import Networks, Sampler, as_sampler, check_inputs
 from novacula.functions.result import FunctionSample, bits_of
+from novacula.functions.samplers.network import Networks, Sampler, as_sampler, check_inputs
+from novacula.functions.samplers.weights import Drawn, Format
 from novacula.functions.strings import pack
-from novacula.functions.weights import Drawn, Format
 
 BLOCK = 2**14
 """Functions of one random stream: results do not depend on how many are drawn after them."""

@@ -21,7 +21,7 @@ from novacula.core.checks.numbers import check_positive, check_whole
 from novacula.core.errors import InputError
 from novacula.core.rng import derive, generator
 from novacula.data.given import DataLike
-from novacula.functions.network import check_inputs
+from novacula.functions.samplers.network import check_inputs
 from novacula.inference.infer import infer
 from novacula.inference.particles.smc import SMC
 from novacula.posteriors.draws import Draws

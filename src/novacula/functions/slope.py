@@ -25,10 +25,10 @@ from novacula.core.checks.numbers import check_whole
 from novacula.core.errors import InputError
 from novacula.core.rng import derive
 from novacula.functions.lz import lz_bits
-from novacula.functions.network import Sampler
 from novacula.functions.result import FunctionSample, Interval, mean_interval
 from novacula.functions.sample import sample
-from novacula.functions.weights import Drawn
+from novacula.functions.samplers.network import Sampler
+from novacula.functions.samplers.weights import Drawn
 
 
 class Bound(NamedTuple):

@@ -26,8 +26,8 @@ from novacula.core.checks.numbers import check_positive, check_whole
 from novacula.core.errors import InputError
 from novacula.core.many import over_members
 from novacula.core.rng import generator
-from novacula.functions.network import check_inputs
 from novacula.functions.result import Interval, mean_interval
+from novacula.functions.samplers.network import check_inputs
 from novacula.priors import FanIn
 from novacula.priors.base import Prior
 from novacula.target import Target

@@ -89,7 +89,7 @@ class Dropout:
         self, target: Target, state: DropoutState, batch: Batch, rng: torch.Generator
     ) -> tuple[DropoutState, Info]:
         """One step of Adam on the negative log-posterior per example, under masks of each example's own."""
-        batch = batch.warmed(WARM)
+        batch = batch.rising(WARM)
         xs = target.warp(batch.x, target.copies.train, rng)
         b, s = xs.shape[:2]
         like = next(iter(state.params.values()))

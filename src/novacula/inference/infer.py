@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from novacula.core import execute
 from novacula.core.checks.numbers import as_path, check_callable, check_numbers, check_whole, shown
+from novacula.core.device import HOST, moved, trains_there
 from novacula.core.errors import InputError
 from novacula.core.execute import Backend
 from novacula.core.params import Params, detach
 from novacula.core.rng import derive
 from novacula.data.data import Data
 from novacula.data.given import DataLike
+from novacula.data.placing import placed
 from novacula.inference.loop import Progress, run
 from novacula.inference.method import Method, Others, check_method
 from novacula.inference.starts import starts
@@ -73,7 +75,9 @@ def infer(
         resume: Whether to continue from ``checkpoint`` where it exists.
         progress: Called after every epoch with (epochs done, epochs in all, the epoch's record); with several workers,
             when one is done, with (workers done, workers, nothing).
-        device: Where to compute a network: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``; by default where it is.
+        device: Where to compute a network: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``; by default where it is. On
+            one without float64, such as ``"mps"``, methods that take minibatches train; all that follows, from
+            log-determinants to predictions, is computed on the host.
 
     Returns:
         The posterior. It knows its target, so `novacula.predict` needs nothing else.
@@ -104,13 +108,18 @@ def infer(
     checkpoint = None if checkpoint is None else as_path(checkpoint, "checkpoint as a path")
     if others not in get_args(Others):
         raise InputError("others='auto', 'fresh' or 'near'", shown(others), "leave it out")
-    density, data = _prepare(target, data, init, device)
+    there = None
+    if isinstance(target, Target | nn.Module):
+        there = trains_there(device, steps=method.batching == "mini")
+    density, data = _prepare(target, data, init, HOST if there is not None else device)
     own = None
     if init is not None and isinstance(density, Target):
         density, init = density.at(weights_of(init))  # statistics that come with the weights
         own = _checked(density, init)
     first = starts(density, chains, derive(seed, "starts"), own=own, others=others)
-    task = _Task(method, density, data, first, epochs, steps, batch_size, seed, order, checkpoint, resume, others)
+    task = _Task(
+        method, density, data, first, epochs, steps, batch_size, seed, order, checkpoint, resume, others, there
+    )
     groups = min(chains, execute.cores() if workers == -1 else workers)
     if groups <= 1:
         return task.run(progress)
@@ -135,13 +144,18 @@ class _Task:
     checkpoint: Path | None
     resume: bool
     others: Others
+    there: torch.device | None = None  # where steps are taken, if not where all else is computed
 
     def run(self, progress: Progress | None = None) -> Posterior:
+        target, data, start = self.target, self.data, self.start
+        if self.there is not None:
+            target, start = moved((target, start), self.there)
+            data = None if data is None else placed(data, self.there)
         outcome = run(
             self.method,
-            self.target,
-            self.data,
-            start=self.start,
+            target,
+            data,
+            start=start,
             epochs=self.epochs,
             steps=self.steps,
             batch_size=self.batch_size,
@@ -152,7 +166,8 @@ class _Task:
             others=self.others,
             progress=progress,
         )
-        return self.method.posterior(self.target, outcome.state)
+        state = outcome.state if self.there is None else moved(outcome.state, HOST)
+        return self.method.posterior(self.target, state)
 
     def split(self, groups: int) -> list[_Task]:
         pieces = [w.tensor_split(groups) for w in self.start.values()]

@@ -44,6 +44,7 @@ def run(
     data: Data | None,
     *,
     start: Params | None = None,
+    trained: bool = False,
     epochs: int | None = None,
     steps: int | None = None,
     batch_size: int = 128,
@@ -59,7 +60,7 @@ def run(
     feed, total = _plan(method, data, epochs, steps, batch_size, seed if order is None else order)
     n_rounds = math.ceil(total / feed.per_round)
     points = {k: w.unsqueeze(0) for k, w in target.params().items()} if start is None else start
-    first = Start.of(target, points, total, others)
+    first = Start.of(target, points, total, others, trained=trained)
 
     if isinstance(target, Target) and data is not None:
         target.forward.trains(data.x)  # found out before the method starts, in whatever process this is
@@ -77,7 +78,7 @@ def run(
         for x, y in feed.batches(index):
             if done == total or info.done:
                 break
-            batch = Batch(x, y, feed.total, done, total)
+            batch = Batch(x, y, feed.total, done, total, trained=first.trained)
             with _blamed(target, x):
                 state, info = method.step(target, state, batch, generator(seed, "step", done))
             done += 1
@@ -163,7 +164,7 @@ def _run_key(method: Method, target: Density, data: Data | None, start: Start, f
     words, tensors = target.identity()
     fingerprint = "" if data is None else data.fingerprint
     numbers = [str(n) for n in (start.steps, feed.size, seed, feed.seed)]
-    text = [repr(method), fingerprint, start.others, *numbers, *words, torch.__version__]
+    text = [repr(method), fingerprint, start.others, str(start.trained), *numbers, *words, torch.__version__]
     digest.update(json.dumps(text).encode())
     starts = {f"start/{k}": w for k, w in [*start.params.items(), *start.statistics.items()]}
     for name, w in {**tensors, **starts}.items():

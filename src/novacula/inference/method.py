@@ -51,19 +51,23 @@ class Start:
         statistics: Values of buffers that the members bring along, shape ``(M, *shape)`` each; others are as the
             network has them.
         others: Where members that the method makes itself start: near these weights, or at fresh draws.
+        trained: Whether these weights were trained before, and the run goes on from them.
     """
 
     params: Params
     steps: int
     statistics: Params = field(default_factory=dict)
     others: Others = "auto"
+    trained: bool = False
 
     @classmethod
-    def of(cls, target: Density, points: Params, steps: int, others: Others = "auto") -> Start:
+    def of(
+        cls, target: Density, points: Params, steps: int, others: Others = "auto", *, trained: bool = False
+    ) -> Start:
         """Where members start that hold these weights, and perhaps values of buffers, ``(M, *shape)`` each."""
         own = target.params()
         held = {k: v for k, v in points.items() if k not in own}
-        return cls({k: points[k] for k in own}, steps, held, others)
+        return cls({k: points[k] for k in own}, steps, held, others, trained)
 
     @property
     def members(self) -> int:
@@ -93,14 +97,7 @@ class Method(Protocol):
 
 
 def check_method(method: Any) -> None:
-    """Refuse what is no method.
-
-    Args:
-        method: What somebody passed for one.
-
-    Raises:
-        InputError: If it is a class, a name, or anything else that cannot be run.
-    """
+    """Refuse what is no method: a class, a name, or anything else that cannot be run."""
     parts = ("init", "step", "posterior")
     if isinstance(method, type) or not all(callable(getattr(method, name, None)) for name in parts):
         got = f"the class {method.__name__}" if isinstance(method, type) else shown(method)

@@ -134,7 +134,7 @@ def trained(target: Target, own: Params) -> bool:
         warnings.simplefilter("ignore", NovaculaWarning)
         drawn = stack(initial_weights(target, _DRAWS[count(own) < _SMALL], 0))
     for name, w in own.items():
-        a, b = w.double().flatten().cpu().sort().values, drawn[name].double().flatten().cpu().sort().values
+        a, b = (v.cpu().double().flatten().sort().values for v in (w, drawn[name]))
         if bool((b == b[0]).all()):
             if not bool((a == b[0]).all()):
                 return True

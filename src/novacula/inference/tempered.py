@@ -28,19 +28,12 @@ MOST_RHAT, LEAST_ESS = 1.05, 400.0
 
 @dataclass(frozen=True)
 class Chains:
-    """How long chains run; half of the steps warm up.
+    """How long chains run; half of the steps warm up."""
 
-    Args:
-        chains: M, side by side.
-        steps: Transitions of each.
-        leapfrogs: Steps of a transition; 1 is the Metropolis-adjusted Langevin algorithm.
-        accept: The acceptance that step sizes and scales are adapted to.
-    """
-
-    chains: int
-    steps: int
-    leapfrogs: int
-    accept: float
+    chains: int  # M, side by side
+    steps: int  # transitions of each
+    leapfrogs: int  # steps of a transition; 1 is the Metropolis-adjusted Langevin algorithm
+    accept: float  # the acceptance that step sizes and scales are adapted to
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,10 +35,12 @@ class NovaculaClassifier(ClassifierMixin, NovaculaEstimator):
         chains: Chains of ``method``.
         folds: Networks that are blind to a fold each, by which the predictive and its temperature are chosen; 0 for
             none.
-        epochs: Passes over the data at most; by default rounds go on until nothing is gained.
+        epochs: Passes over the data at most; by default, of tables, as many as take 600 steps, or 20 where these take
+            more. With ``seconds``, and of images and signals, rounds go on until nothing is gained.
         seconds: Seconds after which training ends; the folds come on top.
         batch_size: Examples a step; by default by the size of the data.
         lr: Peak learning rate of the weights; by default 0.01 for tables and small networks, else 0.004.
+        precision: What networks compute in while they train, ``"bfloat16"`` or ``"full"``, as for `novacula.learn`.
         random_state: An integer for the same result each time; None draws a seed from NumPy's global generator.
         module__options: Parameters ``module__…`` of the network.
 

@@ -7,6 +7,7 @@ predictions are brought back after; class labels become numbers and numbers labe
 
 from __future__ import annotations
 
+import math
 from typing import Any, Self
 
 import numpy as np
@@ -18,10 +19,12 @@ from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
+from novacula.core.modules.precision import Precision
 from novacula.data.data import Data
 from novacula.data.inputs import as_inputs
 from novacula.data.meaning.labels import Task
 from novacula.data.standardise import Standardiser
+from novacula.inference.loop import default_batch_size
 from novacula.inference.method import Method
 from novacula.integrations.network import PREFIX, network_of
 from novacula.likelihoods.base import Likelihood
@@ -32,6 +35,9 @@ from novacula.runs.catalogue.methods import read_method
 from novacula.runs.result import LearnResult
 from novacula.study import learn
 from novacula.target import Target
+
+_STEPS, _EPOCHS = 600, 20
+"""Of tables, steps of training by default, or passes over the data where these take more."""
 
 
 class NovaculaEstimator(BaseEstimator):
@@ -54,6 +60,7 @@ class NovaculaEstimator(BaseEstimator):
         seconds: float | None = None,
         batch_size: int | None = None,
         lr: float | None = None,
+        precision: Precision | None = None,
         random_state: int | np.random.RandomState | None = None,
         **module__options: Any,
     ) -> None:
@@ -68,6 +75,7 @@ class NovaculaEstimator(BaseEstimator):
         self.seconds = seconds
         self.batch_size = batch_size
         self.lr = lr
+        self.precision: Precision | None = precision
         self.random_state = random_state
         self._set_options(module__options)
 
@@ -79,25 +87,11 @@ class NovaculaEstimator(BaseEstimator):
         vars(self).update(options)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The parameters, those of the network under ``module__…``.
-
-        Args:
-            deep: Whether to include those of parameters that are estimators themselves.
-
-        Returns:
-            Values by name.
-        """
+        """The parameters by name, those of the network under ``module__…``."""
         return super().get_params(deep) | {k: v for k, v in vars(self).items() if k.startswith(PREFIX)}
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, ``module__…`` for those of the network.
-
-        Args:
-            params: Values by name.
-
-        Returns:
-            Itself.
-        """
+        """Set parameters, ``module__…`` for those of the network; itself."""
         own = {k: v for k, v in params.items() if k.startswith(PREFIX)}
         super().set_params(**{k: v for k, v in params.items() if k not in own})
         self._set_options(own)
@@ -139,17 +133,7 @@ class NovaculaEstimator(BaseEstimator):
             raise AttributeError(f"{type(self).__name__} has not been fitted: call fit(X, y)") from None
 
     def predictive(self, X: Any) -> Predictive:
-        """The whole distribution over the labels: quantiles, intervals, entropies, decisions, draws.
-
-        Args:
-            X: Inputs, shape ``(N, …)``.
-
-        Returns:
-            The predictive, in the targets' own units.
-
-        Raises:
-            InputError: If inputs are of another shape than those of `fit`.
-        """
+        """The whole distribution over the labels of X ``(N, …)``, in the targets' own units."""
         check_is_fitted(self, "fit_")
         X = validate_data(self, X, reset=False, dtype="numeric", allow_nd=True)
         data = self.fit_.data
@@ -177,14 +161,18 @@ class NovaculaEstimator(BaseEstimator):
         options = {k.removeprefix(PREFIX): v for k, v in vars(self).items() if k.startswith(PREFIX)}
         network = network_of(self.module, options, data.x_shape, outputs, seed, data.x.dtype)
         prior = Gaussian() if self.prior is None else self.prior
+        epochs = self.epochs
+        if epochs is None and self.seconds is None and data.x.ndim == 2:
+            epochs = max(_EPOCHS, math.ceil(_STEPS / steps_an_epoch(data.n, self.batch_size)))
         found = learn(
             Target(network, likelihood=likelihood, prior=prior),
             data,
-            epochs=self.epochs,
+            epochs=epochs,
             seconds=self.seconds,
             folds=self.folds,
             batch_size=self.batch_size,
             lr=self.lr,
+            precision=self.precision,
             seed=seed,
         )
         if self.method != "auto":
@@ -198,6 +186,11 @@ class NovaculaEstimator(BaseEstimator):
         wide = torch.float64 if X.ndim == 2 else dtype
         data = Data(X, y, task=task, classes=classes or None, columns=names, dtype=wide)
         return Standardiser.fit(data).apply(data).to(dtype=dtype)
+
+
+def steps_an_epoch(n: int, size: int | None = None) -> int:
+    """Steps in one pass over n rows of a table."""
+    return math.ceil(n / (size or default_batch_size(n, table=True)))
 
 
 def _working(X: Any) -> torch.dtype:

@@ -32,6 +32,7 @@ class NovaculaRegressor(RegressorMixin, NovaculaEstimator):
         seconds: Seconds after which training ends.
         batch_size: Examples a step.
         lr: Peak learning rate of the weights.
+        precision: What networks compute in while they train.
         random_state: An integer for the same result each time.
         module__options: Parameters ``module__…`` of the network.
 

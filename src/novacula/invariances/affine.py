@@ -27,8 +27,9 @@ import torch
 from torch import Tensor
 
 from novacula.invariances import checks
-from novacula.invariances.noise import DISTRIBUTIONS, Distribution, symmetric, working_dtype
-from novacula.invariances.warp import PADDINGS, Padding, affine_warp, rotation, symmetric_exp
+from novacula.invariances.base import Chosen
+from novacula.invariances.noise import Distribution, symmetric, working_dtype
+from novacula.invariances.warp import Padding, affine_warp, rotation, symmetric_exp
 
 AffineName = Literal["rotation", "translation_x", "translation_y", "scale", "stretch", "shear"]
 AFFINE_NAMES: tuple[AffineName, ...] = ("rotation", "translation_x", "translation_y", "scale", "stretch", "shear")
@@ -40,7 +41,7 @@ _DESCRIBE = {
 
 
 @dataclass(frozen=True, eq=False)
-class Affine:
+class Affine(Chosen):
     """Random affine maps of images ``(n, C, H, W)``.
 
     Positive directions, for ``u > 0`` and a positive extent: rotation turns the content counter-clockwise as seen,
@@ -74,19 +75,8 @@ class Affine:
     distribution: Distribution = "uniform"
     padding: Padding = "zeros"
     init: float = 0.1
-    learnable: ClassVar[tuple[str, ...]] = ("eta",)
-    averages_predictions: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "only", checks.choose(self.only, AFFINE_NAMES))
-        checks.option("distribution", self.distribution, DISTRIBUTIONS)
-        checks.option("padding", self.padding, PADDINGS)
-        object.__setattr__(self, "eta", checks.extents(self.eta, [self.init] * len(self.only), self.only))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The chosen generators, one for each extent."""
-        return self.only
+    known: ClassVar[tuple[str, ...]] = AFFINE_NAMES
+    turns: ClassVar[str] = "rotation"
 
     def noise(self, n: int, x: Tensor, rng: torch.Generator) -> Tensor:
         """Draw the randomness of ``n`` maps: x ``(N, C, H, W)`` to ``(n, K)``."""
@@ -100,15 +90,6 @@ class Affine:
         # Autocast would round positions to 8 bits.
         with torch.autocast(x.device.type, enabled=False):
             return affine_warp(x, *self.maps(noise.to(x.device, working_dtype(x))), self.padding)
-
-    def project(self, eta: Tensor) -> Tensor:
-        """Limit the rotation to ±180°; eta ``(K,)``."""
-        turns = torch.tensor([name == "rotation" for name in self.only], device=eta.device)
-        return torch.where(turns, eta.clamp(-1, 1), eta)
-
-    def magnitude(self, eta: Tensor) -> Tensor:
-        """Extents without the signs that carry no meaning; eta ``(K,)``."""
-        return eta.abs()
 
     def describe(self) -> dict[str, float]:
         """The extents for people."""

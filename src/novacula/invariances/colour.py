@@ -28,7 +28,8 @@ import torch
 from torch import Tensor
 
 from novacula.invariances import checks
-from novacula.invariances.noise import DISTRIBUTIONS, Distribution, symmetric, working_dtype
+from novacula.invariances.base import Chosen
+from novacula.invariances.noise import Distribution, symmetric, working_dtype
 
 ColourName = Literal["brightness", "contrast", "saturation", "hue"]
 COLOUR_NAMES: tuple[ColourName, ...] = ("brightness", "contrast", "saturation", "hue")
@@ -37,7 +38,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True, eq=False)
-class Colour:
+class Colour(Chosen):
     """Random brightness, contrast, saturation and hue of images ``(n, C, H, W)``.
 
     Args:
@@ -59,18 +60,8 @@ class Colour:
     only: tuple[ColourName, ...] = ("brightness", "contrast", "saturation")
     distribution: Distribution = "uniform"
     init: float = 0.1
-    learnable: ClassVar[tuple[str, ...]] = ("eta",)
-    averages_predictions: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "only", checks.choose(self.only, COLOUR_NAMES))
-        checks.option("distribution", self.distribution, DISTRIBUTIONS)
-        object.__setattr__(self, "eta", checks.extents(self.eta, [self.init] * len(self.only), self.only))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What varies, one name for each extent."""
-        return self.only
+    known: ClassVar[tuple[str, ...]] = COLOUR_NAMES
+    turns: ClassVar[str] = "hue"
 
     def noise(self, n: int, x: Tensor, rng: torch.Generator) -> Tensor:
         """Draw the randomness of ``n`` changes of colour: x ``(N, C, H, W)`` to ``(n, K)``."""
@@ -94,15 +85,6 @@ class Colour:
             mean = luma(x).mean((-2, -1), keepdim=True)
             out = mean + part["contrast"].exp() * (out - mean)
         return out + part["brightness"] if "brightness" in part else out
-
-    def project(self, eta: Tensor) -> Tensor:
-        """Limit the hue to ±180°; eta ``(K,)``."""
-        turns = torch.tensor([name == "hue" for name in self.only], device=eta.device)
-        return torch.where(turns, eta.clamp(-1, 1), eta)
-
-    def magnitude(self, eta: Tensor) -> Tensor:
-        """Extents without the signs that carry no meaning; eta ``(K,)``."""
-        return eta.abs()
 
     def describe(self) -> dict[str, float]:
         """The extents for people."""

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from novacula.invariances.base import Invariance
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class Compose:
+class Compose(Invariance):
     """The transformation that applies the first part, then the second, and so on.
 
     Each part interpolates for itself, so two parts that warp images blur them twice; `Affine` combines its own
@@ -47,9 +47,7 @@ class Compose:
     """
 
     parts: tuple[Invariance, ...]
-    eta: Tensor
-    learnable: ClassVar[tuple[str, ...]] = ("eta",)
-    averages_predictions: ClassVar[bool] = True
+    eta: Tensor = None  # type: ignore[assignment]  # filled in below
 
     def __init__(self, *invariances: Invariance, parts: tuple[Invariance, ...] = (), eta: Tensor | None = None) -> None:
         every = (*invariances, *parts)

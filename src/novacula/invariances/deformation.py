@@ -21,19 +21,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
 from novacula.invariances import checks
+from novacula.invariances.base import Invariance
 from novacula.invariances.noise import working_dtype
 from novacula.invariances.warp import PADDINGS, Padding, centres, sample
 
 
 @dataclass(frozen=True, eq=False)
-class Deformation:
+class Deformation(Invariance):
     """Smooth random displacements within images ``(n, C, H, W)``.
 
     Args:
@@ -58,8 +58,6 @@ class Deformation:
     eta: Tensor = None  # type: ignore[assignment]  # filled in below
     grid: int = 16
     padding: Padding = "border"
-    learnable: ClassVar[tuple[str, ...]] = ("eta",)
-    averages_predictions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         checks.option("padding", self.padding, PADDINGS)

@@ -20,17 +20,17 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from novacula.invariances import checks
+from novacula.invariances.base import Invariance
 from novacula.invariances.noise import unit, working_dtype
 
 
 @dataclass(frozen=True, eq=False)
-class Erasing:
+class Erasing(Invariance):
     """Paint over a random square of images ``(n, C, H, W)``.
 
     Args:
@@ -53,8 +53,6 @@ class Erasing:
     eta: Tensor = None  # type: ignore[assignment]  # filled in below
     fill: float = 0.0
     init: float = 0.25
-    learnable: ClassVar[tuple[str, ...]] = ("eta",)
-    averages_predictions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "eta", checks.extents(self.eta, [self.init], self.names))

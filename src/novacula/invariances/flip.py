@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from novacula.invariances import checks
+from novacula.invariances.base import Chosen
 from novacula.invariances.noise import unit, working_dtype
 
 FlipName = Literal["flip", "flip_vertical"]
@@ -42,7 +43,7 @@ _RARE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Flip:
+class Flip(Chosen):
     """Mirror images ``(n, C, H, W)`` left to right, top to bottom, or both, each with a probability p of its own.
 
     Args:
@@ -62,17 +63,7 @@ class Flip:
     eta: Tensor = None  # type: ignore[assignment]  # filled in below
     only: tuple[FlipName, ...] = ("flip",)
     init: float = 0.25
-    learnable: ClassVar[tuple[str, ...]] = ("eta",)
-    averages_predictions: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "only", checks.choose(self.only, FLIP_NAMES))
-        object.__setattr__(self, "eta", checks.extents(self.eta, [self.init] * len(self.only), self.only))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The chosen flips, one for each probability."""
-        return self.only
+    known: ClassVar[tuple[str, ...]] = FLIP_NAMES
 
     def noise(self, n: int, x: Tensor, rng: torch.Generator) -> Tensor:
         """Draw the randomness of ``n`` flips: x ``(N, C, H, W)`` to ``(n, K)``."""

@@ -39,16 +39,7 @@ def unit_of(invariance: Invariance | None) -> Tensor:
 
 
 def measured(invariance: Invariance, x: Tensor, seed: int = 0) -> Invariance:
-    """The same invariance, with units of extents and the meaning of signs found on inputs.
-
-    Args:
-        invariance: Perhaps a `Custom`, or a `Compose` or `OnPart` of such; others are what they were.
-        x: Inputs, shape ``(N, …)``; 64 are looked at.
-        seed: Seed of noise and probes.
-
-    Returns:
-        The invariance, at the same extents.
-    """
+    """The same invariance, with units of extents and the meaning of signs as 64 of the inputs ``(N, …)`` show them."""
     x = x[:_ROWS].detach()
     if isinstance(invariance, Compose):
         return Compose(parts=tuple(measured(part, x, seed) for part in invariance.parts), eta=invariance.eta)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from novacula.invariances.compose import Compose
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class OnPart:
+class OnPart(Invariance):
     """Transform one part of the inputs, and leave the others as they are.
 
     Args:
@@ -38,9 +38,7 @@ class OnPart:
     invariance: Invariance
     part: str
     layout: Parts | None
-    eta: Tensor
-    learnable: ClassVar[tuple[str, ...]] = ("eta",)
-    averages_predictions: ClassVar[bool] = True
+    eta: Tensor = None  # type: ignore[assignment]  # filled in below
 
     def __init__(
         self, invariance: Invariance, part: str | int, *, layout: Parts | None = None, eta: Tensor | None = None

@@ -94,19 +94,7 @@ def parse(text: str) -> Perturbation:
 
 
 def perturb(x: Tensor, perturbations: Sequence[Perturbation], seed: int) -> Tensor:
-    """Perturb every image by a fresh draw.
-
-    Args:
-        x: Images, shape ``(N, C, H, W)``, floating point.
-        perturbations: Applied in this order, as one map.
-        seed: Seed; the draws of an image depend on its place in ``x`` and on the list, not on the pixels.
-
-    Returns:
-        Perturbed copies, of the same shape, dtype and device.
-
-    Raises:
-        InputError: If ``x`` is not a batch of images.
-    """
+    """Perturb each image of ``(N, C, H, W)`` by a fresh draw, which depends on its place and on the list alone."""
     checks.images(x)
     if not perturbations:
         return x.clone()

@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 
 from novacula.invariances import checks
-from novacula.invariances.noise import DISTRIBUTIONS, Distribution, symmetric, working_dtype
-from novacula.invariances.warp import PADDINGS, Padding, centres, sample
+from novacula.invariances.base import Chosen
+from novacula.invariances.noise import Distribution, symmetric, working_dtype
+from novacula.invariances.warp import Padding, centres, sample
 
 TimeName = Literal["time_shift", "time_scale"]
 TIME_NAMES: tuple[TimeName, ...] = ("time_shift", "time_scale")
 
 
 @dataclass(frozen=True, eq=False)
-class TimeWarp:
+class TimeWarp(Chosen):
     """Random shifts and tempos of signals ``(n, C, T)``.
 
     Positive directions, for ``u > 0`` and a positive extent: a shift moves the content later, a scale makes it slower.
@@ -46,19 +47,7 @@ class TimeWarp:
     distribution: Distribution = "uniform"
     padding: Padding = "zeros"
     init: float = 0.1
-    learnable: ClassVar[tuple[str, ...]] = ("eta",)
-    averages_predictions: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "only", checks.choose(self.only, TIME_NAMES))
-        checks.option("distribution", self.distribution, DISTRIBUTIONS)
-        checks.option("padding", self.padding, PADDINGS)
-        object.__setattr__(self, "eta", checks.extents(self.eta, [self.init] * len(self.only), self.only))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What varies, one name for each extent."""
-        return self.only
+    known: ClassVar[tuple[str, ...]] = TIME_NAMES
 
     def noise(self, n: int, x: Tensor, rng: torch.Generator) -> Tensor:
         """Draw the randomness of ``n`` warps: x ``(N, C, T)`` to ``(n, K)``."""
@@ -80,14 +69,6 @@ class TimeWarp:
         # An image of height one, read along its middle, is a signal.
         grid = torch.stack([at, torch.zeros_like(at)], -1).unsqueeze(1)
         return sample(x.unsqueeze(2), grid, self.padding).squeeze(2)
-
-    def project(self, eta: Tensor) -> Tensor:
-        """Every extent is admissible; eta ``(K,)``."""
-        return eta
-
-    def magnitude(self, eta: Tensor) -> Tensor:
-        """Extents without the signs that carry no meaning; eta ``(K,)``."""
-        return eta.abs()
 
     def describe(self) -> dict[str, float]:
         """The extents for people."""

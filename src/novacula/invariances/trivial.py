@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from novacula.invariances import checks
+from novacula.invariances.base import Invariance
 from novacula.invariances.colour import luma, turn_hue
 from novacula.invariances.noise import unit, working_dtype
 from novacula.invariances.warp import PADDINGS, Padding, affine_warp, rotation
@@ -50,7 +51,7 @@ _FACTOR, _SHEAR, _TURN, _PIXELS = 0.99, 0.99, math.radians(135), 32
 
 
 @dataclass(frozen=True, eq=False)
-class Trivial:
+class Trivial(Invariance):
     """Change each image ``(n, C, H, W)`` by one transformation, drawn uniformly from a list, of random strength.
 
     This is an augmentation of the training data, not an invariance: there are no extents to learn, a training step
@@ -121,14 +122,6 @@ class Trivial:
                 rows = which == k
                 out[rows] = _CHANGES[name](x[rows], 2 * strength[rows] - 1, self.padding).to(x.dtype)
         return out
-
-    def project(self, eta: Tensor) -> Tensor:
-        """Nothing to limit; eta ``(0,)``."""
-        return eta
-
-    def magnitude(self, eta: Tensor) -> Tensor:
-        """Nothing; eta ``(0,)``."""
-        return eta
 
     def describe(self) -> dict[str, float]:
         """Nothing: there are no extents."""

@@ -40,13 +40,7 @@ def symmetric_exp(d: Tensor, h: Tensor) -> Tensor:
 
 
 def affine_warp(x: Tensor, inverse: Tensor, shift: Tensor, padding: Padding = "zeros") -> Tensor:
-    """Move the content of each image by ``p' = A p + t``.
-
-    To be called outside autocast, which would round positions to 8 bits.
-
-    Returns:
-        Images of the same shape; differentiable in all three tensors.
-    """
+    """Move the content of images by ``p' = A p + t``, outside autocast, which would round positions to 8 bits."""
     return sample(x, affine_grid(inverse, shift, *x.shape[-2:]), padding)
 
 

@@ -1,4 +1,7 @@
-"""Whether a likelihood that says it is quadratic is so: what is exact for Gaussian noise is wrong for any other."""
+"""Whether a likelihood and a network are what they are taken for.
+
+What is exact for Gaussian noise is wrong for any other, and a softmax of probabilities is a far too unsure one.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
+from novacula.core.modules.outputs import squashed
 from novacula.likelihoods.base import Likelihood
 
 
@@ -31,3 +35,12 @@ def check_quadratic(likelihood: Likelihood, y: Tensor) -> None:
             f"{type(likelihood).__name__}, whose log_prob or factor differs from that",
             "take quadratic = True out of the class, or mend log_prob, factor and log_noise",
         )
+
+
+@torch.no_grad()
+def check_logits(likelihood: Likelihood, f: Tensor) -> None:
+    """Refuse probabilities where a likelihood of classes or labels makes such of its outputs ``f (N, C)`` itself."""
+    kind = "" if likelihood.task == "regression" else squashed(f)
+    if kind and not torch.allclose(likelihood.mean(f).to(f), f):
+        got = f"outputs that are probabilities already, by a {kind} at the network's end"
+        raise InputError("logits", got, f"leave out the {kind} at the network's end")

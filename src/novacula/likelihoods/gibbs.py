@@ -91,13 +91,7 @@ class Gibbs(Likelihood):
         return -loss
 
     def factor(self, f: Tensor, y: Tensor) -> Tensor:
-        """The symmetric root of the loss's Hessian, its negative eigenvalues set to zero.
-
-        Where the loss is piecewise linear in ``f`` (absolute error, hinge) the Hessian is zero, and so is the factor.
-
-        Returns:
-            A symmetric ``L`` of shape ``(N, C, C)``; its first derivatives are right, its second ones are not.
-        """
+        """A root of the loss's curvature: f ``(N, C)`` to ``(N, C, K)``."""
         return _positive_root(self._hessian(f, y))
 
     def sample(self, f: Tensor, rng: torch.Generator) -> Tensor:

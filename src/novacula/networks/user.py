@@ -57,14 +57,7 @@ def from_file(name: str, x_shape: tuple[int, ...], outputs: int) -> nn.Module:
 
 
 def function_from(name: str, example: str) -> Callable[..., Any]:
-    """A function that ``file.py:name`` names; see `from_file` for what is kept as it was.
-
-    Returns:
-        The function.
-
-    Raises:
-        InputError: If the file or the name does not exist, or the file raises.
-    """
+    """A function that ``file.py:name`` names, see `from_file`; an InputError where there is none."""
     path, attribute = _place(name, example)
     with _contained(path):
         return _find(_run(path, anew=False), attribute, path)

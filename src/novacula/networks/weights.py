@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from novacula.core.errors import InputError
 
 _WRAPPED = ("state_dict", "model_state_dict", "model", "weights")
-_PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
 _COUNT = "num_batches_tracked"  # by BatchNorm, in state dicts since PyTorch 0.4.1
 _SHOWN = 3
 
@@ -24,9 +23,10 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     """Put the weights of a file into a network.
 
     A checkpoint that holds the state dict beside other things (under ``state_dict``, ``model_state_dict``, ``model`` or
-    ``weights``), and names with a prefix that wrappers leave (``module.``, ``_orig_mod.``, ``model.``), are understood;
-    so are the weights of a part that holds all parameters, as where a layer that normalises was put before. Counts of
-    batches that norms have seen may be missing: a network in eval mode does not look at them.
+    ``weights``), is understood, and so are names with a prefix that wrappers leave (``module.``, ``_orig_mod.``,
+    ``model.`` …), beside what else these hold (the weights of a loss, say); and the weights of a part that holds all
+    parameters, as where a layer that normalises was put before. Counts of batches that norms have seen may be missing:
+    a network in eval mode does not look at them.
 
     Args:
         network: The network, changed in place.
@@ -41,9 +41,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     state = _state(_read(path), path)
     own = network.state_dict()
     names = set(own)
-    for prefix in _PREFIXES:
-        if state and all(k.startswith(prefix) for k in state) and not set(state) <= names:
-            state = {k.removeprefix(prefix): w for k, w in state.items()}
+    state = _of(state, network, path)
     state = _inside(state, network)
     missing, unknown = sorted(k for k in names - set(state) if not k.endswith(_COUNT)), sorted(set(state) - names)
     wrong = [k for k in names & set(state) if own[k].shape != state[k].shape]
@@ -84,6 +82,20 @@ def _state(found: Any, path: Path) -> dict[str, Tensor]:
             "a state dict, names to tensors", f"{kind} in {path}", "torch.save(network.state_dict(), path)"
         )
     return {str(k): w for k, w in found.items()}
+
+
+def _of(state: dict[str, Tensor], network: nn.Module, path: Path) -> dict[str, Tensor]:
+    # The weights under the one prefix, perhaps none, at which the network's own names stand.
+    needed = {k for k in network.state_dict() if not k.endswith(_COUNT)}
+    if not needed or needed <= set(state):
+        return state
+    some = max(needed, key=len)
+    found = [k.removesuffix(some) for k in state if k.endswith(f".{some}")]
+    found = [prefix for prefix in found if all(prefix + k in state for k in needed)]
+    if len(found) > 1:
+        hint = "save the state dict of one of them"
+        raise InputError("the weights of one network", f"those under {' and '.join(found[:2])} in {path}", hint)
+    return {k.removeprefix(p): w for p in found for k, w in state.items() if k.startswith(p)} or state
 
 
 def _inside(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:

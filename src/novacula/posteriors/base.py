@@ -139,15 +139,7 @@ class Point(BasePosterior):
     __repr__ = brief
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
-        """Repeat the point.
-
-        Args:
-            n: The number of samples.
-            rng: Not used.
-
-        Returns:
-            Tensors of shape ``(n, *shape)``.
-        """
+        """Repeat the point, ``(n, *shape)``."""
         return {k: w.expand(n, *w.shape) for k, w in self.mode.items()}
 
     @property
@@ -212,17 +204,7 @@ def weights_of(start: Params | Posterior | Learned) -> Params:
 
 
 def posterior_of(given: Posterior | Learned) -> Posterior:
-    """The posterior that somebody passed, or that of a result.
-
-    Args:
-        given: A posterior, or a result that has one.
-
-    Returns:
-        The posterior.
-
-    Raises:
-        InputError: If it is neither: a network, a target, a class.
-    """
+    """The posterior that somebody passed, or that of a result; a network, a target or a class is refused."""
     found = given.posterior if isinstance(given, Learned) else given
     if isinstance(found, type) or not isinstance(getattr(found, "mode", None), Mapping):
         got = f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"

@@ -46,14 +46,7 @@ class DiagonalGaussian(BasePosterior):
         return {k: w + self.sd[k] * noise[k] for k, w in self.mode.items()}
 
     def scaled(self, scale: float) -> DiagonalGaussian:
-        """The same mean with another width.
-
-        Args:
-            scale: A positive factor for the covariance.
-
-        Returns:
-            A new posterior.
-        """
+        """The same mean, and the covariance times a positive factor."""
         root = _positive(scale) ** 0.5
         return replace(self, sd={k: root * s for k, s in self.sd.items()})
 
@@ -87,23 +80,12 @@ class LowRankGaussian(BasePosterior):
         return {k: w + self.variance[k].sqrt() * independent[k] + shared[k] for k, w in self.mode.items()}
 
     def scaled(self, scale: float) -> LowRankGaussian:
-        """The same mean with another width.
-
-        Args:
-            scale: A positive factor for the covariance.
-
-        Returns:
-            A new posterior.
-        """
+        """The same mean, and the covariance times a positive factor."""
         root = _positive(scale) ** 0.5
         return replace(self, variance={k: scale * v for k, v in self.variance.items()}, factor=root * self.factor)
 
     def covariance(self) -> Tensor:
-        """The dense covariance, for small networks.
-
-        Returns:
-            Shape ``(P, P)``, float64.
-        """
+        """The dense covariance ``(P, P)``, float64, for small networks."""
         factor = self.factor.double()
         return torch.diag(flatten(self.variance).double()) + factor.T @ factor
 

@@ -26,19 +26,12 @@ from novacula.target.training import averaged_statistics
 
 @dataclass(frozen=True, eq=False)
 class Renormalised(BasePosterior):
-    """Draws of a posterior of weights, each with its statistics.
+    """Draws of a posterior of weights, each with its statistics."""
 
-    Args:
-        weights: The posterior of the weights alone.
-        target: The target whose posterior it is.
-        data: The training data.
-        seed: Seed of the passes.
-    """
-
-    weights: Posterior
-    target: Target
-    data: Data
-    seed: int = 0
+    weights: Posterior  # the posterior of the weights alone
+    target: Target  # the target whose posterior it is
+    data: Data  # the training data
+    seed: int = 0  # seed of the passes
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -23,19 +23,7 @@ _KINDS: Mapping[str, Callable[[Packed, Origin], Posterior]] = {
 def unpack(
     tensors: Mapping[str, Tensor], origin: Origin, other: Callable[[Packed, Origin], Posterior] | None = None
 ) -> Posterior:
-    """The posterior whose packed parts a file holds.
-
-    Args:
-        tensors: What the file holds.
-        origin: What the run knows beside it.
-        other: What makes parts of kinds that are not of this package.
-
-    Returns:
-        The posterior.
-
-    Raises:
-        InputError: If there is nothing that makes a part.
-    """
+    """The posterior whose packed parts a file holds; ``other`` makes parts of kinds that are not of this package."""
     parts = packed_in(tensors)
     if other is None and (unknown := {p.kind for p in parts} - set(_KINDS)):
         known = f"stored posteriors among {', '.join(_KINDS)}"

@@ -29,6 +29,7 @@ from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.params import Params, detach
 from novacula.core.rng import derive
+from novacula.core.storage.plain import record
 from novacula.curvature.structures.names import STRUCTURES, Structure, build
 from novacula.data.data import Data
 from novacula.posteriors.base import Point, Posterior
@@ -128,15 +129,9 @@ class Choice:
         Returns:
             Everything but the posterior.
         """
-        return {
-            "structure": self.structure,
-            "members": len(self.posterior.parts),
-            "temperature": self.temperature,
-            "calibration": self.calibration,
-            "reason": self.reason,
-            "warnings": list(self.warnings),
-            "scores": [dataclasses.asdict(s) for s in self.scores],
-        }
+        names = ("structure", "temperature", "calibration", "reason", "warnings")
+        more = {"members": len(self.posterior.parts), "scores": [dataclasses.asdict(s) for s in self.scores]}
+        return record(self, *names, **more)
 
 
 def choose(

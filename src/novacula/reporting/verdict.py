@@ -13,11 +13,12 @@ import numpy as np
 
 from novacula.reporting.posterior import doubt
 from novacula.reporting.words import against
-from novacula.reporting.words.extents import in_words, meaning
+from novacula.reporting.words.extents import between, meaning
 from novacula.reporting.words.methods import averaged, chose_point, is_point
 from novacula.reporting.words.metrics import METRICS, better
+from novacula.reporting.words.next_step import extents, next_step, phrase
 from novacula.reporting.words.numbers import count, listing, number, significant, with_error
-from novacula.runs.catalogue.models import NEGLIGIBLE, Extent
+from novacula.runs.catalogue.models import NEGLIGIBLE
 
 Record = Mapping[str, Any]
 
@@ -26,7 +27,8 @@ Record = Mapping[str, Any]
 class Verdict:
     """The report's opening."""
 
-    learned: str  # what was learned, one or two sentences
+    advice: str  # what to do next, and what to expect, in a sentence or two
+    learned: str  # what was learned
     result: str  # how well the model predicts, where a test set was given, and whether a control predicts better
     sure: str  # how sure that is
     assumes: tuple[str, ...]  # what it assumes, one entry each
@@ -36,10 +38,11 @@ def verdict(
     record: Record, history: Sequence[Mapping[str, Any]] = (), arrays: Mapping[str, np.ndarray] | None = None
 ) -> Verdict:
     """Put a run's results in words."""
-    learned = [*_moving(record), *_invariance(record), *_folds(record), *_noise(record)]
+    learned = [*_invariance(record), *_folds(record), *_noise(record)]
     if not record.get("invariance"):
         learned += _precisions(record)
     return Verdict(
+        advice=next_step(record),
         learned=" ".join(learned),
         result=" ".join([*_result(record), *against.sentences(record)]),
         sure=" ".join([*_evidence(record), *_intervals(record), *_draws(record, arrays or {})]),
@@ -47,14 +50,8 @@ def verdict(
     )
 
 
-def eta(record: Record) -> dict[str, float]:
-    """The learned extents that are extents, by name."""
-    values = (record.get("invariance") or {}).get("eta") or {}
-    return {k: float(v) for k, v in values.items() if v is not None and meaning(k, record).shown}
-
-
 def _invariance(record: Record) -> list[str]:
-    values = eta(record)
+    values = extents(record)
     if not values:
         return []
     n = count(record["data"].get("n_train") or 0, "training example")
@@ -66,7 +63,7 @@ def _invariance(record: Record) -> list[str]:
             f"The evidence of the {n} asks for none of {listing([found[k].plural for k in absent])} (extents up to "
             f"{number(_largest(values, absent), 2)}), which does not say that training with them would do harm."
         ]
-    sentences = [f"The {n} support {listing([_phrase(found[k], values[k]) for k in needed])}."]
+    sentences = [f"The {n} support {listing([phrase(found[k], values[k]) for k in needed])}."]
     if absent:
         words = listing([found[k].plural for k in absent])
         verb = "are" if len(absent) > 1 or found[absent[0]].plural.endswith("s") else "is"
@@ -78,16 +75,6 @@ def _invariance(record: Record) -> list[str]:
 
 def _largest(values: Mapping[str, float], names: list[str]) -> float:
     return max(abs(values[k]) for k in names)
-
-
-def _phrase(entry: Extent, value: float) -> str:
-    if entry.whole is not None and abs(value) >= entry.whole:
-        return f"{entry.everything} ({in_words(entry, value)})"
-    if entry.unit == "factor":
-        return f"{entry.plural} by {in_words(entry, value)}"
-    if entry.unit == "degrees":
-        return f"{entry.plural} of up to {in_words(entry, value)}"
-    return f"{entry.plural} ({in_words(entry, value)})"
 
 
 def _noise(record: Record) -> list[str]:
@@ -119,7 +106,7 @@ def _result(record: Record) -> list[str]:
     shown = [m for m in METRICS if m.headline and test.get(m.key) is not None]
     said = listing([f"{m.words} {m.text(test[m.key])}" for m in shown])
     copies = (record.get("settings") or {}).get("copies") or {}
-    over = [f"{copies['predict']} transformed copies"] if eta(record) and copies.get("predict") else []
+    over = [f"{copies['predict']} transformed copies"] if extents(record) and copies.get("predict") else []
     over += [what] if (what := averaged(record)) else []
     how = f", averaging outputs over {listing(over)}," if over else ""
     sentences = [f"On {count(record['data'].get('n_test') or 0, 'test example')} the model{how} reaches {said}."]
@@ -158,22 +145,11 @@ def _evidence(record: Record) -> list[str]:
 def intervals(record: Record) -> dict[str, str]:
     """The intervals of the learned extents, in words, where they are known."""
     found, said = record.get("hyper") or {}, {}
-    for name in eta(record):
+    for name in extents(record):
         interval = (found.get(name) or {}).get("interval")
         if interval and None not in interval:
-            entry = meaning(name, record)
-            said[name] = f"{in_words(entry, interval[0])} to {in_words(entry, interval[1])}"
+            said[name] = between(meaning(name, record), *interval)
     return said
-
-
-def _moving(record: Record) -> list[str]:
-    # What a reader must know before all else.
-    if record.get("converged", True):
-        return []
-    found = record.get("hyper") or {}
-    moving = [k for k, entry in found.items() if not entry.get("converged", True)]
-    rest = f": {listing(moving[:4])} would still move" if moving else ""
-    return [f"The run ended before it had converged{rest}; more time (--time, --epochs) may change what follows."]
 
 
 def _folds(record: Record) -> list[str]:
@@ -218,7 +194,7 @@ def _intervals(record: Record) -> list[str]:
 
 def _assumptions(record: Record) -> tuple[str, ...]:
     listed = [str(a) for a in (record.get("evidence") or {}).get("assumptions") or []]
-    if eta(record):
+    if extents(record):
         listed.append(
             f"extents up to {NEGLIGIBLE} (of a full range of 1) are within the jitter of learning and count as none"
         )

@@ -19,11 +19,7 @@ _OWN = frozenset({"point", "draws", "dropout"})  # kinds that hold all weights o
 
 
 def check_weights(run: Run, saved: Mapping[str, np.ndarray]) -> None:
-    """Refuse weights whose names, number, shapes or values do not fit the record.
-
-    Raises:
-        DamagedRun: Naming the tensor.
-    """
+    """Refuse weights whose names, number, shapes or values do not fit the record; the tensor is named."""
     _check_values(run, WEIGHTS, {k: a for k, a in saved.items() if k.partition("/")[0] != "units"})
     if strange := sorted(name for name in saved if not _is_known(name)):
         raise run.damaged(WEIGHTS, f"a tensor {strange[0]!r}, which no run has")
@@ -54,11 +50,7 @@ def check_weights(run: Run, saved: Mapping[str, np.ndarray]) -> None:
 
 
 def check_posterior(run: Run, stored: Mapping[str, np.ndarray], saved: Mapping[str, np.ndarray]) -> None:
-    """Refuse a stored posterior that lacks some of the network's weights, or whose shapes are not theirs.
-
-    Raises:
-        DamagedRun: Naming the tensor.
-    """
+    """Refuse a stored posterior whose weights are not all the network's, in number and shape; the tensor is named."""
     _check_values(run, POSTERIOR, {k: a for k, a in stored.items() if k.count("/") > 1})  # a log-density may be −∞
     if not stored:
         if (run.record.get("predictive") or {}).get("structure") == "ensemble" and not run.record.get("posterior"):

@@ -82,10 +82,7 @@ def inferred(
 
 
 def check(wanted: Wanted, target: Target, data: Data, trained: Trained, steps: int | None, chains: int | None) -> None:
-    """Find out before anything is learned whether a method takes this network and prior.
-
-    Methods that take minibatches are asked for their first state, which is cheap; the others take any network.
-    """
+    """Find out before anything is learned whether a method takes this network and prior, by a first state."""
     if wanted.is_choice:
         return
     method, default, chains, _ = method_of(wanted, trained, chains)

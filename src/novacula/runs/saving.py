@@ -15,6 +15,7 @@ from torch import Tensor
 
 from novacula.core.params import count
 from novacula.core.rng import generator
+from novacula.core.storage.plain import plain
 from novacula.core.storage.run import Run
 from novacula.data.data import Data
 from novacula.data.new import NewData
@@ -96,15 +97,15 @@ def describe(
         by_choice, by_point = (predict(p, test.x).in_units(test.scaling) for p in (kept, result.point))
         y = own_units(test.y, test.scaling)
         chosen = _evaluate(by_choice, y, arrays, "test")
-        plain = _evaluate(by_point, y, arrays, "map_test")
+        point = _evaluate(by_point, y, arrays, "map_test")
         arrays |= _spread(by_choice, test)
-        scores = {"test": chosen, "map_test": plain, "ood": _strange(kept, by_choice, strange, data, arrays)}
+        scores = {"test": chosen, "map_test": point, "ood": _strange(kept, by_choice, strange, data, arrays)}
         # Nothing is chosen by the test data; but a reader must hear when the choice turned out worse on them.
         gap = (by_point.log_prob(y) - by_choice.log_prob(y)).double()
         if test.n > 1 and float(gap.mean()) > 2 * float(gap.std()) / math.sqrt(test.n):
             warnings.append(
                 f"on the test data the chosen predictive has an NLL of {chosen['nll']:.4f}, the plain point estimate "
-                f"{plain['nll']:.4f}"
+                f"{point['nll']:.4f}"
             )
     posterior, sampled = _posterior(result.inferred, kept)
     arrays |= sampled
@@ -129,9 +130,9 @@ def describe(
         "prior": {"name": type(target.prior).__name__, "precision": target.prior.describe(target.at(result.params)[1])},
         "noise": _noise(result),
         "converged": bool(result.converged),
-        "hyper": _plain(result.hyper),
-        "verdicts": _plain(result.verdicts),
-        "out_of_fold": None if result.unseen is None else _plain(result.unseen.score()),
+        "hyper": plain(result.hyper),
+        "verdicts": plain(result.verdicts),
+        "out_of_fold": None if result.unseen is None else plain(result.unseen.score()),
         "invariance": _invariance(result),
         **scores,
         "predictive": _predictive(result),
@@ -149,17 +150,6 @@ def _layout(data: Data) -> dict[str, Any]:
     # What inputs are like, for those to come.
     parts = None if data.parts is None else data.parts.record()
     return {"input_shape": list(data.x.shape[1:]), "tokens": not data.x.is_floating_point(), "parts": parts}
-
-
-def _plain(value: Any) -> Any:
-    # Numbers that JSON knows: what is not finite is not known.
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def own_units(y: Tensor, scaling: Standardiser | None) -> Tensor:
@@ -225,15 +215,11 @@ def _posterior(inferred: Inferred | None, kept: Posterior) -> tuple[dict[str, An
         warnings.append("this posterior is not kept: the run cannot predict later")
     record: dict[str, Any] = {
         "method": type(inferred.method).__name__,
-        "name": inferred.name,
         "settings": settings_of(inferred.method),
         "repr": repr(inferred.method),
-        "chains": inferred.chains,
         "draws": posterior.size or stored or None,
         "stored": stored,
-        "steps": inferred.steps,
-        "batch_size": inferred.batch_size,
-        "seconds": inferred.seconds,
+        **{k: getattr(inferred, k) for k in ("name", "chains", "steps", "batch_size", "seconds")},
         **spoken(inferred.name, inferred.method),
         "diagnostics": None,
         "examined": None,
@@ -286,9 +272,5 @@ def _montage(result: Learned) -> dict[str, np.ndarray]:
 
 
 def _versions() -> dict[str, str]:
-    return {
-        "novacula": version("novacula"),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
+    known = {"novacula": version("novacula"), "torch": torch.__version__, "numpy": np.__version__}
+    return {**known, "python": platform.python_version()}

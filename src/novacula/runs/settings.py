@@ -100,6 +100,13 @@ def quiet_flag() -> Any:
     return flag(False, "Show no progress.", panel="Output")
 
 
+def target_of(names: tuple[str, ...]) -> Any:
+    """The target as readers of data take it: a name, the number of a column, several names, or none."""
+    if len(names) != 1:
+        return list(names) or None
+    return int(names[0]) if names[0].lstrip("-").isdigit() else names[0]
+
+
 @dataclass(frozen=True)
 class Setup:
     """What determines data and model of a run."""

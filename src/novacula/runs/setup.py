@@ -27,7 +27,7 @@ from novacula.likelihoods import Likelihood
 from novacula.networks import make
 from novacula.runs.catalogue.models import DEFAULTS, LIKELIHOODS, PRIORS, read_copies, read_invariance
 from novacula.runs.catalogue.row import known
-from novacula.runs.settings import Setup
+from novacula.runs.settings import Setup, target_of
 from novacula.target import Target
 
 _TEST_FRACTION = 0.2
@@ -116,9 +116,7 @@ def _default_invariance(setup: Setup, x_shape: tuple[int, ...], given: Invarianc
 
 def _load(setup: Setup, task: Task | None) -> tuple[Data, Data | None, Tensor | None, tuple[str, ...]]:
     # Training and test data, the test rows' numbers, and the names of the target's columns.
-    target: Any = setup.target[0] if len(setup.target) == 1 else list(setup.target) or None
-    if isinstance(target, str) and target.lstrip("-").isdigit():
-        target = int(target)
+    target = target_of(setup.target)
     wanted: Any = setup.task or task  # checked where the labels are read
     columns: dict[str, Any] = {"categorical": setup.categorical, "drop": setup.drop}
     split = int(setup.split) if str(setup.split).isdigit() else setup.split  # type: ignore[arg-type]

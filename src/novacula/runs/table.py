@@ -195,13 +195,7 @@ def tabulate(
 
 
 def in_parts(saved: SavedRun, x: Tensor, progress: Progress | None = None) -> Predictive:
-    """Predict inputs ``(N, …)`` in the units of training, a part of them at a time.
-
-    A prediction does not depend on the others that are made with it, so that the parts put together are the whole.
-
-    Returns:
-        The predictive of all N inputs.
-    """
+    """Predict inputs ``(N, …)`` in the units of training, a part at a time; no prediction depends on another."""
     size = max(_PART, -(-len(x) // _PARTS))
     pieces = x.split(size)
     found: list[Predictive] = []

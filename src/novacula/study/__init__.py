@@ -30,6 +30,7 @@ from novacula.study.probes import Effort, Probed, probes
 from novacula.study.relaxation import Relaxation, relaxation
 from novacula.study.restoring import Restored, restore
 from novacula.study.sampling.compare import sgd_vs_bayes
+from novacula.study.sampling.joint import JointAccuracy, joint_accuracy
 from novacula.study.sampling.result import SgdVsBayes
 from novacula.study.sbc import sbc
 from novacula.study.support import Support, support
@@ -51,6 +52,7 @@ __all__ = [
     "Curves",
     "Effort",
     "EmpiricalBayes",
+    "JointAccuracy",
     "LearnResult",
     "LoadedCalibration",
     "Mixed",
@@ -84,6 +86,7 @@ __all__ = [
     "default_method",
     "describe",
     "gap",
+    "joint_accuracy",
     "learn",
     "learn_from_draws",
     "load_calibrated",

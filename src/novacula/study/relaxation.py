@@ -42,21 +42,13 @@ from novacula.target.given import TargetLike, prepared
 
 @dataclass(frozen=True)
 class Trial:
-    """One layer with one part alone.
+    """One layer with one part alone."""
 
-    Attributes:
-        layer: Its name.
-        part: The part that was kept.
-        before: The log evidence with both parts, in nats, where it left the race.
-        without: That of this part alone, where it did.
-        kept: Whether the layer has this part alone since.
-    """
-
-    layer: str
-    part: str
-    before: float
-    without: float
-    kept: bool
+    layer: str  # its name
+    part: str  # the part that was kept
+    before: float  # the log evidence with both parts, in nats, where it left the race
+    without: float  # that of this part alone, where it did
+    kept: bool  # whether the layer has this part alone since
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,8 @@ class Batch:
         step: Steps taken before this one.
         steps: Steps of the whole run.
         alike: Runs with batches of this shape, this one and those to come: what pays for a recording of the step.
-        prior: How much the prior counts in this step, in [0, 1] (see `warmed`).
+        prior: How much the prior counts in this step, in [0, 1] (see `rising`).
+        trained: Whether the run began at weights that were trained before.
     """
 
     x: Tensor
@@ -31,20 +32,22 @@ class Batch:
     steps: int
     alike: int = 1
     prior: float = 1.0
+    trained: bool = False
 
     @property
     def progress(self) -> float:
         """The fraction of the run that is done, in [0, 1)."""
         return self.step / self.steps
 
-    def warmed(self, share: float) -> Batch:
-        """With a prior that counts from nothing to all of itself, in proportion, over so large a share of the run.
+    def rising(self, share: float) -> Batch:
+        """With a prior that counts from nothing to all of itself, in proportion, over so large a share of a training.
 
         The origin is a stationary point of the density of a network of several layers, and often a mode. While a
         network has found nothing in the data yet, the prior is all that draws its weights, steadily, and from the
-        origin they do not come back. A network that has found what there is to find is where its own mode is.
+        origin they do not come back. A network that has found what there is to find is where its own mode is: from
+        trained weights on, all of the prior counts.
 
         Returns:
             The batch with the prior's part at this step.
         """
-        return self if self.progress >= share else replace(self, prior=self.progress / share)
+        return self if self.trained or self.progress >= share else replace(self, prior=self.progress / share)

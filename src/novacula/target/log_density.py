@@ -73,11 +73,7 @@ class LogDensity:
             raise NonFiniteError("a finite log-density at init", str(float(value)), "start where the density has mass")
 
     def params(self) -> Params:
-        """The starting point.
-
-        Returns:
-            Copies of ``init``.
-        """
+        """Copies of ``init``."""
         return detach(self.init)
 
     def log_density(self, params: Params) -> Tensor:

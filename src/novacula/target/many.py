@@ -24,16 +24,7 @@ member and of several, of which vmap costs more."""
 
 
 def outputs(target: Target, params: Params, x: Tensor) -> Tensor:
-    """Evaluate many networks on the same inputs, in chunks of networks that stay near the processor.
-
-    Args:
-        target: The target; its invariance is not applied.
-        params: The weights of M networks, each ``(M, *shape)``.
-        x: Inputs, ``(N, …)``.
-
-    Returns:
-        Outputs ``(M, N, C)``, without a graph.
-    """
+    """Evaluate M networks ``(M, *shape)`` on the same inputs, by chunks: x ``(N, …)`` to ``(M, N, C)``, no graph."""
 
     def of_chunk(start: int, stop: int) -> Tensor:
         return over_members(lambda w: target.forward(w, x), part_of(params, start, stop), target.notes)

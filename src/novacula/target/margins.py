@@ -54,15 +54,7 @@ def closeness_of(target: Target, params: dict[str, Tensor], data: Data, *, seed:
 
 
 def check_fittable(target: Target, data: Data) -> None:
-    """Refuse labels that have no margins, and those that no function fits.
-
-    Args:
-        target: The target, bound to the data.
-        data: The examples.
-
-    Raises:
-        InputError: If the task is no classification, or equal inputs have different labels.
-    """
+    """Refuse labels that have no margins, and those that no function fits: equal inputs with different ones."""
     if target.likelihood.task not in ("classification", "multilabel"):
         raise InputError(
             "labels that are classes",

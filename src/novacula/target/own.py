@@ -34,18 +34,7 @@ def coded(y: Tensor, loss: Loss, classes: int) -> Tensor:
 
 
 def own_gradient(target: Target, params: Params, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Params]:
-    """Every member's misfit of its own examples, and the gradient of that; the prior has no part in it.
-
-    Args:
-        target: The target; its invariance is not applied.
-        params: Weights, ``(M, *shape)``.
-        x: Inputs, ``(M, B, …)``.
-        y: Labels as `coded` gives them, ``(M, B, …)``.
-        loss: What is to be small.
-
-    Returns:
-        The mean loss of each member's examples, ``(M,)``, and its gradient by name.
-    """
+    """Every member's mean loss of its own examples, x ``(M, B, …)`` to ``(M,)``, and its gradient; no prior in it."""
     names = tuple(params)
 
     def misfit(w: Params) -> Tensor:

@@ -16,15 +16,7 @@ _PARTS = {
 
 
 def check_part(name: str, given: Any) -> None:
-    """Refuse what is no such part of a target.
-
-    Args:
-        name: ``"likelihood"``, ``"prior"`` or ``"invariance"``.
-        given: What somebody passed for it; None is an invariance.
-
-    Raises:
-        InputError: If it is a class, a name, another part, or nothing of that kind.
-    """
+    """Refuse what is no ``"likelihood"``, ``"prior"`` or ``"invariance"`` (None is one), as ``name`` says."""
     mark, example = _PARTS[name]
     if given is None and name == "invariance":
         return

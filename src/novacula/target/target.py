@@ -39,7 +39,7 @@ from novacula.invariances.base import Invariance
 from novacula.invariances.on_part import bind_parts
 from novacula.likelihoods import Categorical
 from novacula.likelihoods.base import Likelihood
-from novacula.likelihoods.declared import check_quadratic
+from novacula.likelihoods.declared import check_logits, check_quadratic
 from novacula.priors import Gaussian
 from novacula.priors.base import Prior
 from novacula.priors.declared import check_gaussian
@@ -138,13 +138,13 @@ class Target:
             labels in the dtype and shape that the likelihood takes.
 
         Raises:
-            InputError: If the network cannot take the inputs, or the labels do not fit its outputs, or the prior or
-                likelihood is not what it is declared to be.
+            InputError: If network, inputs and labels do not fit, or prior or likelihood are not what they are declared.
         """
         data = placed(data, next(iter(self.params().values())).device)
         taking = self.taking(data.parts)
         outputs = taking.forward.check(data.x[:8])
         bound = dataclasses.replace(taking, likelihood=taking.likelihood.bind(outputs))
+        check_logits(bound.likelihood, bound.forward.traced(data.x[:8]))
         y = bound.likelihood.validate(data.y, outputs)
         check_quadratic(bound.likelihood, y)
         check_gaussian(bound.prior, self.forward.params())

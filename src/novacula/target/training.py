@@ -74,21 +74,7 @@ def misfit_gradient(
     beside: Params | None = None,
     precision: Precision = "full",
 ) -> tuple[Tensor, Params, Params]:
-    """Every member's misfit of some examples as it trains, its gradient, and the statistics: all by the data alone.
-
-    Args:
-        target: The target, whose network differs in train mode.
-        params: Weights, ``(M, *shape)``.
-        statistics: Statistics, ``(M, *shape)``.
-        xs: Transformed inputs, ``(B, S, …)``.
-        y: Labels.
-        seed: Seed of the network's noise.
-        beside: What else the network is given by name, ``(M, …)``: masks.
-        precision: What the network computes in.
-
-    Returns:
-        The mean negative log-likelihood, ``(M,)``, its gradient by name, and the statistics after the pass.
-    """
+    """Mean negative log-likelihood ``(M,)`` of xs ``(B, S, …)`` as members train, its gradient, and the statistics."""
     training, rows = target.forward.trains(xs[:, 0]), xs.shape[0] * xs.shape[1]
     moves = rows > 1 or not training.moving
 
@@ -124,17 +110,7 @@ def misfit_gradient(
 
 @torch.no_grad()
 def averaged_statistics(target: Target, params: Params, data: Data, *, seed: int) -> Params:
-    """Statistics of M networks anew: averages over one pass over the data in train mode.
-
-    Args:
-        target: The target.
-        params: Weights, ``(M, *shape)``.
-        data: The training data.
-        seed: Seed of the order, the transformations and the noise.
-
-    Returns:
-        The statistics that are no counts, ``(M, *shape)``; nothing where training moves none.
-    """
+    """Statistics of M networks that are no counts, anew: averages over one pass over the data in train mode."""
     moving = target.forward.trains(data.x).moving
     if not moving:
         return {}

@@ -386,3 +386,20 @@ def test_labels_of_which_a_network_is_sure_do_not_take_the_prior_away(structure:
     found = tune(target, data, unsure, structure=structure, seed=0)
     assert max(abs(math.log(f)) for f in found.factors.values()) > 0.1
     assert not any("tenth" in w for w in found.warnings)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-12, 1e-4])
+def test_targets_without_noise_are_told_from_small_noise(noise: float) -> None:
+    """A least-squares fit: ``σ² = Σ r² / (N − γ)``, where ``γ`` is all P weights; without noise, r is the rounding."""
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 3, generator=rng, dtype=torch.float64)
+    y = x @ torch.tensor([[1.1], [-2.3], [0.7]], dtype=torch.float64)
+    y = y + noise * torch.randn(y.shape, generator=rng, dtype=torch.float64)
+    fitted = torch.linalg.lstsq(x, y).solution
+    target, data = Target(nn.Linear(3, 1, bias=False).double(), Normal(0.1)).prepare(Data(x, y))
+    found = tune(target, data, {"weight": fitted.T.contiguous()}, structure="exact", seed=0)
+    said = any("as small as the rounding of the targets" in w for w in found.warnings)
+    assert said == (noise == 0), found.warnings
+    if noise:
+        want = float((y - x @ fitted).square().sum() / (40 - 3)) ** 0.5
+        assert float(found.target.likelihood.sigma) == pytest.approx(want, rel=1e-3)

@@ -436,6 +436,7 @@ def test_copies_that_are_unlike_the_network_are_told():
         ({"folds": 1}, "folds as a whole number of 2 or more"),
         ({"start": 3}, "start= as a network"),
         ({"train": lambda net, rows: 3, "epochs": None}, "to return the network or None"),
+        ({"train": lambda net, rows: {}["lr"], "epochs": None}, "KeyError: 'lr'"),
         ({"train": fit}, "either train= or epochs="),
     ],
 )
@@ -444,16 +445,49 @@ def test_what_cannot_be_used_is_said(given: dict[str, Any], text: str):
         calibrate(mlp(), blobs(60), **{"epochs": 1, **given})
 
 
+class Noisy(nn.Module):
+    """Dropout that is on in eval mode too, as people write it for Monte-Carlo dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(self.net(x), 0.5, training=True)
+
+
 @pytest.mark.parametrize(
     ("net", "text"),
     [
         (mlp, "an nn.Module"),
         (mlp(outputs=2), "3 outputs, a logit for each class"),
         (mlp(inputs=5), "a network that takes inputs of shape"),
-        (nn.Sequential(mlp(), nn.Softmax(1)), "probabilities"),
+        (nn.Sequential(mlp(), nn.Softmax(1)), "probabilities already, by a softmax"),
+        (nn.Sequential(mlp(), nn.Softmax(1)).requires_grad_(False), "probabilities already, by a norm"),
+        (Noisy(), "a deterministic network"),
+        (nn.Sequential(nn.BatchNorm1d(4, track_running_stats=False), mlp()), "each example for itself"),
+        (mlp().double(), "weights are torch.float64 and the inputs torch.float32"),
         (nn.LSTM(4, 3), "outputs of shape"),
     ],
 )
 def test_networks_that_do_not_fit_are_refused(net: Any, text: str):
     with refused(text):
         calibrate(net, blobs(60))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_traced_network_is_calibrated_by_rows_alone():
+    traced = torch.jit.trace(mlp(), torch.zeros(2, 4))  # its weights cannot be drawn anew
+    with refused("traced or scripted"):
+        calibrate(traced, blobs(60), epochs=1)
+    rows = blobs(60)
+    assert calibrate(traced, None, calibration=rows).temperature == pytest.approx(
+        calibrate(mlp_of(traced), None, calibration=rows).temperature
+    )
+
+
+def mlp_of(traced: nn.Module) -> nn.Module:
+    """The Python network with a traced one's weights."""
+    net = mlp()
+    net.load_state_dict(traced.state_dict())
+    return net

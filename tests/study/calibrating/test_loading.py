@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.study.calibrating.test_calibrate import blobs, fit, line, mlp
 from torch import nn
 
 import novacula as nv
+from novacula.core.storage.stage import WHOLE
 from novacula.study.calibrating.calibrate import calibrate
 from novacula.study.calibrating.saving import PROGRAM, RECORD
 
@@ -100,3 +102,24 @@ def test_what_is_no_calibration_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out" / RECORD).write_bytes(b"\xff{")
     with refused(RECORD):
         nv.load_calibrated(tmp_path / "out")
+
+
+def test_a_calibration_whose_files_were_being_moved_is_the_new_one(tmp_path: Path) -> None:
+    """Stopped after any number of moves, and read by whoever comes next."""
+    data, nets = blobs(60), [mlp(), nn.Sequential(mlp(), nn.Linear(3, 3))]
+    cals = [calibrate(net, None, calibration=data) for net in nets]
+    for i, cal in enumerate(cals):
+        cal.save(tmp_path / str(i))
+    wanted = cals[1].predict(data.x[:4]).mean()
+    names = sorted(p.name for p in (tmp_path / "1").iterdir())
+    names.sort(key=lambda name: name == RECORD)  # the last one to be moved
+    for moved in range(len(names) + 1):
+        folder = tmp_path / f"after {moved}"
+        shutil.copytree(tmp_path / "0", folder)
+        shutil.copytree(tmp_path / "1", folder / WHOLE)
+        for name in names[:moved]:
+            (folder / WHOLE / name).replace(folder / name)
+        torch.testing.assert_close(nv.load_calibrated(folder).predict(data.x[:4]).mean(), wanted, rtol=1e-4, atol=1e-5)
+        assert sorted(p.name for p in folder.iterdir()) == sorted(names)
+        with refused("a new or empty folder"):
+            cals[0].save(folder)

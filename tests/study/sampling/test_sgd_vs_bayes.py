@@ -63,6 +63,37 @@ def test_both_references_are_the_prior_that_fits(outputs: int):
         assert abs(result.checkpoints[0].larger - 0.5) < 4 * math.sqrt((1 / sizes[0] + 1 / sizes[1]) / 12)
 
 
+@pytest.mark.parametrize("covered", [True, False])
+def test_the_infinitely_wide_reference_is_the_process_that_fits(covered: bool):
+    act = nn.ReLU() if covered else nn.Softplus()
+    net = nn.Sequential(nn.Linear(4, 300), act, nn.Linear(300, 1, bias=False))
+    t = task.Task.of(net, DATA, HELD_OUT, nv.FanIn(1.5, 0.7), None)
+    found = reference(t, "nngp", 2_000, 10**6, 1, seed=1, progress=lambda *_: None)
+    x = torch.cat([X[TRAIN], X[REST]]).double()
+    if covered:  # 0.7² + 1.5² E[relu relu] of outputs of variances q = .7² + 1.5² |x|²/4, by the formula of two angles
+        inner = 0.49 + 2.25 * (x @ x.T) / 4
+        size = inner.diagonal().sqrt()
+        angle = (inner / size[:, None] / size).clamp(-1, 1).acos()
+        cross = size[:, None] * size * (angle.sin() + (math.pi - angle) * angle.cos()) / (2 * math.pi)
+        k = 2.25 * cross
+    else:
+        k = nv.kernels.monte_carlo(net, nv.FanIn(1.5, 0.7), x.float(), draws=40_000, seed=9)[:, 0, :, 0]
+    k = k + 1e-6 * k.diagonal().mean() * torch.eye(16)
+    noise = torch.randn(100_000, 16, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    f = noise @ torch.linalg.cholesky(k.double()).T
+    fits = ((f[:, :7] > 0) == (Y[TRAIN] > 0)).all(1)
+    assert fits.sum() > 500
+    assert abs(found.log_evidence[0] - math.log(float(fits.double().mean()))) < 5 * float(fits.sum()) ** -0.5 + 0.05
+    size = f[fits][:, :7].square().mean(1).sqrt()
+    margin = f[fits][:, :7].abs().amin(1) / size
+    hand = task.Functions((f[fits][:, 7:] > 0).numpy().astype(np.uint8), margin.numpy(), np.zeros(int(fits.sum()), int))
+    result = compare._compared(t, Trained((hand,), np.ones(len(hand)), 10, 0), found, Descent(), 9, {}, 0)
+    assert result.checkpoints[0].functions.p_value > 1e-3  # below that in one of a thousand seeds
+    assert abs(result.checkpoints[0].larger - 0.5) < 4 * math.sqrt((1 / len(hand) + 1 / 2_000) / 12)
+    with pytest.raises(InputError, match="one output"):
+        reference(made(2), "nngp", 10, 100, 1, seed=0, progress=lambda *_: None)
+
+
 def test_margins_labels_and_shares_are_what_they_are_called():
     t = made(2)
     functions = by_hand(t, 0, 4_000)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
 
-from novacula.cli.console import errors_to_exit
-from novacula.cli.flags import takes
+from novacula.cli.flags import verb
 from novacula.cli.functions.options import EvidenceOptions, PriorOptions, ProbesOptions, SgdVsBayesOptions
-from novacula.runs.flags import make
 
 functions = typer.Typer(
     no_args_is_help=True,
@@ -17,64 +13,56 @@ functions = typer.Typer(
 )
 
 
-@functions.command(
+@verb(
+    functions,
+    "novacula.cli.functions.prior:prior",
+    PriorOptions,
     epilog="Examples: novacula functions prior cube:7 --net mlp --figure ranks.svg; "
-    "novacula functions prior digits --rows 10 --net my_model.py:make_net --draws 1000000 --keep drawn.npz"
+    "novacula functions prior digits --rows 10 --net my_model.py:make_net --draws 1000000 --keep drawn.npz",
 )
-@takes(PriorOptions)
-def prior(values: dict[str, Any]) -> None:
+def prior() -> None:
     """Draw random networks and count the functions that they compute: which come often, and how simple they are."""
-    from novacula.cli.functions.prior import prior as run_prior
-
-    with errors_to_exit():
-        run_prior(make(PriorOptions, values))
 
 
-@functions.command(
+@verb(
+    functions,
+    "novacula.cli.functions.evidence:evidence",
+    EvidenceOptions,
     epilog="Examples: novacula functions evidence digits --rows 20; "
-    "novacula functions evidence data.npz --net my_model.py:make_net --by splitting --particles 200"
+    "novacula functions evidence data.npz --net my_model.py:make_net --by splitting --particles 200",
 )
-@takes(EvidenceOptions)
-def evidence(values: dict[str, Any]) -> None:
+def evidence() -> None:
     """Estimate how probable it is that a random network fits all labels, in every way that applies.
 
     What follows for new examples is told as a bound of their error.
     """
-    from novacula.cli.functions.evidence import evidence as run_evidence
-
-    with errors_to_exit():
-        run_evidence(make(EvidenceOptions, values))
 
 
-@functions.command(
-    "sgd-vs-bayes",
+@verb(
+    functions,
+    "novacula.cli.functions.sgd_vs_bayes:sgd_vs_bayes",
+    SgdVsBayesOptions,
+    name="sgd-vs-bayes",
     epilog="Examples: novacula functions sgd-vs-bayes digits --net mlp --rows 60 --train 12; "
     "novacula functions sgd-vs-bayes data.npz --optimiser adam --lr 0.01 --beyond 16 --beyond 64 --keep kept",
 )
-@takes(SgdVsBayesOptions)
-def sgd_vs_bayes(values: dict[str, Any]) -> None:
+def sgd_vs_bayes() -> None:
     """Train many networks to zero error, and ask whether they are draws of the posterior.
 
     The posterior is the network's prior, restricted to networks that make no error on the same rows.
     """
-    from novacula.cli.functions.sgd_vs_bayes import sgd_vs_bayes as run_sgd_vs_bayes
-
-    with errors_to_exit():
-        run_sgd_vs_bayes(make(SgdVsBayesOptions, values))
 
 
-@functions.command(
+@verb(
+    functions,
+    "novacula.cli.functions.probes:probes",
+    ProbesOptions,
     epilog="Examples: novacula functions probes --task parity --task addition --net mlp --net recurrent; "
-    "novacula functions probes --keep probes.json"
+    "novacula functions probes --keep probes.json",
 )
-@takes(ProbesOptions)
-def probes(values: dict[str, Any]) -> None:
+def probes() -> None:
     """Ask which tasks a kind of network finds natural: parity, copying, addition, a map that is repeated.
 
     Of each task and kind of network: how probable a random one is to do it, whether training finds it, and whether
     networks that do it on some words do it on the others.
     """
-    from novacula.cli.functions.probes import probes as run_probes
-
-    with errors_to_exit():
-        run_probes(make(ProbesOptions, values))

@@ -8,9 +8,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from novacula.cli.console import out, print_json, stdout_for_results
+from novacula.cli.console import out, present
 from novacula.cli.functions.options import EvidenceOptions
-from novacula.cli.threads import set_threads
+from novacula.cli.progress import Progress, computing
 from novacula.core.errors import InputError
 from novacula.reporting.words.numbers import number
 
@@ -24,17 +24,13 @@ def evidence(options: EvidenceOptions) -> None:
     unknown = [name for name in options.by if name not in _WAYS]
     if unknown:
         raise InputError(f"--by among {', '.join(_WAYS)}", unknown[0], "--by splitting")
-    with stdout_for_results():
-        content = _run(options)
-    if options.json:
-        print_json(content)
-    else:
-        _show(content)
+    with computing(options) as progress:
+        content = _run(options, progress)
+    present(content, _show, json=options.json)
 
 
-def _run(options: EvidenceOptions) -> dict[str, Any]:
+def _run(options: EvidenceOptions, progress: Progress) -> dict[str, Any]:
     from novacula.cli.functions.reading import data_of, network_of
-    from novacula.cli.progress import Progress
     from novacula.data.meaning.soft import outputs_for
     from novacula.evidence import NNGP, Annealing, Counting, Splitting, ladder, pac_bayes
     from novacula.inference import SMC
@@ -42,28 +38,23 @@ def _run(options: EvidenceOptions) -> dict[str, Any]:
     from novacula.runs.catalogue.models import PRIORS
     from novacula.target import Target
 
-    with Progress(quiet=options.quiet) as progress:
-        progress.say("loading")
-        set_threads(options.threads)
-        data = data_of(options, options.data)
-        network = network_of(options, data.x_shape, outputs_for(data.y, len(data.classes)))
-        target = Target(network, prior=PRIORS.find(options.prior)(), likelihood=likelihood_of(data.task))
-        made = {
-            "counting": Counting(options.draws, options.heads),
-            "ep": NNGP("ep"),
-            "tilting": NNGP("tilting"),
-            "splitting": Splitting(particles=options.particles),
-            "annealing": Annealing(method=SMC(options.particles, "elliptical", moves=8)),
-        }
-        rungs = [rung for name, rung in made.items() if not options.by or name in options.by]
-        found = ladder(
-            target, data, seed=options.seed, estimators=rungs, progress=lambda done, of, name: progress.say(name)
-        )
+    data = data_of(options, options.data)
+    network = network_of(options, data.x_shape, outputs_for(data.y, len(data.classes)))
+    target = Target(network, prior=PRIORS.find(options.prior)(), likelihood=likelihood_of(data.task))
+    made = {
+        "counting": Counting(options.draws, options.heads),
+        "ep": NNGP("ep"),
+        "tilting": NNGP("tilting"),
+        "splitting": Splitting(particles=options.particles),
+        "annealing": Annealing(method=SMC(options.particles, "elliptical", moves=8)),
+    }
+    rungs = [rung for name, rung in made.items() if not options.by or name in options.by]
+    found = ladder(
+        target, data, seed=options.seed, estimators=rungs, progress=lambda done, of, name: progress.say(name)
+    )
     return {
         "command": "functions evidence",
-        "net": options.net,
-        "prior": options.prior,
-        "seed": options.seed,
+        **{k: getattr(options, k) for k in ("net", "prior", "seed")},
         "n": data.n,
         **found.to_dict(),
         "bounds": {

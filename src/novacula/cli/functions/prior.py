@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from novacula.cli.console import out, print_json, stdout_for_results
+from novacula.cli.console import out, present
 from novacula.cli.functions.options import OWN, PriorOptions
-from novacula.cli.threads import set_threads
+from novacula.cli.progress import Progress, computing
 from novacula.core.errors import InputError
 from novacula.reporting.words.numbers import count, percent, significant
 
@@ -26,50 +26,37 @@ def prior(options: PriorOptions) -> None:
     """Run ``novacula functions prior``."""
     if not options.inputs:
         raise InputError("inputs", "none", "novacula functions prior cube:7")
-    with stdout_for_results():
-        content = _run(options)
-    if options.json:
-        print_json(content)
-    else:
-        _show(content)
+    with computing(options) as progress:
+        content = _run(options, progress)
+    present(content, _show, json=options.json)
 
 
-def _run(options: PriorOptions) -> dict[str, Any]:
+def _run(options: PriorOptions, progress: Progress) -> dict[str, Any]:
     from novacula.cli.functions.reading import network_of
-    from novacula.cli.progress import Progress
     from novacula.functions import cost, summary
     from novacula.runs.catalogue.models import PRIORS
 
-    with Progress(quiet=options.quiet) as progress:
-        progress.say("loading")
-        set_threads(options.threads)
-        inputs, outputs = _inputs(options)
-        network = network_of(options, tuple(inputs.shape[1:]), outputs)
-        weights = None if options.prior == OWN else PRIORS.find(options.prior)()
-        how: dict[str, Any] = {"prior": weights, "format": options.format, "seed": options.seed}
-        start = _kept(options, inputs)
-        price = cost(network, inputs, options.draws - (start.n if start else 0), **how)
-        if price.seconds > options.time:
-            got = f"{options.draws:,} draws, about {price.seconds:,.0f} s and {price.bytes / 1e9:.2g} GB at most"
-            raise InputError(f"draws that take at most --time {options.time:,.0f} seconds", got, "fewer --draws")
-        progress.begin("block", "counting")
-        found = _draw(network, inputs, options, how, start, progress)
+    inputs, outputs = _inputs(options)
+    network = network_of(options, tuple(inputs.shape[1:]), outputs)
+    weights = None if options.prior == OWN else PRIORS.find(options.prior)()
+    how: dict[str, Any] = {"prior": weights, "format": options.format, "seed": options.seed}
+    start = _kept(options, inputs)
+    price = cost(network, inputs, options.draws - (start.n if start else 0), **how)
+    if price.seconds > options.time:
+        got = f"{options.draws:,} draws, about {price.seconds:,.0f} s and {price.bytes / 1e9:.2g} GB at most"
+        raise InputError(f"draws that take at most --time {options.time:,.0f} seconds", got, "fewer --draws")
+    progress.begin("block", "counting")
+    found = _draw(network, inputs, options, how, start, progress)
     content = {
         "command": "functions prior",
-        "net": options.net,
-        "prior": options.prior,
-        "format": options.format,
-        "seed": options.seed,
+        **{k: getattr(options, k) for k in ("net", "prior", "format", "seed")},
         "estimated": price._asdict(),
         **summary(found, options.top),
     }
     if options.figure is not None:
-        from novacula.core.storage.atomic import write_text
-        from novacula.reporting.figures.base import standalone
         from novacula.reporting.figures.functions.ranks import ranks
 
-        write_text(options.figure, standalone(ranks(found.counts, found.n, found.inputs, found.classes).svg))
-        content["figure"] = str(options.figure)
+        content["figure"] = ranks(found.counts, found.n, found.inputs, found.classes).save(options.figure)
     return content
 
 

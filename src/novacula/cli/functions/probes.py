@@ -9,9 +9,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from novacula.cli.console import out, print_json, stdout_for_results
+from novacula.cli.console import out, present
 from novacula.cli.functions.options import ProbesOptions
-from novacula.cli.threads import set_threads
+from novacula.cli.progress import Progress, computing
 from novacula.core.errors import InputError
 from novacula.reporting.words.numbers import percent
 
@@ -20,40 +20,34 @@ _SETTINGS = ("bits", "width", "draws", "particles", "members", "steps", "seed")
 
 def probes(options: ProbesOptions) -> None:
     """Run ``novacula functions probes``."""
-    with stdout_for_results():
-        content = _run(options)
-    if options.json:
-        print_json(content)
-    else:
-        _show(content)
+    with computing(options) as progress:
+        content = _run(options, progress)
+    present(content, _show, json=options.json)
 
 
-def _run(options: ProbesOptions) -> dict[str, Any]:
-    from novacula.cli.progress import Progress
+def _run(options: ProbesOptions, progress: Progress) -> dict[str, Any]:
     from novacula.core.storage.atomic import write_json
     from novacula.evidence import Splitting
     from novacula.functions.probes import NETWORKS, SPLITS, TASKS
     from novacula.study.probes import Effort, Probed
     from novacula.study.probes import probes as find
 
-    set_threads(options.threads)
     settings = {k: getattr(options, k) for k in _SETTINGS}
     spent = {k: v for k, v in settings.items() if k not in ("particles", "seed")}
     effort = Effort(**spent, splitting=Splitting(options.particles, attempts=1, steps=100))
     asked = (options.task or tuple(TASKS), options.net or tuple(NETWORKS), options.split or SPLITS)
     kept = _kept(options.keep, settings)
     rows: dict[tuple[str, str, str], dict[str, Any]] = {(r["task"], r["network"], r["split"]): r for r in kept}
-    with Progress(quiet=options.quiet) as progress:
-        progress.begin("combination", "done")
+    progress.begin("combination", "done")
 
-        def told(found: list[Probed], total: int) -> None:
-            last = found[-1]
-            rows[last.task, last.network, last.split] = last.to_dict()
-            if options.keep is not None:
-                write_json(options.keep, {"settings": settings, "rows": list(rows.values())})
-            progress(len(found), total, {})
+    def told(found: list[Probed], total: int) -> None:
+        last = found[-1]
+        rows[last.task, last.network, last.split] = last.to_dict()
+        if options.keep is not None:
+            write_json(options.keep, {"settings": settings, "rows": list(rows.values())})
+        progress(len(found), total, {})
 
-        found = find(*asked, effort=effort, seed=options.seed, done=[Probed.of(r) for r in kept], told=told)
+    found = find(*asked, effort=effort, seed=options.seed, done=[Probed.of(r) for r in kept], told=told)
     return {"command": "functions probes", **settings, "rows": [p.to_dict() for p in found]}
 
 

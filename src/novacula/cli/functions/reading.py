@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from novacula.cli.functions.options import EvidenceOptions, PriorOptions, SgdVsBayesOptions
 from novacula.core.errors import InputError
+from novacula.runs.settings import target_of
 
 Options: TypeAlias = PriorOptions | EvidenceOptions | SgdVsBayesOptions
 
@@ -15,8 +16,7 @@ def data_of(options: Options, path: str) -> Any:
     from novacula.data.load import load_splits
     from novacula.data.standardise import Standardiser
 
-    target: Any = options.target[0] if len(options.target) == 1 else list(options.target) or None
-    task: Any = getattr(options, "task", None)
+    target, task = target_of(options.target), getattr(options, "task", None)
     data = load_splits(path, target, task=task, categorical=options.categorical, drop=options.drop).train
     if not 1 <= options.rows <= data.n:
         raise InputError(f"--rows from 1 to {data.n}", str(options.rows), f"--rows {min(16, data.n)}")

@@ -7,9 +7,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from novacula.cli.console import out, print_json, stdout_for_results
+from novacula.cli.console import out, present
 from novacula.cli.functions.options import OWN, SgdVsBayesOptions
-from novacula.cli.threads import set_threads
+from novacula.cli.progress import Progress, computing
 from novacula.core.errors import InputError
 from novacula.reporting.words.numbers import number, percent, significant
 
@@ -20,72 +20,63 @@ def sgd_vs_bayes(options: SgdVsBayesOptions) -> None:
         raise InputError("data", "none", "novacula functions sgd-vs-bayes digits")
     if not all(e.isdigit() for e in options.beyond):
         raise InputError("--beyond as numbers of epochs", " ".join(options.beyond), "--beyond 16 --beyond 64")
-    with stdout_for_results():
-        content = _run(options)
-    if options.json:
-        print_json(content)
-    else:
-        _show(content)
+    with computing(options) as progress:
+        content = _run(options, progress)
+    present(content, _show, json=options.json)
 
 
-def _run(options: SgdVsBayesOptions) -> dict[str, Any]:
+def _run(options: SgdVsBayesOptions, progress: Progress) -> dict[str, Any]:
     from novacula.cli.functions.reading import data_of, network_of
-    from novacula.cli.progress import Progress
     from novacula.data.meaning.soft import outputs_for
     from novacula.inference import Descent
     from novacula.runs.catalogue.models import PRIORS
     from novacula.study import sgd_vs_bayes as compare
 
-    with Progress(quiet=options.quiet) as progress:
-        progress.say("loading")
-        set_threads(options.threads)
-        rows = data_of(options, options.data)
-        if rows.task != "classification":
-            raise InputError("labels of classes", rows.task, "data whose target is a class")
-        if not 2 <= options.train < rows.n:
-            raise InputError(f"--train from 2 to {rows.n - 1}", str(options.train), "more --rows")
-        data, held_out = rows.split(options.train, options.seed)
-        method = Descent(
-            options.optimiser,  # type: ignore[arg-type]  # it refuses what it does not know
-            options.lr,
-            batch_size=options.batch_size,
-            loss=options.loss,  # type: ignore[arg-type]
-            beyond=tuple(sorted(map(int, options.beyond))) or (64,),
-        )
-        doing = [""]
+    rows = data_of(options, options.data)
+    if rows.task != "classification":
+        raise InputError("labels of classes", rows.task, "data whose target is a class")
+    if not 2 <= options.train < rows.n:
+        raise InputError(f"--train from 2 to {rows.n - 1}", str(options.train), "more --rows")
+    data, held_out = rows.split(options.train, options.seed)
+    method = Descent(
+        options.optimiser,  # type: ignore[arg-type]  # it refuses what it does not know
+        options.lr,
+        batch_size=options.batch_size,
+        loss=options.loss,  # type: ignore[arg-type]
+        beyond=tuple(sorted(map(int, options.beyond))) or (64,),
+    )
+    doing = [""]
 
-        def told(what: str, done: int, of: int) -> None:
-            if what != doing[0]:
-                doing[0] = what
-                progress.begin("part", what)
-            progress(done, of, {})
+    def told(what: str, done: int, of: int) -> None:
+        if what != doing[0]:
+            doing[0] = what
+            progress.begin("part", what)
+        progress(done, of, {})
 
-        found = compare(
-            network_of(options, data.x_shape, outputs_for(rows.y, len(rows.classes))),
-            data,
-            held_out,
-            prior=PRIORS.find(options.prior)(),
-            method=method,
-            init="own" if options.init == OWN else "prior",
-            nets=options.nets,
-            epochs=options.epochs,
-            points=min(options.points, held_out.n),
-            by=options.by,  # type: ignore[arg-type]
-            draws=options.draws,
-            keep=options.keep,
-            workers=options.workers,
-            seed=options.seed,
-            progress=told,
-        )
+    found = compare(
+        network_of(options, data.x_shape, outputs_for(rows.y, len(rows.classes))),
+        data,
+        held_out,
+        prior=PRIORS.find(options.prior)(),
+        method=method,
+        init="own" if options.init == OWN else "prior",
+        nets=options.nets,
+        epochs=options.epochs,
+        points=min(options.points, held_out.n),
+        by=options.by,  # type: ignore[arg-type]
+        draws=options.draws,
+        keep=options.keep,
+        workers=options.workers,
+        seed=options.seed,
+        progress=told,
+    )
     names = ("net", "prior", "init", "seed", "optimiser", "lr", "batch_size", "loss")
     content = {"command": "functions sgd-vs-bayes", **{k: getattr(options, k) for k in names}, **found.to_dict()}
     if options.figure is not None:
-        from novacula.core.storage.atomic import write_text
-        from novacula.reporting.figures.base import standalone
         from novacula.reporting.figures.functions.trained import trained
 
-        write_text(options.figure, standalone(trained(*found.counts[1:], [c.beyond for c in found.checkpoints]).svg))
-        content["figure"] = str(options.figure)
+        picture = trained(*found.counts[1:], [c.beyond for c in found.checkpoints])
+        content["figure"] = picture.save(options.figure)
     return content
 
 

@@ -5,18 +5,8 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
-from novacula.runs.flags import flag
-from novacula.runs.settings import (
-    Setup,
-    anchored_data,
-    json_flag,
-    net_flag,
-    quiet_flag,
-    seed_flag,
-    target_flag,
-    task_flag,
-    threads_flag,
-)
+from novacula.runs import settings as shared
+from novacula.runs.flags import flag, make
 
 
 @dataclass(frozen=True)
@@ -31,11 +21,15 @@ class PathsOptions:
     )
     against: tuple[str, ...] = flag((), "A run of another setting; repeat, in the order of the runs.", metavar="RUN")
     data: str | None = flag(
-        None, "Data, as 'novacula learn' takes them.", metavar="DATA", shown="those of the runs", anchor=anchored_data
+        None,
+        "Data, as 'novacula learn' takes them.",
+        metavar="DATA",
+        shown="those of the runs",
+        anchor=shared.anchored_data,
     )
-    target: tuple[str, ...] = target_flag()
-    task: str | None = task_flag("by the labels")
-    net: str = net_flag()
+    target: tuple[str, ...] = shared.target_flag()
+    task: str | None = shared.task_flag("by the labels")
+    net: str = shared.net_flag()
     prior: str = flag("gaussian", "Prior over weights, for --train.", metavar="NAME", panel="Model")
     invariance: str = flag(
         "none",
@@ -52,27 +46,19 @@ class PathsOptions:
     )
     similarity: str = flag("cka", "How they are compared: cka, svcca, procrustes, rsa or neighbours.")
     pairs: int = flag(12, "Pairs whose representations and barriers are measured; 0 for none.", metavar="N")
-    seed: int = seed_flag()
-    threads: int | None = threads_flag()
+    seed: int = shared.seed_flag()
+    threads: int | None = shared.threads_flag()
     out: Path | None = flag(
         None,
         "Folder for paths.json, figures (.svg) and the weights of runs that were trained.",
         metavar="FOLDER",
         panel="Output",
     )
-    json: bool = json_flag()
-    quiet: bool = quiet_flag()
+    json: bool = shared.json_flag()
+    quiet: bool = shared.quiet_flag()
 
     @property
-    def setup(self) -> Setup:
+    def setup(self) -> shared.Setup:
         """Data and model of runs that are trained."""
         assert self.data is not None
-        return Setup(
-            data=self.data,
-            target=self.target,
-            task=self.task,
-            net=self.net,
-            prior=self.prior,
-            invariance=self.invariance,
-            seed=self.seed,
-        )
+        return make(shared.Setup, {**vars(self), "train": None})  # where it means another thing

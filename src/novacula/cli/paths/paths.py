@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from rich.text import Text
 
-from novacula.cli.console import out, print_json, stdout_for_results
+from novacula.cli.console import out, print_json
 from novacula.cli.paths.options import PathsOptions
-from novacula.cli.progress import Progress
-from novacula.cli.threads import set_threads
+from novacula.cli.progress import Progress, computing
 from novacula.core.errors import InputError
+from novacula.runs.settings import target_of
 
 if TYPE_CHECKING:
     from novacula.core.params import Params
@@ -28,9 +28,7 @@ def paths(options: PathsOptions) -> None:
     if options.train is not None and options.data is None:
         raise InputError("--data to train on", "none", _EXAMPLE)
     levels = {} if options.train is None else _levels(options.train)
-    with stdout_for_results(), Progress(quiet=options.quiet) as progress:
-        progress.say("loading")
-        set_threads(options.threads)
+    with computing(options) as progress:
         found, made = _trained(options, levels, progress) if levels else (_read(options, progress), ())
         record = {"command": "paths", **found.to_dict(), "words": list(found.words)}
         if options.out is not None:
@@ -84,9 +82,8 @@ def _read(options: PathsOptions, progress: Progress) -> PathDependence:
 
     module, data, train = None, None, None
     if options.data is not None:
-        wanted: Any = options.target[0] if len(options.target) == 1 else list(options.target) or None
         task: Any = options.task
-        splits = load_splits(options.data, wanted, task=task)
+        splits = load_splits(options.data, target_of(options.target), task=task)
         data, train = splits.test or splits.train, splits.train if splits.test is not None else None
         if any(Path(run).expanduser().is_file() for run in (*options.runs, *options.against)):
             outputs = outputs_for(data.y, len(data.classes))
@@ -118,8 +115,7 @@ def _shown(progress: Progress) -> Any:
 def _write(folder: Path, record: dict[str, Any], made: tuple[Params, ...]) -> list[str]:
     from safetensors.torch import save_file
 
-    from novacula.core.storage.atomic import write_json, write_text
-    from novacula.reporting.figures.base import standalone
+    from novacula.core.storage.atomic import write_json
     from novacula.reporting.figures.paths.runs import between_runs, pairs_apart
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -128,7 +124,7 @@ def _write(folder: Path, record: dict[str, Any], made: tuple[Params, ...]) -> li
     for picture in (pairs_apart(record), between_runs(record)):
         if picture is not None:
             files.append(folder / f"{picture.name}.svg")
-            write_text(files[-1], standalone(picture.svg))
+            picture.save(files[-1])
     for i, run in enumerate(made):
         files.append(folder / f"run-{i}.safetensors")
         save_file({k: w.detach().cpu().contiguous() for k, w in run.items()}, files[-1])

@@ -78,15 +78,7 @@ def shown(value: Any) -> str:
 
 
 def check_fields(settings: Any) -> None:
-    """Refuse fields of a dataclass that are not of the kind that their annotation names.
-
-    Args:
-        settings: An instance, as its ``__post_init__`` sees it. Fields of numbers, flags, words and literals are
-            looked at; others are left to whoever takes them.
-
-    Raises:
-        InputError: If one is of another kind, or no number (NaN).
-    """
+    """Refuse numbers, flags, words and literals of a dataclass that are not as their annotations say."""
     hints = get_type_hints(type(settings))
     for field in dataclasses.fields(settings):
         if not field.init:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -9,15 +11,7 @@ from novacula.core.errors import InputError
 
 
 def check_plain(t: Tensor, what: str) -> None:
-    """Refuse sparse, nested, quantised, complex and empty-handed tensors.
-
-    Args:
-        t: A tensor.
-        what: What it is, in words.
-
-    Raises:
-        InputError: If it is none that holds a real number in each of its places; the hint says how to make one.
-    """
+    """Refuse sparse, nested, quantised, complex and empty-handed tensors; the hint says how to make a plain one."""
     if t.is_nested:
         raise InputError(f"{what} as one tensor", "a nested tensor", "pad it: torch.nested.to_padded_tensor(t, 0.0)")
     if t.layout != torch.strided:
@@ -31,17 +25,28 @@ def check_plain(t: Tensor, what: str) -> None:
         raise InputError(f"real {what}", f"dtype {t.dtype}", "pass the real and imaginary parts as two features")
 
 
+def check_same(first: Tensor, second: Tensor) -> None:
+    """Refuse a network that gave two answers for the same inputs in eval mode."""
+    if not torch.equal(first, second):
+        raise InputError(
+            "a deterministic network",
+            "two calls with the same input that differ",
+            "let noise be on in train mode alone (F.dropout(x, training=self.training)), or remove the sampling",
+        )
+
+
+def dtype_hint(x: Tensor, weights: Iterable[Tensor]) -> str:
+    """What to try where inputs have another dtype than a network's weights; nothing where they have the same."""
+    kinds = {w.dtype for w in weights if w.is_floating_point()}
+    if not x.is_floating_point() or not kinds or x.dtype in kinds:
+        return ""
+    own = min(kinds, key=str)
+    given = "pass nv.Data(x, y, dtype=torch.float64), or " if own == torch.float64 else ""
+    return f"the network's weights are {own} and the inputs {x.dtype}: {given}make it network.float()"
+
+
 def check_outputs(f: object, n: int, batch: str) -> None:
-    """Refuse what no likelihood takes for a network's outputs.
-
-    Args:
-        f: What the network gave for N inputs.
-        n: N.
-        batch: The inputs in words.
-
-    Raises:
-        InputError: If it is no tensor ``(N, C)`` of floats with C ≥ 1.
-    """
+    """Refuse what is no tensor ``(N, C)`` of floats with C ≥ 1 as the outputs of N inputs; ``batch`` names these."""
     if not isinstance(f, Tensor):
         hint = "wrap the network in a module whose forward returns the logits alone, model(x).logits"
         raise InputError(f"network outputs of shape ({n}, C)", f"a {type(f).__name__}", hint)

@@ -17,20 +17,33 @@ from novacula.core.errors import InputError
 from novacula.core.params import Params
 from novacula.core.rng import generator
 
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
 
 def admitted(module: nn.Module) -> nn.Module:
-    """A person's module as it can be evaluated at any weights.
+    """A copy of a person's module, for any weights; scripted layers, complex and mixed weights are refused."""
+    module = _unwrapped(module)
+    check_python(module)
+    for layer in module.modules():
+        if getattr(layer, "sparse", None) is True:  # of nn.Embedding and nn.EmbeddingBag: how gradients are laid out
+            layer.sparse = False  # type: ignore[assignment]
+    trained = {name: w for name, w in module.named_parameters() if w.requires_grad}
+    for name, w in trained.items():
+        if w.is_complex():
+            raise InputError(
+                "real weights, over which a density can stand",
+                f"parameter {name!r} of dtype {w.dtype}",
+                "keep it as a real tensor with a last axis of two, and take torch.view_as_complex(weight) of it",
+            )
+    kinds = {w.dtype: name for name, w in trained.items()}
+    if len(kinds) > 1:
+        got = ", ".join(f"{name!r} of {kind}" for kind, name in kinds.items())
+        raise InputError("trainable weights of one dtype", got, "network.float(), or freeze the others")
+    return module
 
-    Args:
-        module: A copy of theirs, which is changed.
 
-    Returns:
-        The same function.
-
-    Raises:
-        InputError: If a layer was scripted or traced, or a trainable parameter is complex.
-    """
-    module = _not_compiled(module)
+def check_python(module: nn.Module) -> None:
+    """Refuse a network with a layer that was traced or scripted, by the layer's name."""
     for name, layer in module.named_modules():
         if isinstance(layer, torch.jit.ScriptModule):
             raise InputError(
@@ -38,26 +51,17 @@ def admitted(module: nn.Module) -> nn.Module:
                 f"{_said(name, layer)}, which was traced or scripted and keeps its weights to itself",
                 "pass the nn.Module that it was made from",
             )
-        if getattr(layer, "sparse", None) is True:  # of nn.Embedding and nn.EmbeddingBag: how gradients are laid out
-            layer.sparse = False  # type: ignore[assignment]
-    for name, w in module.named_parameters():
-        if w.requires_grad and w.is_complex():
-            raise InputError(
-                "real weights, over which a density can stand",
-                f"parameter {name!r} of dtype {w.dtype}",
-                "keep it as a real tensor with a last axis of two, and take torch.view_as_complex(weight) of it",
-            )
-    return module
 
 
-def _not_compiled(module: nn.Module) -> nn.Module:
-    # What was compiled answers to the hooks of its first call alone, and vmap does not go through it.
+def _unwrapped(module: nn.Module) -> nn.Module:
+    # What was compiled answers to the hooks of its first call alone, and vmap does not go through it; what spreads a
+    # batch over devices has no stateless call.
     frames = sys.modules.get("torch._dynamo.eval_frame")  # it has been imported, which takes a second, if it was used
 
     def original(layer: nn.Module) -> nn.Module:
         while frames is not None and isinstance(layer, frames.OptimizedModule):
             layer = layer.get_submodule("_orig_mod")
-        return layer
+        return original(layer.module) if isinstance(layer, _PARALLEL) else layer
 
     module = original(module)
     for layer in list(module.modules()):
@@ -69,11 +73,7 @@ def _not_compiled(module: nn.Module) -> nn.Module:
 
 @contextmanager
 def weights_kept(module: nn.Module, params: Params) -> Iterator[None]:
-    """Watch weights while a network is evaluated.
-
-    Raises:
-        InputError: If the network has written on them.
-    """
+    """Watch weights while a network is evaluated; refuse one that writes on them."""
     before = {name: w._version for name, w in params.items()}
     yield
     changed = [name for name, w in params.items() if w._version != before[name]]

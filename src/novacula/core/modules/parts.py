@@ -24,16 +24,11 @@ Values = Mapping[str, Tensor] | Sequence[Tensor]
 
 @dataclass(frozen=True)
 class Part:
-    """One of several inputs.
+    """One of several inputs."""
 
-    Args:
-        name: What the network calls it; its number, where the network takes parts in order.
-        shape: The shape of one example's.
-        whole: The dtype of whole numbers or booleans; None for floats, which have that of the whole input.
-    """
-
-    name: str
-    shape: tuple[int, ...]
+    name: str  # what the network calls it; its number, where the network takes parts in order
+    shape: tuple[int, ...]  # the shape of one example's
+    # the dtype of whole numbers or booleans; None for floats, which have that of the whole input
     whole: torch.dtype | None = None
 
     @property
@@ -46,10 +41,6 @@ class Part:
 class Parts:
     """Where in a row of numbers the parts of an example are.
 
-    Args:
-        parts: The parts, in the order of the row.
-        named: Whether the network takes them by name.
-
     Example:
         >>> parts = Parts.of({"ids": torch.tensor([[3, 1]]), "size": torch.tensor([[0.5]])})
         >>> x = parts.join({"ids": torch.tensor([[3, 1]]), "size": torch.tensor([[0.5]])})
@@ -57,8 +48,8 @@ class Parts:
         (tensor([[[3.0000, 1.0000, 0.5000]]]), tensor([[3, 1]]))
     """
 
-    parts: tuple[Part, ...]
-    named: bool = True
+    parts: tuple[Part, ...]  # the parts, in the order of the row
+    named: bool = True  # whether the network takes them by name
 
     @classmethod
     def of(cls, values: Values) -> Parts:
@@ -75,17 +66,7 @@ class Parts:
         return tuple(p.name for p in self.parts)
 
     def join(self, values: Values) -> Tensor:
-        """The parts side by side.
-
-        Args:
-            values: Tensors ``(N, …)``, by name or in order.
-
-        Returns:
-            Shape ``(N, 1, D)``: int64 where all parts are whole numbers, else floats.
-
-        Raises:
-            InputError: If a part is missing or has another shape, lengths differ, or a whole number is too large.
-        """
+        """The parts side by side: tensors ``(N, …)`` to ``(N, 1, D)``, int64 where all are whole, else floats."""
         found = self._checked(values)
         floats = [v.dtype for v in found if v.is_floating_point()]
         dtype = torch.int64

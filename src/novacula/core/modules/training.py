@@ -23,17 +23,11 @@ _LOCK = threading.Lock()
 
 @dataclass(frozen=True)
 class Training:
-    """What train mode changes about a network.
+    """What train mode changes about a network."""
 
-    Args:
-        moving: The buffers that a pass changes: running statistics and their counts.
-        noisy: Whether a pass draws random numbers.
-        differs: Whether outputs are others than in eval mode, or either of the above holds.
-    """
-
-    moving: tuple[str, ...] = ()
-    noisy: bool = False
-    differs: bool = False
+    moving: tuple[str, ...] = ()  # the buffers that a pass changes: running statistics and their counts
+    noisy: bool = False  # whether a pass draws random numbers
+    differs: bool = False  # whether outputs are others than in eval mode, or either of the above holds
 
     @property
     def held(self) -> tuple[str, ...]:

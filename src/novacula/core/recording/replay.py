@@ -52,12 +52,7 @@ def bind(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> None:
 
 
 def reuse(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> None:
-    """Let operations element by element write into an input that nothing needs any more: less memory to walk through.
-
-    Args:
-        graph: A bound recording; this is the last pass.
-        inputs: Inputs like those that it will get.
-    """
+    """Let element-wise operations of a recording's last pass write into inputs like these, once nothing needs them."""
     values, nodes = evaluate(graph, inputs), list(graph.graph.nodes)
     last: dict[int, int] = {}  # where each piece of memory is used last
     for i, node in enumerate(nodes):

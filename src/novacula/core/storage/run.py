@@ -25,7 +25,6 @@ manifest, and refuses others, naming both.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +39,7 @@ from novacula.core.brief import brief
 from novacula.core.checks.numbers import as_path
 from novacula.core.errors import DamagedRun, InputError
 from novacula.core.storage.atomic import write_bytes, write_json
+from novacula.core.storage.plain import plain
 from novacula.core.storage.schema import Entry, Epochs, Manifest, Record, Scores, check, manifest_of
 from novacula.core.storage.seal import digest, parse, read_sealed, write_sealed
 from novacula.core.storage.stage import settle, staged
@@ -211,33 +211,6 @@ class Run:
             return _tensors(content)
         except (SafetensorError, ValueError) as error:
             raise self.damaged(name, error) from error
-
-
-def plain(value: Any) -> Any:
-    """Turn a value into what strict JSON can hold.
-
-    Args:
-        value: Dictionaries, sequences, numbers, strings, paths, numpy scalars and arrays, nested at will.
-
-    Returns:
-        The same with string keys, lists and Python numbers; NaN and infinities become None, other objects their
-        ``str``.
-
-    Example:
-        >>> plain({"a": (1, float("nan")), "p": Path("x")})
-        {'a': [1, None], 'p': 'x'}
-    """
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(v) for v in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
 def _check_folder(folder: Path) -> None:

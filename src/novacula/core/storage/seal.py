@@ -51,18 +51,7 @@ def write_sealed(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def read_sealed(path: Path, *, earlier: bool = False) -> dict[str, Any]:
-    """A JSON object from a file, less its sum.
-
-    Args:
-        path: The file.
-        earlier: Whether one without a sum is read, as an earlier version wrote it.
-
-    Returns:
-        The object.
-
-    Raises:
-        ValueError: If the file holds no JSON object in UTF-8, or not the one that was written.
-    """
+    """A JSON object from a file, less its sum; one without, of an earlier version, if ``earlier``. Else ValueError."""
     found = parse(path.read_bytes())
     if not is_whole(found):
         raise ValueError("its entries do not fit its checksum")

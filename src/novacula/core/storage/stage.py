@@ -21,16 +21,7 @@ _GONE = ".gone"  # in `WHOLE`, an empty file of this suffix stands for one that 
 
 @contextlib.contextmanager
 def staged(folder: Path, replaced: Iterable[str], last: Iterable[str]) -> Iterator[Path]:
-    """A folder to write files into, which take the places of the old ones when the block ends without an error.
-
-    Args:
-        folder: Where the files are to stand; made if it is missing.
-        replaced: Names of files that the new ones replace: those that are not written anew are removed.
-        last: Names of those that are moved last, as they mark the whole.
-
-    Yields:
-        The folder to write into.
-    """
+    """A folder to write into; if the block ends without an error, its files replace those named, ``last`` ones last."""
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         settle(folder, last)
@@ -51,11 +42,7 @@ def staged(folder: Path, replaced: Iterable[str], last: Iterable[str]) -> Iterat
 
 
 def settle(folder: Path, last: Iterable[str] = ()) -> None:
-    """Move files that were written whole to their places, where a process was stopped while it did so.
-
-    Raises:
-        InputError: If the folder cannot be written.
-    """
+    """Move files that were written whole to their places, where a process was stopped while it did so."""
     whole = folder / WHOLE
     if not whole.is_dir():
         return

@@ -119,17 +119,7 @@ def output_gradients(captured: Captured, v: Tensor, *, create_graph: bool = Fals
 def per_example_gradients(
     captured: Captured, v: Tensor, *, names: Sequence[str] | None = None, create_graph: bool = False
 ) -> Params:
-    """Each example's own gradient of ``<v_n, f̄(x_n)>`` with respect to covered parameters.
-
-    Args:
-        captured: The record of a forward pass.
-        v: Cotangents of the outputs, shape ``(B, C)``; or K of them for each example, ``(B, C, K)``.
-        names: Which of the covered parameters; all by default.
-        create_graph: Whether the gradients carry a graph.
-
-    Returns:
-        Tensors ``(B, *shape)``, or ``(B, K, *shape)``.
-    """
+    """Gradients of ``<v_n, f̄(x_n)>`` by covered parameters: v ``(B, C)`` or ``(B, C, K)`` to ``(B, [K,] *shape)``."""
     wanted = captured.covered if names is None else names
     if not wanted:
         return {}
@@ -151,13 +141,7 @@ def per_example_gradients(
 def fallback_jacobian(
     coverage: Coverage, params: Params, xs: Tensor, names: Sequence[str], *, create_graph: bool = False, chunk: int = 32
 ) -> Params:
-    """Per-example Jacobians with respect to some parameters of any kind.
-
-    `torch.func.vmap` where it works, otherwise a loop over examples and outputs (recurrent networks).
-
-    Returns:
-        Tensors ``(B, C, *shape)``.
-    """
+    """Per-example Jacobians ``(B, C, *shape)`` by any parameters: by vmap, else by a loop over examples and outputs."""
     if not names:
         return {}
     if coverage.vmaps:

@@ -28,6 +28,11 @@ def jacobian_by_vmap(
         return vmap(jacrev(one), in_dims=(None, 0), chunk_size=chunk)(some, xs)
 
 
+def with_graph(f: Tensor, leaves: Params) -> Tensor:
+    """Outputs with a graph to leaves, also where none of these has a part in them (behind `torch.inference_mode`)."""
+    return f if f.requires_grad else f + sum(0 * leaf.sum() for leaf in leaves.values())
+
+
 def jacobian_by_loop(
     forward: Forward, params: Params, xs: Tensor, names: Sequence[str], anchor: Tensor, *, create_graph: bool
 ) -> Params:
@@ -37,7 +42,8 @@ def jacobian_by_loop(
         some = {name: params[name] if params[name].requires_grad else start(anchor, params[name]) for name in names}
         nodes = list(some.values())
         for n in range(xs.shape[0]):
-            f = forward.average({**params, **some}, (xs if create_graph else xs.detach())[n : n + 1])[0]
+            x = (xs if create_graph else xs.detach())[n : n + 1]
+            f = with_graph(forward.average({**params, **some}, x), some)[0]
             columns = [
                 torch.autograd.grad(
                     fc, nodes, retain_graph=True, create_graph=create_graph, allow_unused=True, materialize_grads=True

@@ -20,6 +20,7 @@ from novacula.core.attention import plain_attention
 from novacula.core.errors import InputError, NonFiniteError, NovaculaWarning
 from novacula.core.params import Params, flatten
 from novacula.curvature.gradients.capture import Captured, Coverage, capture, cover, per_example_gradients
+from novacula.curvature.gradients.fallback import with_graph
 from novacula.curvature.gradients.recompute import Combine, recompute
 from novacula.curvature.problem import Problem
 
@@ -81,15 +82,7 @@ class Plan:
     def reduce(
         self, function: Callable[[Tensor, Tensor], Sequence[Tensor]], combine: Combine = "sum"
     ) -> tuple[Tensor, ...]:
-        """Combine a function of the data over one pass, by two-pass recomputation where the problem is differentiable.
-
-        Args:
-            function: From a chunk ``(xs, y)`` to tensors.
-            combine: Whether to sum or to join them.
-
-        Returns:
-            The combined tensors.
-        """
+        """Sum or join a function of chunks ``(xs, y)`` over a pass, recomputed where the problem is differentiable."""
         with torch.set_grad_enabled(self.problem.differentiable and torch.is_grad_enabled()):
             return recompute(
                 lambda batch: function(*batch), self.chunks, combine=combine, shrink=self.shrink, ignore=self.internal
@@ -222,7 +215,7 @@ def _by_loop(problem: Problem, leaves: Params, xs: Tensor, v: Tensor, graph: boo
     found: list[list[tuple[Tensor, ...]]] = []
     for n in range(len(xs)):
         with torch.enable_grad():
-            f = problem.forward.average({**problem.params, **leaves}, xs[n : n + 1])
+            f = with_graph(problem.forward.average({**problem.params, **leaves}, xs[n : n + 1]), leaves)
         found.append(
             [
                 torch.autograd.grad(

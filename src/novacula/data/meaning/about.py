@@ -13,19 +13,12 @@ _NAMED = 6  # names that a sentence lists
 
 @dataclass(frozen=True, eq=False)
 class About:
-    """What data remember of where they are from.
+    """What data remember of where they are from."""
 
-    Args:
-        targets: Names of the target's columns, or of the labels' array.
-        said: What their reader decided, in sentences.
-        coding: How a table's columns became inputs.
-        size: The size to which images were brought.
-    """
-
-    targets: tuple[str, ...] = ()
-    said: tuple[str, ...] = ()
-    coding: Coding | None = None
-    size: int | None = None
+    targets: tuple[str, ...] = ()  # names of the target's columns, or of the labels' array
+    said: tuple[str, ...] = ()  # what their reader decided, in sentences
+    coding: Coding | None = None  # how a table's columns became inputs
+    size: int | None = None  # the size to which images were brought
 
 
 def meaning(

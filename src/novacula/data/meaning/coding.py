@@ -32,25 +32,16 @@ MANY = 20
 
 @dataclass(frozen=True)
 class Column:
-    """How one column becomes inputs.
+    """How one column becomes inputs."""
 
-    Args:
-        name: Its name in the source.
-        words: Words that have a column of their own, in their order; None for a column of numbers.
-        fill: What stands for a missing entry; None where the training rows know no value.
-        marked: Whether a column says where entries are missing.
-        missing: How many training rows miss an entry.
-        rare: Words that have a column, of which the training rows have too few: they count as other.
-        other: How many training rows have other words.
-    """
-
-    name: str
+    name: str  # its name in the source
+    # words that have a column of their own, in their order; None for a column of numbers
     words: tuple[str, ...] | None = None
-    fill: float | str | None = None
-    marked: bool = False
-    missing: int = 0
-    rare: tuple[str, ...] = ()
-    other: int = 0
+    fill: float | str | None = None  # what stands for a missing entry; None where the training rows know no value
+    marked: bool = False  # whether a column says where entries are missing
+    missing: int = 0  # how many training rows miss an entry
+    rare: tuple[str, ...] = ()  # words that have a column, of which the training rows have too few: they count as other
+    other: int = 0  # how many training rows have other words
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -140,17 +131,7 @@ class Coding:
 
     @classmethod
     def learn(cls, table: Columns) -> Coding:
-        """Learn from training rows.
-
-        Args:
-            table: The training rows.
-
-        Returns:
-            The coding.
-
-        Raises:
-            InputError: If a column has more than `MAX_CATEGORIES` words, or there is no column.
-        """
+        """Learn from training rows; no column, or one of more than `MAX_CATEGORIES` words, is refused."""
         _check_words(table)
         found = []
         for name, cells in table.values.items():
@@ -195,17 +176,7 @@ class Coding:
         return any(c.marked or c.words is not None for c in self.columns)
 
     def encode(self, table: Columns) -> np.ndarray:
-        """The inputs.
-
-        Args:
-            table: Rows that have these columns.
-
-        Returns:
-            Float64, shape ``(N, len(names))``.
-
-        Raises:
-            InputError: If a column of numbers has words, or misses an entry that nothing can stand for.
-        """
+        """The inputs of rows with these columns, float64 ``(N, len(names))``; words for numbers are refused."""
         x, place = np.empty((table.n, len(self.names))), 0
         for c in self.columns:
             width = len(c.names)

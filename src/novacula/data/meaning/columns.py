@@ -32,6 +32,7 @@ class RawColumns:
     n: int  # the number of rows
     read: Callable[[str], np.ma.MaskedArray]  # A column by its name, as `known` makes them, shape ``(N,)``
     left_out: tuple[str, ...] = ()  # columns that are neither inputs nor targets
+    said: tuple[str, ...] = ()  # what the reader of a file decided, in sentences
 
     def training(self, target: Choice, split: Split) -> Source:
         """All columns, of which one or more are the target, without the row numbers that an export leaves."""
@@ -41,7 +42,8 @@ class RawColumns:
         columns = {name: self.read(name) for name in self.names if name not in self.left_out}
         kept = without_row_numbers(columns, targets)
         warn_of_doubts(kept, targets)
-        said = [f"column {name!r} left out: it counts the rows" for name in columns if name not in kept]
+        said = [*self.said]
+        said += [f"column {name!r} left out: it counts the rows" for name in columns if name not in kept]
         said += [f"column {name!r} left out, as asked" for name in self.left_out]
         rows, lost = _with_targets(kept, targets, self.where)
         said += lost
@@ -182,6 +184,9 @@ def _whole_again(y: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
 def _choose_target(names: list[str], target: Choice, where: str) -> list[str]:
     """The names of the target columns."""
     listed = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    if len(names) == 1:
+        got = f"one column, {names[0]!r:.60}, in {where}"
+        raise InputError("columns with commas, semicolons, tabs or | between them", got, "write it so")
     if target is None:
         usual = [n for n in names if n.lower() in TARGET_NAMES]
         if len(usual) == 1:

@@ -14,15 +14,7 @@ _LEAST, _ROWS = 2, 20  # times that a code occurs at least; rows from which on e
 
 
 def warn_of_doubts(columns: Mapping[str, np.ma.MaskedArray], targets: Sequence[str]) -> None:
-    """Warn of copies of a target, codes that may stand for missing values, and words that differ in capitals alone.
-
-    Args:
-        columns: Values ``(N,)`` by name, targets among them.
-        targets: Names of the targets.
-
-    Warns:
-        NovaculaWarning: For each of these.
-    """
+    """Warn of copies of a target, codes that may be missing values, and words that differ in capitals alone."""
     said = []
     for name, cells in columns.items():
         values = np.ma.compressed(cells)

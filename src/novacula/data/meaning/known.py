@@ -6,7 +6,8 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from novacula.core.errors import InputError
 
 _DAY = np.timedelta64(1, "D")
+_FIXED = {"W", "D", "h", "m", "s", "ms", "us", "ns"}  # units of durations that are as long in every year
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +34,7 @@ class Columns:
 def known(values: Any, missing: np.ndarray | None = None, *, where: str = "") -> np.ma.MaskedArray:
     """A column as numbers or words, masked where an entry is missing.
 
-    NaN and None are missing; dates become days since 1970, as those of text files do.
+    NaN and None are missing; dates become days since 1970, as those of text files do, and durations days.
 
     Args:
         values: The entries, shape ``(N,)``.
@@ -59,6 +61,9 @@ def known(values: Any, missing: np.ndarray | None = None, *, where: str = "") ->
     elif a.dtype.kind == "M":
         mask |= np.isnat(a)
         a = _days(a)
+    elif a.dtype.kind == "m" and np.datetime_data(a.dtype)[0] in _FIXED:
+        mask |= np.isnat(a)
+        a = np.where(mask, 0.0, a / _DAY)
     elif a.dtype.kind == "S":
         a = np.char.decode(a, "utf-8")
     elif a.dtype.kind == "O":
@@ -113,7 +118,7 @@ def _plain(a: np.ndarray, mask: np.ndarray, where: str) -> np.ndarray:
     # Python's own numbers, words or dates as an array of one kind; zeros or empty words where they are missing.
     found = a[~mask].tolist()
     kinds = {type(v) for v in found}
-    if all(issubclass(k, (bool, int, float, np.number, np.bool_)) for k in kinds):
+    if all(issubclass(k, (bool, int, float, Decimal, np.number, np.bool_)) for k in kinds):
         try:
             numbers = np.array(found) if found else np.zeros(0)
         except OverflowError:
@@ -122,6 +127,8 @@ def _plain(a: np.ndarray, mask: np.ndarray, where: str) -> np.ndarray:
             numbers = numbers.astype(np.float64)
     elif all(issubclass(k, (str, np.str_)) for k in kinds):
         numbers = np.array(found, dtype=np.str_)
+    elif all(issubclass(k, timedelta) for k in kinds):
+        numbers = np.array([v / timedelta(days=1) for v in found])
     elif all(issubclass(k, date) for k in kinds):
         moments = [v.replace(tzinfo=None) - (v.utcoffset() or 0 * v.resolution) if isinstance(v, datetime) else v
                    for v in found]  # fmt: skip

@@ -48,7 +48,7 @@ def as_labels(
 
     Classes that are not numbered from 0 are renumbered in their order, and their numbers are kept as names, so that no
     network has outputs for classes that do not exist. With names, numbers that are names and no indices count as such.
-    Labels that are ``numbered`` as those of other data are stay as they are.
+    Labels that are ``numbered`` as those of other data are stay as they are, and are names where they can be.
 
     Returns:
         Labels: int64 ``(N,)`` for classification, or floats ``(N, C)`` where these are soft; otherwise floats
@@ -81,7 +81,7 @@ def as_labels(
     if task == "classification":
         whole = _whole(t)
         if not numbered or names:
-            whole, names = _numbered(whole, names)
+            whole, names = _numbered(whole, names, by_name=numbered)
         return Labels(whole.to(x.device), task, names)
     if task == "multilabel":
         _check_binary(t, names)
@@ -165,14 +165,16 @@ def _guess_of_floats(t: Tensor) -> Task:
             stacklevel=5,
         )
         return "classification"
-    values = torch.unique(t) if t.ndim == 1 else t[:0]
-    if len(values) == 2 and len(t) >= 4 and values.tolist() == [0.0, 1.0]:
+    if t[0].numel() == 1 and len(t) >= 4 and torch.unique(t).tolist() == [0.0, 1.0]:
+        column = t.ndim > 1
+        other = "classification" if column else "regression"
+        what = "in a column: taken as measurements; for classes" if column else "taken as classes; for measurements"
         warnings.warn(
-            "the labels are 0.0 and 1.0: taken as classes; for measurements pass task='regression' (--task regression)",
+            f"the labels are 0.0 and 1.0{' ' if column else ': '}{what} pass task={other!r} (--task {other})",
             NovaculaWarning,
             stacklevel=5,
         )
-        return "classification"
+        return "regression" if column else "classification"
     return "regression"
 
 
@@ -187,14 +189,21 @@ def _whole(t: Tensor) -> Tensor:
     return t.long().contiguous()
 
 
-def _numbered(t: Tensor, names: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:
+def _numbered(t: Tensor, names: tuple[str, ...], *, by_name: bool) -> tuple[Tensor, tuple[str, ...]]:
     # Classes as 0, 1, …, and their names, where they have some or were renumbered.
     values, index = torch.unique(t, return_inverse=True)
     found = [str(v) for v in values.tolist()]
     if names:
         known = {name: i for i, name in enumerate(names)}
-        if any(int(v) >= len(names) or int(v) < 0 for v in (values[0], values[-1])) and set(found) <= set(names):
-            return torch.tensor([known[v] for v in found])[index], names
+        if set(found) <= set(names) and [known[v] for v in found] != values.tolist():
+            if by_name or int(values[0]) < 0 or int(values[-1]) >= len(names):
+                return torch.tensor([known[v] for v in found])[index], names
+            warnings.warn(
+                f"the labels {', '.join(found[:5])} are taken for places among the classes {', '.join(names[:5])}, and "
+                "not for their names: pass them as strings if they are names",
+                NovaculaWarning,
+                stacklevel=4,
+            )
         bad = ((t < 0) | (t >= len(names))).nonzero()
         if len(bad):
             row = int(bad[0])

@@ -13,8 +13,8 @@ import numpy as np
 from novacula.core.errors import InputError
 from novacula.data.sources.cells import Numbers, as_dates
 
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "<na>", "-nan", "#n/a"})
-_NO_NUMBER = frozenset({"-", "--", "—", ".", "n.a.", "#div/0!", "#value!", "#num!", "unknown", "missing"})
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "?", "<na>", "-nan", "#n/a"})
+_NO_NUMBER = frozenset({"none", "-", "--", "—", ".", "n.a.", "#div/0!", "#value!", "#num!", "unknown", "missing"})
 """Words that are missing values among numbers and dates; among other words they are words."""
 _BOOLEANS = {"true": 1, "false": 0}
 
@@ -29,10 +29,13 @@ class Gathered:
         self.strange: list[tuple[int, str]] = []
         self.n = 0
         self.same: dict[str, str] = {}  # one object for each word
+        self.padded = ""  # a number with zeros before it, as codes have, among the first
 
     def add(self, cells: Sequence[str]) -> None:
         """The next block of cells."""
         values, gaps = _plain(cells), np.zeros(len(cells), bool)
+        if not self.blocks:
+            self.padded = next((c for c in cells if c[:1] == "0" and c.isdecimal() and len(c) > 1), "")
         if values is None:
             values, gaps = _with_holes(cells)
         if values is None:
@@ -49,17 +52,7 @@ class Gathered:
         self.n += len(cells)
 
     def column(self, place: Callable[[int], str]) -> np.ma.MaskedArray:
-        """What the cells mean: numbers, yes and no, dates, or words.
-
-        Args:
-            place: Says where a row is, for people.
-
-        Returns:
-            Numbers or words, masked where an entry is missing.
-
-        Raises:
-            InputError: If some cells are numbers and others are not.
-        """
+        """What the cells mean, numbers, yes and no, dates, or words, masked where missing; mixtures are refused."""
         held = [(row, cell) for row, cell in self.strange if cell.lower() not in _NO_NUMBER]
         if len(held) < len(self.strange) and (found := self._column(held, place)).dtype.kind != "U":
             return found

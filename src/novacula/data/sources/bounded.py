@@ -32,33 +32,14 @@ def room(path: Path) -> int:
 
 
 def check_expanded(path: Path, size: int, what: str = "") -> None:
-    """Refuse a file that would expand to more than it may.
-
-    Args:
-        path: The file.
-        size: The bytes that it would take.
-        what: Which part of it.
-
-    Raises:
-        InputError: If that is more than `room`.
-    """
+    """Refuse a file that would expand to ``size`` bytes, if that is more than `room`."""
     if size > (most := room(path)):
         got = f"{size:,} bytes or more{f' for {what}' if what else ''} in {path}, of {path.stat().st_size:,} bytes"
         raise InputError(f"a file that expands to at most {most:,} bytes", got, "store it without compression")
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file, expanded where its name ends in ``.gz``.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The bytes.
-
-    Raises:
-        InputError: If it expands to more than it may, or is damaged.
-    """
+    """The content of a file, expanded where its name ends in ``.gz``; refused where damaged or more than `room`."""
     if path.suffix.lower() != ".gz":
         return path.read_bytes()
     pieces, size = io.BytesIO(), 0
@@ -121,17 +102,7 @@ def check_archive(path: Path) -> None:
 
 
 def decoded(path: Path) -> str:
-    """A text file in UTF-8, with or without a byte-order mark, expanded where its name ends in ``.gz``.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The text.
-
-    Raises:
-        InputError: If it is other text; the line is named.
-    """
+    """A text file in UTF-8, expanded where its name ends in ``.gz``; in other text, the line is named."""
     content = read_bytes(path)
     try:
         return content.decode("utf-8-sig")

@@ -14,6 +14,8 @@ _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
 _MEASURED = re.compile(
     r"(?P<sign>[+-]?)(?P<before>[$€£¥]?)\s*(?P<number>[+-]?[\d.,]+)\s*(?P<after>[^\d\s.,+-]\D{0,11})?"
 )
+_TYPESET = str.maketrans({"\u2212": "-", "\u00a0": "", "\u2009": "", "\u202f": ""})
+"""The minus of typesetting, and spaces that do not break, which group digits."""
 _DAY_FIRST = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})")
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DAY = 86_400.0
@@ -33,6 +35,7 @@ class Numbers:
         """A number, whole where it is written so; None for other words."""
         if "_" in cell:  # Python's own digit separators are not numbers in a file
             return None
+        cell = cell if cell.isascii() else cell.translate(_TYPESET)
         if self.comma and _DECIMAL_COMMA.fullmatch(cell):
             return float(cell.replace(".", "").replace(",", "."))
         try:

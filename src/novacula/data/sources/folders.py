@@ -13,11 +13,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from novacula.core.errors import InputError
 from novacula.data.meaning.columns import no_groups
 from novacula.data.raw import Choice, Like, New, Source, Split, Table
 from novacula.data.sources.bounded import decoded as text_of
+from novacula.data.sources.cells import Numbers
 from novacula.data.sources.pictures import survey
 from novacula.data.sources.rows import Pictures
 
@@ -89,9 +93,9 @@ class RawImages:
 
     def _source(
         self,
-        train: tuple[list[Path], list[str]],
-        test: tuple[list[Path], list[str]] | None,
-        classes: tuple[str, ...],
+        train: tuple[list[Path], Any],
+        test: tuple[list[Path], Any] | None,
+        classes: tuple[str, ...] | None,
         said: Sequence[str],
     ) -> Source:
         # One look for all parts, as one network sees them.
@@ -121,11 +125,15 @@ class RawImages:
             [e.label if e.label is not None else _class_of(e.file, self.path) for e in part] for part in (train, test)
         ]
         classes = tuple(sorted(set(labels[0])))
-        if strange := sorted(set(labels[1]) - set(classes)):
+        if (strange := sorted(set(labels[1]) - set(classes))) and not _measured(entries):
             raise InputError(
                 f"classes {', '.join(classes)}", f"{strange[0]!r} among the test images", "learn from one too"
             )
         held = ([e.file for e in test], labels[1]) if test else None
+        if measured := _measured(entries):
+            values = [np.array([measured[e.file] for e in part]) for part in (train, test)]
+            held = ([e.file for e in test], values[1]) if test else None
+            return self._source(([e.file for e in train], values[0]), held, None, said)
         return self._source(([e.file for e in train], labels[0]), held, classes, said)
 
     def _parts(self) -> dict[str, Path]:
@@ -178,6 +186,13 @@ def read_list(path: Path, folder: Path) -> list[Listed]:
     return entries
 
 
+def _measured(entries: Sequence[Listed]) -> dict[Path, float]:
+    # Numbers as labels of files, if one of them has a decimal point: measurements. Whole numbers name classes.
+    found = [None if e.label is None else Numbers()(e.label) for e in entries]
+    known = {e.file: float(v) for e, v in zip(entries, found, strict=True) if v is not None}
+    return known if len(known) == len(entries) and any(isinstance(v, float) for v in found) else {}
+
+
 def _words(line: str, folder: Path, beside: Path) -> list[str | None]:
     # A file, whose name may have spaces; or a file and a label.
     if (folder / line).is_file() or (beside / line).is_file():
@@ -188,8 +203,10 @@ def _words(line: str, folder: Path, beside: Path) -> list[str | None]:
 
 def _found(name: str, folder: Path, path: Path) -> Path:
     for root in (folder, path.parent):
-        if (root / name).is_file():
-            return (root / name).resolve()
+        # Lists of ids leave the suffix out.
+        for suffix in ("", *sorted(IMAGE_SUFFIXES)):
+            if (root / f"{name}{suffix}").is_file():
+                return (root / f"{name}{suffix}").resolve()
     raise InputError("files that exist", f"{name} in {path}, which is neither in {folder} nor beside it", "correct it")
 
 
@@ -227,10 +244,12 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     names = tuple(p.name for p in _folders(folder))
     if not names:
         inside = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
+        tables = sorted(p for p in folder.iterdir() if p.suffix in {".csv", ".tsv", ".parquet", ".npz"})
+        images = any(_is_image(p.name) for p in folder.iterdir())
+        hint = "class/image.png, or --split with a csv of file,label"
+        hint = f"pass the file itself, {tables[0]}" if tables and not images else hint
         raise InputError(
-            "a folder with one folder of images a class, or with IDX files",
-            f"{folder} with {inside}",
-            "class/image.png, or --split with a csv of file,label",
+            "a folder with one folder of images a class, or with IDX files", f"{folder} with {inside}", hint
         )
     return names
 

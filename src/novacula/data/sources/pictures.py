@@ -41,21 +41,13 @@ _ORIENTATION = 274
 
 @dataclass(frozen=True)
 class Look:
-    """What all images of a set become.
+    """What all images of a set become."""
 
-    Args:
-        colour: Whether they have three channels rather than one.
-        deep: Whether they are floats in [0, 1] rather than bytes, since one has 16 bits.
-        height: Pixels.
-        width: Pixels.
-        size: The size to which they are brought, or None where all have one already.
-    """
-
-    colour: bool
-    deep: bool
-    height: int
-    width: int
-    size: int | None = None
+    colour: bool  # whether they have three channels rather than one
+    deep: bool  # whether they are floats in [0, 1] rather than bytes, since one has 16 bits
+    height: int  # pixels
+    width: int  # pixels
+    size: int | None = None  # the size to which they are brought, or None where all have one already
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -105,18 +97,7 @@ def survey(files: Sequence[Path], size: int | None = None, *, colour: bool | Non
 
 
 def decoded(file: Path, look: Look) -> np.ndarray:
-    """One image, by its look.
-
-    Args:
-        file: The image.
-        look: What it is to become.
-
-    Returns:
-        Bytes, or float32 in [0, 1] where the set is deep; shape ``(channels, height, width)``.
-
-    Raises:
-        InputError: If it cannot be read, or has another size than the set.
-    """
+    """One image by its look, ``(channels, height, width)``: bytes, or float32 in [0, 1] where the set is deep."""
     try:
         image = _opened(_pillow(file), file)
         deep = image.mode in _DEEP

@@ -22,13 +22,17 @@ _OPENED: dict[str, Callable[[Path], Raw]] = {
     ".npy": open_npy,
     ".csv": open_delimited,
     ".tsv": open_delimited,
+    ".txt": open_delimited,
+    ".data": open_delimited,
     ".csv.gz": open_delimited,
     ".tsv.gz": open_delimited,
     ".parquet": open_parquet,
     ".pq": open_parquet,
     **dict.fromkeys(IMAGE_SUFFIXES, RawImages),
 }
-_KINDS = ".npz, .npy, .csv, .tsv, .parquet, IDX (ubyte), an image, or a folder of IDX files or of class/*.png"
+_KINDS = (
+    ".npz, .npy, .csv, .tsv, .txt, .data, .parquet, IDX (ubyte), an image, or a folder of IDX files or of class/*.png"
+)
 
 
 def read(path: str | Path, understand: Callable[[Raw], _T]) -> _T:

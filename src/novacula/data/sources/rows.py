@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -123,6 +124,22 @@ class FileRows:
         return digest.hexdigest()
 
 
+def each(items: Iterable[Any], what: str, numbers: Iterable[int] | None = None) -> Iterator[tuple[int, Any]]:
+    """Items of a person's with their numbers, by default from 0; what their code raises is the cause of our error."""
+    source = iter(items)
+    for number in itertools.count() if numbers is None else numbers:
+        try:
+            item = next(source)
+        except StopIteration:
+            return
+        except InputError:
+            raise
+        except Exception as error:
+            got = f"{type(error).__name__}: {error}"
+            raise InputError(f"{what} {number} of the dataset", got, f"mend it, or leave out that {what}") from error
+        yield number, item
+
+
 @dataclass(eq=False)
 class ItemRows:
     """The inputs of a map-style dataset's items."""
@@ -141,7 +158,8 @@ class ItemRows:
     def read(self, rows: np.ndarray) -> Any:
         """Ask for items, one thread at a time: datasets need not bear several."""
         with self._lock:
-            return [self.input_of(self.dataset[i], f"item {i}") for i in rows.tolist()]
+            items = each((self.dataset[i] for i in rows.tolist()), "item", rows.tolist())
+            return [self.input_of(item, f"item {i}") for i, item in items]
 
     def digest(self) -> str:
         """The kind of the dataset, how many items it has, and a sample of their inputs."""
@@ -161,17 +179,7 @@ class ItemRows:
 
 
 def opened(x: Any, *, tokens: bool, dtype: torch.dtype | None, columns: Sequence[str]) -> Any:
-    """Inputs that are read as needed, where they are many; else all of them as they are stored.
-
-    Args:
-        x: Rows of files; anything else stays as it is.
-        tokens: Whether they are whole-number ids.
-        dtype: The floating dtype wanted.
-        columns: Names of the columns.
-
-    Returns:
-        An array, or lazy rows of at least `LARGE` bytes as float32.
-    """
+    """Rows of files as a lazy array, where they are at least `LARGE` bytes; else all of them as they are stored."""
     if not isinstance(x, FileRows | Pictures):
         return x
     if 4 * math.prod(x.shape) <= lazy.LARGE:
@@ -180,15 +188,7 @@ def opened(x: Any, *, tokens: bool, dtype: torch.dtype | None, columns: Sequence
 
 
 def rows_of_file(path: Path, key: str | None = None) -> FileRows | None:
-    """The rows of an ``.npy`` file, or of an array that an ``.npz`` archive stores as it is, where these are large.
-
-    Args:
-        path: The file, whose header has been checked.
-        key: The array of an archive.
-
-    Returns:
-        The rows; None where the array is smaller, compressed, in Fortran's order, or no numbers.
-    """
+    """The rows of an ``.npy`` file or a stored array of an ``.npz``; None where small, compressed or no numbers."""
     start = 0
     if key is not None:
         with zipfile.ZipFile(path) as archive:

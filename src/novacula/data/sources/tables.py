@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import csv
 import importlib
+import re
+import warnings
 from array import array
 from collections import Counter
 from collections.abc import Callable
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from novacula.core.errors import InputError
+from novacula.core.errors import InputError, NovaculaWarning
 from novacula.data.meaning.columns import RawColumns
 from novacula.data.meaning.known import frame_of, known
 from novacula.data.sources.blocks import Gathered
@@ -25,24 +27,31 @@ from novacula.data.sources.bounded import check_expanded, text_of
 from novacula.data.sources.cells import Numbers
 
 _PLAIN = frozenset({"bool", "float", "double", *(f"{u}int{b}" for u in ("", "u") for b in (8, 16, 32, 64))})
+_DELIMITED = re.compile(r'"?sep=([,;\t|])"?', re.IGNORECASE)
 _BLOCK = 8_192  # rows of text that are taken apart at once
 
 
 def open_delimited(path: Path) -> RawColumns:
-    """Open comma-, semicolon- or tab-separated text."""
+    """Open text with commas, semicolons, tabs or | between its columns."""
     # The delimiter is the one that the first line has most of. If every entry of the first line is a number, or any has
     # a decimal point, there is no header, and columns are called "0", "1", …. A column of whole numbers stays whole, so
-    # that it may hold classes. Where commas do not delimit, they may be decimal.
+    # that it may hold classes. Where commas do not delimit, they may be decimal. Lines before that begin with "#" are
+    # comments, but for the last where it names the columns of rows that have no header of their own. Excel writes what
+    # delimits in a line of its own, sep=;
     try:
-        header, columns, lines = _gathered(path)
+        header, columns, lines, said = _gathered(path)
     except csv.Error as error:
         raise InputError("UTF-8 text with one row a line", f"{path}: {error}", "save it as CSV in UTF-8") from error
     found = dict(zip(header, columns, strict=True))
 
     def read(name: str) -> np.ma.MaskedArray:
-        return found[name].column(lambda row: f"row {row} (line {lines[row]}), column {name!r} of {path}")
+        values = found[name].column(lambda row: f"row {row} (line {lines[row]}), column {name!r} of {path}")
+        if (code := found[name].padded) and values.dtype.kind != "U":
+            said = f"the column {name!r} has numbers with zeros before them ({code!r}), as codes have: taken as numbers"
+            warnings.warn(f"{said}; for categories pass --categorical {name} (categorical=…)", NovaculaWarning, 2)
+        return values
 
-    return RawColumns(str(path), tuple(header), len(lines), read)
+    return RawColumns(str(path), tuple(header), len(lines), read, said=said)
 
 
 def open_parquet(path: Path) -> RawColumns:
@@ -56,22 +65,32 @@ def open_parquet(path: Path) -> RawColumns:
     return RawColumns(str(path), names, n, read)
 
 
-def _gathered(path: Path) -> tuple[list[str], list[Gathered], array[int]]:
-    # Names, columns, and the line of each row; the text is never in memory as a whole.
+def _gathered(path: Path) -> tuple[list[str], list[Gathered], array[int], tuple[str, ...]]:
+    # Names, columns, the line of each row, and what was left out; the text is never in memory as a whole.
     with text_of(path) as file:
-        first = next((line for line in file if line.strip()), "")
+        before = list(
+            takewhile(lambda line: line.lstrip()[:1] in ("", "#") or _DELIMITED.fullmatch(line.strip()), file)
+        )
+    with text_of(path) as file:
+        first = next(islice(file, len(before), None), "")
     if not first:
         raise InputError("a header and at least two rows", f"{path}, which is empty", "check the file")
-    delimiter = max(",;\t", key=first.count)
+    given = [found[1] for line in before if (found := _DELIMITED.fullmatch(line.strip()))]
+    delimiter = given[-1] if given else max(",;\t|", key=first.count)
     number = Numbers(comma=delimiter != ",")
     with text_of(path) as file:
-        reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-        rows = (([cell.strip() for cell in row], reader.line_num) for row in reader)
+        reader = csv.reader(islice(file, len(before), None), delimiter=delimiter, skipinitialspace=True)
+        rows = (([cell.strip() for cell in row], len(before) + reader.line_num) for row in reader)
         rows = (found for found in rows if any(found[0]))
         head = next(rows)
         found = [number(cell) for cell in head[0]]
         headless = all(value is not None for value in found) or any(isinstance(value, float) for value in found)
         header = [str(i) for i in range(len(found))] if headless else head[0]
+        comments = [line.strip() for line in before if line.lstrip()[:1] == "#"]
+        above = _names(comments[-1], delimiter) if comments else []
+        if len(above) == len(found) and any(v is not None for v in found) and all(number(a) is None for a in above):
+            header, headless = above, True
+            comments.pop()
         if len(set(header)) < len(header):
             repeated = next(name for name, times in Counter(header).items() if times > 1)
             raise InputError("columns with different names", f"{repeated!r} twice in {path}", "rename one")
@@ -88,7 +107,14 @@ def _gathered(path: Path) -> tuple[list[str], list[Gathered], array[int]]:
                 column.add(cells)
     if not lines:
         raise InputError("at least two rows", f"a header and no rows in {path}", "check the file")
-    return header, columns, lines
+    left = f"{len(comments)} line{'s' * (len(comments) > 1)} of comment before the table left out"
+    return header, columns, lines, (left,) if comments else ()
+
+
+def _names(comment: str, delimiter: str) -> list[str]:
+    # The entries of a comment, as names; that of a first column may be no more than the sign itself.
+    first, *others = next(csv.reader([comment], delimiter=delimiter, skipinitialspace=True))
+    return [first.lstrip("# ").strip() or "#", *(other.strip() for other in others)]
 
 
 def _parquet_columns(path: Path) -> tuple[tuple[str, ...], int, Callable[[str], tuple[Any, np.ndarray | None]]]:

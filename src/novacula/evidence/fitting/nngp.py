@@ -112,30 +112,10 @@ class NNGP:
 
     def _kernels(self, target: Target, data: Data, seed: int) -> tuple[list[Tensor], tuple[str, ...]]:
         # ``(N, C, N, C)`` each.
-        wide = "infinite width: the network of finite width differs by terms of the order of one over it"
-        f, like = target.forward, target.params()
-        known = None
         if self.kernel is not None:
-            x = data.x.double()
-            known, wide = self.kernel(x, x).detach(), "a Gaussian process of the given kernel"
-        elif target.prior.gaussian and target.prior.centre(like) is None and not f.units.y_sd.numel():
-            known = perceptron_kernel(
-                f.module, {k: v.detach() for k, v in target.prior.precision(like).items()}, data.x
-            )
-        if known is not None:
-            c = int(f(like, data.x[:1]).shape[1])
-            return [torch.einsum("nm,cd->ncmd", known, torch.eye(c, dtype=known.dtype))], (wide,)
-        kernels = [
-            monte_carlo(f, target.prior, data.x, draws=self.draws, seed=derive(seed, "kernel", i))
-            for i in range(_KERNELS)
-        ]
-        size = kernels[0].shape[0] * kernels[0].shape[1]
-        if self.draws <= size:
-            raise InputError(f"more than {size} draws for a kernel of {size} outputs", f"{self.draws}", "raise draws")
-        drawn = (
-            f"outputs are a Gaussian process of mean 0 with the covariance of {self.draws} networks of this width",
-        )
-        return kernels, (wide, *drawn)
+            x, c = data.x.double(), int(target.forward(target.params(), data.x[:1]).shape[1])
+            return [_alike(self.kernel(x, x).detach(), c)], ("a Gaussian process of the given kernel",)
+        return wide_kernels(target, data.x, _KERNELS, self.draws, seed=seed)
 
     def _classes(self, kernel: Tensor, data: Data, seed: int) -> Estimate:
         n, c = kernel.shape[:2]
@@ -149,6 +129,29 @@ class NNGP:
         k = rows @ kernel.reshape(n * c, n * c) @ rows.T
         k = k + _JITTER * k.diagonal().mean() * torch.eye(len(k), dtype=k.dtype)
         return orthant(k, torch.ones(len(k)), method=self.method, seed=seed, draws=self.samples)
+
+
+def wide_kernels(
+    target: Target, x: Tensor, kernels: int, draws: int, *, seed: int
+) -> tuple[list[Tensor], tuple[str, ...]]:
+    """Covariances ``(N, C, N, C)`` of a network's outputs as it widens, and what is assumed in them."""
+    # The recursion's where it covers the network; else independent ones, each of so many drawn networks.
+    wide = "infinite width: the network of finite width differs by terms of the order of one over it"
+    f, like = target.forward, target.params()
+    if target.prior.gaussian and target.prior.centre(like) is None and not f.units.y_sd.numel():
+        known = perceptron_kernel(f.module, {k: v.detach() for k, v in target.prior.precision(like).items()}, x)
+        if known is not None:
+            return [_alike(known, int(f(like, x[:1]).shape[1]))], (wide,)
+    found = [monte_carlo(f, target.prior, x, draws=draws, seed=derive(seed, "kernel", i)) for i in range(kernels)]
+    size = found[0].shape[0] * found[0].shape[1]
+    if draws <= size:
+        raise InputError(f"more than {size} draws for a kernel of {size} outputs", f"{draws}", "raise draws")
+    drawn = f"outputs are a Gaussian process of mean 0 with the covariance of {draws} networks of this width"
+    return found, (wide, drawn)
+
+
+def _alike(kernel: Tensor, outputs: int) -> Tensor:
+    return torch.einsum("nm,cd->ncmd", kernel, torch.eye(outputs, dtype=kernel.dtype))
 
 
 def _regression(kernel: Tensor, y: Tensor, target: Target) -> Tensor:

@@ -52,6 +52,7 @@ from novacula.target import Target
 Tunable = Literal["kron", "exact", "diag", "last_layer"]
 
 _DETERMINED = 0.1  # parameters of a group that data must determine, γ, where its precision is to be solved for
+_ROUNDED = 32  # roundings of a target that a residual may consist of, where it tells nothing
 WHOLE = 600
 """Weights up to which the whole matrix is factorised in every step."""
 
@@ -333,22 +334,29 @@ def _scales(
             doubts.append(f"the precision of {', '.join(group)} was left as it is: {reason}, and no finite one is best")
     residuals, outputs = None, 0
     if "noise" in learn and target.likelihood.quadratic:
-        residuals, outputs = _residuals(target.likelihood, problem)
+        residuals, rounding, outputs = _residuals(target.likelihood, problem)
         if residuals == 0:
             doubts.append("the noise was left as it is: the residuals are all zero")
             residuals = None
+        elif residuals <= _ROUNDED**2 * rounding:
+            doubts.append(
+                "the residuals are as small as the rounding of the targets: the noise is the arithmetic's, and so is "
+                "the evidence, which has no bound for targets without noise (learn the prior alone)"
+            )
     learned = np.array([*free, residuals is not None])
     return Scales(np.array(squares), residuals, outputs, target.temperature, learned), doubts
 
 
-def _residuals(likelihood: Likelihood, problem: Problem) -> tuple[float, int]:
-    # ``R = Σ ((y − f̄)/σ)²`` and N·D.
-    total, size = 0.0, 0
+def _residuals(likelihood: Likelihood, problem: Problem) -> tuple[float, float, int]:
+    # ``R = Σ ((y − f̄)/σ)²``, the same of targets that differ by their rounding alone, and N·D.
+    total, rounding, size = 0.0, 0.0, 0
     for xs, y in problem.batches():
         f = problem.forward.average(problem.params, xs)
-        z = (y - f).double() * (-likelihood.log_noise(y.shape[1]).double().to(y.device)).exp()
-        total, size = total + float(z.square().sum()), size + z.numel()
-    return total * problem.scale, round(size * problem.scale)
+        root = (-likelihood.log_noise(y.shape[1]).double().to(y.device)).exp()
+        total += float(((y - f).double() * root).square().sum())
+        rounding += float((torch.finfo(f.dtype).eps * y.double() * root).square().sum())
+        size += y.numel()
+    return total * problem.scale, rounding * problem.scale, round(size * problem.scale)
 
 
 def _moved(target: Target, known: Mapping[str, Handle], groups: list[tuple[str, ...]], x: Floats) -> Target:

@@ -90,8 +90,6 @@ class Settings:
 
     def check(self) -> None:
         """Refuse what cannot be."""
-        if self.mass not in ("unit", "diagonal", "low_rank"):
-            raise InputError('mass "unit", "diagonal" or "low_rank"', repr(self.mass), 'use "diagonal" if in doubt')
         if not 0 < self.target_accept < 1 or self.rank < 1 or (self.step_size is not None and not self.step_size > 0):
             raise InputError(
                 "target_accept between 0 and 1, rank of 1 or more, and a positive step_size or none",

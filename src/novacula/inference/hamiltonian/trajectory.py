@@ -64,13 +64,7 @@ def normal(like: Tensor, rng: torch.Generator) -> Tensor:
 def leapfrog(
     potential: Potential, place: Place, momentum: Tensor, step_size: Tensor, mass: Mass, steps: int
 ) -> tuple[Place, Tensor]:
-    """Follow the dynamics for a number of steps.
-
-    A chain that meets a log density that is not finite stops there, and the potential is not asked about it again.
-
-    Returns:
-        Where they end, and their momenta there. The log density of a chain that was stopped is ``−inf``.
-    """
+    """Places and momenta after some steps; a chain whose log density is not finite stops there, at ``−inf``."""
     end = Place(place.position.clone(), place.log_density.clone(), place.gradient.clone())
     end_momentum = momentum.clone()
     q, z, rows = end.position.clone(), momentum.clone(), None

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -87,9 +87,6 @@ class Descent:
         check_fields(self)
         check_positive("lr", self.lr)
         check_whole("batch_size", self.batch_size)
-        for name, options in (("optimiser", ("sgd", "adam")), ("loss", get_args(Loss))):
-            if getattr(self, name) not in options:
-                raise InputError(f"{name} among {', '.join(options)}", repr(getattr(self, name)), f"'{options[0]}'")
         if not 0 <= self.momentum < 1 or (self.momentum and self.optimiser == "adam"):
             raise InputError("momentum from 0 to 1, of 'sgd'", f"{self.momentum:g}", "leave it out")
         if not isinstance(self.beyond, tuple) or list(self.beyond) != sorted({int(e) for e in self.beyond if e > 0}):

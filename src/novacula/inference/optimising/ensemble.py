@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
@@ -65,8 +65,6 @@ class Ensemble:
         if isinstance(self.method, Ensemble):
             got = "an ensemble of ensembles"
             raise InputError("one or more members of a method", got, "use Ensemble(MAP(), members=5)")
-        if self.start not in get_args(Others):
-            raise InputError("start 'auto', 'fresh' or 'near'", repr(self.start), "leave it out")
 
     @property
     def batching(self) -> Batching:

@@ -6,7 +6,7 @@ The running statistics belong to the run, each member has its own, and they come
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -49,7 +49,8 @@ class MAP:
         precision: ``"bfloat16"`` lets the network compute in it while it trains, which pays on wide networks and
             processors that know it; weights and all scores stay in their own type.
         warm: The share of the run over which the prior's part rises from nothing to all of it. Networks that decay from
-            the first step on may end at the origin with nothing learned, where the data's pull is weak at first.
+            the first step on may end at the origin with nothing learned, where the data's pull is weak at first. In a
+            run that goes on from trained weights all of the prior counts from the first step on.
 
     Raises:
         InputError: If the rate is not positive, the share not in [0, 1], or the schedule or precision unknown.
@@ -68,11 +69,6 @@ class MAP:
         if not 0 <= self.warm <= 1:
             raise InputError("warm as a share of the run, in [0, 1]", shown(self.warm), "leave it out for the default")
 
-    @property
-    def warmed(self) -> MAP:
-        """The same for networks that are trained already: the prior counts in full from the first step on."""
-        return replace(self, warm=0.0)
-
     def init(self, target: Density, data: Data | None, rng: torch.Generator, start: Start) -> MAPState:
         """Start where the members start."""
         statistics = statistics_of(target, data, start.members, start.statistics)
@@ -81,7 +77,7 @@ class MAP:
     def step(self, target: Density, state: MAPState, batch: Batch, rng: torch.Generator) -> tuple[MAPState, Info]:
         """One step of Adam on the negative log-posterior per example."""
         losses, grads, statistics = training_gradient(
-            target, state.params, state.statistics, batch.warmed(self.warm), rng, self.precision
+            target, state.params, state.statistics, batch.rising(self.warm), rng, self.precision
         )
         factor = one_cycle(batch.progress) if self.schedule == "one-cycle" else 1.0
         params, adam = adam_step(state.params, grads, state.adam, self.lr * factor)

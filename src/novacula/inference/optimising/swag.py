@@ -32,8 +32,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from novacula.core.checks.numbers import check_fields
+from novacula.core.checks.numbers import check_fields, check_positive
 from novacula.core.errors import InputError
+from novacula.core.modules.precision import Precision
 from novacula.core.params import Params, count, flatten, unflatten, unstack
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Start
@@ -90,6 +91,7 @@ class SWAG:
         rank: K, how many of the last points keep their deviations.
         points: How many points to collect, spread evenly over the rest of the run.
         scale: A factor for the covariance.
+        precision: What the network computes in while it trains, as for `MAP`.
 
     Raises:
         InputError: If a number is outside its range.
@@ -105,14 +107,14 @@ class SWAG:
     rank: int = 20
     points: int = 40
     scale: float = 1.0
+    precision: Precision = "full"
 
     batching: Batching = field(default="mini", init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
         for name in ("lr", "swa_lr", "scale"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{name} above zero", str(getattr(self, name)), "leave it out for the default")
+            check_positive(name, getattr(self, name))
         if not 0 <= self.start < 1:
             raise InputError("a share for training in [0, 1)", f"start={self.start}", "use 0.75")
         if self.rank < 2 or self.points < self.rank:
@@ -145,8 +147,9 @@ class SWAG:
     def step(self, target: Density, state: SWAGState, batch: Batch, rng: torch.Generator) -> tuple[SWAGState, Info]:
         """One step of Adam on the negative log-posterior per example, and perhaps a point."""
         first, every, n = self._plan(batch.steps)
-        warmed = batch.warmed(WARM * self.start)
-        losses, grads, statistics = training_gradient(target, state.params, state.statistics, warmed, rng)
+        rising = batch.rising(WARM * self.start)
+        given = state.params, state.statistics
+        losses, grads, statistics = training_gradient(target, *given, rising, rng, self.precision)
         lr = self.swa_lr
         if batch.step < first:
             lr = self.lr * one_cycle(batch.step / first, end=self.swa_lr / self.lr)

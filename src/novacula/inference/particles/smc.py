@@ -94,8 +94,6 @@ class SMC:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.move not in ("hmc", "elliptical"):
-            raise InputError("move='hmc' or 'elliptical'", repr(self.move), "leave it out for 'hmc'")
         if self.particles < 4 or self.moves < 1 or self.leapfrogs < 1:
             raise InputError(
                 "4 or more particles, 1 or more moves and leapfrogs",

@@ -14,6 +14,10 @@ so that ``1/σ²`` is the precision ``λ h + Λ/T``. The last term of the second
 point is the one that `MeanField` approaches, and so is what is said there of temperature 1; h takes some ``1/(1 − β₂)``
 steps to settle.
 
+Over the first half of a run T_l rises to its own value, from a hundredth of it: the prior's part of the divergence
+comes in, and the width with it (see `Batch.rising`). Noise as wide as a whole prior hides what little a network has
+found at first.
+
 References:
     Variational learning is effective for large deep networks. Y. Shen, N. Daheim, B. Cong, P. Nickl, G. M. Marconi,
     C. Bazan, R. Yokota, I. Gurevych, D. Cremers, M. E. Khan, T. Möllenhoff, 2024. arXiv:2402.17641.
@@ -24,13 +28,12 @@ References:
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 
-from novacula.core.checks.numbers import check_fields
+from novacula.core.checks.numbers import check_fields, check_positive
 from novacula.core.errors import InputError
 from novacula.core.many import noisy_gradient, normal_like
 from novacula.core.params import Params, unstack
@@ -44,8 +47,10 @@ from novacula.posteriors.mixture import mixture
 from novacula.posteriors.renormalised import with_statistics
 from novacula.priors.mean import deviations
 from novacula.target import Density, Target
-from novacula.target.batch import Batch
+from novacula.target.batch import WARM, Batch
 from novacula.target.training import misfit_gradient, statistics_of
+
+_FIRST = 0.01  # of T_l at the first step; none at all would be a width of nothing, which shows no curvature
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +103,8 @@ class IVON:
     def __post_init__(self) -> None:
         check_fields(self)
         for name in ("lr", "h0", "temperature"):
-            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
-                raise InputError(f"{name} above zero", str(value), "leave it out for the default")
+            if (value := getattr(self, name)) is not None:
+                check_positive(name, value)
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} in [0, 1)", str(getattr(self, name)), "leave it out for the default")
@@ -107,8 +112,6 @@ class IVON:
             raise InputError("clip above zero", str(self.clip), "use math.inf for none")
         if self.samples < 1 or (self.samples > 1 and self.samples % 2):
             raise InputError("1 sample or an even number", str(self.samples), "use samples=2, a pair")
-        if self.schedule not in {"one-cycle", "constant"}:
-            raise InputError("schedule='one-cycle' or 'constant'", repr(self.schedule), "leave it out")
 
     def init(self, target: Density, data: Data, rng: torch.Generator, start: Start) -> IVONState:
         """Gaussians around where the members start."""
@@ -126,8 +129,9 @@ class IVON:
 
     def step(self, target: Target, state: IVONState, batch: Batch, rng: torch.Generator) -> tuple[IVONState, Info]:
         """One step."""
-        decay, away = _decay(target, state), deviations(target.prior, state.mean)
-        sd = self._sd(target, state)
+        share = max(batch.rising(WARM).prior, _FIRST)
+        decay, away = _decay(target, state, share), deviations(target.prior, state.mean)
+        sd = self._sd(target, state, share)
         xs = target.warp(batch.x, target.copies.train, rng)
         sides = (1.0, -1.0) if self.samples > 1 else (1.0,)
         first = {k: torch.zeros_like(m) for k, m in state.mean.items()}
@@ -173,13 +177,14 @@ class IVON:
         parts = [DiagonalGaussian(m, s, target, warnings) for m, s in members]
         return mixture(with_statistics(parts, target, state.statistics, state.data))
 
-    def _sd(self, target: Target, state: IVONState) -> Params:
-        effective = state.size / ((self.temperature or target.temperature) * target.likelihood_temperature)
-        return {k: (effective * (state.hessian[k] + d)).rsqrt() for k, d in _decay(target, state).items()}
+    def _sd(self, target: Target, state: IVONState, share: float = 1.0) -> Params:
+        temperature = (self.temperature or target.temperature) * target.likelihood_temperature * share
+        effective = state.size / temperature
+        return {k: (effective * (state.hessian[k] + d)).rsqrt() for k, d in _decay(target, state, share).items()}
 
 
-def _decay(target: Target, state: IVONState) -> Params:
-    # δ = T_l Λ/N, for each tensor; a member's weights are those of any other to a Gaussian prior.
+def _decay(target: Target, state: IVONState, share: float = 1.0) -> Params:
+    # δ = T_l Λ/N at a share of T_l, for each tensor; a member's weights are those of any other to a Gaussian prior.
     like = unstack(state.mean)[0]
-    factor = target.likelihood_temperature / state.size
+    factor = target.likelihood_temperature * share / state.size
     return {k: (factor * v).detach() for k, v in target.prior.precision(like).items()}

@@ -34,7 +34,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from novacula.core.checks.numbers import check_fields
+from novacula.core.checks.numbers import check_fields, check_positive
 from novacula.core.errors import InputError
 from novacula.core.many import noisy_gradient, normal_like
 from novacula.core.params import Params, count, unstack
@@ -101,16 +101,10 @@ class MeanField:
     def __post_init__(self) -> None:
         check_fields(self)
         for name in ("lr", "sd_lr", "init_sd", "temperature"):
-            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
-                raise InputError(f"{name} above zero", str(value), "leave it out for the default")
+            if (value := getattr(self, name)) is not None:
+                check_positive(name, value)
         if self.samples < 1 or (self.samples > 1 and self.samples % 2):
             raise InputError("1 sample or an even number", str(self.samples), "use samples=2, a pair")
-        if self.noise not in {"flipout", "shared"} or self.schedule not in {"one-cycle", "constant"}:
-            raise InputError(
-                "noise='flipout' or 'shared', schedule='one-cycle' or 'constant'",
-                f"{self.noise!r}, {self.schedule!r}",
-                "leave them out",
-            )
 
     def init(self, target: Density, data: Data, rng: torch.Generator, start: Start) -> MeanFieldState:
         """Gaussians around where the members start."""

@@ -1,4 +1,4 @@
-"""`orthant`: the probability that a Gaussian vector has given signs."""
+"""`orthant`: the probability that a Gaussian vector has given signs; `orthant_draws`: such vectors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
 from novacula.core.rng import derive
 from novacula.kernels.orthants.ep import check_definite, expectation_propagation
-from novacula.kernels.orthants.tilting import minimax_tilting
+from novacula.kernels.orthants.tilting import minimax_tilting, truncated
 
 OrthantMethod: TypeAlias = Literal["tilting", "ep"]
 
@@ -84,6 +84,46 @@ def orthant(
         warnings=warnings,
         parts=parts,
     )
+
+
+def orthant_draws(
+    covariance: Tensor | np.ndarray,
+    signs: Tensor | np.ndarray | Sequence[float],
+    n: int,
+    *,
+    seed: int = 0,
+    most: int = 1_000_000,
+) -> tuple[Tensor, Estimate]:
+    """Independent draws of ``z ~ N(0, K)`` given that all ``s_i z_i > 0``, by rejection from minimax tilting.
+
+    Args:
+        covariance: K, shape ``(N, N)``, symmetric and positive definite.
+        signs: s, N numbers ±1.
+        n: How many draws.
+        seed: Of the draws.
+        most: Proposals that may be made for them.
+
+    Returns:
+        Draws ``(n, N)``, float64, and the orthant's log-probability.
+
+    Raises:
+        InputError: If K and signs are refused by `orthant`, K is not positive definite, or proposals do not suffice.
+
+    Example:
+        >>> z, _ = orthant_draws([[1.0, 0.5], [0.5, 1.0]], [1, -1], 5)
+        >>> bool((z[:, 0] > 0).all() and (z[:, 1] < 0).all())
+        True
+    """
+    k, s = _checked(covariance, signs)
+    check_whole("n", n)
+    check_whole("most", most)
+    if not check_definite(k):
+        raise InputError("a positive definite covariance", "one that is not", "add a little to its diagonal")
+    estimate = orthant(k, s, seed=seed)
+    z, tried = truncated(s[:, None] * k * s, n, np.random.default_rng(derive(seed, "orthant draws")), most)
+    if len(z) < n:
+        raise InputError(f"{n} draws within {most:,} proposals", f"{len(z)} of {tried:,}", "raise most, or fewer signs")
+    return torch.from_numpy(s * z), estimate
 
 
 def _solve(

@@ -27,6 +27,7 @@ from novacula.kernels.orthants.ep import mills
 
 _STEPS = 200
 _HALVINGS = 40
+_AT_ONCE = 4_096
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,11 @@ class Tilted:
 
 def minimax_tilting(k: np.ndarray, draws: int, rng: np.random.Generator) -> Tilted:
     """``log P(z > 0)`` by Botev's importance sampling; k ``(n, n)``, positive definite."""
-    low = _ordered(k)
+    low, _ = _ordered(k)
     scaled = np.tril(low / low.diagonal()[:, None], -1)
-    n = len(k)
     x, mu, residual = _saddle(scaled)
     bound = _psi(scaled, x, mu)
-    logs, drawn = np.zeros(draws), np.zeros((n, draws))
-    for i in range(n):
-        c = -(scaled[i, :i] @ drawn[:i]) if i else np.zeros(draws)
-        room = log_ndtr(mu[i] - c)
-        drawn[i] = mu[i] - ndtri_exp(np.log1p(-rng.random(draws)) + room)
-        logs += 0.5 * mu[i] ** 2 - drawn[i] * mu[i] + room
+    _, logs = _proposed(scaled, mu, draws, rng)
     top = logs.max()
     weights = np.exp(logs - top)
     mean = weights.mean()
@@ -61,22 +56,55 @@ def minimax_tilting(k: np.ndarray, draws: int, rng: np.random.Generator) -> Tilt
     return Tilted(float(top + math.log(mean)), float(relative), bound, effective, residual)
 
 
-def _ordered(k: np.ndarray) -> np.ndarray:
-    # The Cholesky factor of the variables in their order: next is the one that is least likely to be above zero when
-    # those before are at their means.
+def truncated(k: np.ndarray, n: int, rng: np.random.Generator, most: int) -> tuple[np.ndarray, int]:
+    """Up to n independent draws of ``z ~ N(0, K)`` given ``z > 0``, ``(·, N)``, and how many proposals they took."""
+    # A proposal is taken with probability w / exp ψ at the saddle point, which no weight exceeds: draws are exact.
+    low, order = _ordered(k)
+    scaled = np.tril(low / low.diagonal()[:, None], -1)
+    x, mu, _ = _saddle(scaled)
+    bound = _psi(scaled, x, mu)
+    found: list[np.ndarray] = []
+    tried = taken = 0
+    while taken < n and tried < most:
+        size = min(_AT_ONCE, most - tried)
+        drawn, logs = _proposed(scaled, mu, size, rng)
+        drawn = drawn[:, np.log1p(-rng.random(size)) < logs - bound]
+        found.append((low @ drawn).T)
+        tried, taken = tried + size, taken + drawn.shape[1]
+    z = np.empty((min(n, taken), len(k)))
+    z[:, order] = np.concatenate(found)[:n]
+    return z, tried
+
+
+def _proposed(
+    scaled: np.ndarray, mu: np.ndarray, draws: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    # x ``(n, draws)`` one coordinate after another, and log w ``(draws,)``.
+    logs, drawn = np.zeros(draws), np.zeros((len(mu), draws))
+    for i in range(len(mu)):
+        c = -(scaled[i, :i] @ drawn[:i]) if i else np.zeros(draws)
+        room = log_ndtr(mu[i] - c)
+        drawn[i] = mu[i] - ndtri_exp(np.log1p(-rng.random(draws)) + room)
+        logs += 0.5 * mu[i] ** 2 - drawn[i] * mu[i] + room
+    return drawn, logs
+
+
+def _ordered(k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # The Cholesky factor of the variables in their order, and that order: next is the one that is least likely to be
+    # above zero when those before are at their means.
     k = k.copy()
     n = len(k)
-    low, y = np.zeros((n, n)), np.zeros(n)
+    low, y, order = np.zeros((n, n)), np.zeros(n), np.arange(n)
     for j in range(n):
         left = np.maximum(k.diagonal()[j:] - (low[j:, :j] ** 2).sum(1), 1e-300)
         i = j + int(np.argmin(log_ndtr((low[j:, :j] @ y[:j]) / np.sqrt(left))))
-        for rows in (k, low):
+        for rows in (k, low, order):
             rows[[i, j]] = rows[[j, i]]
         k[:, [i, j]] = k[:, [j, i]]
         low[j, j] = math.sqrt(max(k[j, j] - (low[j, :j] ** 2).sum(), 1e-300))
         low[j + 1 :, j] = (k[j + 1 :, j] - low[j + 1 :, :j] @ low[j, :j]) / low[j, j]
         y[j] = float(mills(np.asarray(-(low[j, :j] @ y[:j]) / low[j, j])))
-    return low
+    return low, order
 
 
 def _psi(scaled: np.ndarray, x: np.ndarray, mu: np.ndarray) -> float:

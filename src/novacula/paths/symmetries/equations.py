@@ -34,17 +34,12 @@ LINEAR, HOMOGENEOUS, EVEN, ODD, ANY = "linear", "homogeneous", "even", "odd", "a
 
 @dataclass(eq=False)
 class Equations:
-    """What is known of a network's axes, and the unknowns of its weights.
+    """What is known of a network's axes, and the unknowns of its weights."""
 
-    Attributes:
-        fine: Whether axes are known, so that scales, signs and maps can be followed.
-        scales: Combinations that must vanish, with the atom along which they act.
-        signs: The same of signs, modulo 2.
-    """
-
-    fine: bool = False
+    fine: bool = False  # whether axes are known, so that scales, signs and maps can be followed
+    # combinations that must vanish, with the atom along which they act
     scales: list[tuple[Atom, Combination]] = field(default_factory=list)
-    signs: list[tuple[Atom, frozenset[int]]] = field(default_factory=list)
+    signs: list[tuple[Atom, frozenset[int]]] = field(default_factory=list)  # the same of signs, modulo 2
     unknowns: int = 0
     sides: list[tuple[int, int]] = field(default_factory=list)  # union–find of occurrences, with sides
     seen: list[list[Axis]] = field(default_factory=list)  # the axes of every tensor

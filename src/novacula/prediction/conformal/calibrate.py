@@ -51,18 +51,7 @@ class Conformal:
     __repr__ = brief
 
     def __call__(self, predictive: Distribution, groups: Sequence[Any] | Tensor | None = None) -> Sets | Intervals:
-        """Sets or intervals for new inputs.
-
-        Args:
-            predictive: The same model's predictive of N new inputs.
-            groups: The group of each, if there were groups in the calibration.
-
-        Returns:
-            `Sets` for classes and multilabel, `Intervals` for regression.
-
-        Raises:
-            InputError: If the predictive is of another task or width, or a group is unknown.
-        """
+        """Sets or intervals of new predictions; of calibrated groups, ``groups`` says which each input belongs to."""
         task = predictive.likelihood.task
         if task != self.task:
             raise InputError(f"a predictive for {self.task}", f"one for {task}", "calibrate with the same model")

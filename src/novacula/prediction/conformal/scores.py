@@ -81,15 +81,7 @@ class LAC:
     name: ClassVar[str] = "lac"
 
     def __call__(self, p: Tensor, u: Tensor) -> Tensor:
-        """Scores of all labels.
-
-        Args:
-            p: Probabilities, shape ``(N, C)``.
-            u: Not used.
-
-        Returns:
-            Shape ``(N, C)``.
-        """
+        """Scores of all labels, ``(N, C)``, of probabilities ``(N, C)``; u is not used."""
         return 1 - p
 
 
@@ -126,15 +118,7 @@ class RAPS:
             )
 
     def __call__(self, p: Tensor, u: Tensor) -> Tensor:
-        """Scores of all labels.
-
-        Args:
-            p: Probabilities, shape ``(N, C)``.
-            u: Uniforms, shape ``(N,)``.
-
-        Returns:
-            Shape ``(N, C)``.
-        """
+        """Scores of all labels, ``(N, C)``, of probabilities ``(N, C)`` and uniforms ``(N,)``."""
         ordered, order = p.sort(stable=True, dim=-1, descending=True)
         above = torch.cat([torch.zeros_like(p[:, :1]), ordered.cumsum(-1)[:, :-1]], -1)
         share = u.to(p)[:, None] if self.randomised else 1.0
@@ -156,15 +140,7 @@ class APS:
     name: ClassVar[str] = "aps"
 
     def __call__(self, p: Tensor, u: Tensor) -> Tensor:
-        """Scores of all labels.
-
-        Args:
-            p: Probabilities, shape ``(N, C)``.
-            u: Uniforms, shape ``(N,)``.
-
-        Returns:
-            Shape ``(N, C)``.
-        """
+        """Scores of all labels, ``(N, C)``, of probabilities ``(N, C)`` and uniforms ``(N,)``."""
         return RAPS(0.0, 0, self.randomised)(p, u)
 
 
@@ -175,15 +151,7 @@ class Absolute:
     name: ClassVar[str] = "absolute"
 
     def band(self, predictive: Distribution, alpha: float) -> Band:
-        """The mean.
-
-        Args:
-            predictive: Predictions of measurements.
-            alpha: Not used.
-
-        Returns:
-            What an interval grows from.
-        """
+        """The mean; alpha is not used."""
         mean = predictive.mean().double()
         return Band(mean, mean, torch.ones_like(mean))
 
@@ -195,15 +163,7 @@ class Normalised:
     name: ClassVar[str] = "normalised"
 
     def band(self, predictive: Distribution, alpha: float) -> Band:
-        """The mean, in units of the standard deviation.
-
-        Args:
-            predictive: Predictions of measurements.
-            alpha: Not used.
-
-        Returns:
-            What an interval grows from.
-        """
+        """The mean, in units of the standard deviation; alpha is not used."""
         mean = predictive.mean().double()
         return Band(mean, mean, predictive.variance().double().sqrt())
 
@@ -215,15 +175,7 @@ class CQR:
     name: ClassVar[str] = "cqr"
 
     def band(self, predictive: Distribution, alpha: float) -> Band:
-        """The central interval.
-
-        Args:
-            predictive: Predictions of measurements.
-            alpha: The probability outside.
-
-        Returns:
-            What an interval grows from.
-        """
+        """The central interval, with probability alpha outside."""
         low, high = (end.double() for end in predictive.interval(1 - alpha))
         return Band(low, high, torch.ones_like(low))
 

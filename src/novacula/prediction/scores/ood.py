@@ -63,14 +63,8 @@ class Detection:
         Returns:
             Numbers by name.
         """
-        return {
-            "auroc": self.auroc,
-            "aupr_out": self.aupr_out,
-            "aupr_in": self.aupr_in,
-            "fpr95": self.fpr95,
-            "n_in": len(self.usual),
-            "n_out": len(self.strange),
-        }
+        counts = {"n_in": len(self.usual), "n_out": len(self.strange)}
+        return {k: getattr(self, k) for k in ("auroc", "aupr_out", "aupr_in", "fpr95")} | counts
 
 
 def ood_score(predictive: Predictive, score: OodScore = "entropy") -> Tensor:

@@ -40,14 +40,7 @@ class Strip:
 
 
 def read(folder: str | Path) -> dict[str, Any]:
-    """The record of a finished comparison.
-
-    Returns:
-        The content of ``advice.json``.
-
-    Raises:
-        InputError: If there is none, or it cannot be read.
-    """
+    """The content of ``advice.json``; an InputError where there is none."""
     path = Path(folder) / ADVICE
     try:
         record = read_sealed(path, earlier=True)

@@ -9,21 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
 from novacula.diagnostics.scores import evenly, within
-from novacula.reporting.figures.base import (
-    ACCENT,
-    FAINT,
-    INK,
-    MANY_MARKS,
-    RASTER,
-    SECOND,
-    Picture,
-    bars,
-    canvas,
-    panel,
-    quiet,
-    style,
-    svg,
-)
+from novacula.reporting.figures import base
 from novacula.reporting.figures.residuals import MOST_COLUMNS, column_name
 from novacula.reporting.words.numbers import significant
 
@@ -39,7 +25,7 @@ def bands(
     mean: np.ndarray,
     x: np.ndarray | None = None,
     names: Sequence[str] = (),
-) -> list[Picture]:
+) -> list[base.Picture]:
     """One figure for each column of the target, up to four: over the input where it is one number, else by example."""
     if not y.size or len(mean) != len(y):
         return []
@@ -57,16 +43,16 @@ def bands(
     ]
 
 
-def _column(q: np.ndarray, y: np.ndarray, mean: np.ndarray, x: np.ndarray | None, name: str, identity: str) -> Picture:
+def _column(
+    q: np.ndarray, y: np.ndarray, mean: np.ndarray, x: np.ndarray | None, name: str, identity: str
+) -> base.Picture:
     inside = within(q[0], q[4], y)
     held = (
         f"the 90\u00a0% band holds {100 * inside.mean():.0f}\u00a0% of the {len(y):,} test values, "
         f"the 50\u00a0% band {100 * within(q[1], q[3], y).mean():.0f}\u00a0%"
     )
-    with style():
-        figure = canvas(330)
-        axes = panel(figure, left=60, top=26)
-        quiet(axes, name or "target")
+    with base.drawing(330, left=60, top=26) as (figure, axes):
+        base.quiet(axes, name or "target")
         if x is None:
             shown = np.argsort(q[2], kind="stable")[evenly(len(y), _BARS)]
             _by_example(axes, q[:, shown], y[shown], inside[shown])
@@ -87,16 +73,16 @@ def _column(q: np.ndarray, y: np.ndarray, mean: np.ndarray, x: np.ndarray | None
         caption = f"{how} Over all, {held}; values outside it are in the second colour."
         alt = f"{what}: {held}."
         title = f"Predictive bands: {name}" if name else "Predictive bands"
-        return Picture(identity, title, svg(figure, identity, alt), alt, caption)
+        return base.Picture(identity, title, base.svg(figure, identity, alt), alt, caption)
 
 
 def _over(axes: Axes, x: np.ndarray, q: np.ndarray, y: np.ndarray, mean: np.ndarray, inside: np.ndarray) -> None:
     order = np.argsort(x, kind="stable")[evenly(len(x), _POINTS)]
-    axes.fill_between(x[order], q[0, order], q[4, order], color=FAINT, linewidth=0)
-    axes.fill_between(x[order], q[1, order], q[3, order], color=ACCENT, alpha=0.32, linewidth=0)
-    axes.plot(x[order], mean[order], color=ACCENT)
-    raster = len(x) > MANY_MARKS
-    for mask, colour in ((inside, to_rgb(RASTER) if raster else INK), (~inside, SECOND)):
+    axes.fill_between(x[order], q[0, order], q[4, order], color=base.FAINT, linewidth=0)
+    axes.fill_between(x[order], q[1, order], q[3, order], color=base.ACCENT, alpha=0.32, linewidth=0)
+    axes.plot(x[order], mean[order], color=base.ACCENT)
+    raster = len(x) > base.MANY_MARKS
+    for mask, colour in ((inside, to_rgb(base.RASTER) if raster else base.INK), (~inside, base.SECOND)):
         axes.plot(x[mask], y[mask], "o", color=colour, markersize=2.6, markeredgewidth=0, alpha=0.75, rasterized=raster)
     axes.set_xlabel("input")
     axes.margins(x=0.01)
@@ -105,8 +91,8 @@ def _over(axes: Axes, x: np.ndarray, q: np.ndarray, y: np.ndarray, mean: np.ndar
 def _by_example(axes: Axes, q: np.ndarray, y: np.ndarray, inside: np.ndarray) -> None:
     place = np.arange(len(y))
     width = max(1.2, min(6.0, 240 / len(y)))
-    bars(axes, place, q[0], q[4], ACCENT, width=max(0.8, 0.4 * width), alpha=0.35)
-    bars(axes, place, q[1], q[3], ACCENT, width=width, alpha=0.5)
-    for mask, colour in ((inside, INK), (~inside, SECOND)):
+    base.bars(axes, place, q[0], q[4], base.ACCENT, width=max(0.8, 0.4 * width), alpha=0.35)
+    base.bars(axes, place, q[1], q[3], base.ACCENT, width=width, alpha=0.5)
+    for mask, colour in ((inside, base.INK), (~inside, base.SECOND)):
         axes.plot(place[mask], y[mask], "o", color=colour, markersize=3.2, markeredgewidth=0)
     axes.set(xlim=(-1, len(y)), xticks=[], xlabel="test examples, by predicted median")

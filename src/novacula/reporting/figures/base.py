@@ -14,12 +14,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from novacula.core.storage.atomic import write_text
 from novacula.reporting.words.numbers import significant
 
 INK, MUTED, RULE, PAPER = "#1d1c1a", "#66625b", "#dcd8cf", "#fbfaf8"
@@ -88,6 +90,12 @@ class Picture:
     caption: str  # how to read it
     wide: bool = False  # whether it needs the page's full width
 
+    def save(self, path: Path) -> str:
+        """Write the drawing as a file of its own, on paper and in the page's kind of font; the path as text."""
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" style="background: {PAPER}; font-family: sans-serif" '
+        write_text(path, self.svg.replace("<svg ", head, 1))
+        return str(path)
+
 
 @contextmanager
 def style() -> Iterator[None]:
@@ -108,6 +116,14 @@ def panel(
     width, height = figure.get_size_inches() * 72
     box = (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
     return figure.add_axes(box, **options)  # type: ignore[arg-type]
+
+
+@contextmanager
+def drawing(height: float, width: float = WIDTH, **margins: float) -> Iterator[tuple[Figure, Axes]]:
+    """A figure in the house style with a single panel, whose margins are those of `panel`."""
+    with style():
+        figure = canvas(height, width)
+        yield figure, panel(figure, **margins)
 
 
 def svg(figure: Figure, name: str, alt: str) -> str:
@@ -131,12 +147,6 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     head = f'<svg role="img" aria-label="{_attribute(alt)}" width="{width}" height="{height}"'
     text = re.sub(r'<svg\b[^>]*?(viewBox="[^"]*")[^>]*>', rf"{head} \1>", text, count=1)
     return text.strip() + "\n"
-
-
-def standalone(text: str) -> str:
-    """The inline drawing as a file of its own, on paper and in the page's kind of font."""
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" style="background: {PAPER}; font-family: sans-serif" '
-    return text.replace("<svg ", head, 1)
 
 
 def quiet(axes: Axes, title: str = "", *, grid: bool = True) -> None:

@@ -13,30 +13,18 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from novacula.diagnostics.scores import evenly, rank_counts
-from novacula.reporting.figures.base import (
-    ACCENT,
-    INK,
-    MUTED,
-    SECOND,
-    Picture,
-    canvas,
-    direct_labels,
-    panel,
-    quiet,
-    style,
-    svg,
-)
+from novacula.reporting.figures import base
 from novacula.reporting.figures.histograms import steps
 from novacula.reporting.words.numbers import count, number
 
 MOST_CHAINS = 8
 """Chains that are shown."""
 _POINTS = 250  # of a chain, along its trace
-_COLOURS = (ACCENT, SECOND, MUTED, INK)
+_COLOURS = (base.ACCENT, base.SECOND, base.MUTED, base.INK)
 _FEWEST = 10  # draws of a chain, below which ranks say nothing
 
 
-def trace(log_density: np.ndarray) -> Picture | None:
+def trace(log_density: np.ndarray) -> base.Picture | None:
     """The log-density along each chain; log_density ``(M, K)``."""
     if log_density.ndim != 2 or log_density.shape[1] < 4 or not np.isfinite(log_density).all():
         return None
@@ -46,30 +34,28 @@ def trace(log_density: np.ndarray) -> Picture | None:
     alt = f"Log-density along {count(m, 'chain')} of {k:,} draws. Means over the second half, in nats: " + ", ".join(
         number(float(v), 1) for v in half
     )
-    with style():
-        figure = canvas(250)
-        axes = panel(figure, left=74, right=34 if shown > 1 else 16, top=26)
+    with base.drawing(250, left=74, right=34 if shown > 1 else 16, top=26) as (figure, axes):
         at = evenly(k, _POINTS)
         for i in range(shown):
             axes.plot(at + 1, values[i, at], color=_COLOURS[i % 4], linewidth=0.9, alpha=0.8)
         axes.set(xlim=(1, k), xlabel="draw kept")
         axes.set_xticks([t for t in (1, *np.linspace(0, k, 5)[1:].round()) if t <= k])
         _plain_ticks(axes)
-        quiet(axes, "log-density, nats")
+        base.quiet(axes, "log-density, nats")
         if shown > 1:
             low, high = axes.get_ylim()
             ends = [(float(values[i, -1]), str(i + 1), _COLOURS[i % 4]) for i in range(shown)]
-            direct_labels(axes, ends, x=k, gap=0.08 * (high - low))
+            base.direct_labels(axes, ends, x=k, gap=0.08 * (high - low))
         caption = (
             "The chains should run level and over each other. A trend says that they had not arrived; levels of their "
             "own, that each saw another part of the posterior."
         )
         caption += " Numbers name the chains" if shown > 1 else ""
         caption += f"; the first {shown} of {m} are shown." if shown < m else ("." if shown > 1 else "")
-        return Picture("trace", "Log-density along the chains", svg(figure, "trace", alt), f"{alt}.", caption)
+        return base.Picture("trace", "Log-density along the chains", base.svg(figure, "trace", alt), f"{alt}.", caption)
 
 
-def rank_plot(log_density: np.ndarray) -> Picture | None:
+def rank_plot(log_density: np.ndarray) -> base.Picture | None:
     """For each chain a histogram of the ranks of its log-densities among those of all chains."""
     if log_density.ndim != 2 or not np.isfinite(log_density).all():
         return None
@@ -88,12 +74,12 @@ def rank_plot(log_density: np.ndarray) -> Picture | None:
     rows = math.ceil(shown / 2)
     height, gap, top, bottom = 62, 26, 24, 40
     total = top + bottom + rows * height + (rows - 1) * gap
-    with style():
-        figure = canvas(total)
+    with base.style():
+        figure = base.canvas(total)
         for i in range(shown):
             row, column = divmod(i, 2)
             over = top + row * (height + gap)
-            axes = panel(
+            axes = base.panel(
                 figure,
                 left=12 + column * 208,
                 right=208 * (1 - column) + 12,
@@ -101,11 +87,11 @@ def rank_plot(log_density: np.ndarray) -> Picture | None:
                 bottom=total - over - height,
             )
             edges = np.linspace(0, 1, bins + 1)
-            steps(axes, counts[i], edges, ACCENT)
-            axes.axhline(expected, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+            steps(axes, counts[i], edges, base.ACCENT)
+            axes.axhline(expected, color=base.MUTED, linewidth=1, linestyle=(0, (4, 3)))
             axes.set(xlim=(0, 1), ylim=(0, peak), yticks=[], xticks=[])
-            quiet(axes, f"chain {i + 1}", grid=False)
-            axes.set_title(f"chain {i + 1}", color=MUTED, pad=5)
+            base.quiet(axes, f"chain {i + 1}", grid=False)
+            axes.set_title(f"chain {i + 1}", color=base.MUTED, pad=5)
             if i + 2 >= shown:
                 axes.set_xticks([0, 1], ["lowest", "highest"])
                 for text, side in zip(axes.get_xticklabels(), ("left", "right"), strict=True):
@@ -115,7 +101,7 @@ def rank_plot(log_density: np.ndarray) -> Picture | None:
             "distribution follow the dashed line, but for chance; a slope or a hump is a chain that saw another part."
         )
         caption += f" The first {shown} of {m} chains are shown." if shown < m else ""
-        return Picture("ranks", "Ranks of the log-density", svg(figure, "ranks", alt), f"{alt}.", caption)
+        return base.Picture("ranks", "Ranks of the log-density", base.svg(figure, "ranks", alt), f"{alt}.", caption)
 
 
 def _plain_ticks(axes: Axes) -> None:

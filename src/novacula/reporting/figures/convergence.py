@@ -14,20 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from novacula.diagnostics.scores import binned
-from novacula.reporting.figures.base import (
-    ACCENT,
-    INK,
-    MUTED,
-    SECOND,
-    Picture,
-    canvas,
-    log_ticks,
-    panel,
-    quiet,
-    style,
-    svg,
-    tick_texts,
-)
+from novacula.reporting.figures import base
 from novacula.reporting.figures.histograms import steps
 from novacula.reporting.words.diagnosis import AIM_ESS, AIM_RHAT, LEAST_ESS, MOST_RHAT, rhat_text
 from novacula.reporting.words.numbers import count, percent, significant
@@ -37,7 +24,7 @@ _LOWEST = 1e-3  # R-hat − 1 of the first bin's right edge at most; below that 
 _STEP = math.log10((MOST_RHAT - 1) / (AIM_RHAT - 1)) / 3  # so that both marks are edges of bins
 
 
-def rhats(rhat: np.ndarray) -> Picture | None:
+def rhats(rhat: np.ndarray) -> base.Picture | None:
     """How R-hat is distributed over what was examined, by its distance from 1 on a logarithmic axis; rhat ``(Q,)``."""
     known = rhat[~np.isnan(rhat)].astype(float)
     if len(known) < 2:
@@ -56,11 +43,9 @@ def rhats(rhat: np.ndarray) -> Picture | None:
         f"Distribution of R-hat over {many}: {percent(good)} at most {AIM_RHAT}, {percent(bad)} above {MOST_RHAT}, the "
         f"largest {rhat_text(float(known.max()))}."
     )
-    with style():
-        figure = canvas(_HEIGHT)
-        axes = panel(figure, left=52, right=16, top=26)
+    with base.drawing(_HEIGHT, left=52, right=16, top=26) as (figure, axes):
         limit = math.log10(MOST_RHAT - 1) - 1e-6
-        for colour, mask in ((ACCENT, edges[:-1] < limit), (SECOND, edges[:-1] >= limit)):
+        for colour, mask in ((base.ACCENT, edges[:-1] < limit), (base.SECOND, edges[:-1] >= limit)):
             steps(axes, np.where(mask, counts, 0), edges, colour)
         _marks(axes, [(aim, f"{AIM_RHAT}", "right"), (math.log10(MOST_RHAT - 1), f"{MOST_RHAT}", "left")])
         ticks = [
@@ -69,7 +54,7 @@ def rhats(rhat: np.ndarray) -> Picture | None:
         axes.set_xticks([math.log10(t - 1) for t in ticks], [f"{t:g}" for t in ticks])
         axes.set(xlim=(edges[0], edges[-1]), xlabel="R-hat (distance from 1 on a log scale)")
         _counted(axes, counts)
-        quiet(axes, "quantities")
+        base.quiet(axes, "quantities")
         caption = (
             f"R-hat compares the spread between chains with that within them; 1 is agreement. {percent(good)} of "
             f"{many} are at most {AIM_RHAT}, {percent(bad)} above {MOST_RHAT}, where chains disagree."
@@ -77,12 +62,12 @@ def rhats(rhat: np.ndarray) -> Picture | None:
         if missing := len(rhat) - len(known):
             left = "that does not vary is" if missing == 1 else "that do not vary are"
             caption += f" {count(missing, 'quantity', 'quantities')} {left} left out."
-        return Picture("rhat", "R-hat", svg(figure, "rhat", alt), alt, caption)
+        return base.Picture("rhat", "R-hat", base.svg(figure, "rhat", alt), alt, caption)
 
 
-def sizes(bulk: np.ndarray, tail: np.ndarray | None = None) -> Picture | None:
+def sizes(bulk: np.ndarray, tail: np.ndarray | None = None) -> base.Picture | None:
     """How effective sample sizes are distributed over what was examined, on a logarithmic axis."""
-    series = [("bulk", bulk, ACCENT), *([("tail", tail, SECOND)] if tail is not None else [])]
+    series = [("bulk", bulk, base.ACCENT), *([("tail", tail, base.SECOND)] if tail is not None else [])]
     known = [(name, v[np.isfinite(v) & (v > 0)].astype(float), colour) for name, v, colour in series]
     known = [(name, v, colour) for name, v, colour in known if len(v) >= 2]
     if not known or known[0][0] != "bulk":
@@ -95,32 +80,30 @@ def sizes(bulk: np.ndarray, tail: np.ndarray | None = None) -> Picture | None:
         f"{name}: smallest {significant(v.min())}, median {significant(np.median(v))}" for name, v, _ in known
     )
     alt = f"Effective sample sizes of {count(len(known[0][1]), 'quantity', 'quantities')}: {said}."
-    with style():
-        figure = canvas(_HEIGHT)
-        axes = panel(figure, left=52, right=16, top=26)
+    with base.drawing(_HEIGHT, left=52, right=16, top=26) as (figure, axes):
         drawn = [np.bincount(binned(np.log10(v), edges), minlength=24) for _, v, _ in known]
         for i, ((_, _, colour), counts) in enumerate(zip(known, drawn, strict=True)):
             steps(axes, counts, edges, colour, fill=i == 0)
         _marks(axes, [(math.log10(LEAST_ESS), f"{LEAST_ESS}", "right"), (math.log10(AIM_ESS), f"{AIM_ESS}", "left")])
-        ticks = log_ticks(low, high)
-        axes.set_xticks([math.log10(t) for t in ticks], tick_texts(ticks))
+        ticks = base.log_ticks(low, high)
+        axes.set_xticks([math.log10(t) for t in ticks], base.tick_texts(ticks))
         axes.set(xlim=(low, high), xlabel="independent draws they are worth (log scale)")
         _counted(axes, np.maximum.reduce(drawn))
-        quiet(axes, "quantities")
+        base.quiet(axes, "quantities")
         if len(known) > 1:
-            axes.annotate("— bulk", (1, 1), (-52, 10), "axes fraction", "offset points", color=ACCENT, ha="right")
-            axes.annotate("— tail", (1, 1), (0, 10), "axes fraction", "offset points", color=SECOND, ha="right")
+            axes.annotate("— bulk", (1, 1), (-52, 10), "axes fraction", "offset points", color=base.ACCENT, ha="right")
+            axes.annotate("— tail", (1, 1), (0, 10), "axes fraction", "offset points", color=base.SECOND, ha="right")
         caption = (
             "Draws of a chain resemble each other; so many independent ones would be as good. Bulk: for the centre of "
             f"each distribution; tail: for its 5\u00a0% and 95\u00a0% quantiles. {AIM_ESS} is what one wants, below "
             f"{LEAST_ESS} summaries are uncertain."
         )
-        return Picture("ess", "Effective sample size", svg(figure, "ess", alt), alt, caption)
+        return base.Picture("ess", "Effective sample size", base.svg(figure, "ess", alt), alt, caption)
 
 
 def _marks(axes: Axes, marks: Sequence[tuple[float, str, str]]) -> None:
     for place, text, side in marks:
-        axes.axvline(place, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+        axes.axvline(place, color=base.INK, linewidth=1, linestyle=(0, (4, 3)))
         axes.annotate(
             text,
             (place, 1),
@@ -129,7 +112,7 @@ def _marks(axes: Axes, marks: Sequence[tuple[float, str, str]]) -> None:
             textcoords="offset points",
             ha=side,
             va="top",
-            color=MUTED,
+            color=base.MUTED,
             fontsize=10.5,
         )
 

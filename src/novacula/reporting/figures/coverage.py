@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from novacula.diagnostics.scores import central_levels, wilson
-from novacula.reporting.figures.base import ACCENT, FAINT, MUTED, Picture, canvas, panel, style, svg
+from novacula.reporting.figures.base import ACCENT, FAINT, MUTED, Picture, drawing, svg
 
 _LEVELS = np.linspace(0.05, 0.95, 19)
 
@@ -20,9 +20,7 @@ def coverage(mean: np.ndarray, sd: np.ndarray, y: np.ndarray) -> Picture | None:
     observed = hits / reached.size
     shown = {round(100 * float(a)): round(100 * float(b)) for a, b in zip(_LEVELS, observed, strict=True)}
     alt = "Coverage of central intervals: " + "; ".join(f"{a} percent hold {shown[a]}" for a in (50, 80, 95)) + "."
-    with style():
-        figure = canvas(330)
-        axes = panel(figure, left=52, top=26, right=16)
+    with drawing(330, left=52, top=26, right=16) as (figure, axes):
         axes.fill_between(_LEVELS, low, high, color=FAINT, linewidth=0)
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         axes.plot(_LEVELS, observed, color=ACCENT)

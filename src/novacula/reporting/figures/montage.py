@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from novacula.reporting.figures.base import ACCENT, INK, MUTED, Picture, canvas, panel, style, svg
+from novacula.reporting.figures.base import ACCENT, INK, MUTED, Picture, canvas, drawing, panel, style, svg
 from novacula.reporting.words.numbers import count
 
 _ROWS, _COLUMNS = 6, 9
@@ -48,9 +48,7 @@ def _images(original: np.ndarray, transformed: np.ndarray, alt: str) -> str:
     tile = min(_WIDTH / (1 + _LEAD + columns * (1 + _GAP)), 84)
     step_x, step_y, top = tile * (1 + _GAP), tile * (aspect + _GAP), 24.0
     width = tile * (1 + _LEAD) + columns * step_x
-    with style():
-        figure = canvas(top + rows * step_y, width)
-        axes = panel(figure, left=0, right=0, bottom=0, top=0)
+    with drawing(top + rows * step_y, width, left=0, right=0, bottom=0, top=0) as (figure, axes):
         axes.set(xlim=(0, width), ylim=(top + rows * step_y, 0))
         axes.axis("off")
         axes.text(0, 12, "as given", color=MUTED, va="center")

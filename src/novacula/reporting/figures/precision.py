@@ -5,27 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from novacula.reporting.figures.base import (
-    ACCENT,
-    INK,
-    MUTED,
-    PAPER,
-    RULE,
-    Picture,
-    canvas,
-    log_ticks,
-    panel,
-    style,
-    svg,
-    tick_texts,
-)
+from novacula.reporting.figures import base
 from novacula.reporting.words.numbers import significant
 
 _NAMED = 40  # above this many tensors, names would be too many to read
 _LONGEST = 24
 
 
-def precision(values: Mapping[str, float | None]) -> Picture | None:
+def precision(values: Mapping[str, float | None]) -> base.Picture | None:
     """One mark for each tensor, in the network's order, on a logarithmic axis."""
     found = {k: float(v) for k, v in values.items() if v is not None and math.isfinite(v) and v > 0}
     if len(found) < 2:
@@ -35,15 +22,22 @@ def precision(values: Mapping[str, float | None]) -> Picture | None:
     alt = f"Prior precision of {len(found)} tensors, {ends}."
     named = len(found) <= _NAMED
     step = 22.0 if named else max(4.0, 640.0 / len(found))
-    with style():
-        figure = canvas(68 + step * len(found))
+    with base.style():
+        figure = base.canvas(68 + step * len(found))
         longest = max(len(_short(k)) for k in found) if named else 0
-        axes = panel(figure, left=16 + 6.9 * longest if named else 40, right=18, bottom=42, top=26)
+        axes = base.panel(figure, left=16 + 6.9 * longest if named else 40, right=18, bottom=42, top=26)
         for row, (name, value) in enumerate(found.items()):
             bias = name.rsplit(".", 1)[-1].startswith("bias")
             if named:
-                axes.axhline(row, color=RULE, linewidth=0.8)
-            axes.plot([value], [row], "o", color=ACCENT, markersize=7, markerfacecolor=PAPER if bias else ACCENT)
+                axes.axhline(row, color=base.RULE, linewidth=0.8)
+            axes.plot(
+                [value],
+                [row],
+                "o",
+                color=base.ACCENT,
+                markersize=7,
+                markerfacecolor=base.PAPER if bias else base.ACCENT,
+            )
         axes.set_xscale("log")
         lowest, highest = math.log10(found[low]), math.log10(found[high])
         pad = max(0.12 * (highest - lowest), 0.15)
@@ -54,17 +48,17 @@ def precision(values: Mapping[str, float | None]) -> Picture | None:
         )
         axes.tick_params(length=0, which="both")
         axes.spines["left"].set_visible(False)
-        ticks = log_ticks(lowest - pad, highest + pad)
-        axes.set_xticks(ticks, tick_texts(ticks))
+        ticks = base.log_ticks(lowest - pad, highest + pad)
+        axes.set_xticks(ticks, base.tick_texts(ticks))
         axes.set_xticks([], minor=True)
         if named:
             axes.set_yticks(range(len(found)), [_short(k) for k in found])
-            axes.tick_params(axis="y", labelcolor=INK)
+            axes.tick_params(axis="y", labelcolor=base.INK)
         else:
             axes.set_yticks([0, len(found) - 1], ["first", "last"])
         if any(n.rsplit(".", 1)[-1].startswith("bias") for n in found):
-            axes.set_title("filled: weights, hollow: biases", color=MUTED, pad=8)
-        return Picture("precision", "Prior precision by layer", svg(figure, "precision", alt), alt, "")
+            axes.set_title("filled: weights, hollow: biases", color=base.MUTED, pad=8)
+        return base.Picture("precision", "Prior precision by layer", base.svg(figure, "precision", alt), alt, "")
 
 
 def _short(name: str) -> str:

@@ -7,7 +7,16 @@ from matplotlib.axes import Axes
 
 from novacula.diagnostics.scores import RiskCoverage, confidence, evenly
 from novacula.diagnostics.scores import risk_coverage as curve_of
-from novacula.reporting.figures.base import ACCENT, MUTED, PAPER, SECOND, Picture, canvas, panel, quiet, style, svg
+from novacula.reporting.figures.base import (
+    ACCENT,
+    MUTED,
+    PAPER,
+    SECOND,
+    Picture,
+    drawing,
+    quiet,
+    svg,
+)
 from novacula.reporting.words.numbers import number, percent
 
 _POINTS = 400  # more would not show
@@ -30,9 +39,7 @@ def risk_coverage(
         + "; ".join(f"{100 * share:.0f} percent kept, {percent(curve.at(share))}" for share in (0.5, 0.8, 0.9, 1.0))
         + f". {areas}."
     )
-    with style():
-        figure = canvas(330)
-        axes = panel(figure, left=52, top=26, right=22)
+    with drawing(330, left=52, top=26, right=22) as (figure, axes):
         _draw(axes, curve.coverage, curve.ideal, MUTED, 1.0)
         if other is not None:
             _draw(axes, other.coverage, other.risk, SECOND, 1.4)

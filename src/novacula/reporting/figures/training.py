@@ -9,26 +9,14 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from novacula.reporting.figures.base import (
-    ACCENT,
-    INK,
-    MUTED,
-    SECOND,
-    WIDTH,
-    Picture,
-    canvas,
-    direct_labels,
-    panel,
-    style,
-    svg,
-)
+from novacula.reporting.figures import base
 from novacula.reporting.words.extents import meaning
 from novacula.reporting.words.numbers import number
 from novacula.runs.catalogue.models import Extent
 
 History = Sequence[Mapping[str, Any]]
 _HEIGHT = 232
-_COLOURS = (ACCENT, SECOND, MUTED, INK)
+_COLOURS = (base.ACCENT, base.SECOND, base.MUTED, base.INK)
 
 
 def series(history: History, key: str) -> np.ndarray:
@@ -36,7 +24,7 @@ def series(history: History, key: str) -> np.ndarray:
     return np.array([math.nan if e.get(key) is None else float(e[key]) for e in history], dtype=float)
 
 
-def loss(history: History) -> Picture | None:
+def loss(history: History) -> base.Picture | None:
     """The training loss."""
     return _curve(
         history,
@@ -47,7 +35,7 @@ def loss(history: History) -> Picture | None:
     )
 
 
-def evidence(history: History) -> Picture | None:
+def evidence(history: History) -> base.Picture | None:
     """The evidence that learning climbs."""
     return _curve(
         history,
@@ -59,7 +47,7 @@ def evidence(history: History) -> Picture | None:
     )
 
 
-def extents(history: History, record: Mapping[str, Any] | None = None) -> list[Picture]:
+def extents(history: History, record: Mapping[str, Any] | None = None) -> list[base.Picture]:
     """Learned extents, one figure for each group."""
     if len(history) < 2:
         return []
@@ -79,16 +67,14 @@ def _unit(entries: list[Extent]) -> str:
     return f"{word} (±)" if all(e.symmetric for e in entries) else word
 
 
-def _extents(history: History, title: str, found: Mapping[str, Extent]) -> Picture:
+def _extents(history: History, title: str, found: Mapping[str, Extent]) -> base.Picture:
     epochs, unit = _epochs(history), _unit([*found.values()])
     lines = [(n, entry, _scaled(entry, unit, series(history, f"extent/{n}"))) for n, entry in found.items()]
     alt = f"Extent along training, in {unit}: " + "; ".join(
         f"{m.label} ends at {number(_last(v), 2)}" for _, m, v in lines
     )
     name = "extent-" + title.replace(" ", "-").replace(",", "")
-    with style():
-        figure = canvas(_HEIGHT)
-        axes = panel(figure, right=122 if len(lines) > 1 else 16, top=26)
+    with base.drawing(_HEIGHT, right=122 if len(lines) > 1 else 16, top=26) as (figure, axes):
         _frame(axes, epochs, unit)
         for (_, _, values), colour in zip(lines, _cycle(len(lines)), strict=True):
             _draw(axes, epochs, values, colour)
@@ -100,29 +86,29 @@ def _extents(history: History, title: str, found: Mapping[str, Extent]) -> Pictu
         if len(lines) > 1:
             ends = [(_last(v), m.label, c) for (_, m, v), c in zip(lines, _cycle(len(lines)), strict=True)]
             low, high = axes.get_ylim()
-            direct_labels(axes, [e for e in ends if math.isfinite(e[0])], x=float(epochs[-1]), gap=0.09 * (high - low))
-        return Picture(name, title[0].upper() + title[1:], svg(figure, name, alt), alt, "")
+            base.direct_labels(
+                axes, [e for e in ends if math.isfinite(e[0])], x=float(epochs[-1]), gap=0.09 * (high - low)
+            )
+        return base.Picture(name, title[0].upper() + title[1:], base.svg(figure, name, alt), alt, "")
 
 
 def _scaled(entry: Extent, unit: str, values: np.ndarray) -> np.ndarray:
     return values if unit.startswith("extent") and entry.unit != "plain" else entry.scale * values
 
 
-def _curve(history: History, key: str, title: str, unit: str, caption: str) -> Picture | None:
+def _curve(history: History, key: str, title: str, unit: str, caption: str) -> base.Picture | None:
     values, epochs = series(history, key), _epochs(history)
     if np.isfinite(values).sum() < 2:
         return None
     first = values[np.isfinite(values)][0]
     alt = f"{title}: from {number(float(first))} to {number(_last(values))} {unit} over {len(values)} epochs."
-    with style():
-        figure = canvas(_HEIGHT, WIDTH)
-        axes = panel(figure, right=16, top=26, left=56)
+    with base.drawing(_HEIGHT, right=16, top=26, left=56) as (figure, axes):
         _frame(axes, epochs, unit)
-        _draw(axes, epochs, values, ACCENT)
+        _draw(axes, epochs, values, base.ACCENT)
         low, high = float(np.nanmin(values)), float(np.nanmax(values))
         pad = 0.08 * max(high - low, 1e-3 * max(abs(high), 1e-3))
         axes.set_ylim(low - pad, high + pad)
-        return Picture(key, title, svg(figure, key, alt), alt, caption)
+        return base.Picture(key, title, base.svg(figure, key, alt), alt, caption)
 
 
 def _frame(axes: Axes, epochs: np.ndarray, unit: str) -> None:
@@ -131,7 +117,7 @@ def _frame(axes: Axes, epochs: np.ndarray, unit: str) -> None:
     axes.tick_params(length=0)
     axes.set(xlim=(min(float(epochs[0]), 1.0), max(float(epochs[-1]), float(epochs[0]) + 1)), xlabel="epoch")
     axes.set_xticks(ticks(math.ceil(epochs[0]), float(epochs[-1])))
-    axes.set_title(unit, color=MUTED, pad=4)
+    axes.set_title(unit, color=base.MUTED, pad=4)
 
 
 def ticks(first: float, last: float) -> list[float]:

@@ -49,10 +49,7 @@ def write(found: Ranges, size: tuple[int, int] | None) -> str:
             )
         else:
             notes.append("deformation: a smoothness below one pixel is not taken here; left out")
-    if found.flip:
-        steps.append(call("A.HorizontalFlip", p=num(found.flip)))
-    if found.flip_vertical:
-        steps.append(call("A.VerticalFlip", p=num(found.flip_vertical)))
+    steps += text.flips(found, "A.HorizontalFlip", "A.VerticalFlip")
     if found.brightness:
         steps.append(
             call(

@@ -34,10 +34,7 @@ def write(found: Ranges, size: tuple[int, int] | None) -> str:
     elif found.amplitude and size is not None:
         steps.append(_elastic(found, size))
         notes.append("deformation: weaker near the borders here, where the smoothing meets zeros")
-    if found.flip:
-        steps.append(call("K.RandomHorizontalFlip", p=num(found.flip)))
-    if found.flip_vertical:
-        steps.append(call("K.RandomVerticalFlip", p=num(found.flip_vertical)))
+    steps += text.flips(found, "K.RandomHorizontalFlip", "K.RandomVerticalFlip")
     if found.brightness:
         reach = min(found.brightness, 1)
         steps.append(call("K.RandomBrightness", brightness=pair(1 - reach, 1 + reach), p="1.0"))

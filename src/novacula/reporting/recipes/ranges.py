@@ -104,10 +104,6 @@ def ranges(extents: Mapping[str, float]) -> Ranges:
 
 
 def elastic(found: Ranges, width: int) -> tuple[float, float, float]:
-    """A deformation for libraries that smooth uniform noise.
-
-    Returns:
-        The standard deviation in pixels, the smoothing's σ in pixels, and the factor ``a √(12π) σ``.
-    """
+    """A deformation for libraries that smooth uniform noise: its sd and σ in pixels, the factor ``a √(12π) σ``."""
     sigma = found.smoothness * width
     return found.amplitude * width, sigma, found.amplitude * width * math.sqrt(12 * math.pi) * sigma

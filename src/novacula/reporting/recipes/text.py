@@ -40,6 +40,11 @@ def call(name: str, **arguments: str | None) -> str:
     return f"{name}({', '.join(f'{key}={value}' for key, value in arguments.items() if value is not None)})"
 
 
+def flips(found: Ranges, across: str, down: str) -> list[str]:
+    """The flips that are there, by a library's names of them."""
+    return [call(name, p=num(share)) for name, share in ((across, found.flip), (down, found.flip_vertical)) if share]
+
+
 def comments(found: Ranges, notes: Sequence[str | bool]) -> list[str]:
     """The notes that apply, as comments, with what no library has."""
     missing = [LEFT_OUT.format(name) for name in found.unknown]

@@ -47,10 +47,7 @@ def write(found: Ranges, size: tuple[int, int] | None) -> str:
             )
         else:
             notes.append("deformation: too smooth for the kernel here, which must fit into the image; left out")
-    if found.flip:
-        steps.append(call("v2.RandomHorizontalFlip", p=num(found.flip)))
-    if found.flip_vertical:
-        steps.append(call("v2.RandomVerticalFlip", p=num(found.flip_vertical)))
+    steps += text.flips(found, "v2.RandomHorizontalFlip", "v2.RandomVerticalFlip")
     if jitter := _jitter(found):
         steps.append(jitter)
         notes.append(found.brightness > 0 and _BRIGHTNESS.format(num(found.brightness)))

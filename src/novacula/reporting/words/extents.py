@@ -32,3 +32,13 @@ def in_words(entry: Extent, eta: float) -> str:
         value = min(value, 700.0)
         return f"×{math.exp(-value):.2f} to ×{math.exp(value):.2f}"
     return f"{sign}{number(value, 2)}"
+
+
+def between(entry: Extent, low: float, high: float) -> str:
+    """An interval of an extent in words and units; of a factor's, that of its larger end."""
+    if entry.unit == "factor" and entry.symmetric:
+        return " to ".join(f"×{math.exp(min(entry.scale * abs(v), 700.0)):.2f}" for v in (low, high))
+    first = in_words(entry, low)
+    if entry.unit == "percent":  # the unit is said once
+        first = first.split("\u00a0")[0]
+    return f"{first} to {in_words(entry, high)}"

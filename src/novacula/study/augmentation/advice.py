@@ -15,7 +15,8 @@ from torch import Tensor
 from novacula.core.brief import brief
 from novacula.core.rng import generator
 from novacula.core.storage.atomic import write_bytes
-from novacula.core.storage.run import ADVICE, PICTURES, RESULTS, plain
+from novacula.core.storage.plain import plain
+from novacula.core.storage.run import ADVICE, PICTURES, RESULTS
 from novacula.core.storage.seal import digest, write_sealed
 from novacula.core.storage.stage import staged
 from novacula.core.version import __version__

@@ -38,7 +38,6 @@ EXTENTS: dict[str, list[float]] = {
 
 TURNS = 1.0
 _COLOURS = frozenset({"saturation", "hue"})
-_SMOOTH = "log_smoothness"
 
 
 @dataclass(frozen=True)

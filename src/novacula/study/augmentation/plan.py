@@ -73,14 +73,7 @@ def networks_of(arms: int) -> int:
 
 
 def images_of(data: Data, seed: int) -> Data:
-    """The labelled images as they are compared: at most so many, drawn at random, and at most so large.
-
-    Returns:
-        The data, or a part of them.
-
-    Raises:
-        InputError: If the data are no images with classes, or too few.
-    """
+    """The images as they are compared: at most so many, drawn at random, and at most so large; others are refused."""
     if len(data.x_shape) != 3 or data.task != "classification":
         got = f"inputs of shape {data.x_shape}, {data.task}"
         raise InputError("images with classes, x of shape (N, channels, height, width)", got, "nv.load('digits')")
@@ -165,14 +158,7 @@ def keep(plan: Plan, store: Path, asked: Sequence[object]) -> None:
 
 
 def kept(store: Path, asked: Sequence[object]) -> Plan | None:
-    """The plan of a comparison that was cut off.
-
-    Returns:
-        The plan; None where there is none.
-
-    Raises:
-        InputError: If it was asked for something else, or cannot be read.
-    """
+    """The plan of a comparison that was cut off, if there is one; one for something else is refused."""
     path = store / PLAN
     if not path.is_file():
         return None

@@ -93,16 +93,7 @@ def slight(nll: float) -> float:
 
 
 def gains(losses: Mapping[str, Tensor], folds: Tensor, none: str = "none") -> dict[str, Gain]:
-    """The gain of every arm over none.
-
-    Args:
-        losses: Each arm's losses, NaN where no network has predicted an example, shape ``(starts, N)``.
-        folds: The fold of each example, shape ``(N,)``.
-        none: The arm that the others are compared with.
-
-    Returns:
-        Gains by arm, less those that share no example with it.
-    """
+    """Gains over ``none`` by arm, of losses ``(starts, N)``, NaN where not predicted; none without common examples."""
     noise = training_noise(losses, folds, none)
     pairs = {name: paired(losses[none], table, folds, noise) for name, table in losses.items() if name != none}
     return {name: gain for name, gain in pairs.items() if gain is not None}
@@ -162,19 +153,7 @@ def training_noise(losses: Mapping[str, Tensor], folds: Tensor, none: str = "non
 def judge(
     found: Mapping[str, Gain], before: Mapping[str, Judged], nll: float, look: int, arms: int, *, skilled: bool = True
 ) -> dict[str, Judged]:
-    """The verdicts after a look; what was decided before stays.
-
-    Args:
-        found: The gains.
-        before: Verdicts of earlier looks.
-        nll: The loss without augmentation.
-        look: Which look this is, from 0.
-        arms: How many arms are compared in all.
-        skilled: Whether a network has learned something without augmentation; else nothing is without effect.
-
-    Returns:
-        A verdict for every gain.
-    """
+    """The verdicts after a look (from 0) at so many arms; what was decided before stays."""
     level = LEVELS[min(look, len(LEVELS) - 1)]
     decided = {name: old for name, old in before.items() if old.verdict != "undecided"}
     left = sorted(((g.beyond(worth(nll)), name) for name, g in found.items() if name not in decided))

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from novacula.core.errors import InputError, NovaculaWarning
+from novacula.core.modules.admitted import check_python
 from novacula.core.rng import derive
 from novacula.data.data import Data
 from novacula.data.folds import folds_of, given_folds
@@ -113,6 +114,7 @@ def calibrate(
     if rows is None:
         raise InputError("the network's training data", "None", "pass data=, or calibration=")
     head = head_of(module, rows)
+    check_python(module)
     network = copy.deepcopy(module)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", NovaculaWarning)

@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from novacula.core.alone import check_alone
+from novacula.core.checks.tensors import check_same, dtype_hint
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.memory import with_halving
 from novacula.core.modules.outputs import logits_of
@@ -24,6 +26,7 @@ from novacula.core.modules.parts import Parts
 from novacula.data.data import Data
 from novacula.data.meaning.soft import check_hard
 from novacula.likelihoods import Bernoulli, Categorical, HeteroscedasticNormal, Likelihood, Normal
+from novacula.likelihoods.declared import check_logits
 
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError)
 _AT_ONCE = 500
@@ -32,19 +35,12 @@ _FIT = "change its last layer, or say what the labels are by task="
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """What a network's outputs mean.
+    """What a network's outputs mean."""
 
-    Args:
-        likelihood: ``p(y | f)``.
-        single: Whether the network gives one logit for two classes.
-        targets: How many measurements a label has; 0 for classes and several labels.
-        parts: How a row of numbers is taken apart, where the network takes inputs of several parts.
-    """
-
-    likelihood: Likelihood
-    single: bool = False
-    targets: int = 0
-    parts: Parts | None = None
+    likelihood: Likelihood  # ``p(y | f)``
+    single: bool = False  # whether the network gives one logit for two classes
+    targets: int = 0  # how many measurements a label has; 0 for classes and several labels
+    parts: Parts | None = None  # how a row of numbers is taken apart, where the network takes inputs of several parts
 
     @property
     def task(self) -> str:
@@ -62,7 +58,6 @@ class Head:
 
     def read(self, f: Tensor) -> Tensor:
         """The likelihood's outputs ``(N, C)`` of what the network gave."""
-        f = f.unsqueeze(-1) if f.ndim == 1 else f
         return torch.cat([torch.zeros_like(f), f], -1) if self.single else f
 
     def losses(self, f: Tensor, y: Tensor) -> Tensor:
@@ -109,22 +104,14 @@ class in_eval_mode:
 
 
 def head_of(network: nn.Module, data: Data) -> Head:
-    """Find out how a network's outputs are to be read, by its outputs for a few of the rows.
-
-    Args:
-        network: The network.
-        data: The rows.
-
-    Returns:
-        What its outputs mean.
-
-    Raises:
-        InputError: If the network cannot take the inputs, its outputs do not fit the labels, or they are probabilities.
-    """
+    """Find out how a network's outputs are to be read, by those for a few rows; what does not fit is refused."""
     if not isinstance(network, nn.Module):
         kind = f"the class {network.__name__}" if isinstance(network, type) else f"a {type(network).__name__}"
         raise InputError("a network, an nn.Module", kind, "pass the network itself, calibrate(network, data)")
-    return replace(_head(_tried(network, data.x[: min(data.n, 8)], data.parts), data), parts=data.parts)
+    f = _tried(network, data.x[: min(data.n, 8)], data.parts)
+    head = replace(_head(f, data), parts=data.parts)
+    check_logits(head.likelihood, f)
+    return head
 
 
 def called(network: nn.Module, x: Tensor, parts: Parts | None) -> Tensor:
@@ -134,7 +121,7 @@ def called(network: nn.Module, x: Tensor, parts: Parts | None) -> Tensor:
 
 
 def _head(f: Tensor, data: Data) -> Head:
-    width, task = f.shape[1] if f.ndim == 2 else 1, data.task
+    width, task = f.shape[1], data.task
     if task == "regression":
         targets = data.y.shape[1]
         if width == targets:
@@ -155,24 +142,31 @@ def _head(f: Tensor, data: Data) -> Head:
         return Head(Categorical(2), single=True)
     if width < classes:
         raise InputError(f"{classes} outputs, a logit for each class", f"a network with {width}", _FIT)
-    if bool((f >= 0).all()) and torch.allclose(f.sum(1), torch.ones(len(f), dtype=f.dtype), atol=1e-4):
-        raise InputError("logits", "outputs that are probabilities", "leave out the softmax at the network's end")
     return Head(Categorical(width))
 
 
 def _tried(network: nn.Module, x: Tensor, parts: Parts | None) -> Tensor:
     place = next(itertools.chain(network.parameters(), network.buffers()), x).device
+
+    def run(some: Tensor) -> Tensor:
+        return called(network, some.to(place, copy=True), parts)
+
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), in_eval_mode(network):
-            f = called(network, x.to(place, copy=True), parts)
+        # With a graph, which tells whether outputs are probabilities.
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]), in_eval_mode(network):
+            f, again = run(x), run(x)
     except _FAILURES as error:
         wanted = f"inputs of shape {tuple(x.shape)} and dtype {x.dtype}" if parts is None else f"{parts}"
         whole = x.is_floating_point() and bool((x == x.round()).all())
         hint = "pass token ids by nv.Data(x, y, tokens=True)" if whole else "pass the data as it was trained on them"
+        hint = dtype_hint(x, network.parameters()) or hint
         raise InputError(f"a network that takes {wanted}", f"{type(error).__name__}: {error}", hint) from error
-    if not isinstance(f, Tensor) or f.ndim not in {1, 2} or len(f) != len(x) or not f.is_floating_point():
+    if not isinstance(f, Tensor) or f.ndim != 2 or len(f) != len(x) or not f.is_floating_point():
         got = f"shape {tuple(f.shape)}, {f.dtype}" if isinstance(f, Tensor) else f"a {type(f).__name__}"
         raise InputError(
             f"outputs of shape ({len(x)}, C)", got, "wrap the network in a module whose forward returns the logits"
         )
+    with torch.random.fork_rng(devices=[]), in_eval_mode(network):
+        check_same(f, again)
+        check_alone(network, run, x, f.detach())
     return f.cpu()

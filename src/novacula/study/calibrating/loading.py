@@ -20,6 +20,7 @@ from torch import Tensor
 from novacula.core.checks.numbers import as_path
 from novacula.core.errors import InputError
 from novacula.core.modules.parts import Parts
+from novacula.core.storage.stage import settle
 from novacula.data.data import Data
 from novacula.data.parts import joined
 from novacula.likelihoods import Bernoulli, Categorical, HeteroscedasticNormal
@@ -183,6 +184,7 @@ def load_calibrated(path: str | Path) -> LoadedCalibration:
         True
     """
     path = as_path(path, "the folder of a calibrated network")
+    settle(path, (RECORD,))
     try:
         record = msgspec.json.decode((path / RECORD).read_bytes(), type=_Record)
     except OSError as error:

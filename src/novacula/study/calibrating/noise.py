@@ -35,33 +35,16 @@ _LEAST = 1e-6  # a standard deviation, of the targets'
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """``log s(x)``, beside what the network says itself.
+    """``log s(x)``, beside what the network says itself."""
 
-    Args:
-        level: a, shape ``(D,)``, float64.
-        slopes: b, shape ``(D, F)``; None where the noise is the same everywhere.
-        centre: Means of what φ is made of.
-        spread: Its standard deviations.
-        table: Whether inputs are part of φ.
-    """
-
-    level: Tensor
-    slopes: Tensor | None
-    centre: Tensor
-    spread: Tensor
-    table: bool
+    level: Tensor  # a, shape ``(D,)``, float64
+    slopes: Tensor | None  # b, shape ``(D, F)``; None where the noise is the same everywhere
+    centre: Tensor  # means of what φ is made of
+    spread: Tensor  # its standard deviations
+    table: bool  # whether inputs are part of φ
 
     def log_sd(self, x: Tensor, mean: Tensor, own: Tensor) -> Tensor:
-        """Log standard deviations ``(N, D)``.
-
-        Args:
-            x: Inputs, shape ``(N, …)``.
-            mean: The network's means, shape ``(N, D)``.
-            own: Its own log standard deviations, or zeros, shape ``(N, D)``.
-
-        Returns:
-            In the dtype of the means.
-        """
+        """Log standard deviations ``(N, D)`` at x, of means and the network's own log sd or zeros ``(N, D)``."""
         found = own + self.level.to(mean)
         if self.slopes is None:
             return found
@@ -82,18 +65,7 @@ class FittedNoise:
 
 
 def fit_noise(x: Tensor, mean: Tensor, own: Tensor, y: Tensor, folds: Tensor) -> FittedNoise:
-    """Fit the noise.
-
-    Args:
-        x: Inputs of n rows.
-        mean: Means by networks that have not seen them, shape ``(n, D)``.
-        own: Those networks' own log standard deviations, or zeros.
-        y: The targets.
-        folds: The fold of each row.
-
-    Returns:
-        The noise.
-    """
+    """Fit the noise of targets y by means and own log sd ``(n, D)`` of networks blind to each row's fold."""
     x, mean, own, y = (t.detach().cpu() for t in (x, mean.double(), own.double(), y.double()))
     z = (y - mean) * (-own).exp()  # residuals in units of the network's own
     least = _LEAST * y.std(0, correction=0).clamp(min=_TINY) * (-own).exp().mean(0)

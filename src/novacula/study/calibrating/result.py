@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from novacula.core.errors import InputError
+from novacula.core.storage.plain import plain, record
 from novacula.core.version import __version__
 from novacula.data.data import Data
 from novacula.data.parts import joined
@@ -213,33 +214,28 @@ class Calibrated:
         shown = None
         if noise is not None:
             shown = {"varies": noise.varies, "gain": noise.gain, "stderr": noise.stderr, "sd": self.typical_sd()}
-        return {
+        known = {
+            "parts": None if data.parts is None else data.parts.record(),
+            "dtype": str(data.x.dtype).removeprefix("torch."),
+            "standardised": data.scaling is not None,
+        }
+        found = {
             "novacula": __version__,
             "kind": "calibration",
             "task": self.head.task,
             "single": self.head.single,
             "network": type(self.networks[0]).__name__,
             "members": len(self.networks),
-            "classes": list(data.classes),
+            "classes": data.classes,
             "temperature": self.temperature if noise is None else None,
-            "temperature_stderr": _finite(self.temperature_stderr),
+            "temperature_stderr": self.temperature_stderr,
             "noise": shown,
-            "thresholds": {f"{alpha:g}": [_finite(q) for q in self.threshold(alpha)] for alpha in levels},
-            "score": {name: _finite(value) for name, value in self.score().items()},
-            "data": {
-                "name": data.name,
-                "n": data.n,
-                "fingerprint": data.fingerprint,
-                "x_shape": list(data.x_shape),
-                "parts": None if data.parts is None else data.parts.record(),
-                "dtype": str(data.x.dtype).removeprefix("torch."),
-                "standardised": data.scaling is not None,
-            },
+            "thresholds": {f"{alpha:g}": list(self.threshold(alpha)) for alpha in levels},
+            "score": self.score(),
+            "data": record(data, "name", "n", "fingerprint", "x_shape", **known),
             "copies": len(self.copies),
-            "seed": self.seed,
-            "decided": list(self.decided),
-            "warnings": list(self.warnings),
         }
+        return plain(found) | record(self, "seed", "decided", "warnings")
 
     def __repr__(self) -> str:
         how = f"{len(self.copies)} copies" if self.copies else "rows set aside"
@@ -362,7 +358,3 @@ class _Pooled:
 
 def _outputs(head: Head, networks: tuple[nn.Module, ...], x: Tensor) -> Tensor:
     return torch.stack([head.outputs(net, x) for net in networks])
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from novacula.core.errors import InputError
 from novacula.core.storage.atomic import write_bytes, write_json, write_text
-from novacula.core.storage.stage import staged
+from novacula.core.storage.stage import settle, staged
 
 PROGRAM, WEIGHTS, RECORD, README = "calibrated.pt2", "weights.safetensors", "calibration.json", "README.md"
 FILES = (PROGRAM, WEIGHTS, RECORD, README)
@@ -29,18 +29,7 @@ FILES = (PROGRAM, WEIGHTS, RECORD, README)
 def save(
     module: nn.Module, example: Tensor, content: dict[str, Any], path: Path, *, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Write the files of the module's table; they are there whole or not at all.
-
-    Args:
-        module: The calibrated network.
-        example: Two rows, as it takes them.
-        content: What is known about the calibration, as plain JSON values.
-        path: The folder.
-        overwrite: Whether an older calibration in it may be replaced.
-
-    Returns:
-        The contents of ``calibration.json``: ``content``, and under ``program`` whether the program was written.
-    """
+    """Write the files of the module's table whole or not at all; the contents of ``calibration.json``."""
     check_folder(path, overwrite=overwrite)
     module = module.cpu()
     with staged(path, FILES, (RECORD,)) as new:
@@ -52,7 +41,8 @@ def save(
 
 
 def check_folder(path: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that holds something else, without touching it."""
+    """Refuse a folder that holds something else; files that were written whole are moved to their places first."""
+    settle(path, (RECORD,))
     if path.exists() and not path.is_dir():
         raise InputError("a folder to write to", f"{path}, which is a file", "choose another folder")
     found = [p.name for p in path.iterdir() if p.name != ".lock"] if path.is_dir() else []

@@ -19,18 +19,7 @@ from novacula.networks.make import seeded
 
 
 def redrawn(network: nn.Module, seed: int) -> nn.Module:
-    """A copy of a network with weights drawn anew.
-
-    Args:
-        network: The network.
-        seed: Seed of the weights.
-
-    Returns:
-        The copy; frozen weights are the network's.
-
-    Raises:
-        InputError: If a layer cannot draw its weights; it is named.
-    """
+    """A copy with weights drawn anew, but for frozen ones; a layer that cannot draw its own is refused by name."""
     made = copy.deepcopy(network)
     before = {name: w.detach().clone() for name, w in made.named_parameters() if w.requires_grad}
     with seeded(seed):
@@ -53,18 +42,7 @@ def redrawn(network: nn.Module, seed: int) -> nn.Module:
 
 
 def made_by(start: nn.Module | Callable[[], nn.Module], seed: int) -> nn.Module:
-    """A copy of a network as it was before its training, or what a function makes under a seed.
-
-    Args:
-        start: The network, or a function of nothing.
-        seed: Seed of the weights that the function draws.
-
-    Returns:
-        A network of its own.
-
-    Raises:
-        InputError: If it is no network, or the function makes none.
-    """
+    """A copy of an untrained network, or the network that a function makes under a seed; else an InputError."""
     if isinstance(start, nn.Module):
         return copy.deepcopy(start)
     if not callable(start):

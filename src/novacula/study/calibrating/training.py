@@ -61,19 +61,7 @@ def default_plan(n: int, epochs: int | None, deadline: float | None) -> Plan:
 
 
 def plainly(network: nn.Module, data: Data, head: Head, plan: Plan, seed: int) -> None:
-    """Train a network in place.
-
-    Args:
-        network: The network.
-        data: The rows it may see.
-        head: How its outputs are read.
-        plan: How long, and how.
-        seed: Seed of the order of the rows, and of dropout.
-
-    Raises:
-        InputError: If no parameter is trainable.
-        NonFiniteError: If the loss becomes NaN or infinite.
-    """
+    """Train a network in place on the rows it may see; a seed orders the rows, and draws dropout."""
     weights = [w for w in network.parameters() if w.requires_grad]
     if not weights:
         raise InputError("a network with trainable parameters", "one without", "call requires_grad_(True) on them")
@@ -139,22 +127,13 @@ def mean_loss(network: nn.Module, data: Data, head: Head) -> float:
 
 
 def by_person(train: Train, network: nn.Module, data: Data, seed: int) -> nn.Module:
-    """A network after a person's own training.
-
-    Args:
-        train: Their function.
-        network: The network, which it may change.
-        data: The rows it may see.
-        seed: Seed of torch's global generators meanwhile.
-
-    Returns:
-        The trained network, in eval mode.
-
-    Raises:
-        InputError: If their function returns something else than a network or nothing.
-    """
-    with seeded(derive(seed, "train")):
-        found = train(network, data)
+    """A network, in eval mode, after a person's own training on the rows it may see, which returns it or nothing."""
+    try:
+        with seeded(derive(seed, "train")):
+            found = train(network, data)
+    except Exception as error:
+        got = f"{type(error).__name__}: {error}"
+        raise InputError("train(network, data) to train the network", got, "try it on the data yourself") from error
     if found is not None and not isinstance(found, nn.Module):
         raise InputError("train(network, data) to return the network or None", f"a {type(found).__name__}", "return it")
     return (network if found is None else found).eval()

@@ -29,21 +29,7 @@ _OPTIONS = {"depth": ("depth", "blocks"), "width": ("width",)}
 def usual(
     network: str, data: Data, names: Sequence[str], outputs: int, *, seed: int = 0
 ) -> tuple[Callable[..., Setting], dict[str, tuple[Any, ...]]]:
-    """The function and the levels that `vary` asks for.
-
-    Args:
-        network: A built-in network.
-        data: The data, whose inputs are in their own units.
-        names: Choices among `LEVELS`.
-        outputs: The number of outputs.
-        seed: Seed of the first weights.
-
-    Returns:
-        A function from one level of each choice to a network and its method, and the levels.
-
-    Raises:
-        InputError: If a choice is unknown, or the network has no such option.
-    """
+    """What `vary` asks for: from levels to a network and its method, and the levels of the named choices."""
     if network not in BUILT_IN:
         raise InputError(f"a network among {', '.join(BUILT_IN)}", repr(network), "for others call nv.study.vary")
     own = inspect.signature(BUILT_IN[network]).parameters

@@ -15,6 +15,7 @@ from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.estimate import Estimate
 from novacula.core.params import Params
+from novacula.core.text import markdown
 from novacula.diagnostics.crossed_mean import Mean, nested, two_way
 from novacula.study.comparing.gaps import Gap, gaps
 from novacula.study.comparing.stacking import averaged, convex_weights
@@ -152,16 +153,15 @@ class Comparison:
         """
         shown = [by for by in SCORES if getattr(self.entries[0], by) is not None]
         named = [f"{by} / n" for by in shown] + [f"weight by {by}" for by in self.weights]
-        titles = ["model", "P", "loss", "behind the best", "", *named, "s"]
-        lines = [titles, ["---", "---:", "---:", "---:", "---", *("---:" for _ in named), "---:"]]
+        titles, lines = ["model", "P", "loss", "behind the best", "", *named, "s"], []
         for e in sorted(self.entries, key=lambda e: e.loss.value):
             gap = self.gaps.get(e.name)
             behind = "" if gap is None else f"{gap.value:.4f} ± {gap.stderr:.4f}"
             scores = [f"{s.per_example:.4f} ± {s.stderr / s.n:.4f}" for s in (getattr(e, by) for by in shown)]
             scores += [f"{weights[e.name]:.2f}" for weights in self.weights.values()]
-            loss = f"{e.loss.value:.4f} ± {e.loss.stderr:.4f}"
-            lines.append([e.name, str(e.weights), loss, behind, self.word(e.name), *scores, f"{e.seconds:.1f}"])
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+            scores = [behind, self.word(e.name), *scores, f"{e.seconds:.1f}"]
+            lines.append([e.name, str(e.weights), f"{e.loss:.4f}", *scores])
+        return markdown(titles, "lrrrl" + "r" * len(named) + "r", lines)
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison as plain JSON values, without weights and single losses.

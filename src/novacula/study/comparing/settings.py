@@ -24,6 +24,7 @@ from scipy.stats import chi2, norm
 from scipy.stats import t as student
 
 from novacula.core.errors import InputError
+from novacula.core.storage.plain import record
 
 _MOST = 1000
 """Pairs beyond which no number is told."""
@@ -108,7 +109,7 @@ class SettingGap:
             All of it.
         """
         names = ("value", "stderr", "pairs", "real", "a_is_higher", "smallest", "pairs_needed", "alpha", "power")
-        return {**{k: getattr(self, k) for k in names}, "interval": list(self.interval)}
+        return record(self, *names, "interval")
 
 
 def gap(a: ArrayLike, b: ArrayLike, *, alpha: float = 0.05, power: float = 0.8) -> SettingGap:

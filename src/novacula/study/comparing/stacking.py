@@ -196,17 +196,7 @@ def _cost(p: np.ndarray, w: np.ndarray) -> float:
 
 
 def averaged(scores: Mapping[str, Estimate]) -> dict[str, float]:
-    """The weights ``∝ exp(score)`` of Bayesian model averaging, from log evidences or prequential scores.
-
-    Args:
-        scores: Each model's, by name.
-
-    Returns:
-        The weights by name.
-
-    Raises:
-        InputError: If the scores are of other data, or by different estimators.
-    """
+    """The weights ``∝ exp(score)`` of Bayesian model averaging, of scores of the same data by one estimator."""
     each = list(scores.values())
     logs = torch.tensor([float(s - each[0]) for s in each], dtype=torch.float64)
     return dict(zip(scores, logs.softmax(0).tolist(), strict=True))

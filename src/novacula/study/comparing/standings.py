@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from novacula.core.brief import brief
 from novacula.core.params import count
+from novacula.core.text import markdown
 from novacula.study.comparing.gaps import Gap
 from novacula.study.comparing.stacking import Stack, stack
 from novacula.study.cross_fit.result import CrossFit
@@ -16,25 +17,15 @@ By: TypeAlias = Literal["unseen", "speed"]
 
 @dataclass(frozen=True, eq=False)
 class Runner:
-    """A model of a race, as it was left.
+    """A model of a race, as it was left."""
 
-    Attributes:
-        name: Its name.
-        fit: Its networks, each blind to a fold, and what they say of the examples that they have not seen.
-        steps: Steps of each network, by rung that it ran.
-        unseen: Its loss on unseen examples after each of these rungs.
-        speed: Its training-speed estimate of each, lower is better.
-        seconds: What each took.
-        gap: Its loss on unseen examples over that of the first in its last rung; None for that one.
-    """
-
-    name: str
-    fit: CrossFit
-    steps: tuple[int, ...]
-    unseen: tuple[float, ...]
-    speed: tuple[float, ...]
-    seconds: tuple[float, ...]
-    gap: Gap | None = None
+    name: str  # its name
+    fit: CrossFit  # its networks, each blind to a fold, and what they say of the examples that they have not seen
+    steps: tuple[int, ...]  # steps of each network, by rung that it ran
+    unseen: tuple[float, ...]  # its loss on unseen examples after each of these rungs
+    speed: tuple[float, ...]  # its training-speed estimate of each, lower is better
+    seconds: tuple[float, ...]  # what each took
+    gap: Gap | None = None  # its loss on unseen examples over that of the first in its last rung; None for that one
 
     __repr__ = brief
 
@@ -103,14 +94,13 @@ class Race:
             A table in Markdown, in nats an example. ``behind`` is the gap to the best of the model's last rung.
         """
         last = max(len(r.steps) for r in self.runners)
-        titles = ["model", "P", "rungs", "steps", "loss", "behind", "", "training loss", "s"]
-        lines = [titles, ["---", *["---:"] * 5, "---", "---:", "---:"]]
+        titles, lines = ["model", "P", "rungs", "steps", "loss", "behind", "", "training loss", "s"], []
         for r in self.runners:
             behind = "" if r.gap is None else f"{r.gap.value:.4f} ± {r.gap.stderr:.4f}"
             rungs = f"{len(r.steps)} of {last}"
             scores = [f"{r.unseen[-1]:.4f}", behind, self.word(r), f"{r.speed[-1]:.4f}", f"{sum(r.seconds):.1f}"]
             lines.append([r.name, str(count(r.fit.target.params())), rungs, f"{sum(r.steps):,}", *scores])
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return markdown(titles, "lrrrrrlrr", lines)
 
     def to_dict(self) -> dict[str, Any]:
         """The race as plain JSON values, without weights and single losses.

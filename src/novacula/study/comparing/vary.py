@@ -37,6 +37,8 @@ from novacula.core.checks.numbers import check_numbers, check_whole
 from novacula.core.errors import InputError
 from novacula.core.execute import Backend
 from novacula.core.rng import derive
+from novacula.core.storage.plain import record
+from novacula.core.text import markdown
 from novacula.data.data import Data
 from novacula.data.folds import given_folds
 from novacula.data.given import DataLike, as_data
@@ -76,6 +78,11 @@ class Choice:
         low, high = self.squared.value - reach, self.squared.value + reach
         return math.sqrt(max(0.0, low)), math.sqrt(max(0.0, high))
 
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        squared = {"squared": self.squared.value, "squared_stderr": self.squared.stderr}
+        return record(self, "name", "distance", "interval", "losses", **squared)
+
 
 @dataclass(frozen=True, eq=False)
 class Varied:
@@ -99,11 +106,11 @@ class Varied:
         Returns:
             A table in Markdown: the root-mean-square distance of predictions with its interval, and losses by level.
         """
-        lines = ["| choice | moves predictions by | 90 % | loss by level |", "| --- | ---: | --- | --- |"]
+        lines = []
         for c in (*self.choices, self.chance):
             losses = ", ".join(f"{level}: {loss:.4f}" for level, loss in c.losses.items())
-            lines.append(f"| {c.name} | {c.distance:.3f} | {c.interval[0]:.3f} to {c.interval[1]:.3f} | {losses} |")
-        return "\n".join(lines)
+            lines.append((c.name, f"{c.distance:.3f}", f"{c.interval[0]:.3f} to {c.interval[1]:.3f}", losses))
+        return markdown(("choice", "moves predictions by", "90 %", "loss by level"), "lrll", lines)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values.
@@ -111,18 +118,7 @@ class Varied:
         Returns:
             One record a choice, chance last.
         """
-        rows = [
-            {
-                "name": c.name,
-                "distance": c.distance,
-                "interval": list(c.interval),
-                "squared": c.squared.value,
-                "squared_stderr": c.squared.stderr,
-                "losses": c.losses,
-            }
-            for c in (*self.choices, self.chance)
-        ]
-        return {"choices": rows, "runs": self.runs}
+        return {"choices": [c.to_dict() for c in (*self.choices, self.chance)], "runs": self.runs}
 
 
 def vary(

@@ -45,14 +45,7 @@ Answer = Callable[[Any, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def trees(part: Part) -> Predictive:
-    """Boosted trees on a part of the data: what they say of other inputs.
-
-    Args:
-        part: The part, and the other inputs.
-
-    Returns:
-        A Gaussian of constant width for each target, or probabilities.
-    """
+    """Boosted trees on a part of the data, of other inputs: a constant-width Gaussian a target, or probabilities."""
     inner, seen = inner_folds(part.seen, derive(part.seed, "inner")), part.seen
     x, new = seen.x.numpy(), part.x.numpy()
     if seen.task == "regression":

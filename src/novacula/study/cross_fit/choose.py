@@ -66,20 +66,7 @@ def choose_unseen(
     seed: int,
     members: Params | None = None,
 ) -> Choice:
-    """Choose the predictive, and build it on the final network.
-
-    Args:
-        unseen: What the choice is made by.
-        params: The final network's weights.
-        structures: Laplace structures to consider.
-        temperatures: Temperatures of their posteriors, all above 0.
-        examples: At most this many examples are predicted by Laplace posteriors.
-        seed: Seed of the final posterior.
-        members: The final networks, ``(M, *shape)``, whose mixture is considered.
-
-    Returns:
-        The choice.
-    """
+    """Choose the predictive by out-of-fold predictions, and build it on the final network."""
     target, final = unseen.target, detach(params)
     if not target.likelihood.normalised:
         why = f"the point estimate: the loss {target.likelihood.loss!r} has no predictive density to score"

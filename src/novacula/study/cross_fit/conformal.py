@@ -27,27 +27,18 @@ from novacula.target import Target
 class CrossConformal:
     """Sets or intervals of new inputs: call it with these.
 
-    Args:
-        alpha: The share of labels that may be missed.
-        target: The target.
-        params: The K networks' weights.
-        predictive: The out-of-fold predictions.
-        labels: Their labels, in their own units.
-        folds: The fold of each.
-        seed: Seed of the transformations, as in the out-of-fold predictions.
-
     Raises:
         InputError: If there are fewer than ``1/α − 1`` examples, alpha is not between 0 and 1, or the labels are
             neither classes nor measurements.
     """
 
-    alpha: float
-    target: Target
-    params: tuple[Params, ...]
-    predictive: Predictive
-    labels: Tensor
-    folds: Tensor
-    seed: int
+    alpha: float  # the share of labels that may be missed
+    target: Target  # the target
+    params: tuple[Params, ...]  # the K networks' weights
+    predictive: Predictive  # the out-of-fold predictions
+    labels: Tensor  # their labels, in their own units
+    folds: Tensor  # the fold of each
+    seed: int  # seed of the transformations, as in the out-of-fold predictions
 
     __repr__ = brief
 
@@ -92,19 +83,7 @@ def held(
     *,
     scaled: bool = False,
 ) -> Sets | Intervals:
-    """CV+ sets or intervals from predictives.
-
-    Args:
-        own: Predictions of n examples, each by the model that has not seen it.
-        new: Predictions of N new inputs by each of the K models.
-        labels: The labels of the n.
-        folds: Which model has not seen an example, shape ``(n,)``.
-        alpha: The share of labels that may be missed.
-        scaled: Whether intervals are as wide as the predictive's standard deviation says.
-
-    Returns:
-        `Sets` for classes and multilabel, `Intervals` for regression.
-    """
+    """CV+ sets or intervals of N new inputs, by predictions of n examples that each model has not seen."""
     task, centre = own.likelihood.task, own.mean()
     theirs = torch.stack([p.mean() for p in new])
     if task == "regression":

@@ -77,17 +77,7 @@ def fit_temperature(
 
 
 def log_prob_at(likelihood: Likelihood, f: Tensor, y: Tensor, temperature: float) -> Tensor:
-    """Each example's log-density under the mixture of M networks at a temperature of the labels.
-
-    Args:
-        likelihood: The likelihood.
-        f: Outputs, shape ``(M, N, C)``.
-        y: Labels.
-        temperature: T.
-
-    Returns:
-        Shape ``(N,)``, float64.
-    """
+    """Each example's log-density ``(N,)`` under the mixture of M networks, f ``(M, N, C)``, at a label temperature."""
     f = f.detach().double()
     if temperature != 1 and likelihood.tempering == "noise":
         likelihood = likelihood.scaled(math.log(temperature) / 2)

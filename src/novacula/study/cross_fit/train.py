@@ -73,8 +73,8 @@ def cross_fit(
         batch_size: Examples a step; by default `default_batch_size`.
         members: M networks for each fold, trained side by side on the same minibatches; the mixture of theirs is the
             out-of-fold prediction.
-        starts: K first weights, of several members stacked; by default fresh draws of the network's initialisation, or
-            weights near those that the prior is centred at.
+        starts: K weights that were trained before to go on from, of several members stacked; by default fresh draws of
+            the network's initialisation, or weights near those that the prior is centred at.
         under: The target that the weights are trained under, where it is not the one that predicts: another
             temperature or prior of the same network.
         trained: Weights of the first folds' networks, like ``starts``, where they were trained before.
@@ -119,7 +119,7 @@ def cross_fit(
     for w in caught:
         python_warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
     size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
-    copies, options = derive(seed, "copies"), (method or MAP(lr=4e-3), epochs, steps, size)
+    copies, options = derive(seed, "copies"), (starts is not None, method or MAP(lr=4e-3), epochs, steps, size)
     tasks = [
         _Task(target, under or target, data, which, k, start, *options, derive(seed, "fold", k), copies)
         for k, start in enumerate(first[:only])
@@ -143,16 +143,7 @@ def cross_fit(
 
 
 def of_one_fold(train: Callable[[int], CrossFit], steps: int, share: float) -> CrossFit:
-    """The network that sees a single fold, by a training of so many steps: as often over its data as the others.
-
-    Args:
-        train: From a number of steps to the network.
-        steps: Of the networks that see the other folds.
-        share: The examples of its fold, as a share of those that they see.
-
-    Returns:
-        Its cross-fit; where so few steps taught it nothing, as under wide extents, of as many steps as the others took.
-    """
+    """A single fold's network, trained for its share of the others' steps; for all, where these taught it nothing."""
     found = train(max(1, round(steps * share)))
     return found if found.learned else train(steps)
 
@@ -183,6 +174,7 @@ class _Task:
     folds: Tensor
     fold: int
     start: Params
+    trained: bool  # whether the start was trained before
     method: Method
     epochs: int | None
     steps: int | None  # 0 for weights that are trained already
@@ -204,6 +196,7 @@ class _Task:
             self.under,
             seen,
             start=self.start,
+            trained=self.trained,
             epochs=self.epochs,
             steps=steps,
             batch_size=self.batch_size,

@@ -180,36 +180,18 @@ class BlindExtents:
 
 
 def blind(target: Target, weights: Params, data: Data, rows: Tensor, copies: int, seed: int) -> Tensor:
-    """What a network says of rows that it has not seen.
-
-    Args:
-        target: The target; differentiable in its extents.
-        weights: Of the network.
-        data: The examples.
-        rows: Those that it has not seen.
-        copies: S.
-        seed: Seed of the transformations.
-
-    Returns:
-        The sum of the log-likelihoods, a scalar, in nats.
-    """
+    """The summed log-likelihood, in nats, of rows that a network has not seen; differentiable in the extents."""
     rng = generator(seed, "blind")
     return target.log_likelihood(weights, data.x[rows], data.y[rows], copies, rng).double().sum()
 
 
 @dataclass(frozen=True, eq=False)
 class BlindScore:
-    """``L(eta)`` of a cross-fit's networks, scaled to all examples, as an estimate that carries gradients.
+    """``L(eta)`` of a cross-fit's networks, scaled to all examples, as an estimate that carries gradients."""
 
-    Args:
-        unseen: The cross-fit.
-        examples: Unseen examples of each network that are looked at.
-        copies: S.
-    """
-
-    unseen: CrossFit
-    examples: int = 128
-    copies: int = 8
+    unseen: CrossFit  # the cross-fit
+    examples: int = 128  # unseen examples of each network that are looked at
+    copies: int = 8  # S
 
     def __call__(self, target: Target, data: Data, params: Params, *, seed: int) -> Estimate:
         """The value; ``params`` are not looked at."""

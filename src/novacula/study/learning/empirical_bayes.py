@@ -139,23 +139,13 @@ class EmpiricalBayes:
     def step(
         self, target: Target, state: EmpiricalBayesState, batch: Batch, rng: torch.Generator
     ) -> tuple[EmpiricalBayesState, Info]:
-        """One weight step; where they are due, one hyper-step, or the end of a round.
-
-        Args:
-            target: The target with its first hyperparameters.
-            state: The state before.
-            batch: A minibatch.
-            rng: Randomness of this step.
-
-        Returns:
-            The state after; loss, the evidence of the last round per example, and hyperparameters.
-        """
+        """One weight step; where they are due, one hyper-step, or the end of a round."""
         began = time.perf_counter()
         rounds = state.rounds
-        inner = replace(batch, step=batch.step - rounds.began, steps=rounds.length)
+        trained = batch.trained or rounds.index > 0
+        inner = replace(batch, step=batch.step - rounds.began, steps=rounds.length, trained=trained)
         current = target.with_learnable(state.hyper)
-        optimiser = self.optimiser.warmed if rounds.index else self.optimiser
-        weights, info = optimiser.step(current, state.weights, inner, rng)
+        weights, info = self.optimiser.step(current, state.weights, inner, rng)
         state = replace(state, weights=weights, skill=state.skill.update(current.likelihood, batch.y, info.loss))
         if state.free and self._due(inner):
             state = self._hyper_step(target, state, inner, rng)

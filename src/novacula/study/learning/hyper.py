@@ -141,19 +141,7 @@ def _values(target: Target, data: Data) -> dict[str, dict[str, float]]:
 def moved(
     method: EmpiricalBayes, params: Params, fitted: Target, data: Data, free: tuple[str, ...], seed: int
 ) -> dict[str, dict[str, Any]]:
-    """What averaged gradients and their finite differences say of what moves by gradient.
-
-    Args:
-        method: Whose estimator's value carries the gradients.
-        params: The weights.
-        fitted: The target with what was learned.
-        data: The training data.
-        free: Names of tensors that `Target.learnable` gives.
-        seed: Seed of everything random.
-
-    Returns:
-        By name: value, interval, gradient, standard error, and whether it has converged.
-    """
+    """Value, interval, gradient, its error and whether it has converged, by name, of what moves by gradient."""
     hyper = {k: v.detach() for k, v in fitted.learnable().items()}
 
     def gradient(values: dict[str, Tensor], draw: int) -> Tensor:

@@ -156,7 +156,6 @@ class Plan:
             return cross_fit(target, data, steps=steps, under=first, **options)
         early = cross_fit(first, data, steps=max(1, 2 * steps // 5), **options)
         k = self.folds if which is None else int(which.max()) + 1
-        options["method"] = self.method.optimiser.warmed
         return cross_fit(target, data, steps=max(1, 3 * steps // 5), starts=for_all(early.params, k), **options)
 
     @property
@@ -249,13 +248,8 @@ class Plan:
     ) -> CrossFit:
         """Networks of folds after so many more steps under a target, by default those that are best."""
         starts = for_all(best.networks if networks is None else networks, self.folds)
-        options = {
-            "seed": derive(self.seed, "each"),
-            "steps": steps,
-            "starts": starts,
-            "method": self.method.optimiser.warmed,
-        }
-        return self.blind(target, data, best.folds, done, only, **options)
+        seed = derive(self.seed, "each")
+        return self.blind(target, data, best.folds, done, only, seed=seed, steps=steps, starts=starts)
 
 
 def for_all(networks: Sequence[Params], folds: int) -> list[Params]:

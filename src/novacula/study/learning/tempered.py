@@ -66,17 +66,7 @@ class _Cold:
 
 
 def disposed(plan: Plan, target: Target, trained: Trained, data: Data) -> tuple[Trained, CrossFit, list[str]]:
-    """The training that predicts unseen examples better, its folds, and what must be said.
-
-    Args:
-        plan: How a target is trained and cross-fitted.
-        target: The target with its first prior and noise.
-        trained: What the rounds by the evidence left.
-        data: The training data.
-
-    Returns:
-        The training of the evidence, or the cold one in its place.
-    """
+    """The training that predicts unseen examples better, the evidence's or the cold one; its folds; what to say."""
     if not contested(target) or is_linear_gaussian(trained.target, trained.params, data, seed=0):
         return trained, _warm(plan, trained, data, plan.cross_fit(trained, data)), []
     only = None if data.n <= FEW else 1
@@ -120,21 +110,17 @@ def _trained(
     **options: Any,
 ) -> CrossFit:
     # A round of networks blind to a fold each, from where the latest left them.
-    starts, optimiser = None, plan.method.optimiser
-    if latest is not None:
-        optimiser = optimiser.warmed
-        k = int(which.max()) + 1 if isinstance(which, Tensor) else which
-        starts = for_all(latest.networks, k)
+    k = int(which.max()) + 1 if isinstance(which, Tensor) else which
     return cross_fit(
         target,
         data,
         folds=which,
         under=cold,
         seed=derive(plan.seed, "folds"),
-        method=optimiser,
+        method=plan.method.optimiser,
         batch_size=plan.batch_size,
         steps=steps,
-        starts=starts,
+        starts=None if latest is None else for_all(latest.networks, k),
         **options,
     )
 
@@ -175,8 +161,8 @@ def _whole(plan: Plan, cold: Target, trained: Trained, data: Data, found: _Cold)
     start = starts(cold, _members(cold), derive(plan.seed, "members"))
     for i, length in enumerate(found.lengths):
         seed = derive(plan.seed, "cold", i)
-        optimiser = plan.method.optimiser.warmed if i else plan.method.optimiser
-        outcome = run(optimiser, cold, data, start=start, steps=length, batch_size=plan.batch_size, seed=seed)
+        how: dict[str, Any] = {"start": start, "trained": i > 0, "steps": length, "seed": seed}
+        outcome = run(plan.method.optimiser, cold, data, batch_size=plan.batch_size, **how)
         start = outcome.state.points
         history = continued(history, outcome.history)
         steps += length

@@ -22,16 +22,7 @@ from novacula.target import Target
 
 
 def between_units(target: Target, data: Data, *, noise: bool = True) -> Target:
-    """The target for data in units of their own; as it is, where data or target have been scaled already.
-
-    Args:
-        target: A target that `Target.prepare` has seen.
-        data: The training data, prepared too.
-        noise: Whether the noise is to be learned, so that the given one, a start, may be in standard units.
-
-    Returns:
-        The same network between scales measured on the data, with extents whose units are known.
-    """
+    """The target between scales measured on the data; as it is, where data or target have been scaled already."""
     if target.invariance is not None:
         target = dataclasses.replace(target, invariance=measured(target.invariance, some_rows(data.x)))
     own = target.forward.units

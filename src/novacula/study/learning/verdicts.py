@@ -50,16 +50,7 @@ class Judged:
 
 
 def judged(plan: Plan, target: Target, data: Data) -> Judged:
-    """Learn extents by the folds, and judge every transformation.
-
-    Args:
-        plan: How a target is trained and cross-fitted.
-        target: The target with its first prior and extents.
-        data: The training data.
-
-    Returns:
-        The network trained on everything, and what the folds say.
-    """
+    """Learn extents by the folds, judge every transformation, and train a network on everything."""
     proposal = plan.propose(target, data)
     best, only = proposal.unseen, None if data.n <= _FEW else 1
     none = dataclasses.replace(target, invariance=None)

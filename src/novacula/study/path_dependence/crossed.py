@@ -40,25 +40,15 @@ class Crossed:
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """Trains a network by its name: first weights, order of the data and noise have a seed each.
+    """Trains a network by its name: first weights, order of the data and noise have a seed each."""
 
-    Attributes:
-        net: As `novacula.networks.make` takes it.
-        target: Whose likelihood, prior and invariance a run has; its network's weights play no part.
-        data: The training data.
-        epochs: Passes over them.
-        batch_size: Examples a step.
-        lr: Peak learning rate of `novacula.MAP`.
-        seed: That of all runs.
-    """
-
-    net: str
-    target: Target
-    data: Data
-    epochs: int
-    batch_size: int
-    lr: float
-    seed: int = 0
+    net: str  # as `novacula.networks.make` takes it
+    target: Target  # whose likelihood, prior and invariance a run has; its network's weights play no part
+    data: Data  # the training data
+    epochs: int  # passes over them
+    batch_size: int  # examples a step
+    lr: float  # peak learning rate of `novacula.MAP`
+    seed: int = 0  # that of all runs
 
     __repr__ = brief
 

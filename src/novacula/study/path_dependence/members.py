@@ -30,23 +30,15 @@ RunLike: TypeAlias = str | Path | SavedRun | Params | Posterior | Learned
 
 @dataclass(frozen=True, eq=False)
 class Members:
-    """Runs of one network.
+    """Runs of one network."""
 
-    Attributes:
-        names: For people.
-        targets: The network of each with its likelihood, prepared for the data; what was learned may differ.
-        points: The weights and statistics of each.
-        data: The examples on which they are compared, in the units of the networks.
-        train: Training data in the same units, where they are known.
-        warnings: Reservations a reader must know.
-    """
-
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # for people
+    # the network of each with its likelihood, prepared for the data; what was learned may differ
     targets: tuple[Target, ...]
-    points: tuple[Params, ...]
-    data: Data
-    train: Data | None
-    warnings: tuple[str, ...]
+    points: tuple[Params, ...]  # the weights and statistics of each
+    data: Data  # the examples on which they are compared, in the units of the networks
+    train: Data | None  # training data in the same units, where they are known
+    warnings: tuple[str, ...]  # reservations a reader must know
 
     __repr__ = brief
 
@@ -59,21 +51,7 @@ class Members:
 def members(
     runs: Sequence[RunLike], module: TargetLike | None, data: DataLike | None, train: DataLike | None
 ) -> Members:
-    """Read runs, and make sure that they are finite networks of one kind.
-
-    Args:
-        runs: The runs.
-        module: The network, where runs are weights alone.
-        data: The examples; by default those that runs of folders set aside.
-        train: Training data.
-
-    Returns:
-        The runs.
-
-    Raises:
-        InputError: If a run cannot be read, is another network than the first, has weights that are not finite, or has
-            learned from other data than the first and ``data`` are not given.
-    """
+    """Read runs: finite networks of one kind that learned from the same data, unless ``data`` are given."""
     if isinstance(runs, str | bytes | Path) or not isinstance(runs, Sequence) or len(runs) < 2:
         got = f"a {type(runs).__name__} of {len(runs) if isinstance(runs, list | tuple) else 1}"
         raise InputError("a list of at least two runs", got, "train another with another seed")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from novacula.core.brief import brief
-from novacula.core.storage.run import plain
+from novacula.core.storage.plain import record
 from novacula.paths.crossed import Measured
 from novacula.study.comparing.settings import SettingGap
 from novacula.study.path_dependence.words import told
@@ -81,20 +81,7 @@ class PathDependence:
         Returns:
             All but what each run predicts.
         """
-        record = {
-            "runs": self.names,
-            "task": self.task,
-            "n": self.n,
-            "matters": self.matters,
-            "measured": {name: m.to_dict() for name, m in self.measured.items()},
-            "components": {name: m.to_dict() for name, m in self.components.items()},
-            "pairs": self.pairs,
-            "stability": self.stability,
-            "curves": self.curves,
-            "similarity": self.about,
-            "warnings": self.warnings,
-            "against": None if self.against is None else self.against.to_dict(),
-            "between": None if self.between is None else self.between.to_dict(),
-            "gap": None if self.gap is None else self.gap.to_dict(),
-        }
-        return plain(record)
+        names = ("task", "n", "matters", "pairs", "stability", "curves", "warnings")
+        tables = {k: {name: m.to_dict() for name, m in getattr(self, k).items()} for k in ("measured", "components")}
+        others = {k: None if (v := getattr(self, k)) is None else v.to_dict() for k in ("against", "between", "gap")}
+        return record(self, *names, runs=self.names, similarity=self.about, **tables, **others)

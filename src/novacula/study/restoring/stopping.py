@@ -47,22 +47,14 @@ class Fitting:
 
 @dataclass(frozen=True, eq=False)
 class Watched:
-    """Adam on the squared error of the pixels that are fitted.
+    """Adam on the squared error of the pixels that are fitted."""
 
-    Args:
-        draw: The image of weights.
-        seen: The observation.
-        lr: Learning rate.
-        patience: Steps without a better average after which the run ends.
-        watch: Called with the average of every tenth step.
-        states: The last state, for the caller: a run returns a posterior alone.
-    """
-
-    draw: Callable[[Params], Tensor]
-    seen: Seen
-    lr: float
-    patience: int
-    watch: Callable[[Tensor], object] | None = None
+    draw: Callable[[Params], Tensor]  # the image of weights
+    seen: Seen  # the observation
+    lr: float  # learning rate
+    patience: int  # steps without a better average after which the run ends
+    watch: Callable[[Tensor], object] | None = None  # called with the average of every tenth step
+    # the last state, for the caller: a run returns a posterior alone
     states: list[Fitting] = field(default_factory=list)
 
     batching: Batching = field(default="full", init=False, repr=False)

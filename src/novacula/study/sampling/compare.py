@@ -77,10 +77,11 @@ def sgd_vs_bayes(
         nets: How many are trained.
         epochs: Epochs within which a network must reach zero error to count.
         points: Held-out examples, the first ones, on which functions are told apart.
-        by: How the posterior is drawn: ``"splitting"``, in eight populations; or ``"rejection"``, independent draws,
-            where one in some 100,000 networks of the prior fits.
+        by: How the posterior is drawn: ``"splitting"``, in eight populations; ``"rejection"``, independent draws,
+            where one in some 100,000 networks of the prior fits; or ``"nngp"``, independent draws of the infinitely
+            wide network, of one output.
         draws: Draws of the posterior.
-        most: Networks of the prior that rejection may draw.
+        most: Networks of the prior that rejection may draw, or proposals for the infinitely wide network.
         moves: Moves of splitting at each level; more make its draws worth more.
         named: Further functions whose odds are told, by name: labels of the points.
         keep: A folder that keeps networks' functions as they are computed, so that an interrupted comparison goes on.

@@ -1,4 +1,4 @@
-"""Draws of the posterior of zero training error: the prior restricted to networks that fit."""
+"""Draws of the posterior of zero training error: the prior restricted to networks that fit, or to wide ones."""
 
 from __future__ import annotations
 
@@ -12,42 +12,40 @@ import torch
 from novacula.core.errors import InputError
 from novacula.core.params import Params, unflatten
 from novacula.core.rng import derive, generator
-from novacula.functions.network import Networks
-from novacula.functions.weights import Normals, drawing
+from novacula.evidence.fitting.nngp import wide_kernels
+from novacula.functions.samplers.network import Networks
+from novacula.functions.samplers.weights import Normals, drawing
 from novacula.inference.infer import infer
 from novacula.inference.particles.splitting.method import Splitting
+from novacula.kernels.orthants.orthant import orthant_draws
 from novacula.posteriors.draws import Draws
 from novacula.study.sampling.task import Arrays, Functions, Task
 from novacula.target.margins import FITS, closeness
 
-By: TypeAlias = Literal["splitting", "rejection"]
+By: TypeAlias = Literal["splitting", "rejection", "nngp"]
 
 _POPULATIONS = 8
 _LEVELS = 300
+_NETWORKS = 4_000  # of a kernel that is no recursion's, at least
+_JITTER = 1e-6  # of the mean variance
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Draws, and what is known about them.
+    """Draws, and what is known about them."""
 
-    Attributes:
-        by: How they were drawn.
-        functions: What they compute.
-        log_evidence: The log-probability that a network of the prior fits, and its error, in nats; NaN if not known.
-        said: What is to be said about them.
-    """
-
-    by: By
-    functions: Functions
+    by: By  # how they were drawn
+    functions: Functions  # what they compute
+    # the log-probability that a network of the prior fits, and its error, in nats; NaN if not known
     log_evidence: tuple[float, float]
-    said: tuple[str, ...]
+    said: tuple[str, ...]  # what is to be said about them
 
 
 def reference(
     task: Task, by: By, draws: int, most: int, moves: int, *, seed: int, progress: Callable[[int, int], None]
 ) -> Reference:
     """Draw networks that fit."""
-    ways = {"splitting": _split, "rejection": _rejected}
+    ways = {"splitting": _split, "rejection": _rejected, "nngp": _processes}
     if by not in ways:
         raise InputError(f"by among {', '.join(ways)}", repr(by), "by='splitting'")
     settings = {"kind": by, "draws": draws, "most": most, "moves": moves, "seed": seed}
@@ -106,3 +104,26 @@ def _rejected(task: Task, draws: int, most: int, moves: int, seed: int, progress
         raise InputError("two networks of the prior that fit", got, "by='splitting', or a larger most=")
     said = [] if hits >= draws else [f"only {hits} of {tried:,} networks fit"]
     return _packed(Functions.joined(parts), float(np.log(hits / tried)), hits**-0.5, said)
+
+
+def _processes(
+    task: Task, draws: int, most: int, moves: int, seed: int, progress: Callable[[int, int], None]
+) -> Arrays:
+    # Outputs on the training inputs given their signs, then on the others given these.
+    n, y = task.data.n, task.data.y
+    if y.ndim != 2 or y.shape[1] != 1:
+        raise InputError("a network with one output for by='nngp'", f"{task.classes} classes", "by='splitting'")
+    x = torch.cat([task.data.x, task.x])
+    kernels, said = wide_kernels(task.target, x, 1, max(_NETWORKS, 4 * len(x)), seed=derive(seed, "nngp"))
+    k = kernels[0][:, 0, :, 0].double().cpu()
+    k = k + _JITTER * k.diagonal().mean() * torch.eye(len(k), dtype=k.dtype)
+    signs = 2 * y.double().cpu().flatten() - 1
+    f, log_evidence = orthant_draws(k[:n, :n], signs, draws, seed=derive(seed, "nngp"), most=most)
+    slopes = torch.linalg.solve(k[:n, :n], k[:n, n:])
+    root = torch.linalg.cholesky(k[n:, n:] - k[n:, :n] @ slopes)
+    noise = torch.randn(draws, len(root), generator=generator(seed, "nngp"), dtype=k.dtype)
+    labels = (f @ slopes + noise @ root.T > 0).to(torch.uint8).numpy()
+    margins = ((f * signs).amin(1) / f.square().mean(1).sqrt()).numpy()
+    progress(draws, draws)
+    functions = Functions(labels, margins, np.zeros(draws, np.int64))
+    return _packed(functions, float(log_evidence), log_evidence.stderr, list(said))

@@ -7,69 +7,46 @@ from typing import Any
 
 import numpy as np
 
+from novacula.core.storage.plain import record
 from novacula.diagnostics.two_samples import Interval, TwoSamples
 
 
 @dataclass(frozen=True)
 class Named:
-    """A function of which people speak, in both samples.
+    """A function of which people speak, in both samples."""
 
-    Attributes:
-        trained: Its share of the trained networks, with Clopper and Pearson's interval.
-        bayes: Its probability under the posterior, at as many draws as these are worth.
-        log_odds: ``log odds_trained − log odds_bayes`` in nats, with its interval.
-    """
-
-    trained: Interval
-    bayes: Interval
-    log_odds: Interval
+    trained: Interval  # its share of the trained networks, with Clopper and Pearson's interval
+    bayes: Interval  # its probability under the posterior, at as many draws as these are worth
+    log_odds: Interval  # ``log odds_trained − log odds_bayes`` in nats, with its interval
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Trained networks, so many epochs after their stops, against the posterior.
+    """Trained networks, so many epochs after their stops, against the posterior."""
 
-    Attributes:
-        beyond: Epochs since the stop.
-        functions: The comparison of functions on the points where they are told apart.
-        errors: The same of the number of errors on all held-out examples.
-        named: ``"target"``, the function of the true labels, and others.
-        error: The mean error on the held-out examples.
-        share: Of how far the error is below that of guessing, the share that the posterior has as well: what sampling
-            alone explains. NaN where training does not beat guessing.
-        margins: Quantiles .1, .5, .9 of the least margin on the training examples over the size of the outputs.
-        larger: The probability that this is larger for a trained network than for one of the posterior.
-        correlation: Of log-probabilities, over functions that both samples hold twice or more: blind to all others.
-        both: How many functions these are.
-    """
-
-    beyond: int
-    functions: TwoSamples
-    errors: TwoSamples
-    named: dict[str, Named]
-    error: Interval
+    beyond: int  # epochs since the stop
+    functions: TwoSamples  # the comparison of functions on the points where they are told apart
+    errors: TwoSamples  # the same of the number of errors on all held-out examples
+    named: dict[str, Named]  # ``"target"``, the function of the true labels, and others
+    error: Interval  # the mean error on the held-out examples
+    # of how far the error is below that of guessing, the share that the posterior has as well: what sampling alone
+    # explains. NaN where training does not beat guessing
     share: Interval
+    # quantiles .1, .5, .9 of the least margin on the training examples over the size of the outputs
     margins: tuple[float, float, float]
-    larger: float
-    correlation: float
-    both: int
+    larger: float  # the probability that this is larger for a trained network than for one of the posterior
+    correlation: float  # of log-probabilities, over functions that both samples hold twice or more: blind to all others
+    both: int  # how many functions these are
 
 
 @dataclass(frozen=True)
 class Overtrained:
-    """What more epochs did to the same networks.
+    """What more epochs did to the same networks."""
 
-    Attributes:
-        beyond: Epochs since the stop.
-        changed: The share whose function is another on the points where functions are told apart.
-        to_target: The change of the share that computes the true labels there, with its interval over pairs.
-        error: The change of the mean error on the held-out examples, likewise.
-    """
-
-    beyond: int
-    changed: Interval
-    to_target: Interval
-    error: Interval
+    beyond: int  # epochs since the stop
+    changed: Interval  # the share whose function is another on the points where functions are told apart
+    to_target: Interval  # the change of the share that computes the true labels there, with its interval over pairs
+    error: Interval  # the change of the mean error on the held-out examples, likewise
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,9 +115,8 @@ class SgdVsBayes:
             All but the counts, of which ``top`` holds the first ten; numbers that are not known are None.
         """
         names = [f for f in self.__dataclass_fields__ if f not in ("counts", "checkpoints", "overtraining")]
-        found = {name: getattr(self, name) for name in names}
-        found |= {k: [asdict(row) for row in getattr(self, k)] for k in ("checkpoints", "overtraining")}
-        return _plain({**found, "top": self.top()})
+        rows = {k: [asdict(row) for row in getattr(self, k)] for k in ("checkpoints", "overtraining")}
+        return record(self, *names, **rows, top=self.top())
 
     def __str__(self) -> str:
         rows = [
@@ -155,11 +131,3 @@ class SgdVsBayes:
                 f"p {c.functions.p_value:.3g}  explained {share:.0%} ({low:.0%} to {high:.0%})"
             )
         return "\n".join(rows)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -35,16 +35,11 @@ Arrays: TypeAlias = dict[str, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Functions:
-    """What S networks say, one row each.
+    """What S networks say, one row each."""
 
-    Attributes:
-        labels: On the held-out examples, ``(S, H)``.
-        margins: The least margin on the training examples over the size of the outputs there, ``(S,)``.
-        population: Which independent population each is of, ``(S,)``; all of one where networks are independent.
-    """
-
-    labels: np.ndarray
-    margins: np.ndarray
+    labels: np.ndarray  # on the held-out examples, ``(S, H)``
+    margins: np.ndarray  # the least margin on the training examples over the size of the outputs there, ``(S,)``
+    # which independent population each is of, ``(S,)``; all of one where networks are independent
     population: np.ndarray
 
     def __len__(self) -> int:

@@ -34,6 +34,8 @@ from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.execute import Backend, Progress
 from novacula.core.rng import generator
+from novacula.core.storage.plain import record
+from novacula.core.text import markdown
 from novacula.data.data import Data
 from novacula.diagnostics.crossed_mean import Mean, two_way
 from novacula.diagnostics.loo import psis_loo
@@ -65,6 +67,12 @@ class TemperatureScore:
     def better(self) -> bool:
         """Whether it is trusted, and gains more than two paired standard errors (or their equivalent)."""
         return self.trusted and self.gain.value > max(self.gain.reach, WORTH)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values; what is not known is None."""
+        means = {"elpd": self.elpd.value, "stderr": self.elpd.stderr}
+        means |= {"gain": self.gain.value, "gain_stderr": self.gain.stderr}
+        return record(self, "temperature", "bad", "trusted", "better", **means)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,13 +109,8 @@ class TemperatureChoice:
         Returns:
             A table in Markdown.
         """
-        lines = ["| T | elpd an example | above T = 1 | not believable |", "| ---: | --- | --- | ---: |"]
-        for s in self.scores:
-            lines.append(
-                f"| {s.temperature:g} | {s.elpd.value:.4f} ± {s.elpd.stderr:.4f} "
-                f"| {s.gain.value:.4f} ± {s.gain.stderr:.4f} | {s.bad:.0%} |"
-            )
-        return "\n".join(lines)
+        rows = [(f"{s.temperature:g}", f"{s.elpd:.4f}", f"{s.gain:.4f}", f"{s.bad:.0%}") for s in self.scores]
+        return markdown(("T", "elpd an example", "above T = 1", "not believable"), "rllr", rows)
 
     def to_dict(self) -> dict[str, Any]:
         """The choice as plain JSON values; what is not known is None.
@@ -115,29 +118,8 @@ class TemperatureChoice:
         Returns:
             Everything but the target.
         """
-        return {
-            "study": "choose_temperature",
-            "temperature": self.temperature,
-            "which": self.which,
-            "criterion": self.criterion,
-            "reason": self.reason,
-            "method": self.method,
-            "n": self.n,
-            "warnings": list(self.warnings),
-            "scores": [
-                {
-                    "temperature": s.temperature,
-                    "elpd": s.elpd.value,
-                    "stderr": s.elpd.stderr if math.isfinite(s.elpd.stderr) else None,
-                    "gain": s.gain.value,
-                    "gain_stderr": s.gain.stderr if math.isfinite(s.gain.stderr) else None,
-                    "bad": s.bad,
-                    "trusted": s.trusted,
-                    "better": s.better,
-                }
-                for s in self.scores
-            ],
-        }
+        names = ("temperature", "which", "criterion", "reason", "method", "n", "warnings")
+        return record(self, *names, study="choose_temperature", scores=[s.to_dict() for s in self.scores])
 
 
 def choose_temperature(
@@ -315,7 +297,7 @@ def _reason(best: TemperatureScore, bayes: TemperatureScore, scores: list[Temper
         return f"T = 1 stays, as nothing can be held against it: {_why(criterion)}"
     if best is not bayes:
         return (
-            f"T = {best.temperature:g}: better than T = 1 by {best.gain.value:.4f} ± {best.gain.stderr:.4f} nats an "
+            f"T = {best.temperature:g}: better than T = 1 by {best.gain:.4f} nats an "
             "example, each predicted without itself"
         )
     rivals = [s for s in scores if s is not bayes and s.trusted]
@@ -323,8 +305,8 @@ def _reason(best: TemperatureScore, bayes: TemperatureScore, scores: list[Temper
         return "T = 1 stays: no other temperature could be judged"
     rival = max(rivals, key=lambda s: s.gain.value)
     return (
-        f"T = 1 stays: the closest is T = {rival.temperature:g}, better by {rival.gain.value:.4f} ± "
-        f"{rival.gain.stderr:.4f} nats an example, each predicted without itself"
+        f"T = 1 stays: the closest is T = {rival.temperature:g}, better by {rival.gain:.4f} nats "
+        "an example, each predicted without itself"
     )
 
 

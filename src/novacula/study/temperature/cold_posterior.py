@@ -39,6 +39,8 @@ from novacula.core import execute
 from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.execute import Backend, Progress
+from novacula.core.storage.plain import record
+from novacula.core.text import markdown
 from novacula.data.data import Data
 from novacula.diagnostics.crossed_mean import Mean, two_way
 from novacula.posteriors.base import Posterior
@@ -72,6 +74,12 @@ class Row:
     def worse(self) -> bool:
         """Whether the loss does."""
         return -self.gain.value > max(self.gain.reach, self.worth)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values; what is not known is None."""
+        gain = {"gain": self.gain.value, "gain_stderr": self.gain.stderr, "gain_reach": self.gain.reach}
+        means = {"score": self.score.value, "stderr": self.score.stderr, **gain}
+        return record(self, "metric", "temperature", "better", "worse", "seeds", **means)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,11 +174,9 @@ class ColdPosterior:
         Returns:
             A table in Markdown: scores and, in brackets, how much better than at T = 1, with standard errors.
         """
-        lines = ["| T | " + " | ".join(self.metrics) + " |", "| ---: |" + " --- |" * len(self.metrics)]
-        for i, first in enumerate(self.curve()):
-            cells = [_cell(self.curve(m)[i]) for m in self.metrics]
-            lines.append(f"| {first.temperature:g} | " + " | ".join(cells) + " |")
-        return "\n".join(lines)
+        curves = zip(*(self.curve(m) for m in self.metrics), strict=True)
+        rows = [(f"{row[0].temperature:g}", *map(_cell, row)) for row in curves]
+        return markdown(("T", *self.metrics), "r" + "l" * len(self.metrics), rows)
 
     def to_dict(self) -> dict[str, Any]:
         """The study as plain JSON values; what is not known is None.
@@ -178,34 +184,9 @@ class ColdPosterior:
         Returns:
             Everything, the rows as dictionaries.
         """
-        return {
-            "study": "cold_posterior",
-            "method": self.method,
-            "which": self.which,
-            "metric": self.metric,
-            "seeds": list(self.seeds),
-            "n": self.n,
-            "effect": self.effect,
-            "underfits": self.underfits,
-            "seen": [m.value for m in self.seen],
-            "verdict": self.verdict,
-            "warnings": list(self.warnings),
-            "rows": [
-                {
-                    "metric": r.metric,
-                    "temperature": r.temperature,
-                    "score": r.score.value,
-                    "stderr": _known(r.score.stderr),
-                    "gain": r.gain.value,
-                    "gain_stderr": _known(r.gain.stderr),
-                    "gain_reach": _known(r.gain.reach),
-                    "better": r.better,
-                    "worse": r.worse,
-                    "seeds": list(r.seeds),
-                }
-                for r in self.rows
-            ],
-        }
+        names = ("method", "which", "metric", "seeds", "n", "effect", "underfits", "verdict", "warnings")
+        found = {"seen": [m.value for m in self.seen], "rows": [r.to_dict() for r in self.rows]}
+        return record(self, *names, study="cold_posterior", **found)
 
 
 def cold_posterior(
@@ -343,10 +324,6 @@ def _row(metric: str, temperature: float, table: dict[float, Tensor]) -> Row:
 def _outputs(target: Target, data: Data) -> int:
     with torch.no_grad():
         return target.forward(target.params(), data.x[:1]).shape[1]
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _cell(row: Row) -> str:

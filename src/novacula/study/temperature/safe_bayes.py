@@ -40,6 +40,8 @@ from novacula.core.brief import brief
 from novacula.core.errors import InputError
 from novacula.core.execute import Backend, Progress
 from novacula.core.rng import derive, generator
+from novacula.core.storage.plain import record
+from novacula.core.text import markdown
 from novacula.data.data import Data
 from novacula.diagnostics.crossed_mean import Mean, two_way
 from novacula.posteriors.base import Posterior, network_target
@@ -65,6 +67,12 @@ class RateScore:
     def worse(self) -> bool:
         """Whether it is worse than the best by more than two paired standard errors (or their equivalent)."""
         return self.excess.value > self.excess.reach
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values; what is not known is None."""
+        means = {"loss": self.loss.value, "stderr": self.loss.stderr}
+        means |= {"excess": self.excess.value, "excess_stderr": self.excess.stderr}
+        return record(self, "learning_rate", "worse", **means)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,11 +112,11 @@ class SafeBayes:
     def reason(self) -> str:
         """The choice in words."""
         best = next(s for s in self.scores if s.learning_rate == self.learning_rate)
-        head = f"η = {self.learning_rate:g} forecasts best: {best.loss.value:.4f} ± {best.loss.stderr:.4f} an example"
+        head = f"η = {self.learning_rate:g} forecasts best: {best.loss:.4f} an example"
         bayes = next((s for s in self.scores if s.learning_rate == 1.0), None)
         if bayes is None or bayes is best:
             return head
-        return f"{head}; η = 1, Bayes' rule, is worse by {bayes.excess.value:.4f} ± {bayes.excess.stderr:.4f}"
+        return f"{head}; η = 1, Bayes' rule, is worse by {bayes.excess:.4f}"
 
     def table(self) -> str:
         """The forecasts as text.
@@ -116,13 +124,8 @@ class SafeBayes:
         Returns:
             A table in Markdown.
         """
-        lines = ["| η | loss | above the best |", "| ---: | --- | --- |"]
-        for s in self.scores:
-            lines.append(
-                f"| {s.learning_rate:g} | {s.loss.value:.4f} ± {s.loss.stderr:.4f} "
-                f"| {s.excess.value:.4f} ± {s.excess.stderr:.4f} |"
-            )
-        return "\n".join(lines)
+        rows = [(f"{s.learning_rate:g}", f"{s.loss:.4f}", f"{s.excess:.4f}") for s in self.scores]
+        return markdown(("η", "loss", "above the best"), "rll", rows)
 
     def to_dict(self) -> dict[str, Any]:
         """The choice as plain JSON values; what is not known is None.
@@ -130,29 +133,8 @@ class SafeBayes:
         Returns:
             Everything but the target.
         """
-        return {
-            "study": "safe_bayes",
-            "learning_rate": self.learning_rate,
-            "equivalent": list(self.equivalent),
-            "reason": self.reason,
-            "kind": self.kind,
-            "method": self.method,
-            "cuts": list(self.cuts),
-            "orders": self.orders,
-            "n": self.n,
-            "warnings": list(self.warnings),
-            "scores": [
-                {
-                    "learning_rate": s.learning_rate,
-                    "loss": s.loss.value,
-                    "stderr": s.loss.stderr if math.isfinite(s.loss.stderr) else None,
-                    "excess": s.excess.value,
-                    "excess_stderr": s.excess.stderr if math.isfinite(s.excess.stderr) else None,
-                    "worse": s.worse,
-                }
-                for s in self.scores
-            ],
-        }
+        names = ("learning_rate", "equivalent", "reason", "kind", "method", "cuts", "orders", "n", "warnings")
+        return record(self, *names, study="safe_bayes", scores=[s.to_dict() for s in self.scores])
 
 
 def safe_bayes(

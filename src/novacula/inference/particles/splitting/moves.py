@@ -34,11 +34,7 @@ _ACCEPTED = 0.3  # share of refreshed networks that is aimed at
 def elliptical(
     prior: Prior, like: Params, q: Tensor, score: Tensor, level: Tensor, arc: float, of: Score, rng: torch.Generator
 ) -> tuple[Tensor, Tensor, int, float]:
-    """One elliptical move of each row: q ``(R, P)``, score and level ``(R,)``.
-
-    Returns:
-        Positions, their scores, how many networks were evaluated, and the arc for the next move.
-    """
+    """One elliptical move of each row of q ``(R, P)``: positions, scores, networks evaluated, the next arc."""
     precision, centre = prior.precision(like), prior.centre(like)
     middle = torch.zeros_like(q[0]) if centre is None else flatten(centre)
     scale = torch.cat([(precision[k] ** -0.5).expand_as(w).flatten() for k, w in like.items()]).to(q)
@@ -69,11 +65,7 @@ def elliptical(
 def refresh(
     prior: Prior, like: Params, q: Tensor, score: Tensor, level: Tensor, share: float, of: Score, rng: torch.Generator
 ) -> tuple[Tensor, Tensor, int, float]:
-    """A few attempts to draw some weights of each row anew: q ``(R, P)``, score and level ``(R,)``.
-
-    Returns:
-        Positions, their scores, how many networks were evaluated, and the share for the next move.
-    """
+    """Attempts to draw weights of each row of q ``(R, P)`` anew: positions, scores, evaluations, the next share."""
     q, score, taken = q.clone(), score.clone(), 0
     weights = q.shape[1]
     for _ in range(_TRIES):

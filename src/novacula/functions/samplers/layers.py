@@ -2,7 +2,7 @@
 
 Units stand along rows and inputs along columns, so that the first layers of all networks are one matrix product. What a
 module is, is told from its layers; whether the chain is the module's function is found out by comparison before it is
-used (see `novacula.functions.network`).
+used (see `novacula.functions.samplers.network`).
 """
 
 from __future__ import annotations

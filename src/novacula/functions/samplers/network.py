@@ -14,8 +14,8 @@ from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.forward import Forward
 from novacula.core.many import chunk_of, in_chunks, over_members
 from novacula.core.params import Params, count
-from novacula.functions.layers import Chain, chain_of
-from novacula.functions.weights import Drawn, Format, Normals, check_format, drawing, rounded
+from novacula.functions.samplers.layers import Chain, chain_of
+from novacula.functions.samplers.weights import Drawn, Format, Normals, check_format, drawing, rounded
 
 _FLOATS = 2**20
 """Numbers that a chunk of networks may have in weights and one layer, about, to stay near the processor."""

@@ -1,0 +1,161 @@
+"""Other moves for multilevel splitting, beside those of the library, on a network whose fit is rare.
+
+    python -m benchmarks.moves
+
+A network 7-40-40-1 and 40 of the words of seven bits, labelled by tosses of a coin; eight populations, whose standard
+deviation of log10 P is what a move is judged by. `elliptical` is the library's. `blocks` turns some of the weights
+alone, between one and all of them, evenly on a logarithmic scale. `reflecting` follows the rotation that leaves the
+prior as it is, in five steps, and mirrors its direction where it is outside of the level, by the gradient of the level
+there; a path that ends inside is taken (Skilling, 2012). Rows are written down as they come.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+import novacula as nv
+from benchmarks.common import environment, write
+from novacula.core.many import over_members
+from novacula.core.params import Params, flatten, unflatten
+from novacula.core.rng import generator
+from novacula.inference import Splitting
+from novacula.inference.particles.splitting import method, moves
+from novacula.posteriors.draws import Draws
+from novacula.priors.base import Prior
+from novacula.target.margins import margins
+
+RESULT = Path(__file__).parent / "results" / "moves.json"
+STEPS, MOST = 5, 0.5
+Move = Callable[[Prior, Params, Tensor, Tensor, Tensor, float, moves.Score, torch.Generator], Any]
+
+
+def case() -> tuple[nv.Target, nv.Data]:
+    """The network, and words with coins for labels."""
+    x = nv.functions.cube(7)[torch.randperm(128, generator=generator(0, "words"))[:40]]
+    y = (torch.rand(40, generator=generator(5, "coins")) < 0.5).float()
+    net = nn.Sequential(nn.Linear(7, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 1))
+    return nv.Target(net, prior=nv.FanIn(), likelihood=nv.Bernoulli()), nv.Data(x, y[:, None], task="multilabel")
+
+
+def scales(prior: Prior, like: Params) -> Tensor:
+    """The prior's standard deviation of each weight."""
+    precision = prior.precision(like)
+    return flatten({k: (precision[k] ** -0.5).expand_as(w) for k, w in like.items()})
+
+
+def blocks(
+    prior: Prior,
+    like: Params,
+    q: Tensor,
+    score: Tensor,
+    level: Tensor,
+    arc: float,
+    of: moves.Score,
+    rng: torch.Generator,
+) -> tuple[Tensor, Tensor, int, float]:
+    """An elliptical move of some of the weights: the library's, for all but those that stay."""
+    chance = (torch.rand(len(q), 1, generator=rng) * math.log(1 / q.shape[1])).exp()
+    turning = torch.rand(q.shape, generator=rng) < chance
+    place = torch.arange(len(q))
+
+    def partly(proposed: Tensor) -> Tensor:
+        # The move asks for rows that are not settled, in their order: of these, all but the block is as it was.
+        nonlocal place
+        mixed = torch.where(turning[place], proposed, q[place])
+        value = of(mixed)
+        place = place[~(value > level[place])]
+        return value
+
+    found, value, tried, arc = moves.elliptical(prior, like, q, score, level, arc, partly, rng)
+    return torch.where(turning, found, q), value, tried, arc
+
+
+def reflecting(target: nv.Target, data: nv.Data) -> Move:
+    """Paths that are mirrored at the level."""
+
+    def slopes(q: Tensor, like: Params) -> Tensor:
+        with torch.enable_grad():
+            w = {k: v.detach().requires_grad_() for k, v in unflatten(q, like).items()}
+            f = over_members(lambda p: target.forward(p, data.x), w, target.notes)
+            near = -(-margins(f, data.y)).clamp(min=0).mean(1) / f.square().mean((1, 2)).sqrt()
+            return flatten(dict(zip(w, torch.autograd.grad(near.sum(), list(w.values())), strict=True)), batch_dims=1)
+
+    def move(
+        prior: Prior,
+        like: Params,
+        q: Tensor,
+        score: Tensor,
+        level: Tensor,
+        arc: float,
+        of: moves.Score,
+        rng: torch.Generator,
+    ) -> tuple[Tensor, Tensor, int, float]:
+        sd, arc = scales(prior, like), min(arc, MOST)
+        z, v = q / sd, torch.randn(q.shape, generator=rng)
+        turn = arc * (0.5 + torch.rand(len(q), 1, generator=rng))
+        value = score
+        for _ in range(STEPS):
+            z, v = z * turn.cos() + v * turn.sin(), v * turn.cos() - z * turn.sin()
+            value = of(z * sd)
+            out = (~(value > level)).nonzero()[:, 0]
+            if len(out):
+                g = slopes(z[out] * sd, like) * sd
+                g = g / g.norm(dim=1, keepdim=True).clamp(min=1e-30)
+                v[out] -= 2 * (v[out] * g).sum(1, keepdim=True) * g
+        inside = value > level
+        rate = float(inside.float().mean())
+        arc = min(max(arc * math.exp(0.5 * (rate - 0.65)), 1e-3), MOST)
+        return torch.where(inside[:, None], z * sd, q), torch.where(inside, value, score), STEPS * len(q), arc
+
+    return move
+
+
+def measured(move: Move, particles: int, times: int) -> dict[str, Any]:
+    """Eight populations by one kind of moves."""
+    kept, began = method.elliptical, time.process_time()
+    method.elliptical = move  # type: ignore[assignment]
+    try:
+        target, data = case()
+        post = cast("Draws", nv.infer(Splitting(particles, times), target, data, steps=400, chains=8, seed=0))
+    finally:
+        method.elliptical = kept
+    logs = post.stats["log_evidence"] / math.log(10)
+    return {
+        "particles": particles,
+        "moves": times,
+        "log10": float(torch.logsumexp(post.stats["log_evidence"], 0) - math.log(8)) / math.log(10),
+        "each": logs.tolist(),
+        "sd": float(logs.std()),
+        "reached": bool((post.stats["fits"] == 1).all()),
+        "evaluations": float(post.stats["evaluations"].sum()),
+        "cpu_seconds": time.process_time() - began,
+    }
+
+
+def main() -> None:
+    """Measure what is not known yet."""
+    torch.set_num_threads(1)
+    rows: dict[str, Any] = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else {}
+    plans: dict[str, tuple[Move, int, int]] = {
+        "elliptical": (moves.elliptical, 50, 8),
+        "elliptical, fewer moves of more networks": (moves.elliptical, 200, 2),
+        "reflecting": (reflecting(*case()), 50, 4),
+        "blocks": (blocks, 50, 8),
+    }
+    for name, plan in plans.items():
+        if name not in rows:
+            rows[name] = measured(*plan)
+            print(name, rows[name], flush=True)
+            write(RESULT, {"environment": environment(), "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
