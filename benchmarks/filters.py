@@ -2,7 +2,7 @@
 
     python -m benchmarks.filters --case rotate180 --arm filters --seed 0     # a minute
     python -m benchmarks.filters --all --seeds 2
-    python -m benchmarks.filters --summary                                   # the table, and results/filters.png
+    NOVACULA_PICTURES=DIR python -m benchmarks.filters --summary             # the table, and results/filters.png
 
 A 784-64-10 net with GELU is trained on 2,000 images of ``mnist10k.npz`` and tested on 2,000 others, perturbed alike.
 ``fixed`` transforms nothing; ``filters`` has a bank of eight copies in the first layer; ``inputs`` averages over eight
@@ -11,7 +11,6 @@ transformed inputs. Both learn the same six extents by the gradient of the same 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 
 import novacula as nv
-from benchmarks.common import environment, write
+from benchmarks.common import environment, runs
 from benchmarks.mnist import CASES
 from novacula.invariances.affine import AFFINE_NAMES
 from novacula.invariances.perturb import parse, perturb
@@ -31,10 +30,11 @@ from novacula.structure.filters import Transformed
 
 ARMS = ("fixed", "filters", "inputs")
 RESULTS = Path(__file__).parent / "results" / "filters"
+PICTURES = Path(os.environ.get("NOVACULA_PICTURES", RESULTS / "pictures"))  # a folder for filters, if it is there
 SHOWN = 4  # units in the picture
 
 
-def run(case: str, arm: str, seed: int, pictures: Path | None) -> dict[str, Any]:
+def run(case: str, arm: str, seed: int) -> dict[str, Any]:
     """One run."""
     torch.set_num_threads(1)
     text = CASES[case][0]
@@ -55,7 +55,7 @@ def run(case: str, arm: str, seed: int, pictures: Path | None) -> dict[str, Any]
     learned = fit.target.learnable()
     eta = learned.get("network.1.eta", learned.get("invariance.eta"))
     prediction = nv.predict(fit.posterior, test.x)
-    if pictures is not None and arm == "filters":
+    if PICTURES.is_dir() and seed == 0 and arm == "filters":
         layer = fit.target.forward.module.get_submodule("1")
         assert isinstance(layer, Transformed)
         with torch.no_grad():
@@ -63,7 +63,7 @@ def run(case: str, arm: str, seed: int, pictures: Path | None) -> dict[str, Any]
             layer.noise.copy_(fit.params["1.noise"])
             each = layer.filters().detach()
         strong = fit.params["3.weight"].norm(dim=0).argsort(descending=True)[:SHOWN]
-        np.save(pictures / f"{case}.npy", each[:, strong].reshape(8, SHOWN, 28, 28).numpy().astype(np.float16))
+        np.save(PICTURES / f"{case}.npy", each[:, strong].reshape(8, SHOWN, 28, 28).numpy().astype(np.float16))
     return {
         "case": case,
         "arm": arm,
@@ -79,7 +79,9 @@ def run(case: str, arm: str, seed: int, pictures: Path | None) -> dict[str, Any]
 
 
 def summary() -> str:
-    """The table of results, in Markdown."""
+    """The table of results, in Markdown; and the picture, if there are filters."""
+    if PICTURES.is_dir():
+        draw()
     lines = ["| case | seed | accuracy, NLL: " + " | ".join(ARMS) + " | extents: filters | inputs | CPU-s |"]
     lines += ["| --- | ---: | " + " | ".join(["---"] * 6) + " |"]
     found = [json.loads(p.read_text()) for p in sorted(RESULTS.glob("*.json"))]
@@ -100,14 +102,14 @@ def _extents(found: dict[str, float]) -> str:
     return f"±{180 * turn:.0f}°, {right / 2:.2f}/{down / 2:.2f}, " + "/".join(f"{v:.2f}" for v in others)
 
 
-def draw(pictures: Path) -> None:
+def draw() -> None:
     """Units of each case, and their copies, in one picture."""
     import matplotlib.pyplot as plt  # slow to import
 
-    known = [case for case in CASES if (pictures / f"{case}.npy").exists()]
+    known = [case for case in CASES if (PICTURES / f"{case}.npy").exists()]
     fig, axes = plt.subplots(len(known), 1, figsize=(9, 0.85 * len(known)), constrained_layout=True)
     for case, ax in zip(known, np.atleast_1d(axes), strict=True):
-        each = np.load(pictures / f"{case}.npy").astype(float)[:, :2]
+        each = np.load(PICTURES / f"{case}.npy").astype(float)[:, :2]
         tiles = np.concatenate([np.pad(v, 1) for pair in each.transpose(1, 0, 2, 3) for v in pair], 1)
         top = np.abs(tiles).max()
         ax.imshow(tiles, cmap="RdBu_r", vmin=-top, vmax=top)
@@ -116,29 +118,5 @@ def draw(pictures: Path) -> None:
     fig.savefig(RESULTS.with_suffix(".png"), dpi=110)
 
 
-def main() -> None:
-    """Run what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", choices=CASES)
-    parser.add_argument("--arm", choices=ARMS)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--all", action="store_true")
-    parser.add_argument("--summary", action="store_true")
-    parser.add_argument("--pictures", type=Path, help="a folder for the filters of each case")
-    options = parser.parse_args()
-    wanted = [(options.case, options.arm, options.seed)]
-    if options.all:
-        wanted = [(case, arm, seed) for seed in range(options.seeds) for case in CASES for arm in ARMS]
-    for case, arm, seed in [] if options.summary else wanted:
-        path = RESULTS / f"{case}-{arm}-{seed}.json"
-        if not path.exists():
-            write(path, run(case, arm, seed, options.pictures if seed == 0 else None))
-    if options.summary:
-        print(summary())
-        if options.pictures is not None:
-            draw(options.pictures)
-
-
 if __name__ == "__main__":
-    main()
+    runs(RESULTS, list(CASES), ARMS, run, summary)

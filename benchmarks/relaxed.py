@@ -14,7 +14,6 @@ as many rounds as the relaxed network that is left.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 import warnings
@@ -26,7 +25,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import novacula as nv
-from benchmarks.common import environment, write
+from benchmarks.common import environment, runs
 from novacula.core.rng import generator
 from novacula.networks.make import seeded
 from novacula.posteriors.base import Posterior
@@ -146,26 +145,5 @@ def summary() -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Run what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", choices=CASES, default="shifted")
-    parser.add_argument("--arm", choices=ARMS, default="relaxed")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--all", action="store_true")
-    parser.add_argument("--summary", action="store_true")
-    options = parser.parse_args()
-    wanted = [(options.case, options.arm, options.seed)]
-    if options.all:
-        wanted = [(case, arm, seed) for seed in range(options.seeds) for case in CASES for arm in ARMS]
-    for case, arm, seed in [] if options.summary else wanted:
-        path = RESULTS / f"{case}-{arm}-{seed}.json"
-        if not path.exists():
-            write(path, run(case, arm, seed))
-    if options.summary:
-        print(summary())
-
-
 if __name__ == "__main__":
-    main()
+    runs(RESULTS, CASES, ARMS, run, summary)

@@ -14,7 +14,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
 import novacula as nv
 from novacula.kernels import Invariant, SquaredExponential, process
-from novacula.kernels.process import log_evidence
+from novacula.kernels.observed import Classes, Gaussians
 
 
 def _rng(seed: int = 0) -> torch.Generator:
@@ -69,7 +69,7 @@ def test_gradients_of_the_evidence_are_finite_differences() -> None:
 
     def value(eta: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
         learnable = {**kernel.learnable(), "eta": eta, "log_length": length}
-        return log_evidence(kernel.with_learnable(learnable)(x, x), mean, noise)
+        return Gaussians(mean, noise).evidence(kernel.with_learnable(learnable)(x, x))
 
     length = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     # Bilinear interpolation has kinks: few directions of small steps cross one.
@@ -86,7 +86,7 @@ def test_the_evidence_of_independent_outputs_is_a_sum() -> None:
         )
         for c in range(3)
     )
-    torch.testing.assert_close(log_evidence(k, mean, noise), expected, atol=1e-5, rtol=1e-6)
+    torch.testing.assert_close(Gaussians(mean, noise).evidence(k), expected, atol=1e-5, rtol=1e-6)
 
 
 def test_classes_are_learned() -> None:
@@ -100,3 +100,65 @@ def test_classes_are_learned() -> None:
         process(_kernel(), (data.x[:4], torch.eye(4, 3).long() + torch.eye(4, 3).long().flip(1) > 0))
     with pytest.raises(nv.InputError, match="copies"):
         Invariant(_kernel(), nv.Affine(), copies=0)
+
+
+def test_laplace_of_classes_is_the_one_of_the_whole_matrix() -> None:
+    # Newton's mode by a plain optimiser, and the determinant of the N·C matrix by itself.
+    x, c = torch.randn(7, 2, generator=_rng(2), dtype=torch.float64), 3
+    y = torch.softmax(2 * torch.randn(7, c, generator=_rng(3), dtype=torch.float64), 1)
+    y[:4] = torch.eye(c).double()[[0, 1, 2, 0]]
+    k = _kernel(1.2, 1.5)(x, x) + 0.05 * torch.eye(7).double()
+    f = torch.zeros(7, c).double().requires_grad_()
+    whole = torch.block_diag(*[k] * c)  # class by class
+
+    def density(f: torch.Tensor) -> torch.Tensor:
+        flat = f.T.flatten()
+        return (y * f.log_softmax(1)).sum() - 0.5 * flat @ torch.linalg.solve(whole, flat)
+
+    tight = {"tolerance_grad": 1e-12, "tolerance_change": 1e-16}
+    search = torch.optim.LBFGS([f], max_iter=500, line_search_fn="strong_wolfe", **tight)
+
+    def closure() -> torch.Tensor:
+        search.zero_grad()
+        loss = -density(f)
+        loss.backward()
+        return loss
+
+    search.step(closure)
+    mode = f.detach()
+    torch.testing.assert_close(Classes(y).mode(k)[0], mode, atol=1e-5, rtol=1e-5)
+    p = mode.softmax(1)
+    pi = torch.cat([p[:, i].diag() for i in range(c)])
+    w = p.T.flatten().diag() - pi @ pi.T
+    expected = density(mode) - 0.5 * torch.linalg.slogdet(torch.eye(7 * c).double() + whole @ w)[1]
+    torch.testing.assert_close(Classes(y).evidence(k), expected, atol=1e-6, rtol=1e-7)
+    cross, own = torch.rand(7, 2, generator=_rng(5), dtype=torch.float64) * 0.1, torch.tensor([2.0, 3.0]).double()
+    wide = torch.block_diag(*[cross] * c)
+    inner = w @ torch.linalg.inv(torch.eye(7 * c).double() + whole @ w)  # (K + W⁻¹)⁻¹, though W has no inverse
+    variance = torch.block_diag(*[own.diag()] * c) - wide.T @ inner @ wide
+    mean, found = Classes(y).outputs(k, cross, own)
+    torch.testing.assert_close(found, variance.diagonal().reshape(c, 2).T, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(mean, cross.T @ (y - p), atol=1e-5, rtol=1e-5)
+
+
+def test_laplace_gradients_are_finite_differences() -> None:
+    x, y = torch.randn(6, 2, generator=_rng(4), dtype=torch.float64), torch.eye(3).double()[[0, 1, 2, 2, 1, 1]]
+
+    def value(length: torch.Tensor, amplitude: torch.Tensor) -> torch.Tensor:
+        return Classes(y).evidence(SquaredExponential(length, amplitude)(x, x))
+
+    points = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (0.2, 0.6)]
+    assert torch.autograd.gradcheck(value, points, eps=1e-5, atol=1e-6)
+
+
+def test_laplace_learns_classes() -> None:
+    data = nv.load("digits").subset(range(120))
+    found = process(_kernel(2.0, 2.0), data.subset(range(80)), classes="laplace", steps=8, lr=0.1)
+    assert found.history[0] < found.log_evidence < 0
+    mean, variance = found.outputs(data.x[80:])
+    assert float((mean.argmax(1) == data.y[80:]).double().mean()) > 0.7
+    assert variance.shape == mean.shape
+    with pytest.raises(nv.InputError, match="measurements or classes"):
+        process(_kernel(), (data.x[:4], torch.eye(4, 3) > 0), classes="laplace")
+    with pytest.raises(nv.InputError, match="'dirichlet' or 'laplace'"):
+        process(_kernel(), data, classes="ep")  # type: ignore[arg-type]

@@ -42,9 +42,18 @@ class Kernel(Protocol):
         """The kernel with other values."""
         ...
 
+    @property
+    def inside(self) -> Kernel:
+        """The kernel that is averaged over copies of inputs: itself, where none is."""
+        return self
+
+    def halves(self, x: Tensor, stream: int) -> tuple[Tensor, Tensor]:
+        """Two independent sets of copies of each input: x ``(N, …)`` to ``(N, S', …)`` each."""
+        return x[:, None], x[:, None]
+
 
 @dataclass(frozen=True, eq=False)
-class SquaredExponential:
+class SquaredExponential(Kernel):
     """``a² exp(−‖x − x'‖²/(2 l²))`` over all entries of the inputs.
 
     Args:
@@ -99,7 +108,7 @@ class SquaredExponential:
 
 
 @dataclass(frozen=True, eq=False)
-class Invariant:
+class Invariant(Kernel):
     """A kernel averaged over an invariance.
 
     Args:
@@ -160,8 +169,21 @@ class Invariant:
         inner = self.kernel.with_learnable({k: v for k, v in values.items() if k != "eta"})
         return replace(self, kernel=inner, invariance=replace(self.invariance, eta=eta))  # type: ignore[type-var]
 
+    @property
+    def inside(self) -> Kernel:
+        """The kernel that is averaged."""
+        return self.kernel
+
+    def halves(self, x: Tensor, stream: int) -> tuple[Tensor, Tensor]:
+        """Two independent sets of copies: x ``(N, …)`` to ``(N, S/2, …)`` each."""
+        half = max(1, self.copies // 2)
+        one, two = (self._drawn(x, half, derive(stream, side)).unflatten(0, (-1, half)) for side in ("one", "two"))
+        return one, two
+
     def _copies(self, x: Tensor, side: str) -> Tensor:
         # ``(N·S, …)``; training inputs and others have draws of their own.
-        n = len(x) * self.copies
-        noise = self.invariance.noise(n, x, generator(derive(self.seed, side), "copies"))
-        return self.invariance(x.repeat_interleave(self.copies, 0), noise)
+        return self._drawn(x, self.copies, derive(self.seed, side))
+
+    def _drawn(self, x: Tensor, copies: int, stream: int) -> Tensor:
+        noise = self.invariance.noise(len(x) * copies, x, generator(stream, "copies"))
+        return self.invariance(x.repeat_interleave(copies, 0), noise)

@@ -34,7 +34,9 @@ from novacula.study.sampling.compare import sgd_vs_bayes
 from novacula.study.sampling.joint import JointAccuracy, joint_accuracy
 from novacula.study.sampling.result import SgdVsBayes
 from novacula.study.sbc import sbc
+from novacula.study.support import Support, support
 from novacula.study.symmetry import Symmetries, symmetry
+from novacula.study.temperature.calibrated_rate import CalibratedRate, calibrated_rate
 from novacula.study.temperature.choose import TemperatureChoice, choose_temperature
 from novacula.study.temperature.cold_posterior import ColdPosterior, cold_posterior
 from novacula.study.temperature.safe_bayes import SafeBayes, safe_bayes
@@ -42,6 +44,7 @@ from novacula.study.temperature.safe_bayes import SafeBayes, safe_bayes
 __all__ = [
     "Advice",
     "Calibrated",
+    "CalibratedRate",
     "ColdPosterior",
     "Comparison",
     "Control",
@@ -66,6 +69,7 @@ __all__ = [
     "SettingGap",
     "SgdVsBayes",
     "Stack",
+    "Support",
     "Symmetries",
     "TemperatureChoice",
     "Varied",
@@ -73,6 +77,7 @@ __all__ = [
     "against",
     "augment",
     "calibrate",
+    "calibrated_rate",
     "choose_temperature",
     "cold_posterior",
     "compare",
@@ -99,6 +104,7 @@ __all__ = [
     "sbc",
     "sgd_vs_bayes",
     "stack",
+    "support",
     "symmetry",
     "vary",
 ]

@@ -3,11 +3,10 @@
 A relaxed network (`novacula.structure.relax`) has two parts in each layer, each with a precision of its own in the
 prior. Weights are trained and precisions solved for in turn (`novacula.evidence.tune`), and a part that the data do not
 need shrinks. It does so ever more slowly, as the evidence is all but flat in the logarithm of a precision that wants to
-be infinite; so a precision that rises goes three times as far, in its logarithm, as the solve says. One that falls does
-not: it would run ahead of the weights. Then that end is tried as such: the network goes on training as it is, and with
-one part alone in one layer, for each of them; of these the better half by the evidence goes on, until one is left. The
-other layers are tried again, until none is better with one part alone, and what is left is trained to its end. A layer
-ends as dense, as a convolution, or between the two. The same decides what tasks share (`novacula.structure.share`).
+be infinite; so that end is tried as such: the network goes on training as it is, and with one part alone in one layer,
+for each of them; of these the better half by the evidence goes on, until one is left. The other layers are tried again,
+until none is better with one part alone, and what is left is trained to its end. A layer ends as dense, as a
+convolution, or between the two. The same decides what tasks share (`novacula.structure.share`).
 
 References:
     Learning layer-wise equivariances automatically using gradients. T. F. A. van der Ouderaa, A. Immer,
@@ -39,8 +38,6 @@ from novacula.priors.restrict import restricted
 from novacula.structure import keep, parts, shares
 from novacula.target import Target
 from novacula.target.given import TargetLike, prepared
-
-_AHEAD, _MOST = 3.0, 12.0  # how much further a precision goes that rises, and up to which logarithm
 
 
 @dataclass(frozen=True)

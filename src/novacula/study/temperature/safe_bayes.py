@@ -47,6 +47,7 @@ from novacula.diagnostics.crossed_mean import Mean, two_way
 from novacula.posteriors.base import Posterior, network_target
 from novacula.posteriors.linearised import default_rule
 from novacula.prediction.predict import predict
+from novacula.prediction.predictive import Predictive
 from novacula.study.temperature.runs import Job, Length, MethodAt, checked, gathered, tempered, words
 from novacula.target import Target
 
@@ -198,7 +199,7 @@ def safe_bayes(
         >>> found.learning_rate, found.target.likelihood_temperature
         (1.0, 1.0)
     """
-    rates = _rates(learning_rates)
+    rates = learning_rates_of(learning_rates)
     checked(method, target, (), (seed,))
     bound, data = target.prepare(data)
     if kind not in {"randomised", "in_model"} or (kind == "in_model" and not bound.likelihood.quadratic):
@@ -240,11 +241,16 @@ def safe_bayes(
 
 def expected_loss(posterior: Posterior, x: Tensor, y: Tensor, *, samples: int | None = None, seed: int = 0) -> Tensor:
     """``E_w[−log p(y | f(w, x))]``, the loss of a weight drawn from the posterior, ``(N,)``."""
+    return drawn(posterior, x, samples=samples, seed=seed).expected_loss(y).double()
+
+
+def drawn(posterior: Posterior, x: Tensor, *, samples: int | None = None, seed: int = 0) -> Predictive:
+    """Predictions of networks that are drawn, or of all of them where they are Gaussian."""
     likelihood = network_target(posterior.target, "a loss").likelihood
     # The closed form of a classifier's predictive is a single output, which is no draw. A Gaussian's has its spread.
     closed = len(posterior.parts) == 1 and default_rule(likelihood) == "analytic"
     rule = "monte_carlo" if posterior.kind == "linearised" and not closed else None
-    return predict(posterior, x, rule=rule, samples=samples, seed=seed).expected_loss(y).double()
+    return predict(posterior, x, rule=rule, samples=samples, seed=seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,7 +281,8 @@ def _scores(rates: Sequence[float], losses: Tensor) -> tuple[RateScore, ...]:
     return tuple(RateScore(rate, found[r], two_way(losses[r] - losses[best])) for r, rate in enumerate(rates))
 
 
-def _rates(learning_rates: Sequence[float]) -> tuple[float, ...]:
+def learning_rates_of(learning_rates: Sequence[float]) -> tuple[float, ...]:
+    """Learning rates above zero, the largest first."""
     bad = [r for r in learning_rates if not 0 < r < math.inf]
     if bad or not learning_rates:
         raise InputError(
