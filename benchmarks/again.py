@@ -218,7 +218,7 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
     return float(found.statistic)
 
 
-def signals() -> tuple[Tensor, Tensor]:
+def signals(noise: float) -> tuple[Tensor, Tensor]:
     """600 signals ``(600, 64)`` of one of four shapes."""
     g, t = torch.Generator().manual_seed(0), torch.arange(64.0) / 64
     y = torch.randint(4, (600,), generator=g)
@@ -228,7 +228,7 @@ def signals() -> tuple[Tensor, Tensor]:
             for w, f in ((0.05, 3), (0.08, 5), (0.08, 8), (0.12, 5))
         ]
     )
-    return shape[y] + 0.1 * torch.randn(600, 64, generator=g), y
+    return shape[y] + noise * torch.randn(600, 64, generator=g), y
 
 
 def rolled(x: Tensor, steps: Tensor) -> Tensor:
@@ -243,9 +243,11 @@ def along(noise: Tensor, eta: Tensor) -> Tensor:
     return (2 * noise[..., 0] - 1) * eta[0]
 
 
-def custom(change: Callable[[Tensor, Tensor, Tensor], Tensor], name: str, start: float, true: float) -> Found:
+def custom(
+    change: Callable[[Tensor, Tensor, Tensor], Tensor], name: str, start: float, true: float, noise: float
+) -> Found:
     """What is learned of a transformation of the user's own."""
-    x, y = signals()
+    x, y = signals(noise)
     x = change(x, torch.rand(len(x), 1, generator=torch.Generator().manual_seed(1)), torch.tensor([true]))
     invariance = nv.Custom(change, eta=torch.tensor([start]), noise_shape=(1,), names=(name,))
     fit = learned(nv.Data(x, y), nv.networks.make("mlp", (64,), 4, seed=0), invariance=invariance)
@@ -255,12 +257,12 @@ def custom(change: Callable[[Tensor, Tensor, Tensor], Tensor], name: str, start:
 
 def roll() -> Found:
     """Signals rolled by up to ±12 steps."""
-    return custom(lambda x, u, eta: rolled(x, along(u, eta)), "roll", 1.0, 12.0)
+    return custom(lambda x, u, eta: rolled(x, along(u, eta)), "roll", 1.0, 12.0, 0.1)
 
 
 def gain() -> Found:
     """Signals times the exponential of up to ±.8."""
-    return custom(lambda x, u, eta: x * along(u, eta).exp()[..., None], "log_gain", 0.1, 0.8)
+    return custom(lambda x, u, eta: x * along(u, eta).exp()[..., None], "log_gain", 0.1, 0.8, 0.5)
 
 
 CASES: dict[str, tuple[Callable[[], Found], str, str]] = {

@@ -13,11 +13,12 @@ that was there is, if anything, too small). With the 90 % interval of what it ga
 
 where w is 2 % of the loss, at least .005 nats (harmful at the wide extent alone: five times that). A label that hangs
 on a hue bears a little of other hues, and not all. What networks that learned to bear a transformation lose without it,
-in so few steps, may be too little to tell. Then the networks that were trained without any are asked what this one
-alone gives them, from where they are; and of a single transformation that is there, the gain of the whole says more,
-and is taken. What is put in, on the other hand, costs networks something until they have grown used to it: its harm
-must last when both go on as long again. A change that gains more than half a standard error is proposed. Whatever was
-tried and is not worse than the best beyond doubt is *plausible*: the interval of the extent must not leave it out.
+in so few steps, may be too little to tell, or look like nothing. Then the networks that were trained without any are
+asked what this one alone gives them, from where they are; and of a single transformation that is there, the gain of the
+whole says more, and is taken. One that is there is doubled again as long as that gains. What is put in, on the other
+hand, costs networks something until they have grown used to it: its harm must last when both go on as long again. A
+change that gains more than half a standard error is proposed. Whatever was tried and is not worse than the best beyond
+doubt is *plausible*: the interval of the extent must not leave it out.
 
 Occam's razor decides between extents that unseen examples do not tell apart. One that is close to the end of its range,
 where all orientations, hues or sides are alike, has a number less at that end; shifts that are as far both ways have
@@ -190,20 +191,24 @@ class _Asked:
         simpler = end in tried and extent > NEAR * end and not_lost(tried[end], more)
         change = end if simpler else value if more > error / 2 else None
         # One that is better left out beside the others is not needed, whatever it would be by itself.
-        if self.there[name] and said == "undecided" and self.alone.networks and change != 0:
+        if self.there[name] and said in {"undecided", "no effect"} and self.alone.networks and change != 0:
             first = self.alone.under(only_one(self.invariance, i)).compare(self.alone.control)
-            said, worth = (self.say(first), first) if self.say(first) != "undecided" else (said, worth)
+            said, worth = self.say(first), first if self.say(first) != "undecided" else worth
         entry = {"verdict": said, "extent": extent, "interval": None, "gain": worth[0], "stderr": worth[1]}
         return _One(entry, change, simpler, not_worse({extent: (0.0, 0.0), **tried, **beyond}))
 
     def _present(self, i: int) -> tuple[str, Gain, dict[float, Gain], dict[float, Gain]]:
-        # What none and twice as much of it give; the gain of all where it is all that is there.
+        # What none, twice as much, and again twice as much while that gains, give; the gain of all where it is alone.
         own = self.whole if self.whole and sum(self.there.values()) == 1 else None
         tried = {0.0: self.gain({i: 0.0}) if own is None else (-own[0], own[1])}
-        worth, wide = own or (-tried[0.0][0], tried[0.0][1]), within(self.invariance, i, 2 * self.extents[i])
+        worth = own or (-tried[0.0][0], tried[0.0][1])
+        extent, gained, least = self.extents[i], 0.0, SMALL * float(unit_of(self.invariance)[i])
         better_out = tried[0.0][0] > tried[0.0][1] / 2  # and no better at twice as much
-        if not better_out and wide - self.extents[i] >= SMALL * float(unit_of(self.invariance)[i]):
-            tried[wide] = self.gain({i: wide})
+        while not better_out and (wide := within(self.invariance, i, 2 * extent)) - extent >= least:
+            tried[wide] = more = self.gain({i: wide})
+            if more[0] - gained <= more[1] / 2:
+                break
+            extent, gained = wide, more[0]
         return self.say(worth), worth, tried, {}
 
     def _absent(self, i: int) -> tuple[str, Gain, dict[float, Gain], dict[float, Gain]]:
