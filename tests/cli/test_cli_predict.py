@@ -212,7 +212,7 @@ def test_labels_that_are_missing_are_no_labels() -> None:
     assert "label" not in table()
     kinds[:] = "?"
     write("new.csv", "kind age site size", range(60, 90), kind=kinds)
-    assert predicted("kinds", "new.csv", "--out", "out.csv").stderr == ""
+    assert predicted("kinds", "new.csv", "--out", "out.csv").stderr == "loading\n"
 
 
 def test_the_runs_own_data_are_its_test_examples(made: Path) -> None:

@@ -163,7 +163,7 @@ def test_the_page_speaks_of_the_method_without_its_package(folder: Path, run: Pa
     eta = record["invariance"]["eta"]["gain"]
     assert abs(eta) > 0.001  # so that the page says what it supports
     said = f"×{math.exp(-abs(eta)):.2f} to ×{math.exp(abs(eta)):.2f}"
-    assert f"The 19 training examples support changes of loudness by {said}." in page
+    assert f"Training stopped at changes of loudness by {said}, which is not yet what the 19 training examples" in page
     assert f'<span class="name">gain</span>\n<span class="value">{said}</span>' in page
     assert "Extent along training, in log factor (±): gain ends at" in page
 

@@ -260,7 +260,10 @@ class Forward:
         """The outputs ``(N, C)`` at the module's own weights, with the graph that leads to these."""
         devices = [x.device] if x.device.type == "cuda" else []
         with torch.enable_grad(), torch.random.fork_rng(devices=devices):
-            return self({name: w.requires_grad_() for name, w in self.params().items()}, x)
+            f = self({name: w.requires_grad_() for name, w in self.params().items()}, x)
+        with torch.no_grad():  # what modules keep of their latest call, as pruned ones do, keeps no graph
+            self(self.params(), x)
+        return f
 
     def average(self, params: Params, xs: Tensor) -> Tensor:
         """Average over transformed copies of inputs, ``f̄(x) = 1/S Σ_s f(w, x_s)``: xs ``(N, S, …)`` to ``(N, C)``."""

@@ -103,20 +103,8 @@ def describe(
         chosen = _evaluate(by_choice, y, arrays, "test")
         point = _evaluate(by_point, y, arrays, "map_test")
         arrays |= _spread(by_choice, test)
-        shared = 0 if isinstance(data.x, LazyRows) else int(shared_rows(data, test).sum())
-        if shared > _COPIES * test.n:
-            warnings.append(
-                f"{shared:,} of {test.n:,} test rows, input and label, are training rows too: if they are copies, what "
-                "is said of test data and of unseen examples is too good; leave copies out"
-            )
         scores = {"test": chosen, "map_test": point, "ood": _strange(kept, by_choice, strange, data, arrays)}
-        # Nothing is chosen by the test data; but a reader must hear when the choice turned out worse on them.
-        gap = (by_point.log_prob(y) - by_choice.log_prob(y)).double()
-        if test.n > 1 and float(gap.mean()) > 2 * float(gap.std()) / math.sqrt(test.n):
-            warnings.append(
-                f"on the test data the chosen predictive has an NLL of {chosen['nll']:.4f}, the plain point estimate "
-                f"{point['nll']:.4f}"
-            )
+        warnings += [*_copies(data, test), *_worse(by_choice, by_point, y)]
     posterior, sampled = _posterior(result.inferred, kept)
     arrays |= sampled
     record: dict[str, Any] = {
@@ -165,6 +153,29 @@ def _layout(data: Data) -> dict[str, Any]:
 def own_units(y: Tensor, scaling: Standardiser | None) -> Tensor:
     """Labels ``(…, K)`` in their own units: of measurements in float64, as a predictive in these units has them."""
     return y if scaling is None or not scaling.y_sd.numel() else scaling.restore_y(y.double())
+
+
+def _copies(data: Data, test: Data) -> list[str]:
+    # Test rows that were trained on tell nothing of new ones.
+    shared = 0 if isinstance(data.x, LazyRows) else int(shared_rows(data, test).sum())
+    if shared <= _COPIES * test.n:
+        return []
+    return [
+        f"{shared:,} of {test.n:,} test rows, input and label, are training rows too: if they are copies, what is said "
+        "of test data and of unseen examples is too good; leave copies out"
+    ]
+
+
+def _worse(chosen: Predictive, point: Predictive, y: Tensor) -> list[str]:
+    # Nothing is chosen by the test data; but a reader must hear when the choice turned out worse on them.
+    own, other = (p.log_prob(y).double() for p in (chosen, point))
+    gap = other - own
+    if len(gap) < 2 or float(gap.mean()) <= 2 * float(gap.std()) / math.sqrt(len(gap)):
+        return []
+    return [
+        f"on the test data the chosen predictive has an NLL of {-float(own.mean()):.4f}, the plain point estimate "
+        f"{-float(other.mean()):.4f}"
+    ]
 
 
 def _evaluate(predictive: Predictive, y: Tensor, arrays: dict[str, np.ndarray], key: str) -> dict[str, float]:

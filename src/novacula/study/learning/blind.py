@@ -94,7 +94,7 @@ class BlindExtents:
     seed: int = 0
     moves: int = 80
     lr: float = 0.03
-    examples: int = 32
+    examples: int = 64
     copies: int = 8
     wider: float = 1.125
     burn_in: float = 0.05
