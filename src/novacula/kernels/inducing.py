@@ -180,7 +180,7 @@ def inducing(
         >>> kernel = SquaredExponential(torch.zeros(()).double(), torch.zeros(()).double())
         >>> found = inducing(kernel, (x, torch.sin(2 * x)), points=20, steps=0)
         >>> exact = process(kernel, (x, torch.sin(2 * x)), steps=0).log_evidence
-        >>> exact - 0.1 < float(found.bound) <= exact
+        >>> abs(exact - float(found.bound)) < 1e-3  # twenty points say it all
         True
     """
     for name, number in (("points", points), ("batch_size", batch_size)):
