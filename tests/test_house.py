@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -84,6 +85,12 @@ def test_folders_hold_few_files():
     folders = {p.parent for p in SRC.rglob("*.py")}
     counts = {str(f.relative_to(SRC)): len([p for p in f.glob("*.py") if p.name != "__init__.py"]) for f in folders}
     assert {k: n for k, n in counts.items() if n > FILES_IN_A_FOLDER} == {}
+
+
+def test_files_of_tests_have_names_of_their_own():
+    # As modules without packages they are known by their last name alone.
+    names = Counter(p.name for p in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, times in names.items() if times > 1] == []
 
 
 def test_files_are_short():
