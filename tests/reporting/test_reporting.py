@@ -353,7 +353,7 @@ def test_the_first_sentence_says_what_to_do() -> None:
     turned = {"invariance": {"eta": {"rotation": 0.5, "flip": 0.0}}, "out_of_fold": unseen}
     verdicts = {"rotation": {"verdict": "needed", "gain": 0.4, "stderr": 0.04}, "flip": {"verdict": "harmful"}}
     assert advice(**turned, verdicts=verdicts) == (
-        "Train with rotations of up to ±90°: without it the loss on unseen examples rises by 0.40 ± 0.04 nats. Leave "
+        "Train with rotations of up to ±90°: without them the loss on unseen examples rises by 0.40 ± 0.04 nats. Leave "
         "out mirror images: they do harm. On new examples expect an accuracy of 0.930 and a log loss of 0.18 ± 0.03."
     )
     both = {k: {"verdict": "needed", "gain": 0.4, "stderr": 0.04} for k in ("rotation", "shear")}

@@ -76,7 +76,9 @@ def _transformations(record: Record) -> list[str]:
     if kept:
         gains = [with_error(verdicts[k].get("gain"), verdicts[k].get("stderr")) for k in named["needed"]]
         why = (
-            f": without it the loss on unseen examples rises by {gains[0]} nats" if len(gains) == len(kept) == 1 else ""
+            f": without them the loss on unseen examples rises by {gains[0]} nats"
+            if len(gains) == len(kept) == 1
+            else ""
         )
         found.append(f"Train with {listing(kept)}{why}.")
     else:
