@@ -15,6 +15,7 @@ from novacula.reporting.words import against
 from novacula.reporting.words.extents import in_words, meaning
 from novacula.reporting.words.methods import chose_point
 from novacula.reporting.words.metrics import rows
+from novacula.reporting.words.next_step import extents
 from novacula.reporting.words.numbers import count, duration, number, significant, with_error
 
 
@@ -37,10 +38,9 @@ def _facts(record: Mapping[str, Any]) -> Table:
     sizes = f"{data.get('n_train') or 0:,} training, {count(data.get('n_test') or 0, 'test example')}"
     table.add_row("data", Text(f"{data.get('name')}: {sizes}"))
     table.add_row("", Text(f"fingerprint {data.get('fingerprint')}", style="dim"))
-    for name, eta in ((record.get("invariance") or {}).get("eta") or {}).items():
+    for name, eta in extents(record).items():
         entry = meaning(name, record)
-        if eta is not None and entry.shown:
-            table.add_row(entry.label, Text(in_words(entry, eta), style="dim" if entry.negligible(eta) else "cyan"))
+        table.add_row(entry.label, Text(in_words(entry, eta), style="dim" if entry.negligible(eta) else "cyan"))
     sigma = (record.get("noise") or {}).get("sigma")
     if sigma is not None:
         values = sigma if isinstance(sigma, list) else [sigma]

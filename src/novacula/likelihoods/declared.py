@@ -6,6 +6,7 @@ What is exact for Gaussian noise is wrong for any other, and a softmax of probab
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -38,9 +39,12 @@ def check_quadratic(likelihood: Likelihood, y: Tensor) -> None:
 
 
 @torch.no_grad()
-def check_logits(likelihood: Likelihood, f: Tensor) -> None:
-    """Refuse probabilities where a likelihood of classes or labels makes such of its outputs ``f (N, C)`` itself."""
-    kind = "" if likelihood.task == "regression" else squashed(f)
+def check_logits(likelihood: Likelihood, outputs: Callable[[], Tensor]) -> None:
+    """Refuse probabilities where a likelihood of classes or labels makes such of its outputs ``(N, C)`` itself."""
+    if likelihood.task == "regression":
+        return
+    f = outputs()
+    kind = squashed(f)
     if kind and not torch.allclose(likelihood.mean(f).to(f), f):
         got = f"outputs that are probabilities already, by a {kind} at the network's end"
         raise InputError("logits", got, f"leave out the {kind} at the network's end")

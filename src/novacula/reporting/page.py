@@ -22,6 +22,7 @@ from novacula.reporting.verdict import intervals, verdict
 from novacula.reporting.words import metrics
 from novacula.reporting.words.extents import in_words, meaning
 from novacula.reporting.words.methods import averaged
+from novacula.reporting.words.next_step import extents
 from novacula.reporting.words.numbers import MISSING, count, duration, number, significant
 
 
@@ -107,10 +108,8 @@ def extent_views(record: Mapping[str, Any]) -> list[ExtentView]:
     """The learned extents as the page shows them."""
     known = intervals(record)
     views: list[ExtentView] = []
-    for name, value in ((record.get("invariance") or {}).get("eta") or {}).items():
+    for name, value in extents(record).items():
         entry = meaning(name, record)
-        if value is None or not entry.shown:
-            continue
         drawn = Markup(glyphs.glyph(name, value, entry))
         views.append(
             ExtentView(entry.label, in_words(entry, value), known.get(name, ""), not entry.negligible(value), drawn)

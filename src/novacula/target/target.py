@@ -144,7 +144,7 @@ class Target:
         taking = self.taking(data.parts)
         outputs = taking.forward.check(data.x[:8])
         bound = dataclasses.replace(taking, likelihood=taking.likelihood.bind(outputs))
-        check_logits(bound.likelihood, bound.forward.traced(data.x[:8]))
+        check_logits(bound.likelihood, lambda: bound.forward.traced(data.x[:8]))
         y = bound.likelihood.validate(data.y, outputs)
         check_quadratic(bound.likelihood, y)
         check_gaussian(bound.prior, self.forward.params())

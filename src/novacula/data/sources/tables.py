@@ -13,7 +13,7 @@ import warnings
 from array import array
 from collections import Counter
 from collections.abc import Callable
-from itertools import chain, islice, takewhile
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,13 @@ def open_parquet(path: Path) -> RawColumns:
 
 def _gathered(path: Path) -> tuple[list[str], list[Gathered], array[int], tuple[str, ...]]:
     # Names, columns, the line of each row, and what was left out; the text is never in memory as a whole.
+    before, first = list[str](), ""
     with text_of(path) as file:
-        before = list(
-            takewhile(lambda line: line.lstrip()[:1] in ("", "#") or _DELIMITED.fullmatch(line.strip(" \r\n")), file)
-        )
-    with text_of(path) as file:
-        first = next(islice(file, len(before), None), "")
+        for line in file:
+            if line.lstrip()[:1] not in ("", "#") and not _DELIMITED.fullmatch(line.strip(" \r\n")):
+                first = line
+                break
+            before.append(line)
     empty = InputError("a header and at least two rows", f"{path}, which is empty", "check the file")
     if not first:
         raise empty

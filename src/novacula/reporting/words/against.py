@@ -36,6 +36,12 @@ def table(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
+def apart(said: Mapping[str, Any]) -> bool:
+    """Whether a control and the network differ by more than their error on unseen rows."""
+    gain, error = said.get("gain"), said.get("gain_stderr")
+    return gain is not None and error is not None and abs(gain) > error * (said.get("gain_margin") or 2.0)
+
+
 def precise(value: float | None, error: float | None) -> str:
     """A number with its standard error, to two digits of the error and two to five decimals: ``"0.0123 ± 0.0051"``."""
     if error is None or not math.isfinite(error) or error <= 0:
@@ -49,7 +55,7 @@ def _sentence(name: str, said: Mapping[str, Any]) -> str:
     subject = f"{row.words[0].upper()}{row.words[1:]}"
     if gain is None or error is None:
         return f"{subject} and the network could not be compared."
-    if abs(gain) <= error * (said.get("gain_margin") or 2.0):
+    if not apart(said):
         but = ", but few folds that differ" if abs(gain) > 2 * error else ""
         size = f"a gain of {precise(gain, error)} nats an example{but}"
         return f"{subject} and the network cannot be told apart on unseen rows ({size})."

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from novacula.reporting.words.against import apart
 from novacula.reporting.words.extents import in_words, meaning
 from novacula.reporting.words.metrics import METRICS
 from novacula.reporting.words.numbers import listing, with_error
@@ -52,12 +53,11 @@ def _moving(record: Record) -> list[str]:
 
 def _control(record: Record) -> list[str]:
     # A control that is better beyond doubt is the first advice.
-    found = []
-    for name, said in (record.get("against") or {}).items():
-        gain, error = said.get("gain"), said.get("gain_stderr")
-        if gain is not None and error is not None and gain > error * (said.get("gain_margin") or 2.0):
-            found.append((gain, CONTROLS[name].words.rstrip(",")))
-    return [f"Prefer {max(found)[1]}: better on unseen rows here."] if found else []
+    better = {k: said["gain"] for k, said in (record.get("against") or {}).items() if apart(said) and said["gain"] > 0}
+    if not better:
+        return []
+    best = CONTROLS[max(better, key=better.__getitem__)]
+    return [f"Prefer {best.words.rstrip(',')}: better on unseen rows here."]
 
 
 def _transformations(record: Record) -> list[str]:

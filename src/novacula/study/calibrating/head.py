@@ -110,7 +110,7 @@ def head_of(network: nn.Module, data: Data) -> Head:
         raise InputError("a network, an nn.Module", kind, "pass the network itself, calibrate(network, data)")
     f = _tried(network, data.x[: min(data.n, 8)], data.parts)
     head = replace(_head(f, data), parts=data.parts)
-    check_logits(head.likelihood, f)
+    check_logits(head.likelihood, lambda: f)
     return head
 
 

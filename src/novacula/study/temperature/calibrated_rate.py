@@ -31,6 +31,7 @@ from novacula.core.brief import brief
 from novacula.core.checks.numbers import check_whole, check_within
 from novacula.core.execute import Backend, Progress
 from novacula.core.rng import derive, generator
+from novacula.core.text import markdown
 from novacula.data.data import Data
 from novacula.study.temperature.runs import Job, Length, MethodAt, checked, tempered
 from novacula.study.temperature.safe_bayes import drawn, learning_rates_of
@@ -68,8 +69,8 @@ class CalibratedRate:
         Returns:
             A table in Markdown.
         """
-        rows = [f"| {r:g} | {c:.3f} ± {e:.3f} |" for r, (c, e) in zip(self.rates, self.coverage, strict=True)]
-        return "\n".join([f"| η | coverage, {self.level:g} asked for |", "| ---: | --- |", *rows])
+        rows = [(f"{r:g}", f"{c:.3f} ± {e:.3f}") for r, (c, e) in zip(self.rates, self.coverage, strict=True)]
+        return markdown(("η", f"coverage, {self.level:g} asked for"), "rl", rows)
 
 
 def calibrated_rate(
