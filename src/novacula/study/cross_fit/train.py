@@ -151,7 +151,7 @@ def of_one_fold(train: Callable[[int], CrossFit], steps: int, share: float) -> C
 def _of_one_fold(task: _Task, made: CrossFit) -> CrossFit:
     # The network that sees the first fold alone, of one member, from fresh weights: given ones may have seen more.
     few = int((made.folds == 0).sum())
-    steps = _length(task.steps, task.epochs, made.data.n - few, task.batch_size)
+    steps = length(task.steps, task.epochs, made.data.n - few, task.batch_size)
     options = {
         "folds": alone(made.folds),
         "seed": made.seed,
@@ -190,7 +190,7 @@ class _Task:
         return params, torch.stack(each)
 
     def _trained(self, seen: Data, progress: Progress | None) -> Params:
-        steps = self.steps if self.epochs is not None else _length(self.steps, None, seen.n, self.batch_size)
+        steps = self.steps if self.epochs is not None else length(self.steps, None, seen.n, self.batch_size)
         outcome = run(
             self.method,
             self.under,
@@ -210,8 +210,8 @@ class _Task:
         return detach(stack(modes))
 
 
-def _length(steps: int | None, epochs: int | None, n: int, batch_size: int) -> int:
-    # The steps of a training of so many epochs, or so many steps, or by default.
+def length(steps: int | None, epochs: int | None, n: int, batch_size: int) -> int:
+    """The steps of a training of n examples: of so many epochs, or so many steps, or by default."""
     per_epoch = -(-n // min(batch_size, n))
     if epochs is not None:
         return epochs * per_epoch
