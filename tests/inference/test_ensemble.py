@@ -120,7 +120,7 @@ def test_members_of_a_network_that_vmap_does_not_cover_train_one_by_one() -> Non
 
         def forward(self, x: Tensor) -> Tensor:
             h = self.body(x)
-            return self.head(h.tanh() if float(self.body.bias.sum()) < 1e9 else h)
+            return self.head(h.tanh() if float(self.body.bias.detach().sum()) < 1e9 else h)
 
     x = torch.randn(12, 4, generator=generator(0), dtype=torch.float64)
     target, data = Target(Branching().double()), Data(x, (x.sum(1) > 0).long())
