@@ -32,12 +32,12 @@ from torch import Tensor
 from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
 from novacula.core.many import chunk_of, in_chunks, over_members, part_of
-from novacula.core.params import Params, flatten, unflatten
+from novacula.core.params import Params, count, flatten, unflatten
 from novacula.data.data import Data
 from novacula.inference.hamiltonian.mass import DiagonalMass
 from novacula.inference.hamiltonian.trajectory import hmc, normal, place_at
 from novacula.inference.method import Batching, Info, Start
-from novacula.inference.recorder import Recorder, draws_of
+from novacula.inference.recorder import Recorder, check_room, draws_of
 from novacula.posteriors.draws import Draws
 from novacula.priors.base import Prior
 from novacula.target import Density, LogDensity, Target
@@ -111,6 +111,7 @@ class SMC:
         if self.move == "elliptical" and not prior.gaussian:
             raise InputError("a Gaussian prior for elliptical slice moves", type(prior).__name__, "use move='hmc'")
         like, m = target.params(), start.members
+        check_room(self.particles, m, count(like), next(iter(like.values())), hint="take fewer particles")
         full = flat_density(target, data, like, rng)
         alone = flat_density(LogDensity(prior.log_prob, like), None, like, rng)
         positions = flatten(prior.sample(like, m * self.particles, rng), batch_dims=1)
