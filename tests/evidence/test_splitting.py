@@ -40,14 +40,14 @@ def test_orthogonal_inputs_fit_with_one_half_each() -> None:
     assert found.loss == "zero training error"
 
 
-@pytest.mark.parametrize(("tolerance", "moves"), [(1e9, 3), (1e-9, 6)])
-def test_pilots_choose_the_effort_and_nothing_else(tolerance: float, moves: int) -> None:
+@pytest.mark.parametrize(("tolerance", "particles"), [(1e9, 40), (1e-9, 80)])
+def test_pilots_choose_the_effort_and_nothing_else(tolerance: float, particles: int) -> None:
     target, data = perceptron(torch.eye(6).double(), alternating(6))
     chosen = Splitting(particles=40, moves=3, attempts=2, tolerance=tolerance)(target, data, seed=4)
-    fixed = Splitting(particles=40, moves=moves, attempts=1)(target, data, seed=4)
+    fixed = Splitting(particles=particles, moves=3, attempts=1)(target, data, seed=4)
     # Whatever the pilots' populations were: what is reported are fresh ones, those of the effort alone.
     assert (float(chosen), chosen.stderr) == (float(fixed), fixed.stderr)
-    assert chosen.parts["moves"] == moves == fixed.parts["moves"]
+    assert chosen.parts["particles"] == particles == fixed.parts["particles"]
     assert chosen.parts["evaluations"] > fixed.parts["evaluations"]
 
 

@@ -230,9 +230,22 @@ class SMC:
 def log_mean(logs: Tensor) -> tuple[float, float]:
     """The logarithm of the mean of independent unbiased estimates, and its standard error.
 
-    The error is the spread of the estimates relative to their mean over √M, times the ratio of the 97.5 % quantiles of
-    Student's t with M − 1 degrees of freedom and of the normal distribution, so that ± 1.96 standard errors are a 95 %
-    interval although the spread of few estimates is itself uncertain.
+    With so many temperatures or levels that each counts for little, estimates of populations are log-normal: with s the
+    spread of their logarithms, the truth is ``s²/2`` above the mean of these. The error is that of the mean and of
+    ``s²/2``, ``√(s²/M + s⁴/2(M−1))``, times the ratio of the 97.5 % quantiles of Student's t with M − 1 degrees of
+    freedom and of the normal distribution, so that ± 1.96 standard errors are a 95 % interval although the spread of
+    few estimates is itself uncertain. The spread of the estimates themselves would be too small an error, as the rare
+    large ones that make up their mean are seldom among few. Only where some are zero, s² is that of log-normal numbers
+    of their relative variance.
+
+    References:
+        A lognormal central limit theorem for particle approximations of normalizing constants. J. Bérard, P. Del Moral,
+        A. Doucet, 2014. arXiv:1307.0181.
+        An evaluation of approximate confidence interval estimation methods for lognormal means. C. E. Land, 1972
+        (the error is what he calls Cox's).
+
+    Args:
+        logs: Logarithms of the estimates, shape ``(M,)``.
 
     Returns:
         The value, and its standard error, NaN for a single one.
@@ -246,9 +259,9 @@ def log_mean(logs: Tensor) -> tuple[float, float]:
     value = float(logs.logsumexp(0)) - math.log(m)
     if m == 1:
         return value, math.nan
-    relative = (logs - value).exp()
     wider = float(student_t.ppf(0.975, m - 1)) / 1.959963984540054
-    return value, float(relative.std()) / math.sqrt(m) * wider
+    s2 = float(logs.var() if torch.isfinite(logs).all() else (logs - value).exp().var().log1p())
+    return value, math.sqrt(s2 / m + s2**2 / (2 * (m - 1))) * wider
 
 
 def _prior_of(target: Density) -> Prior:
