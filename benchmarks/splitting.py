@@ -128,7 +128,8 @@ def beside(groups: int, case: str, particles: int, moves: int) -> dict[str, Any]
     method, path = Method(particles, moves), RESULTS / f"beside-{case}.json"
     before = json.loads(path.read_text()) if path.exists() else {}
     before = before if before.get("method") == repr(method) else {}
-    logs, found = torch.tensor(before.get("populations", []), dtype=torch.float64), before
+    known = [float(v) for v in before.get("populations", "").split()]
+    logs, found = torch.tensor(known, dtype=torch.float64), before
     evaluations, spent = before.get("evaluations", 0.0), before.get("cpu_seconds", 0.0)
     while len(logs) < 4 * groups:
         began, seed = time.process_time(), len(logs)
@@ -144,7 +145,7 @@ def beside(groups: int, case: str, particles: int, moves: int) -> dict[str, Any]
             rows[-1]["evaluations_per_dex"] = evaluations / len(logs) / -exact
         found = {"method": repr(method), "case": case, "exact": exact, **_covered(rows, exact)}
         found |= {"spread": float(logs.std()), "mean_of_logs": float(logs.mean() - exact), "evaluations": evaluations}
-        found["populations"] = [round(v, 4) for v in logs.tolist()]
+        found["populations"] = " ".join(f"{v:.4f}" for v in logs.tolist())  # not each on a line of its own
         write(path, {"environment": environment(), **found})
         print({k: v for k, v in found.items() if k != "populations"}, flush=True)
     return found
