@@ -4,7 +4,8 @@ All models are trained for a little while, the worse ones are dropped, the other
 successive halving. Networks blind to a fold each are trained, the same folds for all, from where the last rung left
 them; their losses on the examples that they have not seen order the models, so that no label is set aside. Every rung
 gets the same share of the budget. A model that is dropped is said to be *worse* where its gap is real by the rule of
-`novacula.study.comparing.gaps`, and *tied* where it had to go for want of time.
+`novacula.study.comparing.gaps`, *behind* where it had not had half of a training by then, and *tied* where it had to go
+for want of time.
 
 Two scores can order models. ``"unseen"`` is the loss on unseen examples at the labels' calibrated temperature.
 ``"speed"`` is the mean loss in training over the later half of the rung's passes, the training-speed estimate of Ru and
@@ -52,11 +53,9 @@ from novacula.study.comparing.given import models_of
 from novacula.study.comparing.standings import By, Race, Runner
 from novacula.study.comparing.store import claim, identity, plain
 from novacula.study.cross_fit.result import CrossFit
-from novacula.study.cross_fit.train import cross_fit
+from novacula.study.cross_fit.train import cross_fit, length
 from novacula.target import Target
 from novacula.target.given import TargetLike
-
-_STEPS, _EPOCHS = 1_500, 20
 
 
 def race(
@@ -119,10 +118,10 @@ def race(
     which = given_folds(data, folds, derive(seed, "folds"))
     seen = data.n - int(which.bincount().min())
     one_pass = -(-seen // min(size, seen))
-    length = steps if steps is not None else max(_STEPS, _EPOCHS * one_pass)
+    whole = length(steps, None, seen, size)
     store = None if store is None else as_path(store, "store as a folder")
     if store is not None:
-        told = {"budget": budget, "by": by, "keep": keep, "steps": length, "batch_size": size, "seed": seed}
+        told = {"budget": budget, "by": by, "keep": keep, "steps": whole, "batch_size": size, "seed": seed}
         models_told = [[name, identity(t)] for name, t in targets.items()]
         told |= {"method": plain(method), "folds": which.tolist(), "data": data.fingerprint, "models": models_told}
         claim(store, told)
@@ -134,7 +133,7 @@ def race(
         lanes = sorted(lanes, key=lambda leg: _score(done.get(leg.name), by))[:ahead]
         runs = [done[leg.name] for leg in lanes if leg.name in done]
         left = budget - sum(sum(r.seconds) for r in done.values()) / workers
-        go = min(one_pass, length) if rung == 0 else _affordable(runs, left / (len(counts) - rung) * workers, length)
+        go = min(one_pass, whole) if rung == 0 else _affordable(runs, left / (len(counts) - rung) * workers, whole)
         if go < 1:
             break
         legs = [
@@ -145,7 +144,7 @@ def race(
         done |= _with_gaps([leg.runner(content) for leg, content in zip(legs, found, strict=True)], which, by)
         before += len(legs)
     order = sorted(done.values(), key=lambda r: (-len(r.steps), _score(r, by)))
-    return Race(tuple(order), by, budget, length)
+    return Race(tuple(order), by, budget, whole)
 
 
 @dataclass(frozen=True, eq=False)

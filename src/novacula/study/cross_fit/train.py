@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from novacula.core import execute
-from novacula.core.checks.numbers import check_callable, check_numbers, check_whole, shown
+from novacula.core.checks.numbers import check_callable, check_numbers, shown
+from novacula.core.device import divided
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.execute import Backend
 from novacula.core.many import members_of
@@ -85,7 +86,8 @@ def cross_fit(
             the loss to expect of a network of all data is known (``expected``, in ``score()``).
         progress: Called after every epoch with (epochs done, epochs in all, the epoch's record); with several workers,
             when one is done, with (networks done, networks, nothing).
-        device: Where to compute: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``; by default where the network is.
+        device: Where to compute: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``; by default where the network is. On
+            one without float64, such as ``"mps"``, networks train; all that follows is computed on the host.
 
     Returns:
         The networks and their out-of-fold predictions.
@@ -102,12 +104,12 @@ def cross_fit(
         >>> fit.predictive.n, sorted(fit.score())[:3]
         (120, ['accuracy', 'accuracy_stderr', 'aurc'])
     """
-    check_numbers(members=members, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
+    check_numbers(members=members, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed, only=only)
     check_callable("progress", progress)
     if not isinstance(trained, Sequence):
         raise InputError("trained as a list of weights", f"a {type(trained).__name__}", "leave it out")
-    if only is not None:
-        check_whole("only", only)
+    method = method or MAP(lr=4e-3)
+    there, device = divided(device, steps=method.batching == "mini")
     target, data = prepared(target, data, device=device)
     if under is not None and not isinstance(under, Target):
         raise InputError("under as a target", shown(under), "leave it out")
@@ -119,9 +121,9 @@ def cross_fit(
     for w in caught:
         python_warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
     size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
-    copies, options = derive(seed, "copies"), (starts is not None, method or MAP(lr=4e-3), epochs, steps, size)
+    copies, options = derive(seed, "copies"), (starts is not None, method, epochs, steps, size)
     tasks = [
-        _Task(target, under or target, data, which, k, start, *options, derive(seed, "fold", k), copies)
+        _Task(target, under or target, data, which, k, start, *options, derive(seed, "fold", k), copies, there)
         for k, start in enumerate(first[:only])
     ]
     for k, w in enumerate(trained[: len(tasks)]):
@@ -151,7 +153,7 @@ def of_one_fold(train: Callable[[int], CrossFit], steps: int, share: float) -> C
 def _of_one_fold(task: _Task, made: CrossFit) -> CrossFit:
     # The network that sees the first fold alone, of one member, from fresh weights: given ones may have seen more.
     few = int((made.folds == 0).sum())
-    steps = _length(task.steps, task.epochs, made.data.n - few, task.batch_size)
+    steps = length(task.steps, task.epochs, made.data.n - few, task.batch_size)
     options = {
         "folds": alone(made.folds),
         "seed": made.seed,
@@ -181,6 +183,7 @@ class _Task:
     batch_size: int
     seed: int
     copies_seed: int
+    there: torch.device | None = None  # where steps are taken, if not where all else is computed
 
     def run(self, progress: Progress | None = None) -> tuple[Params, Tensor]:
         unseen = self.folds == self.fold
@@ -190,7 +193,7 @@ class _Task:
         return params, torch.stack(each)
 
     def _trained(self, seen: Data, progress: Progress | None) -> Params:
-        steps = self.steps if self.epochs is not None else _length(self.steps, None, seen.n, self.batch_size)
+        steps = self.steps if self.epochs is not None else length(self.steps, None, seen.n, self.batch_size)
         outcome = run(
             self.method,
             self.under,
@@ -202,6 +205,7 @@ class _Task:
             batch_size=self.batch_size,
             seed=self.seed,
             progress=progress,
+            there=self.there,
         )
         modes = [part.mode for part in self.method.posterior(self.under, outcome.state).parts]
         if len(modes) != (members := members_of(self.start)):
@@ -210,8 +214,8 @@ class _Task:
         return detach(stack(modes))
 
 
-def _length(steps: int | None, epochs: int | None, n: int, batch_size: int) -> int:
-    # The steps of a training of so many epochs, or so many steps, or by default.
+def length(steps: int | None, epochs: int | None, n: int, batch_size: int) -> int:
+    """The steps of a training of n examples: of so many epochs, or so many steps, or by default."""
     per_epoch = -(-n // min(batch_size, n))
     if epochs is not None:
         return epochs * per_epoch
