@@ -1,7 +1,7 @@
 """How near influence comes to leaving an example out in earnest, on the digits and a perceptron.
 
     python -m benchmarks.influence               # about two minutes on one core
-    python -m benchmarks.influence --extents     # what a learned extent rests on; two minutes
+    python -m benchmarks.influence --extents     # what a learned extent rests on; one minute
     python -m benchmarks.influence --summary
 
 300 of scikit-learn's digits for training, 200 to ask about, a perceptron 64-32-10 with tanh under a prior of precision
@@ -10,9 +10,9 @@ the largest loss, is left out, and the network trained again, *on* from the mode
 orders of four seeds, against four networks of the same seeds with all examples. Correlations are over examples asked
 about and left out (8,000), and over the sums of the losses of all that are asked about (40).
 
-Extents: 150 digits, each turned at random by up to ±60°, a perceptron 64-12-10 (tanh, precision 1, eight copies), the
+Extents: 100 digits, each turned at random by up to ±60°, a perceptron 64-8-10 (tanh, precision 1, four copies), the
 extent of turning and the weights at the maximum of Laplace's evidence (whole curvature); and again with the weight of
-an example nought, for the eight of which most was predicted and eight others. JSON in ``results/influence.json``.
+an example nought, for the four of which most was predicted and four others. JSON in ``results/influence.json``.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def highest(target: nv.Target, data: nv.Data, start: dict[str, torch.Tensor], et
         start = climbed(at, torch.cat([x for x, _ in copies]), torch.cat([y for _, y in copies]), start)
         return float(nv.evidence.Laplace("exact", repeats=1)(at, rows, start, seed=0))
 
-    for h in (0.05, 0.05, 0.05):  # the evidence is rough below, as pixels are interpolated
+    for h in (0.05, 0.05):  # the evidence is rough below, as pixels are interpolated
         low, middle, high = (evidence(eta + k * h) for k in (-1, 0, 1))
         bend = low + high - 2 * middle
         move = h * (low - high) / (2 * bend) if bend < 0 else h * np.sign(high - low)
@@ -183,12 +183,12 @@ def highest(target: nv.Target, data: nv.Data, start: dict[str, torch.Tensor], et
 
 def extents() -> dict[str, Any]:
     """What a learned extent of turning rests on."""
-    digits = nv.load("digits").subset(range(150)).to(dtype=torch.float64)
+    digits = nv.load("digits").subset(range(100)).to(dtype=torch.float64)
     turn = nv.invariances.Affine(eta=torch.tensor([1 / 3]).double(), only=("rotation",))
     turned = turn(digits.x, turn.noise(digits.n, digits.x, torch.Generator().manual_seed(0)))
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.Tanh(), nn.Linear(12, 10)).double()
-    prior, copies = nv.Gaussian(precision=1.0), nv.Copies(8, 8, 8)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 10)).double()
+    prior, copies = nv.Gaussian(precision=1.0), nv.Copies(4, 4, 4)
     target = nv.Target(net, prior=prior, invariance=turn, copies=copies)
     data = nv.Data(turned, digits.y)
     began = time.process_time()
@@ -200,12 +200,12 @@ def extents() -> dict[str, Any]:
     found = nv.study.extent_influence(best, data, mode, step=0.05)
     spent = time.process_time() - began
     values = found.values[0].numpy()
-    most = np.argsort(-np.abs(values))[:8]
-    left = [*most, *np.random.default_rng(0).choice(np.setdiff1d(np.arange(150), most), 8, replace=False)]
+    most = np.argsort(-np.abs(values))[:4]
+    left = [*most, *np.random.default_rng(0).choice(np.setdiff1d(np.arange(100), most), 4, replace=False)]
     weighted = nv.Target(net, Weighted(), prior, invariance=turn, copies=copies)
     began, truth = time.process_time(), []
     for n in left:
-        y = torch.stack([digits.y, (torch.arange(150) != n).long()], 1).double()
+        y = torch.stack([digits.y, (torch.arange(100) != n).long()], 1).double()
         truth.append(highest(weighted, nv.Data(turned, y), mode, eta)[0] - eta)
     told = values[left]
     return {
