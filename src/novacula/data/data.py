@@ -20,7 +20,7 @@ from novacula.core.checks.numbers import check_whole, shown
 from novacula.core.errors import InputError
 from novacula.core.modules.parts import Parts
 from novacula.core.rng import generator
-from novacula.data.arrays import frame_columns
+from novacula.data.arrays import check_paired, frame_columns
 from novacula.data.datasets import read_dataset
 from novacula.data.lazy import LazyRows
 from novacula.data.meaning.about import About, coded, meaning
@@ -102,6 +102,7 @@ class Data:
         coding: Coding | None = None,
         about: About = _NOTHING,
     ) -> None:
+        check_paired(x, y)
         table = x if isinstance(x, Columns) else frame_of(x)
         if table is not None:
             # Ids are neither filled nor measured: nothing is learned from them.
@@ -115,8 +116,9 @@ class Data:
         inputs, parts = as_one(x, tokens=tokens, dtype=dtype, columns=columns)
         labels = as_labels(y, x=inputs, task=task, classes=classes)
         if len(inputs) != len(labels.y):
-            got = f"{len(inputs)} inputs and {len(labels.y)} labels"
-            raise InputError("as many labels as inputs", got, "check how they were paired")
+            raise InputError(
+                "as many labels as inputs", f"{len(inputs)} inputs and {len(labels.y)} labels", "pair them"
+            )
         if columns and (inputs.ndim != 2 or len(columns) != inputs.shape[1]):
             raise InputError(
                 f"one column name for each feature of {tuple(inputs.shape[1:])}", f"{len(columns)}", "check columns="
