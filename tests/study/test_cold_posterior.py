@@ -421,6 +421,8 @@ def test_that_a_cold_optimum_by_a_strong_prior_is_called_underfitting() -> None:
     assert strong.underfits
     assert "underfits" in strong.verdict
     assert strong.to_dict()["underfits"]
+    captions = [(picture := figure(s.to_dict())) and picture.caption for s in (strong, fair)]
+    assert ["it underfits" in str(c) for c in captions] == [True, False]
     gram = data.x.T @ data.x / 0.09 + 1e4 * torch.eye(3, dtype=torch.float64)
     mean = torch.linalg.solve(gram, data.x.T @ data.y / 0.09)
     variance = 0.09 + (data.x * torch.linalg.solve(gram, data.x.T).T).sum(1, keepdim=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import pytest
@@ -19,7 +20,7 @@ def quiet() -> None:
     warnings.simplefilter("ignore")
 
 
-def found(kind: str, likelihood: nv.likelihoods.Likelihood | None = None) -> Symmetries:
+def found(kind: str, likelihood: nv.likelihoods.Likelihood | None = None, steps: int = 200) -> Symmetries:
     """What is said of 600 points whose label is of this kind."""
     x = torch.randn(600, 2, generator=torch.Generator().manual_seed(1)) * torch.tensor([1.0, 1.5])
     stretched = torch.stack([x[:, 0], x[:, 1] / 1.5], 1)
@@ -32,7 +33,7 @@ def found(kind: str, likelihood: nv.likelihoods.Likelihood | None = None) -> Sym
     y = value.unsqueeze(1) if likelihood is not None else (value > 0).long()
     net = nv.networks.make("mlp", (2,), 1 if likelihood is not None else 2, width=24)
     target = nv.Target(net, likelihood or nv.Categorical())
-    return nv.study.symmetry(target, nv.Data(x, y), folds=2, steps=400, seed=0)
+    return nv.study.symmetry(target, nv.Data(x, y), folds=2, steps=steps, seed=0)
 
 
 @pytest.mark.parametrize("likelihood", [None, nv.Normal(sigma=0.2)])
@@ -56,9 +57,19 @@ def test_a_function_of_one_number_has_the_maps_that_leave_it() -> None:
 
 
 def test_no_symmetry_and_nothing_learned_are_told_apart() -> None:
-    none, noise = found("waves"), found("noise")
+    none, noise = found("waves", steps=100), found("noise", steps=100)
     assert none.verdict == "no symmetry"
     assert none.invariance() is None
     assert none.cost[0] > 0.1
     assert noise.verdict == "unknown"
     assert noise.cost == ()
+
+
+def test_networks_go_on_while_they_learn() -> None:
+    """What stops after 30 steps knows too little: it goes on to 480, and as it still learns, nothing is claimed."""
+    said = found("stripes", steps=30)
+    few = nv.cross_fit(said.unseen.target, said.unseen.data, folds=said.unseen.folds, steps=30, seed=0)
+    known = [math.log(2) - float(fit.losses.mean()) for fit in (said.unseen, few)]
+    assert known[0] > 3 * known[1] > 0
+    assert said.verdict == "unknown"
+    assert said.cost[0] < 0.1

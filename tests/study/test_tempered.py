@@ -31,7 +31,7 @@ def net() -> nn.Module:
 
 
 def learned(data: nv.Data, folds: int = 3) -> Any:
-    method = dataclasses.replace(default_method(data.n, table=True), first=200)
+    method = dataclasses.replace(default_method(data.n, table=True), first=400)
     return nv.learn(nv.Target(net(), likelihood=nv.Normal()), data, method=method, folds=folds, seed=3)
 
 
@@ -40,7 +40,7 @@ def test_a_function_that_a_short_training_cannot_follow_is_trained_colder() -> N
     data, new = rippled(300, 0.1), rippled(2000, 0.1, seed=7)
     fit, plain = learned(data), learned(data, folds=0)
     assert fit.settings["likelihood_temperature"] == tempered.COLD
-    assert any("the evidence orders these networks wrongly" in w for w in fit.warnings)
+    assert any("the evidence orders these networks wrongly" in w and "they underfit" in w for w in fit.warnings)
     loss, before = (-float(nv.predict(f.posterior, new.x).log_prob(new.y).mean()) for f in (fit, plain))
     assert loss < before - 0.5
     # The final networks are those that stand behind the claims: their loss is as the folds say, or better.
@@ -49,6 +49,18 @@ def test_a_function_that_a_short_training_cannot_follow_is_trained_colder() -> N
     assert fit.hyper["noise"]["value"] == pytest.approx(float(fit.target.learnable()["likelihood.log_sigma"].exp()))
     low, high = nv.predict(fit.posterior, new.x).interval(0.9)
     assert 0.8 < float(((new.y > low) & (new.y < high)).float().mean()) < 0.98
+
+
+def test_underfitting_is_of_examples_that_were_seen() -> None:
+    """A prior that lets nothing be learned underfits beside a weak one; one that is learned by heart does not."""
+    data = rippled(120, 0.1)
+    strong, weak = (
+        nv.cross_fit(nv.Target(net(), nv.Normal(sigma=0.3), nv.Gaussian(p)), data, folds=3, steps=400, seed=1)
+        for p in (1e4, 0.01)
+    )
+    assert tempered._underfits(strong, weak)
+    assert not tempered._underfits(weak, strong)
+    assert not tempered._underfits(weak, weak)
 
 
 def test_noise_is_left_to_the_evidence() -> None:

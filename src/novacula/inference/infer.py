@@ -15,12 +15,13 @@ from novacula.core.checks.numbers import as_path, check_callable, check_numbers,
 from novacula.core.device import divided
 from novacula.core.errors import InputError
 from novacula.core.execute import Backend
-from novacula.core.params import Params, detach
+from novacula.core.params import Params, count, detach
 from novacula.core.rng import derive
 from novacula.data.data import Data
 from novacula.data.given import DataLike
 from novacula.inference.loop import Progress, run
 from novacula.inference.method import Method, Others, check_method
+from novacula.inference.recorder import check_room
 from novacula.inference.starts import starts
 from novacula.posteriors.base import Learned, Posterior, weights_of
 from novacula.posteriors.mixture import gathered
@@ -83,7 +84,8 @@ def infer(
 
     Raises:
         InputError: If network, likelihood and data do not fit together, if not exactly one of ``steps`` and ``epochs``
-            is given, a plain log-density comes without ``init``, with data or a device, or the device is not there.
+            is given, a plain log-density comes without ``init``, with data or a device, the device is not there, or
+            chains do not fit in memory.
         NonFiniteError: If the density has no mass where it is started, or the loss becomes NaN or infinite.
 
     Example:
@@ -113,6 +115,8 @@ def infer(
     if init is not None and isinstance(density, Target):
         density, init = density.at(weights_of(init))  # statistics that come with the weights
         own = _checked(density, init)
+    like = density.params()
+    check_room(1, chains, count(like), next(iter(like.values())), hint="ask for fewer chains")
     first = starts(density, chains, derive(seed, "starts"), own=own, others=others)
     task = _Task(
         method, density, data, first, epochs, steps, batch_size, seed, order, checkpoint, resume, others, there

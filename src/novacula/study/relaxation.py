@@ -4,9 +4,11 @@ A relaxed network (`novacula.structure.relax`) has two parts in each layer, each
 prior. Weights are trained and precisions solved for in turn (`novacula.evidence.tune`), and a part that the data do not
 need shrinks. It does so ever more slowly, as the evidence is all but flat in the logarithm of a precision that wants to
 be infinite; so that end is tried as such: the network goes on training as it is, and with one part alone in one layer,
-for each of them; of these the better half by the evidence goes on, until one is left. The other layers are tried again,
-until none is better with one part alone, and what is left is trained to its end. A layer ends as dense, as a
-convolution, or between the two. The same decides what tasks share (`novacula.structure.share`).
+for each of them; of these the better two thirds by the evidence go on, until one is left (what takes a weight away
+that was in use is behind at first, whatever it comes to: a half would be too few). What is decided for one layer binds
+the next: the race is run again for the other layers, from the network that won and from the best of those in which
+another layer was decided, until none is better with one part alone; what is left is trained to its end. A layer ends as
+dense, as a convolution, or between the two. The same decides what tasks share (`novacula.structure.share`).
 
 References:
     Learning layer-wise equivariances automatically using gradients. T. F. A. van der Ouderaa, A. Immer,
@@ -48,7 +50,7 @@ class Trial:
     part: str  # the part that was kept
     before: float  # the log evidence with both parts, in nats, where it left the race
     without: float  # that of this part alone, where it did
-    kept: bool  # whether the layer has this part alone since
+    kept: bool  # whether the network that is left came by it
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +106,7 @@ def relaxation(
 ) -> Relaxation:
     """Decide how much of each part the layers of a network have.
 
-    Of L layers, up to ``L (L + 1)`` trials are made, of a third of the rounds or a few times that.
+    Of L layers of two parts, up to ``2 L²`` trials are made, of a third of the rounds or a few times that.
 
     Args:
         target: A target whose network `nv.structure.relax` or `nv.structure.share` gave; its prior is Gaussian, with a
@@ -134,26 +136,21 @@ def relaxation(
         raise InputError("a network with relaxed layers", "none", "nv.structure.relax(network, data.x[:2])")
     fit = _Fit(MAP(lr=lr), data, steps, batch_size, subset, seed)
     first = {k: v.log() for k, v in target.prior.precision(target.params()).items()}
-    best, trials, undecided = fit(target, target.params(), rounds), list[Trial](), list(known)
-    more = max(1, rounds // 3)
-    while undecided:
-        alone = {(layer, p): other for layer in undecided for p, other in _alone(best, layer, first)}
-        run: dict[tuple[str, str] | None, _Trained] = {None: best}
-        run |= {key: _Trained(other, best.params, -math.inf) for key, other in alone.items()}
-        ended = dict[tuple[str, str] | None, _Trained]()
-        while len(run) > 1:
-            run = {key: fit(t.target, t.params, more) for key, t in run.items()}
-            ended |= run
-            ranked = sorted(run.items(), key=lambda item: item[1].evidence, reverse=True)
-            run = dict(ranked[: (len(ranked) + 1) // 2])
-        (won,) = run
-        best = run[won]
-        trials += [Trial(*k, ended[None].evidence, t.evidence, k == won) for k, t in ended.items() if k is not None]
-        if won is None:
+    best, tried = fit(target, target.params(), rounds), list[tuple[float, _Trained]]()
+    beam, more = [best], max(1, rounds // 3)
+    while _undecided(best):
+        ended = _raced(fit, beam, first, more)
+        before = {t.path: t.evidence for t in ended}
+        known_paths = {t.path for t in beam}
+        fresh = [t for t in ended if t.path not in known_paths]
+        tried += [(before[t.path[:-1]], t) for t in fresh]
+        best = ended[0]
+        if best.path in known_paths:
             break
-        undecided.remove(won[0])
-    if len(undecided) < len(known):  # what is left has had less time than what it replaced
-        best = fit(best.target, best.params, rounds)
+        beam = [best, *[t for t in fresh if t.path[-1][0] != best.path[-1][0]][:1]]
+    if best.path:  # what is left has had less time than what it replaced
+        best = dataclasses.replace(fit(best.target, best.params, rounds), path=best.path)
+    trials = [Trial(*t.path[-1], before, t.evidence, best.path[: len(t.path)] == t.path) for before, t in tried]
     used = effective(best.target, data, best.params, subset=subset, seed=derive(seed, "solve"))
     left = shares(best.target.forward.module, used)
     return Relaxation(
@@ -170,7 +167,29 @@ def relaxation(
 class _Trained:
     target: Target
     params: Params
-    evidence: float
+    evidence: float = -math.inf
+    path: tuple[tuple[str, str], ...] = ()  # what was decided, layer and part, in order
+
+
+def _undecided(trained: _Trained) -> list[str]:
+    return [layer for layer, of in parts(trained.target.forward.module).items() if len(of) > 1]
+
+
+def _raced(fit: _Fit, beam: list[_Trained], first: Params, more: int) -> list[_Trained]:
+    # These networks, and each of them with one more layer decided: the winner first, and who left first last.
+    run = {frozenset(t.path): t for t in beam}
+    for t in beam:
+        for layer in _undecided(t):
+            for part, target in _alone(t, layer, first):
+                path = (*t.path, (layer, part))
+                run.setdefault(frozenset(path), _Trained(target, t.params, path=path))
+    going, left = [*run.values()], list[_Trained]()
+    while len(going) > 1:
+        going = [dataclasses.replace(fit(t.target, t.params, more), path=t.path) for t in going]
+        going.sort(key=lambda t: t.evidence, reverse=True)
+        stay = len(going) - max(1, len(going) // 3)
+        left, going = [*going[stay:], *left], going[:stay]
+    return [*going, *left]
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,9 @@ random along it, up to as far as its contents are from the middle, and predicted
 a network knows is its gain over the best constant. A generator is a symmetry if it costs surely (at a level of 5 %)
 less than a tenth of that; the first that is not ends the list, which may be empty.
 
+What networks have not learned yet is not changed by any map either. So they go on for as many steps again as they have
+taken, until that adds less than a tenth to what they know.
+
 References:
     LieGG: studying learned Lie group generators. A. Moskalev, A. Sepliarskaia, I. Sosnovik, A. Smeulders, 2022.
     arXiv:2210.04345.
@@ -30,11 +33,14 @@ from torch import Tensor
 from novacula.core.brief import brief
 from novacula.core.checks.numbers import check_numbers, check_within
 from novacula.core.rng import derive, generator
+from novacula.data.data import Data
 from novacula.data.given import DataLike
+from novacula.inference.loop import default_batch_size
 from novacula.inference.method import Method
 from novacula.invariances.groups.generators import Generators
 from novacula.study.cross_fit.result import CrossFit
-from novacula.study.cross_fit.train import cross_fit
+from novacula.study.cross_fit.train import cross_fit, length
+from novacula.target import Target
 from novacula.target.constant import best_constant
 from novacula.target.given import TargetLike, prepared
 
@@ -44,6 +50,7 @@ _STEP = 0.03  # of the finite differences in an entry: less than a pixel of smal
 _Z = 1.645
 _ROWS = 1_000  # examples whose derivatives are taken
 _MOVES = 4  # times that every example is moved, in opposite pairs
+_DOUBLINGS = 4  # of the steps, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +58,8 @@ class Symmetries:
     """What maps the data are symmetric under.
 
     Attributes:
-        verdict: ``"symmetry"``, ``"no symmetry"``, or ``"unknown"`` where the networks have learned nothing.
+        verdict: ``"symmetry"``, ``"no symmetry"``, or ``"unknown"`` where the networks have learned nothing, or still
+            learn so much that what is a symmetry of theirs need not be one of the data.
         generators: Those that are, by how little they change; shape ``(K, 2, 3)`` or ``(K, D, D)``, scaled so that
             contents move, at u = 1, as far as they are from the middle (root mean squares).
         contrast: Of every direction, the change for the distance over its mean; 0 for a perfect symmetry.
@@ -102,9 +110,9 @@ def symmetry(
         data: The data: images ``(C, H, W)``, rows ``(D,)`` or signals ``(C, D)``; of the latter, values are mapped by a
             D×D matrix.
         folds: Networks, each blind to a fold.
-        method: How each is trained; by default as `cross_fit` does. Networks that have learned but a part of what there
-            is know few directions, and the others count as symmetries: train until more steps bring nothing.
-        steps: Steps of each; by default those of `cross_fit`.
+        method: How each is trained; by default as `cross_fit` does.
+        steps: Steps of each before the first look; by default those of `cross_fit`. They are doubled, up to four times,
+            as long as that adds more than the tolerance to what the networks know.
         most: Generators that are tried at most.
         tolerance: The share of what the networks know that a symmetry may cost.
         seed: Seed of everything random.
@@ -120,11 +128,8 @@ def symmetry(
     whole, checked = prepared(target, data)
     shape, plain = checked.x_shape, dataclasses.replace(whole, invariance=None)
     size = Generators(shape).eta.numel()
-    unseen = cross_fit(plain, checked, folds=folds, method=method, steps=steps, seed=derive(seed, "folds"))
-    before = _losses(unseen, checked.x)
-    constant = best_constant(unseen.target, checked).expand(checked.n, -1)
-    gains = -unseen.target.likelihood.log_prob(constant, checked.y).double() - before
-    known, error = float(gains.mean()), float(gains.std()) / math.sqrt(checked.n)
+    unseen, gains, growing = _trained(plain, checked, folds, method, steps, tolerance, seed)
+    before, known, error = _losses(unseen, checked.x), float(gains.mean()), float(gains.std()) / math.sqrt(checked.n)
     with torch.no_grad():
         values, vectors = _directions(unseen, Generators(shape), derive(seed, "rows"))
     found, cost, stderr = list[Tensor](), list[float](), list[float]()
@@ -141,13 +146,35 @@ def symmetry(
         found.append(one.matrices[0])
     sides = Generators(shape).matrices.shape[1:]
     return Symmetries(
-        verdict="unknown" if not learned else "symmetry" if found else "no symmetry",
+        verdict="no symmetry" if learned and not found else "unknown" if not learned or growing else "symmetry",
         generators=torch.stack(found) if found else checked.x.new_zeros(0, *sides),
         contrast=values,
         cost=tuple(cost),
         stderr=tuple(stderr),
         unseen=unseen,
     )
+
+
+def _trained(
+    target: Target, data: Data, folds: int, method: Method | None, steps: int | None, tolerance: float, seed: int
+) -> tuple[CrossFit, Tensor, bool]:
+    # Networks that more steps hardly teach more, what they know of each example, (N,), and whether there are none yet.
+    size = default_batch_size(data.n, table=data.x.ndim == 2)
+    go = length(steps, None, data.n - data.n // folds, size)
+    unseen = cross_fit(target, data, folds=folds, method=method, steps=go, batch_size=size, seed=derive(seed, "folds"))
+    constant = best_constant(unseen.target, unseen.data).expand(data.n, -1)
+    least = -unseen.target.likelihood.log_prob(constant, unseen.data.y).double()
+    gains, growing = least - _losses(unseen, unseen.data.x), True
+    options = {"folds": unseen.folds, "method": method, "batch_size": size}
+    for k in range(_DOUBLINGS):
+        own = derive(seed, "more", k)
+        more = cross_fit(target, data, steps=go * 2**k, starts=unseen.networks, seed=own, **options)
+        after = least - _losses(more, more.data.x)
+        growing = float((after - gains).mean()) > tolerance * float(after.mean())
+        unseen, gains = (more, after) if after.mean() > gains.mean() else (unseen, gains)
+        if not growing:
+            break
+    return unseen, gains, growing
 
 
 @torch.no_grad()

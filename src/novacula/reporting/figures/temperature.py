@@ -49,6 +49,11 @@ def temperature(study: Mapping[str, Any], metric: str | None = None) -> Picture 
             "both; below, the same examples and seeds at two temperatures, with intervals of 95\u00a0%. Filled marks "
             "are better or worse for sure."
         )
+        if study.get("underfits"):
+            caption += (
+                " At T = 1 the posterior predicts its own training examples worse than a colder one predicts held-out "
+                "ones: it underfits, by its prior, its noise or its method."
+            )
         name = f"temperature-{wanted}"
         return Picture(name, "Temperature", svg(figure, name, alt), alt, caption)
 

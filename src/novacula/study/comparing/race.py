@@ -53,11 +53,9 @@ from novacula.study.comparing.given import models_of
 from novacula.study.comparing.standings import By, Race, Runner
 from novacula.study.comparing.store import claim, identity, plain
 from novacula.study.cross_fit.result import CrossFit
-from novacula.study.cross_fit.train import cross_fit
+from novacula.study.cross_fit.train import cross_fit, length
 from novacula.target import Target
 from novacula.target.given import TargetLike
-
-_STEPS, _EPOCHS = 1_500, 20
 
 
 def race(
@@ -120,14 +118,14 @@ def race(
     which = given_folds(data, folds, derive(seed, "folds"))
     seen = data.n - int(which.bincount().min())
     one_pass = -(-seen // min(size, seen))
-    length = steps if steps is not None else max(_STEPS, _EPOCHS * one_pass)
+    whole = length(steps, None, seen, size)
     store = None if store is None else as_path(store, "store as a folder")
     if store is not None:
-        told = {"budget": budget, "by": by, "keep": keep, "steps": length, "batch_size": size, "seed": seed}
+        told = {"budget": budget, "by": by, "keep": keep, "steps": whole, "batch_size": size, "seed": seed}
         models_told = [[name, identity(t)] for name, t in targets.items()]
         told |= {"method": plain(method), "folds": which.tolist(), "data": data.fingerprint, "models": models_told}
         claim(store, told)
-    lanes = [_Leg(name, t, data, which, method, size, store, i) for i, (name, t) in enumerate(targets.items())]
+    lanes = [_Leg(name, t, data, which, method, size, store, i, whole) for i, (name, t) in enumerate(targets.items())]
     counts = _counts(len(lanes), keep)
     done: dict[str, Runner] = {}
     before = 0
@@ -135,7 +133,7 @@ def race(
         lanes = sorted(lanes, key=lambda leg: _score(done.get(leg.name), by))[:ahead]
         runs = [done[leg.name] for leg in lanes if leg.name in done]
         left = budget - sum(sum(r.seconds) for r in done.values()) / workers
-        go = min(one_pass, length) if rung == 0 else _affordable(runs, left / (len(counts) - rung) * workers, length)
+        go = min(one_pass, whole) if rung == 0 else _affordable(runs, left / (len(counts) - rung) * workers, whole)
         if go < 1:
             break
         legs = [
@@ -146,7 +144,7 @@ def race(
         done |= _with_gaps([leg.runner(content) for leg, content in zip(legs, found, strict=True)], which, by)
         before += len(legs)
     order = sorted(done.values(), key=lambda r: (-len(r.steps), _score(r, by)))
-    return Race(tuple(order), by, budget, length)
+    return Race(tuple(order), by, budget, whole)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +159,7 @@ class _Leg:
     batch_size: int
     store: Path | None
     index: int
+    whole: int
     run: Runner | None = None
     rung: int = 0
     steps: int = 0
@@ -198,6 +197,7 @@ class _Leg:
             steps=self.steps,
             batch_size=self.batch_size,
             starts=None if self.run is None else self.run.fit.networks,
+            part=(0 if self.run is None else sum(self.run.steps), self.whole),
             progress=progress,
         )
 

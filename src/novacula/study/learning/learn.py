@@ -81,8 +81,8 @@ def learn(
     Args:
         target: The model to begin with; or a network, which is taken with the likelihood of the data's task.
         data: The training data; or a pair ``(x, y)``, a dataset or a loader.
-        epochs: Passes over the data at most; by default rounds go on until nothing is gained, four of them at most for
-            tables and three for other data, each twice as long as the one before.
+        epochs: Passes over the data at most; by default rounds go on until nothing is gained, three of them at most,
+            each twice as long as the one before.
         seconds: Seconds after which the training ends at the latest; the folds come on top.
         folds: Networks that are blind to a fold each, from whose predictions the loss on new data, the predictive and
             the verdicts come; together they cost no more than ``folds − 1`` trainings. 0 for none, and no such claims.

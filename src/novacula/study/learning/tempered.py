@@ -49,6 +49,10 @@ MEASURE = "nats an example on unseen examples"
 """What a round gains, in words."""
 MEMBERS = 4
 """Networks that are trained side by side, each from a start of its own, and averaged in predictions …"""
+_UNDERFIT = (
+    ". Networks under the evidence's prior and noise predict even the examples that they were trained on worse than "
+    "that: they underfit"
+)
 _SMALL = 50_000  # … where they have so few weights that this costs little
 FEW = 3_000
 """Examples up to which proposals are compared on all folds, and not on one."""
@@ -85,12 +89,23 @@ def disposed(plan: Plan, target: Target, trained: Trained, data: Data) -> tuple[
         f"likelihood of {COLD:g}): the loss of networks trained so is lower on unseen examples by {gain:.3f} ± "
         f"{error:.3f} nats an example"
         f"{'; the evidence orders these networks wrongly' if sure else ', which may be chance'}"
+        f"{_UNDERFIT if sure and only is None and _underfits(proposed, found.unseen) else ''}"
     )
     fewer = None
     for length in found.lengths if plan.folds > 2 else ():
         steps = max(1, round(length * (plan.folds - 1) / plan.folds * plan.fewer))
         fewer = _trained(plan, cold, trained.target, data, alone(found.unseen.folds), steps, fewer, only=1)
     return kept, dataclasses.replace(found.unseen, target=kept.target, fewer=fewer), [said]
+
+
+def _underfits(proposed: CrossFit, cold: CrossFit) -> bool:
+    # Whether the proposed networks predict what they have seen surely worse than cold ones what they have not: each
+    # example by the network that is blind to the next fold, and to this one.
+    k = len(proposed.networks)
+    turned, members = [proposed.networks[(i + 1) % k] for i in range(k)], len(proposed.members)
+    options = {"folds": proposed.folds, "members": members, "trained": turned, "seed": proposed.seed}
+    gain, error = cold.compare(cross_fit(proposed.target, proposed.data, **options))
+    return gain > 2 * error
 
 
 def _warm(plan: Plan, trained: Trained, data: Data, unseen: CrossFit) -> CrossFit:
