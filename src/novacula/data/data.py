@@ -106,9 +106,8 @@ class Data:
         table = x if isinstance(x, Columns) else frame_of(x)
         if table is not None:
             # Ids are neither filled nor measured: nothing is learned from them.
-            found = (
-                Coding(tuple(map(Column, table.values))) if tokens else coding or about.coding or Coding.learn(table)
-            )
+            given = Coding(tuple(map(Column, table.values))) if tokens else coding or about.coding
+            found = given or Coding.learn(table)
             x, about = torch.from_numpy(found.encode(table)), replace(about, coding=found)
             dtype = dtype or torch.get_default_dtype()
             columns = found.names if columns is None or len(columns) != len(found.names) else columns
@@ -116,9 +115,8 @@ class Data:
         inputs, parts = as_one(x, tokens=tokens, dtype=dtype, columns=columns)
         labels = as_labels(y, x=inputs, task=task, classes=classes)
         if len(inputs) != len(labels.y):
-            raise InputError(
-                "as many labels as inputs", f"{len(inputs)} inputs and {len(labels.y)} labels", "pair them"
-            )
+            got = f"{len(inputs)} inputs and {len(labels.y)} labels"
+            raise InputError("as many labels as inputs", got, "check how they were paired")
         if columns and (inputs.ndim != 2 or len(columns) != inputs.shape[1]):
             raise InputError(
                 f"one column name for each feature of {tuple(inputs.shape[1:])}", f"{len(columns)}", "check columns="
