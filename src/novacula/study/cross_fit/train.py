@@ -137,19 +137,21 @@ def cross_fit(
     else:
         report = None if progress is None else lambda done, total: progress(done, total, {})
         found = execute.map(_run, tasks, workers=workers, backend=backend, progress=report)
-    outputs = found[0][1].new_empty(members, data.n, found[0][1].shape[2])
-    for k, (_, f) in enumerate(found):
-        outputs[:, which == k] = f
-    if only is not None:
-        predicted = which < only
-        data, which, outputs = (
-            data.subset(predicted.to(data.x.device)),
-            which[predicted],
-            outputs[:, predicted.to(outputs.device)],
-        )
+    data, which, outputs = _gathered([f for _, f in found], data, which)
     said = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, NovaculaWarning)))
     made = CrossFit(target, data, which, tuple(w for w, _ in found), finite(outputs), seed, said)
     return replace(made, fewer=_of_one_fold(tasks[0], made)) if curve and only is None else made
+
+
+def _gathered(found: Sequence[Tensor], data: Data, which: Tensor) -> tuple[Data, Tensor, Tensor]:
+    # The outputs (M, N, C) of the folds' networks, and the examples that these have not seen.
+    outputs = found[0].new_empty(found[0].shape[0], data.n, found[0].shape[2])
+    for k, f in enumerate(found):
+        outputs[:, which == k] = f
+    if len(found) > int(which.max()):
+        return data, which, outputs
+    predicted = which < len(found)
+    return data.subset(predicted.to(data.x.device)), which[predicted], outputs[:, predicted.to(outputs.device)]
 
 
 def of_one_fold(train: Callable[[int], CrossFit], steps: int, share: float) -> CrossFit:
