@@ -22,6 +22,14 @@ def test_the_prior_rises_over_a_share_of_the_run(step: int, prior: float) -> Non
     assert batch.rising(0.0).prior == 1
 
 
+@pytest.mark.parametrize(("behind", "step", "prior"), [(0, 5, 0.125), (10, 5, 0.375), (30, 9, 0.975), (40, 0, 1.0)])
+def test_parts_of_a_training_have_the_prior_of_one(behind: int, step: int, prior: float) -> None:
+    """Of 80 steps in all, ten in this part: it is as in a run of 80 at that step."""
+    batch = Batch(torch.zeros(1), torch.zeros(1), 10, step, 10, trained=(behind, 80))
+    assert batch.rising(0.5).prior == prior
+    assert replace(batch, step=behind + step, steps=80, trained=False).rising(0.5).prior == prior
+
+
 def hues() -> tuple[Tensor, Tensor]:
     """Digits in two colours, 11° of hue to either side of red, and which it is."""
     data = nv.load("digits")

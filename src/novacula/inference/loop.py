@@ -46,7 +46,7 @@ def run(
     data: Data | None,
     *,
     start: Params | None = None,
-    trained: bool = False,
+    trained: bool | tuple[int, int] = False,
     epochs: int | None = None,
     steps: int | None = None,
     batch_size: int = 128,

@@ -51,18 +51,25 @@ class Start:
         statistics: Values of buffers that the members bring along, shape ``(M, *shape)`` each; others are as the
             network has them.
         others: Where members that the method makes itself start: near these weights, or at fresh draws.
-        trained: Whether these weights were trained before, and the run goes on from them.
+        trained: Whether these weights were trained before, and the run goes on from them; or, of a training in parts,
+            the steps behind them, and those of all parts.
     """
 
     params: Params
     steps: int
     statistics: Params = field(default_factory=dict)
     others: Others = "auto"
-    trained: bool = False
+    trained: bool | tuple[int, int] = False
 
     @classmethod
     def of(
-        cls, target: Density, points: Params, steps: int, others: Others = "auto", *, trained: bool = False
+        cls,
+        target: Density,
+        points: Params,
+        steps: int,
+        others: Others = "auto",
+        *,
+        trained: bool | tuple[int, int] = False,
     ) -> Start:
         """Where members start that hold these weights, and perhaps values of buffers, ``(M, *shape)`` each."""
         own = target.params()

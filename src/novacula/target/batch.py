@@ -22,7 +22,8 @@ class Batch:
         steps: Steps of the whole run.
         alike: Runs with batches of this shape, this one and those to come: what pays for a recording of the step.
         prior: How much the prior counts in this step, in [0, 1] (see `rising`).
-        trained: Whether the run began at weights that were trained before.
+        trained: Whether the run began at weights that were trained before; or, of a training in parts, the steps that
+            it began after, and those of all parts.
     """
 
     x: Tensor
@@ -32,7 +33,7 @@ class Batch:
     steps: int
     alike: int = 1
     prior: float = 1.0
-    trained: bool = False
+    trained: bool | tuple[int, int] = False
 
     @property
     def progress(self) -> float:
@@ -50,4 +51,8 @@ class Batch:
         Returns:
             The batch with the prior's part at this step.
         """
-        return self if self.trained or self.progress >= share else replace(self, prior=self.progress / share)
+        if self.trained is True:
+            return self
+        behind, whole = self.trained or (0, self.steps)
+        done = (behind + self.step) / whole
+        return self if done >= share else replace(self, prior=done / share)

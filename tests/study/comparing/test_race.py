@@ -98,7 +98,7 @@ def test_the_scores_against_training_by_hand(models: dict[str, Any], data: nv.Da
     found = nv.study.race({"a": models["width 8"]}, data, by="speed", **SHORT)
     first: list[float] = []
     options: dict[str, Any] = {"batch_size": 20, "method": SHORT["method"], "folds": found.best.fit.folds}
-    options["seed"] = derive(1, "rung", 0)
+    options |= {"seed": derive(1, "rung", 0), "part": (0, 100)}
     fit = nv.cross_fit(models["width 8"], data, steps=4, progress=lambda *r: first.append(r[2]["loss"]), **options)
     assert found.best.unseen[0] == pytest.approx(float(fit.losses.mean()))
     assert found.best.speed[0] == pytest.approx(sum(first) / 3)
@@ -107,7 +107,7 @@ def test_the_scores_against_training_by_hand(models: dict[str, Any], data: nv.Da
     def later(done: int, total: int, record: dict[str, float]) -> None:
         second[(done - 1) // (total // 3)].append(record["loss"])
 
-    options |= {"seed": derive(1, "rung", 1), "starts": fit.networks}
+    options |= {"seed": derive(1, "rung", 1), "starts": fit.networks, "part": (4, 100)}
     nv.cross_fit(models["width 8"], data, steps=96, progress=later, **options)
     tails = [sum(x[12:]) / 12 for x in second]  # of 24 passes the later 12
     assert found.best.speed[1] == pytest.approx(sum(tails) / 3)

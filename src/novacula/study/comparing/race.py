@@ -125,7 +125,7 @@ def race(
         models_told = [[name, identity(t)] for name, t in targets.items()]
         told |= {"method": plain(method), "folds": which.tolist(), "data": data.fingerprint, "models": models_told}
         claim(store, told)
-    lanes = [_Leg(name, t, data, which, method, size, store, i) for i, (name, t) in enumerate(targets.items())]
+    lanes = [_Leg(name, t, data, which, method, size, store, i, whole) for i, (name, t) in enumerate(targets.items())]
     counts = _counts(len(lanes), keep)
     done: dict[str, Runner] = {}
     before = 0
@@ -159,6 +159,7 @@ class _Leg:
     batch_size: int
     store: Path | None
     index: int
+    whole: int
     run: Runner | None = None
     rung: int = 0
     steps: int = 0
@@ -196,6 +197,7 @@ class _Leg:
             steps=self.steps,
             batch_size=self.batch_size,
             starts=None if self.run is None else self.run.fit.networks,
+            part=(0 if self.run is None else sum(self.run.steps), self.whole),
             progress=progress,
         )
 

@@ -47,6 +47,7 @@ def cross_fit(
     batch_size: int | None = None,
     members: int = 1,
     starts: Sequence[Params] | None = None,
+    part: tuple[int, int] | None = None,
     under: Target | None = None,
     trained: Sequence[Params] = (),
     workers: int = 1,
@@ -76,6 +77,8 @@ def cross_fit(
             out-of-fold prediction.
         starts: K weights that were trained before to go on from, of several members stacked; by default fresh draws of
             the network's initialisation, or weights near those that the prior is centred at.
+        part: Of a training in parts: the steps behind the ``starts``, and those of all parts, so that the prior counts
+            as if it were one.
         under: The target that the weights are trained under, where it is not the one that predicts: another
             temperature or prior of the same network.
         trained: Weights of the first folds' networks, like ``starts``, where they were trained before.
@@ -121,9 +124,10 @@ def cross_fit(
     for w in caught:
         python_warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
     size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
-    copies, options = derive(seed, "copies"), (starts is not None, method, epochs, steps, size)
+    how = (part or starts is not None, method, epochs, steps, size)
+    copies = derive(seed, "copies")
     tasks = [
-        _Task(target, under or target, data, which, k, start, *options, derive(seed, "fold", k), copies, there)
+        _Task(target, under or target, data, which, k, start, *how, derive(seed, "fold", k), copies, there)
         for k, start in enumerate(first[:only])
     ]
     for k, w in enumerate(trained[: len(tasks)]):
@@ -137,8 +141,12 @@ def cross_fit(
     for k, (_, f) in enumerate(found):
         outputs[:, which == k] = f
     if only is not None:
-        part = which < only
-        data, which, outputs = data.subset(part.to(data.x.device)), which[part], outputs[:, part.to(outputs.device)]
+        predicted = which < only
+        data, which, outputs = (
+            data.subset(predicted.to(data.x.device)),
+            which[predicted],
+            outputs[:, predicted.to(outputs.device)],
+        )
     said = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, NovaculaWarning)))
     made = CrossFit(target, data, which, tuple(w for w, _ in found), finite(outputs), seed, said)
     return replace(made, fewer=_of_one_fold(tasks[0], made)) if curve and only is None else made
@@ -176,7 +184,7 @@ class _Task:
     folds: Tensor
     fold: int
     start: Params
-    trained: bool  # whether the start was trained before
+    trained: bool | tuple[int, int]  # whether the start was trained before, or how far in a training of parts
     method: Method
     epochs: int | None
     steps: int | None  # 0 for weights that are trained already
