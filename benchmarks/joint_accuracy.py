@@ -139,16 +139,21 @@ def main() -> None:
     if options.figure:
         figure(result)
         return
+
+    def keep() -> None:
+        write(RESULT, {"environment": environment(), **{k: result[k] for k in ("cells", "trained")}})
+
     for weights, n in CELLS:
         if n not in options.n or time.process_time() > STOP:
             continue
         if (key := f"{weights}, n {n}") not in result["cells"]:
             result["cells"][key] = cell(weights, n, options.steps)
+            keep()
             print(key, {k: v for k, v in result["cells"][key].items() if k != "density"}, flush=True)
         if weights == "real" and str(n) not in result["trained"]:
             result["trained"][str(n)] = trained(n)
+            keep()
             print(n, result["trained"][str(n)], flush=True)
-        write(RESULT, {"environment": environment(), **{k: result[k] for k in ("cells", "trained")}})
 
 
 if __name__ == "__main__":

@@ -36,10 +36,11 @@ from novacula.inference.method import Start
 from novacula.inference.particles.splitting import method, moves
 from novacula.posteriors.draws import Draws
 from novacula.priors.base import Prior
-from novacula.target.margins import closeness_of, margins
+from novacula.target.margins import FITS, closeness_of, margins
 
 RESULT = Path(__file__).parent / "results" / "moves.json"
 STEPS, MOST = 5, 0.5
+LEVELS = 100
 Move = Callable[[Prior, Params, Tensor, Tensor, Tensor, float, moves.Score, torch.Generator], Any]
 
 
@@ -140,16 +141,19 @@ def exchanging(pilots: int, sweeps: int) -> dict[str, Any]:
     began, rng = time.process_time(), generator(0, "exchange")
     target, data = case()
     like, split = target.params(), Splitting(pilots, 2)
-    start = Start({k: w.expand(8, *w.shape) for k, w in like.items()}, 400)
+    start = Start({k: w.expand(8, *w.shape) for k, w in like.items()}, LEVELS)
     state = split.init(target, data, rng, start)
     seen = [(state.level, state.positions[:, 0].clone(), state.score[:, 0])]
-    while not bool(state.ended.all()):
+    for _ in range(LEVELS):  # some populations are caught on the way, and the others are not to wait for them
         state, _ = split.step(target, state, cast("Any", None), rng)
         seen.append((state.level, state.positions[:, 0].clone(), state.score[:, 0]))
-    # Levels are those of the first population, and the last a fit; each ladder starts with networks of its own.
-    levels = torch.stack([level[0] for level, _, _ in seen]).unique()  # ascending, from minus infinity
+    # Levels are those of the first population that came to a fit, the last one; ladders start with its networks and
+    # with those of others that did.
+    fitting = (state.score == FITS).all(1).nonzero()[:, 0].tolist()
+    levels = torch.stack([level[fitting[0]] for level, _, _ in seen]).unique()  # ascending, from minus infinity
     levels[-1] = 0.0
-    first = [[next(q[g] for _, q, near in seen if near[g] > bound) for bound in levels[:-1]] for g in range(8)]
+    own = [fitting[g % len(fitting)] for g in range(8)]
+    first = [[next(q[g] for _, q, near in seen if near[g] > bound) for bound in levels[:-1]] for g in own]
     q = torch.stack([torch.stack(row) for row in first]).flatten(0, 1)
     k, sd, evaluations = len(levels) - 1, scales(target.prior, like), int(state.evaluations)
     above, score = levels[:-1].repeat(8), closeness_of(target, unflatten(q, like), data, seed=0)
