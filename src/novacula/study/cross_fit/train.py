@@ -122,8 +122,7 @@ def cross_fit(
     for w in caught:
         python_warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
     size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
-    how = (part or starts is not None, method or MAP(lr=4e-3), epochs, steps, size)
-    copies = derive(seed, "copies")
+    copies, how = derive(seed, "copies"), (part or starts is not None, method or MAP(lr=4e-3), epochs, steps, size)
     tasks = [
         _Task(target, under or target, data, which, k, start, *how, derive(seed, "fold", k), copies)
         for k, start in enumerate(first[:only])
