@@ -62,7 +62,7 @@ def run(name: str, split: int) -> dict[str, Any]:
 
 def learned(seen: nv.Data, x: torch.Tensor, seed: int) -> tuple[nv.Predictive, dict[str, Any]]:
     """What ``novacula learn`` with no option predicts, and what it says of itself."""
-    net = nv.networks.make("mlp", seen.x_shape, 1, seed=seed)
+    net = nv.networks.make("auto", seen.x_shape, 1, seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", nv.NovaculaWarning)
         fit = nv.learn(nv.Target(net, likelihood=nv.Normal()), seen, seed=seed)

@@ -6,7 +6,11 @@
 *settled*: children of a digits perceptron (64-64-64-10, Adam, 700 steps) part at steps 0 to 560;
 *bent*: two perceptrons of other seeds, on the line, matched, and along a curve (`nv.paths.bend`), test digits;
 *grokking*: addition modulo 31 by a network of one hidden layer of squares, half of all pairs for training, weight decay
-1, against .0 (`nv.paths.history`). One JSON file in ``results/basins.json``.
+1, against .0 (`nv.paths.history`);
+*attacked*: inputs of 397 test digits that signs of one run's gradient move by a fifth of a standard deviation
+(`nv.paths.attack`), shown to that run, to three perceptrons and three convolutional networks of other seeds;
+*collapsed*: units that trained perceptrons would not miss (`.collapse()`), by weight decay, and what leaving them out
+does to 397 test digits. One JSON file in ``results/basins.json``.
 """
 
 from __future__ import annotations
@@ -34,11 +38,17 @@ def perceptron() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
-def trained(train: nv.Data, weights: int, order: int, on_step: Callable[..., None]) -> dict[str, Tensor]:
+def nothing(*_: Any) -> None:
+    """No callback."""
+
+
+def trained(
+    train: nv.Data, weights: int, order: int, on_step: Callable[..., None], decay: float = 0.0
+) -> dict[str, Tensor]:
     """A digits perceptron by a plain loop."""
     torch.manual_seed(weights)
     net, rng = perceptron(), torch.Generator().manual_seed(order)
-    optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=decay)
     for step in range(STEPS):
         on_step(step, net, optimiser)
         optimiser.param_groups[0]["lr"] = 3e-3 * (1 - step / STEPS)
@@ -67,7 +77,7 @@ def bent() -> dict[str, Any]:
     net, rows = perceptron(), []
     found = nv.paths.symmetries(net, train.x[:100])
     for pair in range(3):
-        a, b = (trained(train, 10 + 2 * pair + i, 2 * pair + i, lambda *_: None) for i in (0, 1))
+        a, b = (trained(train, 10 + 2 * pair + i, 2 * pair + i, nothing) for i in (0, 1))
         moved = nv.paths.match(net, a, b, found, data=train, restarts=1).apply(b)
         row: dict[str, Any] = {}
         for name, end in {"as they are": b, "matched": moved}.items():
@@ -115,7 +125,50 @@ def grokking() -> dict[str, Any]:
     return found
 
 
-PARTS = {"settled": settled, "bent": bent, "grokking": grokking}
+def attacked() -> dict[str, Any]:
+    """The accuracy of seven networks on inputs moved against the first, and moved by chance."""
+    train, test = nv.load("digits").split(1400, seed=0)
+    nets: dict[str, tuple[nn.Module, Any]] = {}
+    for seed in range(4):
+        nets[f"perceptron {seed}"] = (perceptron(), trained(train, 20 + seed, seed, nothing))
+    for seed in range(3):
+        cnn = nv.networks.make("cnn", train.x_shape, 10, seed=seed)
+        nets[f"convolutional {seed}"] = (
+            cnn,
+            nv.infer(nv.MAP(lr=0.01), cnn, train, epochs=20, batch_size=50, seed=seed),
+        )
+    first, own = nets["perceptron 0"]
+    moved = nv.paths.attack(first, own, test, size=0.2)
+    signs = torch.randint(2, test.x.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    inputs = {"as they are": test.x, "by chance": test.x + signs * (moved - test.x).abs(), "moved": moved}
+    rows = {}
+    for name, (net, weights) in nets.items():
+        lines = {k: nv.paths.barrier(net, weights, weights, nv.Data(x, test.y), points=3) for k, x in inputs.items()}
+        rows[name] = {k: float(line.accuracy[0]) for k, line in lines.items() if line.accuracy is not None}
+    return {"accuracy": rows}
+
+
+def collapsed() -> dict[str, Any]:
+    """To how many units layers collapse."""
+    train, test = nv.load("digits").split(1400, seed=0)
+    found = nv.paths.symmetries(perceptron(), train.x[:1000])
+    rows = []
+    for decay in (0.0, 0.1, 1.0):
+        weights = trained(train, 30, 0, nothing, decay)
+        layers = found.collapse(weights)
+        fewer = {k: w.clone() for k, w in weights.items()}
+        for layer in layers:
+            assert not layer.duplicates
+            for name, dim in layer.weights:
+                fewer[name].index_fill_(dim, torch.tensor(layer.dead), 0.0)
+        line = nv.paths.barrier(perceptron(), weights, fewer, test, points=3)
+        sizes = [{"weights": layer.weights[0][0], "size": layer.size, "left": layer.left} for layer in layers]
+        accuracy = None if line.accuracy is None else line.accuracy[[0, -1]].tolist()
+        rows.append({"decay": decay, "layers": sizes, "loss": line.loss[[0, -1]].tolist(), "accuracy": accuracy})
+    return {"networks": rows}
+
+
+PARTS = {"settled": settled, "bent": bent, "grokking": grokking, "attacked": attacked, "collapsed": collapsed}
 
 
 def main() -> None:

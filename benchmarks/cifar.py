@@ -95,7 +95,7 @@ def run(net: str, arm: str, seed: int, train: int, threads: int) -> dict[str, ob
             fit = nv.learn(target, data, seed=seed)
             posterior, said = fit.posterior, described(fit)
         else:
-            steps = ROUNDS[False] * nv.study.default_method(data.n).first
+            steps = ROUNDS * nv.study.default_method(data.n).first
             batch = default_batch_size(data.n)
             posterior = nv.infer(nv.MAP(lr=RATE), target, data, steps=steps, batch_size=batch, seed=seed)
     cpu = time.process_time() - cpu

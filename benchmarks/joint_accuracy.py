@@ -1,6 +1,7 @@
 """How the prior over functions divides between training and test accuracy: parity of digits, by splitting.
 
     python -m benchmarks.joint_accuracy             # the cells that are missing
+    python -m benchmarks.joint_accuracy --n 600 --steps 40    # no further than about 1e-12
     python -m benchmarks.joint_accuracy --figure
 
 Networks 64-20-1 with weights ``N(0, 1/fan-in)`` and biases ``N(0, 1)``, or all of ±1 over the root of the fan-in, on
@@ -43,10 +44,10 @@ def task(n: int) -> tuple[nn.Module, tuple[torch.Tensor, torch.Tensor], tuple[to
     return nn.Sequential(nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, 1)), (x[:n], y[:n]), (x[n:], y[n:])
 
 
-def cell(weights: str, n: int) -> dict[str, Any]:
+def cell(weights: str, n: int, steps: int) -> dict[str, Any]:
     """One joint density, and what it took."""
     began = time.process_time()
-    found = nv.study.joint_accuracy(*task(n), prior=PRIORS[weights], method=METHOD, seed=0)
+    found = nv.study.joint_accuracy(*task(n), prior=PRIORS[weights], method=METHOD, steps=steps, seed=0)
     spent = time.process_time() - began
     rows = {}
     for most in dict.fromkeys(round(share * n) for share in (0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0)):
@@ -57,6 +58,7 @@ def cell(weights: str, n: int) -> dict[str, Any]:
     return {
         "weights": weights,
         "n": n,
+        "steps": steps,
         "reached": found.reached,
         "at_most": rows,
         "evaluations": found.evaluations,
@@ -130,22 +132,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--figure", action="store_true")
     parser.add_argument("--n", type=int, nargs="*", default=[100, 300, 600], help="sizes of training sets")
+    parser.add_argument("--steps", type=int, default=1000, help="the most levels, of a factor of two each")
     options = parser.parse_args()
     torch.set_num_threads(1)
     result = json.loads(RESULT.read_text()) if RESULT.exists() else {"cells": {}, "trained": {}}
     if options.figure:
         figure(result)
         return
+
+    def keep() -> None:
+        write(RESULT, {"environment": environment(), **{k: result[k] for k in ("cells", "trained")}})
+
     for weights, n in CELLS:
         if n not in options.n or time.process_time() > STOP:
             continue
         if (key := f"{weights}, n {n}") not in result["cells"]:
-            result["cells"][key] = cell(weights, n)
+            result["cells"][key] = cell(weights, n, options.steps)
+            keep()
             print(key, {k: v for k, v in result["cells"][key].items() if k != "density"}, flush=True)
         if weights == "real" and str(n) not in result["trained"]:
             result["trained"][str(n)] = trained(n)
+            keep()
             print(n, result["trained"][str(n)], flush=True)
-        write(RESULT, {"environment": environment(), **{k: result[k] for k in ("cells", "trained")}})
 
 
 if __name__ == "__main__":

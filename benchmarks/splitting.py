@@ -2,18 +2,20 @@
 
     python -m benchmarks.splitting reach [seeds]
     python -m benchmarks.splitting coverage [seeds [case]]
-    python -m benchmarks.splitting beside [groups [case]]
+    python -m benchmarks.splitting beside [groups [case [particles [moves]]]]
     python -m benchmarks.splitting networks
 
 `reach`: perceptrons on orthogonal inputs, where ``P = 2^-n``, with the default effort and one attempt. `coverage`: the
 share of 95 % intervals that hold the truth, by seeds, of small populations with the default number of attempts, on the
-cases of `CASES`. `beside`: the same at one effort, with all populations in one run, four to an interval; they share the
-scale of their moves alone. `networks`: an MLP, a CNN with pooling and
-a small transformer, against brute force. Costs are evaluations of one network on all inputs, per population and dex.
+cases of `CASES`. `beside`: the same at one effort, with all populations of ten intervals in one run, four to each;
+they share the scale of their moves alone, and the same command goes on after an interruption. `networks`: an MLP, a
+CNN with pooling and a small transformer, against brute force. Costs are evaluations of one network on all inputs, per
+population and dex.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import time
@@ -38,6 +40,8 @@ from novacula.target.margins import margins
 
 RESULTS = Path(__file__).parent / "results" / "splitting"
 LN10 = math.log(10)
+AT_ONCE = 10
+"""Intervals whose populations are moved side by side."""
 
 
 def orthogonal(n: int) -> tuple[nv.Target, nv.Data]:
@@ -118,21 +122,32 @@ def coverage(seeds: int, case: str) -> dict[str, Any]:
     return found
 
 
-def beside(groups: int, case: str) -> dict[str, Any]:
-    """Intervals of one case, each of four populations of one run."""
+def beside(groups: int, case: str, particles: int, moves: int) -> dict[str, Any]:
+    """Intervals of one case, each of four populations, at one effort; goes on from those that were found before."""
     target, data, exact = CASES[case]()
-    method, before = Method(particles=100, moves=8), time.process_time()
-    post = cast("Draws", nv.infer(method, target, data, steps=500, chains=4 * groups, seed=0))
-    took, logs = time.process_time() - before, post.stats["log_evidence"].unflatten(0, (groups, 4))
-    evaluations, rows = float(post.stats["evaluations"][0]) / -exact, []
-    for four in logs:
-        value, stderr = log_mean(four)
-        row = {"log10": value / LN10, "stderr": stderr / LN10, "converged": float(four.std()) <= DISAGREE}
-        rows.append({**row, "attempts": 1.0, "evaluations_per_dex": evaluations, "cpu_seconds": took / groups})
-    found = {"method": repr(method), "case": case, "exact": exact, **_covered(rows, exact)}
-    found["spread"] = float(post.stats["log_evidence"].std()) / LN10
-    write(RESULTS / f"beside-{case}.json", {"environment": environment(), **found})
-    print(found, flush=True)
+    method, path = Method(particles, moves), RESULTS / f"beside-{case}.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    before = before if before.get("method") == repr(method) else {}
+    known = [float(v) for v in before.get("populations", "").split()]
+    logs, found = torch.tensor(known, dtype=torch.float64), before
+    evaluations, spent = before.get("evaluations", 0.0), before.get("cpu_seconds", 0.0)
+    while len(logs) < 4 * groups:
+        began, seed = time.process_time(), len(logs)
+        post = cast("Draws", nv.infer(method, target, data, steps=500, chains=4 * AT_ONCE, seed=seed))
+        logs = torch.cat([logs, post.stats["log_evidence"] / LN10])
+        evaluations += float(post.stats["evaluations"].sum())
+        spent += time.process_time() - began
+        rows: list[dict[str, Any]] = []
+        for four in logs.unflatten(0, (-1, 4)):
+            value, stderr = log_mean(four * LN10)
+            row = {"log10": value / LN10, "stderr": stderr / LN10, "converged": float(four.std()) <= DISAGREE / LN10}
+            rows.append({**row, "attempts": 1.0, "cpu_seconds": spent / len(logs) * 4})
+            rows[-1]["evaluations_per_dex"] = evaluations / len(logs) / -exact
+        found = {"method": repr(method), "case": case, "exact": exact, **_covered(rows, exact)}
+        found |= {"spread": float(logs.std()), "mean_of_logs": float(logs.mean() - exact), "evaluations": evaluations}
+        found["populations"] = " ".join(f"{v:.4f}" for v in logs.tolist())  # not each on a line of its own
+        write(path, {"environment": environment(), **found})
+        print({k: v for k, v in found.items() if k != "populations"}, flush=True)
     return found
 
 
@@ -193,10 +208,14 @@ def networks() -> dict[str, Any]:
 def main() -> None:
     """Run one part and write it down."""
     part = sys.argv[1] if len(sys.argv) > 1 else "reach"
-    seeds = int(sys.argv[2]) if len(sys.argv) > 2 else {"coverage": 200, "beside": 40}.get(part, 3)
+    seeds = int(sys.argv[2]) if len(sys.argv) > 2 else {"coverage": 200, "beside": 200}.get(part, 3)
     torch.set_num_threads(1)
-    if part in ("coverage", "beside"):
-        (coverage if part == "coverage" else beside)(seeds, sys.argv[3] if len(sys.argv) > 3 else next(iter(CASES)))
+    case = sys.argv[3] if len(sys.argv) > 3 else next(iter(CASES))
+    if part == "coverage":
+        coverage(seeds, case)
+        return
+    if part == "beside":
+        beside(seeds, case, *([int(v) for v in sys.argv[4:6]] or (200, 4)))
         return
     result = reach(seeds) if part == "reach" else networks()
     write(RESULTS / f"{part}.json", {"environment": environment(), **result})

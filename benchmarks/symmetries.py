@@ -2,6 +2,7 @@
 
     python -m benchmarks.symmetries              # all; two CPU minutes
     python -m benchmarks.symmetries swin llama   # some
+    python -m benchmarks.symmetries --large      # a vision transformer of 86 million weights
     python -m benchmarks.symmetries --summary
 
 Every network of ``tests/menagerie``: coverage (the share of weights that a group moves, of
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import novacula as nv
 from benchmarks.common import environment, write
@@ -34,9 +36,26 @@ sys.path.insert(0, str(ROOT / "tests"))
 Row = dict[str, Any]
 
 
-def run(case: Any) -> Row:
+class Vision(nn.Module):
+    """A vision transformer of the size B/16: 12 layers of 768 with 12 heads, patches of 16, images of 224."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 768, 16, 16)
+        self.token, self.place = nn.Parameter(torch.zeros(1, 1, 768)), nn.Parameter(0.02 * torch.randn(1, 197, 768))
+        layer = nn.TransformerEncoderLayer(768, 12, 3072, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.layers = nn.TransformerEncoder(layer, 12, nn.LayerNorm(768), enable_nested_tensor=False)
+        self.head = nn.Linear(768, 1000)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        h = self.patches(x).flatten(2).mT
+        h = torch.cat([self.token.expand(len(h), -1, -1), h], 1) + self.place
+        return self.head(self.layers(h)[:, 0])
+
+
+def run(module: nn.Module, x: torch.Tensor) -> Row:
     """One network."""
-    module, x = case.make(), case.inputs(3, 1).flatten(0, 1)
     weights = sum(w.numel() for w in module.parameters())
     began = time.process_time()
     try:
@@ -88,17 +107,23 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*")
+    parser.add_argument("--large", action="store_true")
     parser.add_argument("--summary", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    rows = json.loads(RESULTS.read_text())["networks"] if RESULTS.exists() else {}
-    for name in [] if options.summary else options.names or list(ALL):
-        rows[name] = run(ALL[name])
+    record = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"networks": {}}
+    rows = record["networks"]
+    if options.large:
+        record["large"] = run(Vision(), torch.randn(1, 3, 224, 224))
+        write(RESULTS, {**record, "environment": environment()})
+        print({k: v for k, v in record["large"].items() if k != "frozen"})
+    for name in [] if options.summary or options.large else options.names or list(ALL):
+        rows[name] = run(ALL[name].make(), ALL[name].inputs(3, 1).flatten(0, 1))
         said = {k: v for k, v in rows[name].items() if k != "frozen"}
         print(name, said, *list(rows[name].get("frozen", {}).items())[:4], flush=True)
         rows = {n: rows[n] for n in ALL if n in rows}
-        write(RESULTS, {"networks": rows, "environment": environment()})
+        write(RESULTS, {**record, "networks": rows, "environment": environment()})
     print(summary(rows, FAMILIES))
 
 

@@ -228,7 +228,51 @@ def test_what_needs_float64_is_refused_where_there_is_none() -> None:
         with pytest.raises(InputError, match="float64"):
             nv.infer(nv.HMC(), net, data, steps=4, device=where)
         with pytest.raises(InputError, match="float64"):
-            nv.learn(net, data, epochs=1, device=where)
+            nv.predict(nv.infer(nv.MAP(), net, data, steps=1), data.x, device=where)
+
+
+class _Norm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.GELU(), nn.Dropout(0.1), nn.Flatten())
+        self.head = nn.Linear(32, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and self.body.training:
+            PLACES.append(x.device)
+        return self.head(self.body(x))
+
+
+PLACES: list[torch.device] = []
+"""Where networks of the test below were when they trained."""
+
+
+@pytest.mark.filterwarnings("ignore::novacula.core.errors.NovaculaWarning")
+@pytest.mark.parametrize("how", ["table", "invariance", "cross_fit"])
+def test_learning_where_there_is_no_float64_trains_there(how: str) -> None:
+    found: list[dict[str, Any]] = []
+    data = _data("classification").to(dtype=torch.float32)
+    images = nv.Data(torch.rand(12, 1, 6, 6, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 2)
+    PLACES.clear()
+    for asked in (True, False):
+        with present(double=False) as where:
+            device = where if asked else None
+            if how == "cross_fit":
+                unseen = nv.cross_fit(Target(_Norm()), images, folds=2, epochs=2, seed=0, device=device)
+                found.append({"log_prob": unseen.predictive.log_prob(images.y).tolist(), **unseen.score()})
+            elif how == "table":
+                fit = nv.learn(Target(_network(2).float()), data, epochs=2, folds=2, seed=0, device=device)
+                found.append({"evidence": float(fit.evidence.value), "mean": nv.predict(fit, data.x).mean().tolist()})
+            else:
+                target = Target(_Norm(), invariance=nv.Affine(only=("rotation",)), copies=nv.Copies(2, 2, 2))
+                fit = nv.learn(target, images, epochs=2, folds=0, seed=0, device=device)
+                found.append({"evidence": float(fit.evidence.value), "mean": nv.predict(fit, images.x).mean().tolist()})
+                assert {w.device for w in fit.params.values()} == {HERE}
+            if how != "table":
+                assert set(PLACES) == {where if asked else HERE}
+            PLACES.clear()
+    _alike(*found, tolerance=1e-3)  # float32
 
 
 # ---------------------------------------------------------------------- curvature, evidence, predictions

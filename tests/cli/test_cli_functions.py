@@ -33,7 +33,10 @@ def test_a_prior_goes_on_and_is_drawn() -> None:
     assert found["n"] == 20_000
     assert found["top"] == whole["top"]
     assert 0 < found["constants"][0] < 1
-    assert Path("r.svg").read_text().startswith("<svg xmlns=")
+    drawn = Path("r.svg").read_text()
+    assert drawn.startswith("<svg xmlns=")
+    assert "stroke: #21618c" in drawn  # as most programs but browsers know no variables
+    assert "var(" not in drawn
     other = run("prior", "cube:3", "--net", "mlp", "--keep", "k.npz")
     assert other.exit_code == 2
     assert "same command" in other.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -81,8 +83,30 @@ def randn(*shape: int) -> Tensor:
 @pytest.mark.parametrize("c", ZOO, ids=lambda c: c.name)
 def test_zoo(c: Case) -> None:
     coverage = check(c.make(), c.inputs(4, 2), UNCOVERED.get(c.name, set()))
-    assert coverage.vmaps == (c.name != "lstm")
+    assert coverage.vmaps
     assert coverage.copies == (c.name == "in_place")
+
+
+class Packed(nn.Module):
+    """An LSTM of packed sequences, for which vmap has no rule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.lstm, self.head = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, torch.full((len(x),), x.shape[1]), batch_first=True)
+        return self.head(self.lstm(packed)[1][0][-1])
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_what_vmap_has_no_rule_for() -> None:
+    check(Packed().double(), randn(4, 2, 5, 3), UNCOVERED["lstm"])
+    coverage = cover(forward := Forward(case("lstm").make()), forward.params(), xs := case("lstm").inputs(4, 2))
+    looped, truth = replace(coverage, vmaps=False), true_jacobian(forward, forward.params(), xs)
+    for name, j in jacobian(looped, forward.params(), xs).items():
+        torch.testing.assert_close(j, truth[name], rtol=1e-9, atol=1e-12)
 
 
 def test_batch_size_may_change_after_the_check() -> None:

@@ -192,6 +192,11 @@ class TestInputErrors:
             Data([[0.0, 1.0], [2.0, math.nan]], [0, 1], columns=["a", "b"])
 
     def test_arguments(self) -> None:
+        frame, y = pd.DataFrame(table(4), index=list("abcd")), pd.Series([1.0, 2.0, 4.0, 3.0], index=list("bcda"))
+        with pytest.warns(NovaculaWarning, match="one index in different orders"):
+            Data(frame, y)
+        assert Data(frame, y.loc[frame.index]).y[:, 0].tolist() == [3, 1, 2, 4]
+        Data(frame, y.set_axis(range(4)))  # another index says nothing of pairs
         with refused("as many labels as inputs; got 3 inputs and 4 labels"):
             Data(table(3), [0, 1, 0, 1])
         with refused("a floating dtype"):

@@ -89,6 +89,16 @@ class TestLabels:
         assert labelled(y).task == task
         assert labelled(y, task="regression").task == "regression"
 
+    def test_what_may_be_counts_is_pointed_out(self) -> None:
+        # Of 100 rows 0..5 come 40, 30, 16, 8, 4, 2 times: the larger half makes 14 %.
+        y = np.repeat(np.arange(6), [40, 30, 16, 8, 4, 2])
+        with pytest.warns(nv.NovaculaWarning, match="from 0 to 5, large ones rare"):
+            assert labelled(y).task == "classification"
+        assert labelled(y, task="regression").task == "regression"
+        assert labelled(y, task="classification").task == "classification"
+        assert labelled(np.repeat(np.arange(6), [2, 4, 8, 16, 30, 40])).task == "classification"  # grades
+        assert labelled(np.repeat(np.arange(4), [60, 30, 8, 2])).task == "classification"  # few rare classes
+
     def test_floats(self) -> None:
         zeros = np.arange(10) % 2
         with pytest.warns(nv.NovaculaWarning, match=r"0\.0 and 1\.0"):
@@ -278,8 +288,10 @@ def test_a_table_may_be_told_what_its_columns_are(tmp_path: Path) -> None:
         assert data.task == "regression"
     like = Like(data.x_shape, data.task, columns=data.columns, coding=data.coding)
     assert load_new(path, like).x.tolist() == data.x.tolist()
-    with pytest.raises(nv.InputError, match="a column 'wrad'"):
+    with pytest.raises(nv.InputError, match=r"a column 'wrad'.*name 'ward', as the header has it"):
         nv.load(path, drop=["wrad"])
+    with pytest.raises(nv.InputError, match=r"a column 'zzzz'.*columns ward, id, a, y.*name 'ward', for instance"):
+        nv.load(path, drop=["zzzz"])
     with pytest.raises(nv.InputError, match="not dropped"):
         nv.load(path, drop=["y"])
     np.savez(tmp_path / "a.npz", x=G.normal(size=(6, 2)), y=np.arange(6) % 2)

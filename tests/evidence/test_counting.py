@@ -79,3 +79,12 @@ def test_what_has_no_last_layer_is_refused() -> None:
     none = nv.Data(x, y, task="multilabel")
     found = Counting(20_000, heads=100)(perceptron, none, seed=0)
     assert (found.kind, float(found)) == ("upper bound", pytest.approx(math.log(3 / 200)))
+
+
+def test_counting_for_longer_than_a_day_is_refused_after_a_second() -> None:
+    target, data = case(3)
+    for far in (Counting(10**13), Counting(10**15, heads=100)):
+        with pytest.raises(InputError, match=r"at most a day; got .* hours"):
+            far(target, data, seed=0)
+    with pytest.raises(InputError, match="fewer heads"):
+        Counting(10**12, heads=10**12)(target, data, seed=0)

@@ -40,14 +40,14 @@ def test_orthogonal_inputs_fit_with_one_half_each() -> None:
     assert found.loss == "zero training error"
 
 
-@pytest.mark.parametrize(("tolerance", "moves"), [(1e9, 3), (1e-9, 6)])
-def test_pilots_choose_the_effort_and_nothing_else(tolerance: float, moves: int) -> None:
+@pytest.mark.parametrize(("tolerance", "particles"), [(1e9, 40), (1e-9, 80)])
+def test_pilots_choose_the_effort_and_nothing_else(tolerance: float, particles: int) -> None:
     target, data = perceptron(torch.eye(6).double(), alternating(6))
     chosen = Splitting(particles=40, moves=3, attempts=2, tolerance=tolerance)(target, data, seed=4)
-    fixed = Splitting(particles=40, moves=moves, attempts=1)(target, data, seed=4)
+    fixed = Splitting(particles=particles, moves=3, attempts=1)(target, data, seed=4)
     # Whatever the pilots' populations were: what is reported are fresh ones, those of the effort alone.
     assert (float(chosen), chosen.stderr) == (float(fixed), fixed.stderr)
-    assert chosen.parts["moves"] == moves == fixed.parts["moves"]
+    assert chosen.parts["particles"] == particles == fixed.parts["particles"]
     assert chosen.parts["evaluations"] > fixed.parts["evaluations"]
 
 
@@ -128,6 +128,47 @@ def test_measurements_have_no_fit() -> None:
     data = nv.Data(torch.randn(5, 2, generator=generator(0)), torch.randn(5, generator=generator(1)))
     with pytest.raises(InputError, match="classes"):
         Splitting()(nv.Target(nn.Linear(2, 1), likelihood=nv.Normal()), data, seed=0)
+
+
+def test_more_networks_than_memory_holds_are_refused_before_they_are_drawn() -> None:
+    target, data = perceptron(torch.eye(6), alternating(6).float())
+    annealing = nv.evidence.Annealing(method=nv.SMC(10**10, "elliptical"))
+    for far in (Splitting(particles=10**10), Splitting(populations=10**9), annealing):
+        with pytest.raises(InputError, match=r"draws that fit in 4 GiB; got .* GiB"):
+            far(target, data, seed=0)
+
+
+def test_inputs_that_repeat_with_one_label_count_once() -> None:
+    x = torch.eye(8).double()[[0, 1, 2, 3, 4, 5, 6, 7, 2, 5]]
+    target, data = perceptron(x, alternating(8)[[0, 1, 2, 3, 4, 5, 6, 7, 2, 5]])
+    found = Splitting(particles=200, moves=4, attempts=1)(target, data, seed=2)
+    # The truth is 2^-8: 5 standard errors of Student's interval, 8e-3 at fixed seed.
+    assert abs(float(found) + 8 * math.log(2)) < 5 * found.stderr + 0.1
+
+
+class Untrustworthy(nn.Module):
+    """A perceptron without a bias, whose outputs are zero where one weight is above 0 and NaN where another is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 1, bias=False)
+        self.other = nn.Linear(1, 2, bias=False)
+        self.other.weight.data.abs_().neg_()  # as a target's network must be sound where it stands
+
+    def forward(self, x: Tensor) -> Tensor:
+        ties, none = self.other.weight[:, 0] > 0
+        return torch.where(none, math.nan, self.inner(x) * ~ties)
+
+
+def test_outputs_that_tie_or_are_no_numbers_do_not_fit() -> None:
+    """Of the networks one half ties, and one half is NaN: the probability of a fit is a quarter of 2^-4."""
+    y = alternating(4).float()[:, None]
+    target = nv.Target(Untrustworthy(), likelihood=nv.Bernoulli())
+    data, exact = nv.Data(torch.eye(4), y, task="multilabel"), -6 * math.log(2)
+    # 8e-3 at fixed seed, and five standard deviations of a count of 312.
+    found = Splitting(particles=400, attempts=1)(target, data, seed=0)
+    assert abs(float(found) - exact) < 5 * found.stderr + 0.1
+    assert float(nv.evidence.Counting(20_000)(target, data, seed=0)) == pytest.approx(exact, abs=5 * 312**-0.5)
 
 
 def test_few_populations_are_refused() -> None:

@@ -140,6 +140,8 @@ def test_intervals_of_tilting_cover() -> None:
 def test_what_is_no_orthant_is_refused(k: list[list[float]], signs: list[int], said: str) -> None:
     with pytest.raises(InputError, match=said):
         orthant(np.array(k), signs)
+    with pytest.raises(InputError, match="fewer draws"):
+        orthant(np.eye(2), [1, 1], draws=10**13)
 
 
 def test_draws_of_an_orthant_are_those_that_rejection_keeps() -> None:

@@ -131,7 +131,7 @@ class TestBuiltIn:
 
 class TestMake:
     @pytest.mark.parametrize(
-        "shape, expected", [((5,), "mlp"), ((2, 30), "mlp"), ((1, 8, 8), "cnn"), ((1, 7, 28), "mlp")]
+        "shape, expected", [((5,), "table"), ((2, 30), "mlp"), ((1, 8, 8), "cnn"), ((1, 7, 28), "mlp")]
     )
     def test_auto(self, shape: tuple[int, ...], expected: str) -> None:
         assert size(make("auto", shape, 3)) == size(make(expected, shape, 3))

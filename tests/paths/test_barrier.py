@@ -98,6 +98,8 @@ def test_what_are_no_weights_of_the_network_is_refused(case: tuple) -> None:
         barrier(net, a, {k: v for k, v in a.items() if k != "4.bias"}, test)
     with pytest.raises(InputError, match=r"4\.bias"):
         barrier(net, a, {**a, "4.bias": torch.zeros(3)}, test)
+    with pytest.raises(InputError, match=r"NaN or infinity in '4\.bias'"):
+        barrier(net, a, {**a, "4.bias": a["4.bias"] * torch.nan}, test)
     with pytest.raises(InputError, match="points"):
         barrier(net, a, a, test, points=2)
     with pytest.raises(InputError, match="weights"):

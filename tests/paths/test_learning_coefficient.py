@@ -1,7 +1,7 @@
 """The local learning coefficient against its closed form and quadrature at finite n; WBIC against the exact evidence.
 
 Chains are seeded. Estimates are held to three or more of their standard errors: of correct code one seed in about
-three hundred would be refused for each of the eight comparisons.
+three hundred would be refused for each of the ten comparisons.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ def _quadrature(a: int, b: int, at: tuple[float, float], x: Tensor) -> float:
     return float((mass * excess).sum() / mass.sum())
 
 
-@pytest.mark.parametrize(("a", "b", "at"), [(1, 1, (0.0, 0.0)), (1, 2, (1.5, 0.0))])
+CASES = [(1, 1, (0.0, 0.0)), (1, 2, (1.5, 0.0)), (2, 1, (0.0, 0.0)), (2, 2, (0.0, 0.0))]
+
+
+@pytest.mark.parametrize(("a", "b", "at"), CASES)
 def test_singular_minima_meet_quadrature_at_this_n(a: int, b: int, at: tuple[float, float]) -> None:
     x = torch.randn(N, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     held = nv.priors.Gaussian(precision=1.0, mean="start")

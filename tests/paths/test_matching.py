@@ -29,7 +29,11 @@ def elsewhere(module: nn.Module, seed: int) -> dict[str, Tensor]:
     return found
 
 
-@pytest.mark.parametrize("name", ["vit", "mobilenet_v3", "lstm_two_layers", "gpt2"])
+PLANTED = ["vit", "mobilenet_v3", "lstm_two_layers", "gpt2", "llama"]
+SLOWLY = ["swin", "unet_averaged", "resnet_basic"]  # where scales hang together, what is left falls by a factor a sweep
+
+
+@pytest.mark.parametrize("name", PLANTED + SLOWLY)
 def test_a_planted_transformation_is_recovered(name: str) -> None:
     module = ALL[name].make()
     found = symmetries(module, ALL[name].inputs(3, 1).flatten(0, 1))
@@ -37,7 +41,25 @@ def test_a_planted_transformation_is_recovered(name: str) -> None:
     b = found.random(2).apply(a)
     back = match(module, a, b, found).apply(b)
     for key, value in a.items():
-        torch.testing.assert_close(back[key], value, rtol=1e-6, atol=1e-8)
+        far = {"rtol": 1e-4, "atol": 1e-5} if name in SLOWLY else {"rtol": 1e-6, "atol": 1e-8}
+        torch.testing.assert_close(back[key], value, **far)
+
+
+def test_units_that_do_nothing_are_no_hindrance() -> None:
+    """Two compute nothing, one is not read, and two are alike: any of their orders and scales gives the same."""
+    net = nn.Sequential(nn.Linear(3, 9), nn.ReLU(), nn.Linear(9, 2)).double()
+    a = {k: v.clone() for k, v in elsewhere(net, 1).items()}
+    for unit in (2, 5):
+        a["0.weight"][unit], a["0.bias"][unit] = 0.0, 0.0
+    a["2.weight"][:, [2, 7]] = 0.0
+    a["0.weight"][4], a["0.bias"][4], a["2.weight"][:, 4] = a["0.weight"][3], a["0.bias"][3], a["2.weight"][:, 3]
+    found = symmetries(net, torch.randn(5, 3))
+    there = found.random(3).apply(a)
+    back = match(net, a, there, found).apply(there)
+    live = [0, 1, 3, 4, 6, 8]
+    for key, dim in (("0.weight", 0), ("0.bias", 0), ("2.weight", 1)):
+        torch.testing.assert_close(*(w[key].index_select(dim, torch.tensor(live)) for w in (back, a)))
+    assert all(bool(torch.isfinite(w).all()) for w in back.values())
 
 
 def test_of_two_networks_the_distance_falls_and_the_function_stays() -> None:
@@ -84,7 +106,7 @@ def test_groups_of_some_kinds_hold_those_of_linear_maps() -> None:
     for kinds in choices:
         fewer = found.only(*kinds)
         assert {g.kind for g in fewer.groups} == set(kinds)
-        assert len(fewer.groups) == len([g for g in found.groups if g.kind not in ("scale", "sign")])
+        assert len(fewer.groups) == len([g for g in found.groups if g.kind not in ("scale", "sign", "rotation")])
         assert fewer.verify(4) < 1e-12
 
 

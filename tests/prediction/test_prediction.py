@@ -503,3 +503,16 @@ def test_memory_for_not_even_one_is_an_error() -> None:
 
     with pytest.raises(RuntimeError, match="shapes"):
         with_halving(fails, 2, 2)
+
+
+@pytest.mark.parametrize("structure", ["exact", "kron", "diag", "last_layer", "matrix_free"])
+def test_predictions_in_inference_mode_are_the_same(structure: str) -> None:
+    rng = generator(0)
+    x = torch.randn(20, 3, generator=rng, dtype=torch.float64)
+    data = Data(x, (x[:, 0] > 0).long())
+    target = Target(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()).prepare(data)[0]
+    post = laplace_posterior(target, target.params(), data, structure=structure)
+    wanted = predict(post, x).mean()
+    with torch.inference_mode():
+        found = predict(post, x * 1.0).mean()  # rows that are made in it
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)

@@ -31,7 +31,7 @@ def net() -> nn.Module:
 
 
 def learned(data: nv.Data, folds: int = 3) -> Any:
-    method = dataclasses.replace(default_method(data.n, table=True), first=200)
+    method = dataclasses.replace(default_method(data.n, table=True), first=400)
     return nv.learn(nv.Target(net(), likelihood=nv.Normal()), data, method=method, folds=folds, seed=3)
 
 

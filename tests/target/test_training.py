@@ -280,7 +280,7 @@ class Jitter(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """A network that vmap does not cover."""
+    """Noise between the layers of an LSTM."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -33,7 +33,7 @@ def asked(train: Train, assembled: Assembled) -> Wanted:
     n = assembled.train.n
     batch_size = train.batch_size or default_batch_size(n, table=assembled.train.x.ndim == 2)
     first = default_method(n, batch_size, table=assembled.train.x.ndim == 2).first
-    steps = ROUNDS[assembled.train.x.ndim == 2] * first if train.epochs is None else -(-n // batch_size) * train.epochs
+    steps = ROUNDS * first if train.epochs is None else -(-n // batch_size) * train.epochs
     trained = Trained.of(assembled.target.params(), train.lr or Trained().lr, max(1, steps))
     check(wanted, assembled.target, assembled.train, trained, train.posterior_steps, train.chains)
     return wanted

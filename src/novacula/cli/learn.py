@@ -58,7 +58,7 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
     with Progress(quiet=display.quiet) as progress:
         progress.say("loading")
         from novacula.cli.infer import asked  # torch, from here on
-        from novacula.core.device import find_device
+        from novacula.core.device import divided, find_device
         from novacula.runs.catalogue.controls import read_controls
         from novacula.runs.catalogue.models import ESTIMATORS
         from novacula.runs.setup import assemble, load_ood
@@ -66,7 +66,7 @@ def _run(options: Options, folder: OutputFolder | None, display: Display) -> tup
         from novacula.study.controls.compute import check
 
         set_threads(options.threads)
-        find_device(options.device)
+        find_device(divided(options.device)[1] or "cpu")
         estimator = None if options.train.evidence == "auto" else ESTIMATORS.find(options.train.evidence, "or auto")()
         assembled = assemble(options.setup)
         progress.decided(assembled.meaning)

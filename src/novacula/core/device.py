@@ -62,12 +62,18 @@ def find_device(name: str | torch.device, *, double: bool = True) -> torch.devic
     return device
 
 
-def trains_there(name: str | torch.device | None, *, steps: bool) -> torch.device | None:
-    """A device without float64, to which ``steps`` of a training can go; None where there is no need, or no way."""
+def divided(
+    name: str | torch.device | None, *, steps: bool = True
+) -> tuple[torch.device | None, str | torch.device | None]:
+    """A device without float64, to which ``steps`` of a training can go, and the host for all else.
+
+    Returns:
+        None and the device itself where there is no need, or no way.
+    """
     if name is None or name == "auto" or not steps:
-        return None
+        return None, name
     device = find_device(name, double=False)
-    return None if _missing(device) is None else device
+    return (None, name) if _missing(device) is None else (device, HOST)
 
 
 def _missing(device: torch.device, dtype: torch.dtype = torch.float64) -> str | None:

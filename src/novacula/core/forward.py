@@ -37,6 +37,7 @@ from novacula.core.modules.copying import ShareHyperparameters
 from novacula.core.modules.outputs import logits_of
 from novacula.core.modules.parts import Parts
 from novacula.core.modules.precision import widened
+from novacula.core.modules.recurrence import PlainRecurrence
 from novacula.core.modules.training import Training, drawn_from, put_to_eval, seeded, train_mode
 from novacula.core.params import Params, detach
 from novacula.core.units import Units
@@ -63,7 +64,8 @@ class Forward:
         others: The further names of tensors that different layers share.
         fused: Whether the module has attention, whose fused kernels have no derivative under vmap: it is then
             computed from its parts (see `novacula.core.attention`).
-        recurrent: Whether it has recurrent layers with dropout, whose cuDNN kernels have no derivative in eval mode.
+        recurrent: Whether it has recurrent layers, whose kernels have no rule for vmap: there they are computed from
+            their parts (see `novacula.core.modules.recurrence`).
         notes: What is found out about the network while many of it are evaluated.
 
     Raises:
@@ -124,7 +126,7 @@ class Forward:
         object.__setattr__(self, "frozen", frozen)
         object.__setattr__(self, "others", others_of(module))
         object.__setattr__(self, "fused", has_attention(module))
-        recurrent = any(isinstance(layer, nn.RNNBase) and layer.dropout > 0 for layer in module.modules())
+        recurrent = any(isinstance(layer, nn.RNNBase | nn.RNNCellBase) for layer in module.modules())
         object.__setattr__(self, "recurrent", recurrent)
         object.__setattr__(self, "notes", Notes(type(module).__name__))
 
@@ -194,7 +196,9 @@ class Forward:
         with ExitStack() as stack:
             if self.fused:
                 stack.enter_context(plain_attention())
-            if self.recurrent and x.is_cuda and not module.training:
+            if self.recurrent:
+                stack.enter_context(PlainRecurrence())
+            if self.recurrent and x.is_cuda and not module.training and _drops(module):
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
             f = logits_of(call_with(module, point, *self.arguments(x), self.others))
         if not isinstance(f, Tensor):
@@ -323,6 +327,11 @@ class Forward:
                 or "check the first layer's size and the data's shape (images are N×channels×height×width; ids of "
                 "tokens stay whole numbers with Data(…, tokens=True))",
             ) from error
+
+
+def _drops(module: nn.Module) -> bool:
+    # Whether recurrent layers are in eval mode, where cuDNN's kernels have no derivative (`_steady` keeps the others).
+    return any(isinstance(layer, nn.RNNBase) and layer.dropout > 0 for layer in module.modules())
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:

@@ -47,6 +47,8 @@ class Notes:
     recordings: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     # which per-example gradients hooks give, as was measured, by shape of inputs, dtype and parameters
     coverage: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
+    # a function that steps were taken of on another device, and its copy there, by device
+    elsewhere: dict[torch.device, tuple[Any, Any]] = field(default_factory=dict)
     training: Training | None = None  # what train mode changes about a network; None before it was looked at
 
     def __reduce__(self) -> tuple[type[Notes], tuple[str]]:

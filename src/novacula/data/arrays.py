@@ -115,6 +115,16 @@ def place(index: Sequence[int], columns: Sequence[str] = ()) -> str:
     return f"row {row}, channel {channel}, " + (f"pixel {tuple(pixel)}" if len(pixel) > 1 else f"position {pixel[0]}")
 
 
+def check_paired(x: Any, y: Any) -> None:
+    """Warn where two pandas objects have one index in different orders: rows are paired by their places."""
+    pandas = sys.modules.get("pandas")
+    if pandas is None or not all(isinstance(a, (pandas.DataFrame, pandas.Series)) for a in (x, y)):
+        return
+    if not x.index.equals(y.index) and x.index.is_unique and not len(x.index.symmetric_difference(y.index)):
+        said = "inputs and labels have one index in different orders, and are paired by their places"
+        warnings.warn(f"{said}: pass y.loc[x.index] if they belong together by their index", NovaculaWarning, 3)
+
+
 def frame_columns(x: Any) -> tuple[str, ...]:
     """Column names of a pandas object; nothing for anything else."""
     pandas = sys.modules.get("pandas")

@@ -20,7 +20,7 @@ from novacula.core.checks.numbers import check_whole, shown
 from novacula.core.errors import InputError
 from novacula.core.modules.parts import Parts
 from novacula.core.rng import generator
-from novacula.data.arrays import frame_columns
+from novacula.data.arrays import check_paired, frame_columns
 from novacula.data.datasets import read_dataset
 from novacula.data.lazy import LazyRows
 from novacula.data.meaning.about import About, coded, meaning
@@ -102,12 +102,12 @@ class Data:
         coding: Coding | None = None,
         about: About = _NOTHING,
     ) -> None:
+        check_paired(x, y)
         table = x if isinstance(x, Columns) else frame_of(x)
         if table is not None:
             # Ids are neither filled nor measured: nothing is learned from them.
-            found = (
-                Coding(tuple(map(Column, table.values))) if tokens else coding or about.coding or Coding.learn(table)
-            )
+            given = Coding(tuple(map(Column, table.values))) if tokens else coding or about.coding
+            found = given or Coding.learn(table)
             x, about = torch.from_numpy(found.encode(table)), replace(about, coding=found)
             dtype = dtype or torch.get_default_dtype()
             columns = found.names if columns is None or len(columns) != len(found.names) else columns

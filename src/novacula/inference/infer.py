@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from novacula.core import execute
 from novacula.core.checks.numbers import as_path, check_callable, check_numbers, check_whole, shown
-from novacula.core.device import HOST, moved, trains_there
+from novacula.core.device import divided
 from novacula.core.errors import InputError
 from novacula.core.execute import Backend
-from novacula.core.params import Params, detach
+from novacula.core.params import Params, count, detach
 from novacula.core.rng import derive
 from novacula.data.data import Data
 from novacula.data.given import DataLike
-from novacula.data.placing import placed
 from novacula.inference.loop import Progress, run
 from novacula.inference.method import Method, Others, check_method
+from novacula.inference.recorder import check_room
 from novacula.inference.starts import starts
 from novacula.posteriors.base import Learned, Posterior, weights_of
 from novacula.posteriors.mixture import gathered
@@ -84,7 +84,8 @@ def infer(
 
     Raises:
         InputError: If network, likelihood and data do not fit together, if not exactly one of ``steps`` and ``epochs``
-            is given, a plain log-density comes without ``init``, with data or a device, or the device is not there.
+            is given, a plain log-density comes without ``init``, with data or a device, the device is not there, or
+            chains do not fit in memory.
         NonFiniteError: If the density has no mass where it is started, or the loss becomes NaN or infinite.
 
     Example:
@@ -108,14 +109,14 @@ def infer(
     checkpoint = None if checkpoint is None else as_path(checkpoint, "checkpoint as a path")
     if others not in get_args(Others):
         raise InputError("others='auto', 'fresh' or 'near'", shown(others), "leave it out")
-    there = None
-    if isinstance(target, Target | nn.Module):
-        there = trains_there(device, steps=method.batching == "mini")
-    density, data = _prepare(target, data, init, HOST if there is not None else device)
+    there, device = divided(device, steps=method.batching == "mini" and isinstance(target, Target | nn.Module))
+    density, data = _prepare(target, data, init, device)
     own = None
     if init is not None and isinstance(density, Target):
         density, init = density.at(weights_of(init))  # statistics that come with the weights
         own = _checked(density, init)
+    like = density.params()
+    check_room(1, chains, count(like), next(iter(like.values())), hint="ask for fewer chains")
     first = starts(density, chains, derive(seed, "starts"), own=own, others=others)
     task = _Task(
         method, density, data, first, epochs, steps, batch_size, seed, order, checkpoint, resume, others, there
@@ -147,15 +148,11 @@ class _Task:
     there: torch.device | None = None  # where steps are taken, if not where all else is computed
 
     def run(self, progress: Progress | None = None) -> Posterior:
-        target, data, start = self.target, self.data, self.start
-        if self.there is not None:
-            target, start = moved((target, start), self.there)
-            data = None if data is None else placed(data, self.there)
         outcome = run(
             self.method,
-            target,
-            data,
-            start=start,
+            self.target,
+            self.data,
+            start=self.start,
             epochs=self.epochs,
             steps=self.steps,
             batch_size=self.batch_size,
@@ -165,9 +162,9 @@ class _Task:
             resume=self.resume,
             others=self.others,
             progress=progress,
+            there=self.there,
         )
-        state = outcome.state if self.there is None else moved(outcome.state, HOST)
-        return self.method.posterior(self.target, state)
+        return self.method.posterior(self.target, outcome.state)
 
     def split(self, groups: int) -> list[_Task]:
         pieces = [w.tensor_split(groups) for w in self.start.values()]

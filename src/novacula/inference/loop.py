@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from novacula.core.checks.numbers import check_numbers, check_whole
+from novacula.core.device import HOST, moved
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.data.data import Data
+from novacula.data.placing import placed
 from novacula.inference.checkpoint import load_checkpoint, save_checkpoint
 from novacula.inference.method import Info, Method, Others, Start, check_method
 from novacula.target import Density, Target
@@ -54,12 +56,15 @@ def run(
     resume: bool = False,
     others: Others = "auto",
     progress: Progress | None = None,
+    there: torch.device | None = None,
 ) -> Outcome:
-    """Run a method."""
+    """Run a method; steps are taken ``there``, if that is not where all else is computed, and the state comes back."""
     check_method(method)
     feed, total = _plan(method, data, epochs, steps, batch_size, seed if order is None else order)
-    n_rounds = math.ceil(total / feed.per_round)
     points = {k: w.unsqueeze(0) for k, w in target.params().items()} if start is None else start
+    if there is not None:
+        target, points, feed = *moved((target, points), there), feed.at(there)
+        data = feed.data
     first = Start.of(target, points, total, others, trained=trained)
 
     if isinstance(target, Target) and data is not None:
@@ -71,7 +76,7 @@ def run(
         state, done, history, finished = load_checkpoint(checkpoint, state, run_key=key)
         info = Info(math.nan, done=finished)
 
-    for index in range(math.ceil(done / feed.per_round), n_rounds):
+    for index in range(math.ceil(done / feed.per_round), n_rounds := math.ceil(total / feed.per_round)):
         if info.done:
             break
         losses: list[float] = []
@@ -95,7 +100,7 @@ def run(
             save_checkpoint(checkpoint, state, step=done, history=history, done=info.done, run_key=key)
         if progress is not None:
             progress(index + 1, n_rounds, record)
-    return Outcome(state, history, done)
+    return Outcome(state if there is None else moved(state, HOST), history, done)
 
 
 @contextmanager
@@ -126,6 +131,9 @@ class _Feed:
     per_round: int
     seed: int
     shuffled: bool
+
+    def at(self, device: torch.device) -> _Feed:
+        return self if self.data is None else replace(self, data=placed(self.data, device))
 
     @property
     def total(self) -> int:

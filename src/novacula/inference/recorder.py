@@ -21,6 +21,13 @@ _PROBES = 32
 _LARGEST = 2**32  # bytes of recorded draws
 
 
+def check_room(draws: int, chains: int, weights: int, like: Tensor, *, hint: str) -> None:
+    """Refuse so many draws of each chain, before there is room for them, where they do not fit in memory."""
+    if (size := draws * chains * weights * like.element_size()) > _LARGEST:
+        got = f"{draws:,} draws of {chains} chains of {weights:,} weights, {size / 2**30:,.1f} GiB"
+        raise InputError("draws that fit in 4 GiB", got, hint)
+
+
 @dataclass(frozen=True, eq=False)
 class Recorder:
     """Room for K draws of M chains, filled in place as the run goes on; flat ``(K, M, P)``, log_density ``(K, M)``."""
@@ -44,13 +51,7 @@ class Recorder:
         k = min(keep, left)
         like = next(iter(start.params.values()))
         p = count(start.params) // start.members
-        size = k * start.members * p * like.element_size()
-        if size > _LARGEST:
-            raise InputError(
-                "draws that fit in 4 GiB",
-                f"{k} draws of {start.members} chains of {p:,} weights, {size / 2**30:.1f} GiB",
-                "set keep= to fewer draws",
-            )
+        check_room(k, start.members, p, like, hint="set keep= to fewer draws")
         flat = torch.zeros(k, start.members, p, dtype=like.dtype, device=like.device)
         logs = torch.full((k, start.members), math.nan, dtype=like.dtype, device=like.device)
         return cls(flat, logs, 0, warmup, left)

@@ -19,9 +19,16 @@ from novacula.core.rng import derive
 from novacula.networks.cnn import cnn
 from novacula.networks.mlp import as_shape, linear, mlp
 from novacula.networks.resnet import resnet
+from novacula.networks.table import table
 from novacula.networks.user import from_file
 
-BUILT_IN: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn, "resnet": resnet, "linear": linear}
+BUILT_IN: dict[str, Callable[..., nn.Module]] = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "resnet": resnet,
+    "linear": linear,
+    "table": table,
+}
 _SMALLEST_IMAGE = 8
 
 
@@ -29,10 +36,10 @@ def make(name: str, x_shape: Sequence[int], outputs: int, seed: int = 0, **optio
     """Make a network.
 
     Args:
-        name: ``"mlp"``, ``"cnn"``, ``"resnet"`` or ``"linear"``; ``"auto"`` for "cnn" where inputs are images of at
-            least 8×8 pixels and "mlp" elsewhere; or ``"file.py:name"``, where ``name`` is a function of
-            ``(x_shape, outputs)`` or of nothing that returns an `nn.Module`, a module class that can be called so, or
-            a module.
+        name: ``"mlp"``, ``"cnn"``, ``"resnet"``, ``"table"`` or ``"linear"``; ``"auto"`` for "cnn" where inputs are
+            images of at least 8×8 pixels, "table" where they are rows of a table, and "mlp" elsewhere; or
+            ``"file.py:name"``, where ``name`` is a function of ``(x_shape, outputs)`` or of nothing that returns an
+            `nn.Module`, a module class that can be called so, or a module.
         x_shape: The shape of one input, ``data.x_shape``.
         outputs: The number of outputs C.
         seed: Seed of the initial weights.
@@ -55,7 +62,8 @@ def make(name: str, x_shape: Sequence[int], outputs: int, seed: int = 0, **optio
     if not isinstance(name, str):
         raise InputError(f"a network among {', '.join(BUILT_IN)}, auto, or file.py:function", shown(name), "'mlp'")
     if name == "auto":
-        name = "cnn" if len(shape) == 3 and min(shape[1:]) >= _SMALLEST_IMAGE else "mlp"
+        image = len(shape) == 3 and min(shape[1:]) >= _SMALLEST_IMAGE
+        name = "cnn" if image else "table" if len(shape) == 1 else "mlp"
     if name in BUILT_IN:
         _check_options(name, options)
         with seeded(seed):

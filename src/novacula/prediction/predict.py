@@ -99,14 +99,16 @@ def predict(
         raise InputError("a posterior", got, "call its predict(x)")
     posterior = posterior_of(posterior)
     target = network_target(posterior.target, "predictions")
-    posterior = on_device(posterior, device, now=device_of(target.params()))
-    target = network_target(posterior.target, "predictions")
-    chosen = _check(posterior, target, kind, rule, average)
-    inputs = _inputs(_one_tensor(target, x), posterior, target)
-    s = target.copies.predict if copies is None else copies
-    with torch.no_grad():
-        found = posterior.outputs(inputs, How(chosen, s, samples, rule, average, seed, chunk))
-    f = finite(found.values)
+    with torch.inference_mode(False):  # Jacobians need a graph
+        posterior = on_device(posterior, device, now=device_of(target.params()))
+        target = network_target(posterior.target, "predictions")
+        chosen = _check(posterior, target, kind, rule, average)
+        inputs = _inputs(_one_tensor(target, x), posterior, target)
+        inputs = inputs.clone() if not isinstance(inputs, LazyRows) and inputs.is_inference() else inputs
+        s = target.copies.predict if copies is None else copies
+        with torch.no_grad():
+            found = posterior.outputs(inputs, How(chosen, s, samples, rule, average, seed, chunk))
+        f = finite(found.values)
     return Predictive(target.likelihood, f, found.way, covariance=found.covariance, warnings=posterior.warnings)
 
 

@@ -36,7 +36,7 @@ def net_flag() -> Any:
     """The option of a network, of every command that makes one."""
     return flag(
         "auto",
-        "cnn, mlp, resnet, linear, auto, or FILE.py:FUNCTION of (x_shape, outputs).",
+        "cnn, mlp, resnet, table, linear, auto, or FILE.py:FUNCTION of (x_shape, outputs).",
         metavar="NET",
         panel="Model",
         anchor=anchored_net,

@@ -20,6 +20,7 @@ from novacula.study.controls.control import Control
 from novacula.study.cross_fit.result import CrossFit
 from novacula.study.cross_fit.train import cross_fit
 from novacula.study.curve import Curves, Worth, curve
+from novacula.study.extents import ExtentInfluence, extent_influence
 from novacula.study.learning.empirical_bayes import EmpiricalBayes
 from novacula.study.learning.from_draws import Sampled, learn_from_draws
 from novacula.study.learning.learn import default_method, learn
@@ -53,6 +54,7 @@ __all__ = [
     "Curves",
     "Effort",
     "EmpiricalBayes",
+    "ExtentInfluence",
     "Instability",
     "JointAccuracy",
     "LearnResult",
@@ -87,6 +89,7 @@ __all__ = [
     "curve",
     "default_method",
     "describe",
+    "extent_influence",
     "gap",
     "instability",
     "joint_accuracy",

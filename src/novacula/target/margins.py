@@ -23,7 +23,7 @@ FITS = math.inf
 def margins(f: Tensor, y: Tensor) -> Tensor:
     """``f_y − max_{c≠y} f_c`` of classes ``y (N,)``, or ``±f`` of 0-1 labels ``y (N, C)``: f ``(M, N, C)``."""
     if y.ndim == 2:
-        return (torch.where(y > 0, f, -f)).flatten(1)
+        return (f * (2.0 * (y > 0).to(f) - 1)).flatten(1)
     own = y[None, :, None].expand(len(f), -1, 1)
     others = f.scatter(2, own, -math.inf).amax(2)
     return f.gather(2, own)[..., 0] - others
@@ -34,17 +34,19 @@ def closeness(f: Tensor, y: Tensor) -> Tensor:
 
     Returns:
         ``FITS`` for those that do; of the others minus the mean hinge of their margins, ``max(0, −margin)``, over the
-        root mean square of their outputs, which does not depend on the outputs' scale; minus infinity for NaNs.
+        root mean square of their outputs, which does not depend on the outputs' scale; minus infinity for outputs that
+        are no numbers, or whose squares are none.
     """
     f = f.double()
     each = margins(f, y)
     centred = f - f.mean(2, keepdim=True) if y.ndim == 1 else f
-    size = centred.square().mean((1, 2)).sqrt()
-    score = -(-each).clamp(min=0).mean(1) / size
+    size = torch.linalg.vector_norm(centred, dim=(1, 2)) / math.sqrt(f.shape[1] * f.shape[2])
+    score = each.clamp(max=0).mean(1) / size
     # Of ties alone no hinge tells: they are just below a fit.
     score = torch.where(score < 0, score, torch.where(score == 0, -torch.finfo(f.dtype).tiny, score))
-    score = torch.where((each > 0).all(1), FITS, score)
-    return torch.where(torch.isfinite(f).all(2).all(1), score.nan_to_num(-math.inf, posinf=FITS), -math.inf)
+    score = torch.where(each.amin(1) > 0, FITS, score)
+    # What is no number spreads to the size: that of the margins alone would do but for infinite ones.
+    return torch.where(torch.isfinite(size), score.nan_to_num(-math.inf, posinf=FITS), -math.inf)
 
 
 def closeness_of(target: Target, params: dict[str, Tensor], data: Data, *, seed: int) -> Tensor:

@@ -8,10 +8,13 @@ drawn from a stream of the step, anew for each member, so that a run that resume
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from novacula.core.device import moved
 from novacula.core.many import chunk_of, in_chunks, members_of, over_members, part_of
 from novacula.core.modules.precision import Precision, computing
 from novacula.core.modules.training import averaging, seeded
@@ -46,15 +49,19 @@ def training_gradient(
     batch: Batch,
     rng: torch.Generator,
     precision: Precision = "full",
+    there: torch.device | None = None,
 ) -> tuple[Tensor, Params, Params]:
     """Every member's misfit of a batch as it trains, the gradient of its negative log-density, and its statistics.
 
-    A batch of one example has no statistics of its own: it is taken at the running ones.
+    A batch of one example has no statistics of its own: it is taken at the running ones. Where a device is named, all
+    that is given goes there, and what is found comes back.
 
     Returns:
         The mean negative log-likelihood, ``(M,)``, the gradient of the tempered negative log-density per example, by
         name, as `loss_and_gradient` has them, and the statistics after the pass.
     """
+    if there is not None and isinstance(target, Target) and there != batch.x.device:
+        return _gradient_there(there, target, params, statistics, batch, rng, precision)
     training = target.forward.trains(batch.x) if isinstance(target, Target) else None
     if not isinstance(target, Target) or training is None or not training.differs:
         return *loss_and_gradient(target, params, batch, rng, precision), statistics
@@ -62,6 +69,18 @@ def training_gradient(
     seed = split(rng) if training.noisy else 0
     losses, fits, moved = misfit_gradient(target, params, statistics, xs, batch.y, seed, precision=precision)
     return losses, with_prior(target, params, fits, batch), moved
+
+
+def _gradient_there(device: torch.device, target: Target, *given: Any) -> tuple[Tensor, Params, Params]:
+    # The network is copied once a device; all else is small, and may be another in every step.
+    params, statistics, batch, rng, precision = given
+    copies, own = target.notes.elsewhere, target.forward
+    if device not in copies or copies[device][0] is not own:
+        copies[device] = own, moved(own, device)
+    prior, likelihood, invariance = moved((target.prior, target.likelihood, target.invariance), device)
+    other = replace(target, forward=copies[device][1], prior=prior, likelihood=likelihood, invariance=invariance)
+    found = training_gradient(other, *moved((params, statistics, batch), device), rng, precision)
+    return moved(found, batch.x.device)
 
 
 def misfit_gradient(

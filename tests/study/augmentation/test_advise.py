@@ -263,6 +263,7 @@ def test_many_and_large_images_are_cut_down() -> None:
     ("data", "text"),
     [
         (nv.Data(torch.rand(60, 5), torch.arange(60) % 2), "images with classes"),
+        (nv.Data(torch.rand(60, 1, 40), torch.arange(60) % 2), r"images with classes.*\(1, 40\).*nv\.study\.compare"),
         (nv.Data(torch.rand(60, 1, 8, 8), torch.rand(60)), "images with classes"),
         (nv.Data(torch.rand(20, 1, 8, 8), torch.arange(20) % 2), "50 images or more"),
     ],

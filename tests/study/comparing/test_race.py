@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,9 @@ def test_that_nobody_is_dropped_where_there_is_time(models: dict[str, Any], data
     assert [r.name for r in found.runners][-1] == "blind"
     assert [found.word(r) for r in found.runners[:2]] == ["best", "tied"]
     assert found.word(found.runners[-1]) == "worse"
+    longer = dataclasses.replace(found, length=201)  # of which 100 steps are not half
+    assert [longer.word(r) for r in longer.runners] == ["best", "tied", "behind"]
+    assert any("'blind' (100 steps)" in text for text in longer.warnings)
     best, last = found.best, found.runners[-1]
     assert last.gap is not None
     assert last.gap.value == pytest.approx(best.fit.compare(last.fit)[0])

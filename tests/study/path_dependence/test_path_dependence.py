@@ -172,6 +172,20 @@ def test_a_layer_can_be_named() -> None:
         path_dependence(runs, deep(0), blobs(), layer="nowhere")
 
 
+class Branching(nn.Linear):
+    """A network that cannot be exported: it looks at the values of its inputs."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) if float(input.detach().sum()) < 1e9 else input[:, :3]
+
+
+def test_what_cannot_be_matched_is_compared_as_it_is_and_said() -> None:
+    found = path_dependence(linear(range(2)), Branching(4, 3), blobs(), pairs=1, similarity=None)
+    assert any("runs are not matched" in w for w in found.warnings)
+    assert "barrier/as trained" in found.measured
+    assert "barrier/matched" not in found.measured
+
+
 def test_bad_input_is_refused() -> None:
     data, net, runs = blobs(), nn.Linear(4, 3), linear(range(3))
     broken = {**runs[0], "weight": runs[0]["weight"] * float("nan")}

@@ -145,6 +145,7 @@ def test_what_is_refused():
         {"by": "guess"},
         {"named": {"short": "01"}},
         {"nets": 0},
+        {"nets": 10**12},
         {"epochs": 1, "method": Descent(lr=1e-6), "nets": 20},
     ):
         with pytest.raises(InputError):

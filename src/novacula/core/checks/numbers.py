@@ -27,6 +27,7 @@ LEAST: dict[str, int | None] = {
     "chunk": 1,
     "trainings": 1,
     "limit": 1,
+    "only": 1,
 }
 """The least value of each whole number; None where there is none."""
 POSITIVE = ("lr", "seconds", "temperature")

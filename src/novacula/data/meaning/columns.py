@@ -90,7 +90,7 @@ def asked(raw: Raw, categorical: Sequence[str], drop: Sequence[str]) -> Raw:
         raise InputError("a table with columns to drop or to take for categories", "a source without", "leave it out")
     for name in (*categorical, *drop):
         if name not in raw.names:
-            raise _unknown(raw, name)
+            raise _unknown(raw, name, hint="name {0!r}, as the header has it")
 
     def read(name: str) -> np.ma.MaskedArray:
         values = raw.read(name)
@@ -255,8 +255,8 @@ def _numbered(names: Any, targets: Any) -> bool:
     return sorted([*names, *targets], key=lambda n: (len(n), n)) == [str(i) for i in range(len(names) + len(targets))]
 
 
-def _unknown(table: RawColumns, name: str, inputs: tuple[str, ...] = ()) -> InputError:
+def _unknown(table: RawColumns, name: str, inputs: tuple[str, ...] = (), hint: str = "rename {0!r}") -> InputError:
     close = difflib.get_close_matches(name, [n for n in table.names if n not in inputs], n=1)
     wanted = f" (the run's inputs are {listed(inputs)})" if inputs else ""
-    hint = f"rename {close[0]!r}" if close else "add it"
+    hint = hint.format(*close) if close else "add it" if inputs else f"name {table.names[0]!r}, for instance"
     return InputError(f"a column {name!r}{wanted}", f"{table.where} with columns {listed(table.names)}", hint)

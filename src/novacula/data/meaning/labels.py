@@ -18,6 +18,8 @@ from novacula.data.meaning.soft import check_soft, is_soft, look_soft
 
 Task: TypeAlias = Literal["classification", "multilabel", "regression"]
 FEW_CLASSES, MANY_CLASSES = 20, 100
+_COUNTED, _RARE = 5, 0.15
+"""Distinct whole numbers, and the share of the larger half of them among rows, of what may be counts."""
 
 
 class Labels(NamedTuple):
@@ -144,7 +146,19 @@ def _guess(t: Tensor, x: Tensor, names: tuple[str, ...]) -> Task:
             )
         return "multilabel"
     table = x.ndim == 2 and x.is_floating_point()
-    return "regression" if table and not _few_and_repeated(torch.unique(t), len(t)) else "classification"
+    if not table:
+        return "classification"
+    values, often = torch.unique(t, return_counts=True)
+    if not _few_and_repeated(values, len(t)):
+        return "regression"
+    if len(values) >= _COUNTED and int(often[len(values) // 2 :].sum()) <= _RARE * len(t):
+        warnings.warn(
+            f"the labels are whole numbers from {int(values[0])} to {int(values[-1])}, large ones rare, as counts are: "
+            "taken as classes; for counts and measurements pass task='regression' (--task regression)",
+            NovaculaWarning,
+            stacklevel=4,
+        )
+    return "classification"
 
 
 def _few_and_repeated(values: Tensor, n: int) -> bool:

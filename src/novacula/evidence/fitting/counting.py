@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,7 @@ from novacula.target import Target
 from novacula.target.margins import FITS, check_fittable, closeness_of
 
 _FEW = 10  # clusters that fit, of which a standard error can be taken for one
+_TRIAL, _LONGEST = 1.0, 24 * 3600.0  # seconds after which the whole is estimated, and that it may take
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,22 @@ class Counting:
         return f"Counting({self.draws} draws{f' of {self.heads} heads' if self.heads > 1 else ''})"
 
     def __call__(self, target: Target, data: Data, start: Params | Posterior | None = None, *, seed: int) -> Estimate:
-        """Count, and give the log-probability in nats; without a fit, the upper bound ``log(3/clusters)`` of 95 %."""
+        """Count, and give the log-probability in nats; without a fit, the upper bound ``log(3/clusters)`` of 95 %.
+
+        Args:
+            target: The network and its prior.
+            data: The examples, of classes.
+            start: Not used.
+            seed: Of the draws.
+
+        Returns:
+            The estimate.
+
+        Raises:
+            InputError: If the labels are not classes or contradict each other, the temperature is not 1, many heads are
+                asked of a network that has none or do not fit in memory, or the first second of counting says that
+                all would take more than a day.
+        """
         target, data = bound(target, data)
         if target.temperature != 1.0:
             raise InputError("temperature=1 for counting", f"{target.temperature:g}", "the prior itself is drawn from")
@@ -96,6 +113,7 @@ class Counting:
         size = chunk_of({k: w.expand(clusters, *w.shape) for k, w in like.items()}, data.n)
         size = size if heads is None else min(size, heads.at_once(self.heads))
         total = squares = 0.0
+        began, known = time.monotonic(), False
         for first in range(0, clusters, size):
             weights = target.prior.sample(like, min(size, clusters - first), rng)
             if heads is None:
@@ -103,4 +121,9 @@ class Counting:
             else:
                 share = heads.shares(weights, self.heads, rng).cpu()
             total, squares = total + float(share.sum()), squares + float(share.square().sum())
+            if not known and (seconds := time.monotonic() - began) > _TRIAL:
+                known = True
+                if (whole := seconds * clusters / (first + size)) > _LONGEST:
+                    got = f"{self.draws:,} draws, about {whole / 3600:,.0f} hours"
+                    raise InputError("draws that take at most a day", got, "fewer draws, or nv.evidence.Splitting()")
         return total, squares

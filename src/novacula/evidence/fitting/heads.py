@@ -31,6 +31,7 @@ from novacula.target.margins import margins
 
 _FLOATS = 2**21
 """Outputs that a chunk of networks may have, about."""
+_MOST = 2**28  # outputs of one network's last layers, which are made at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,9 @@ class Heads:
 
     def at_once(self, heads: int) -> int:
         """How many networks beneath to take at once."""
-        return max(1, _FLOATS // (heads * self.data.n * len(self.like["weight"])))
+        if (each := heads * self.data.n * len(self.like["weight"])) > _MOST:
+            raise InputError(f"heads with at most {_MOST:,} outputs", f"{heads:,}, with {each:,}", "fewer heads")
+        return max(1, _FLOATS // each)
 
     def shares(self, weights: Params, heads: int, rng: torch.Generator) -> Tensor:
         """The share of so many last layers that fit on each of M networks beneath, ``(M,)`` in float64."""

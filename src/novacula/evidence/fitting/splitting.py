@@ -36,15 +36,16 @@ DISAGREE = 0.5 * math.log(10)
 class Splitting:
     """``log 1/M Σ_m P̂_m`` over independent populations of networks that are driven to fit all labels.
 
-    First the effort is chosen: pilot populations run, and while they differ by more than ``tolerance``, the moves are
-    doubled. Then populations that start anew at that effort are reported, whatever their spread: a spread that decided
-    which populations count would be too small, and it is the error. Where they differ much, or no network that fits
-    was found, the value says so: it carries a warning, and ``parts["converged"]`` is 0.
+    First the effort is chosen: pilot populations run, and while they differ by more than ``tolerance``, the networks of
+    each are doubled, which halves the variance, while more moves only bring it down to what independent networks
+    would have. Then populations that start anew at that effort are reported, whatever their spread: a spread that
+    decided which populations count would be too small, and it is the error. Where they differ much, or no network that
+    fits was found, the value says so: it carries a warning, and ``parts["converged"]`` is 0.
 
     Args:
-        particles: Networks of each population.
+        particles: Networks of each population, at the least effort.
         populations: M, at least 4: their spread is the error.
-        moves: Moves of each network at each level, at the least effort.
+        moves: Moves of each network at each level.
         keep: The share of networks above the next level.
         tolerance: The standard deviation between pilot populations, in nats, that ends the search for the effort.
         attempts: How many efforts there are to choose from, each twice the one before. With 1 nothing is chosen and no
@@ -111,7 +112,7 @@ class Splitting:
         return self._estimate(target, data, post, spent + float(post.stats["evaluations"].sum()), attempt), post
 
     def _run(self, target: Target, data: Data, attempt: int, seed: int) -> Draws:
-        method = Method(self.particles, self.moves * 2**attempt, self.keep)
+        method = Method(self.particles * 2**attempt, self.moves, self.keep)
         found = infer(method, target, data, steps=self.steps, chains=self.populations, seed=seed)
         return cast("Draws", found)  # as the method says
 
@@ -148,6 +149,6 @@ class Splitting:
                 "converged": float(reached and spread <= DISAGREE),
                 "evaluations": spent,
                 "attempts": attempt + 1.0,
-                "moves": float(self.moves * 2**attempt),
+                "particles": float(self.particles * 2**attempt),
             },
         )

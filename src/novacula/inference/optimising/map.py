@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 
 from novacula.core.checks.numbers import check_fields, check_positive, shown
+from novacula.core.device import find_device
 from novacula.core.errors import InputError
 from novacula.core.modules.precision import Precision
 from novacula.core.params import Params, unstack
@@ -51,15 +52,19 @@ class MAP:
         warm: The share of the run over which the prior's part rises from nothing to all of it. Networks that decay from
             the first step on may end at the origin with nothing learned, where the data's pull is weak at first. In a
             run that goes on from trained weights all of the prior counts from the first step on.
+        device: Where gradients are computed, if not where the network is: a device that need not have float64, such as
+            ``"mps"``. Weights and batches go there in every step, and gradients come back.
 
     Raises:
-        InputError: If the rate is not positive, the share not in [0, 1], or the schedule or precision unknown.
+        InputError: If the rate is not positive, the share not in [0, 1], the schedule or precision unknown, or the
+            device not there.
     """
 
     lr: float = 2e-3
     schedule: Literal["one-cycle", "constant"] = "one-cycle"
     precision: Precision = "full"
     warm: float = WARM
+    device: str | None = field(default=None, repr=False)  # it decides nothing but rounding
 
     batching: Batching = field(default="mini", init=False, repr=False)
 
@@ -71,13 +76,16 @@ class MAP:
 
     def init(self, target: Density, data: Data | None, rng: torch.Generator, start: Start) -> MAPState:
         """Start where the members start."""
+        if self.device is not None:
+            find_device(self.device, double=False)
         statistics = statistics_of(target, data, start.members, start.statistics)
         return MAPState(start.params, adam_init(start.params), statistics)
 
     def step(self, target: Density, state: MAPState, batch: Batch, rng: torch.Generator) -> tuple[MAPState, Info]:
         """One step of Adam on the negative log-posterior per example."""
+        there = None if self.device is None else torch.device(self.device)
         losses, grads, statistics = training_gradient(
-            target, state.params, state.statistics, batch.rising(self.warm), rng, self.precision
+            target, state.params, state.statistics, batch.rising(self.warm), rng, self.precision, there
         )
         factor = one_cycle(batch.progress) if self.schedule == "one-cycle" else 1.0
         params, adam = adam_step(state.params, grads, state.adam, self.lr * factor)

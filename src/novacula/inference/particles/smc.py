@@ -32,12 +32,12 @@ from torch import Tensor
 from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
 from novacula.core.many import chunk_of, in_chunks, over_members, part_of
-from novacula.core.params import Params, flatten, unflatten
+from novacula.core.params import Params, count, flatten, unflatten
 from novacula.data.data import Data
 from novacula.inference.hamiltonian.mass import DiagonalMass
 from novacula.inference.hamiltonian.trajectory import hmc, normal, place_at
 from novacula.inference.method import Batching, Info, Start
-from novacula.inference.recorder import Recorder, draws_of
+from novacula.inference.recorder import Recorder, check_room, draws_of
 from novacula.posteriors.draws import Draws
 from novacula.priors.base import Prior
 from novacula.target import Density, LogDensity, Target
@@ -111,6 +111,7 @@ class SMC:
         if self.move == "elliptical" and not prior.gaussian:
             raise InputError("a Gaussian prior for elliptical slice moves", type(prior).__name__, "use move='hmc'")
         like, m = target.params(), start.members
+        check_room(self.particles, m, count(like), next(iter(like.values())), hint="take fewer particles")
         full = flat_density(target, data, like, rng)
         alone = flat_density(LogDensity(prior.log_prob, like), None, like, rng)
         positions = flatten(prior.sample(like, m * self.particles, rng), batch_dims=1)
@@ -229,9 +230,22 @@ class SMC:
 def log_mean(logs: Tensor) -> tuple[float, float]:
     """The logarithm of the mean of independent unbiased estimates, and its standard error.
 
-    The error is the spread of the estimates relative to their mean over √M, times the ratio of the 97.5 % quantiles of
-    Student's t with M − 1 degrees of freedom and of the normal distribution, so that ± 1.96 standard errors are a 95 %
-    interval although the spread of few estimates is itself uncertain.
+    With so many temperatures or levels that each counts for little, estimates of populations are log-normal: with s the
+    spread of their logarithms, the truth is ``s²/2`` above the mean of these. The error is that of the mean and of
+    ``s²/2``, ``√(s²/M + s⁴/2(M−1))``, times the ratio of the 97.5 % quantiles of Student's t with M − 1 degrees of
+    freedom and of the normal distribution, so that ± 1.96 standard errors are a 95 % interval although the spread of
+    few estimates is itself uncertain. The spread of the estimates themselves would be too small an error, as the rare
+    large ones that make up their mean are seldom among few. Only where some are zero, s² is that of log-normal numbers
+    of their relative variance.
+
+    References:
+        A lognormal central limit theorem for particle approximations of normalizing constants. J. Bérard, P. Del Moral,
+        A. Doucet, 2014. arXiv:1307.0181.
+        An evaluation of approximate confidence interval estimation methods for lognormal means. C. E. Land, 1972
+        (the error is what he calls Cox's).
+
+    Args:
+        logs: Logarithms of the estimates, shape ``(M,)``.
 
     Returns:
         The value, and its standard error, NaN for a single one.
@@ -245,9 +259,9 @@ def log_mean(logs: Tensor) -> tuple[float, float]:
     value = float(logs.logsumexp(0)) - math.log(m)
     if m == 1:
         return value, math.nan
-    relative = (logs - value).exp()
     wider = float(student_t.ppf(0.975, m - 1)) / 1.959963984540054
-    return value, float(relative.std()) / math.sqrt(m) * wider
+    s2 = float(logs.var() if torch.isfinite(logs).all() else (logs - value).exp().var().log1p())
+    return value, math.sqrt(s2 / m + s2**2 / (2 * (m - 1))) * wider
 
 
 def _prior_of(target: Density) -> Prior:

@@ -21,6 +21,7 @@ from novacula.kernels.orthants.tilting import minimax_tilting, truncated
 OrthantMethod: TypeAlias = Literal["tilting", "ep"]
 
 _LEAST_EFFECTIVE = 0.01  # share of the draws below which a tilted estimate is not to be trusted
+_LARGEST = 2**31  # numbers that are drawn
 _SAME = 1e-12  # by how much a correlation may differ from ±1 and still count as that
 
 
@@ -49,7 +50,8 @@ def orthant(
         upper ``bound`` of the probability.
 
     Raises:
-        InputError: If K is not square, symmetric, finite and positive definite, or the signs do not fit it.
+        InputError: If K is not square, symmetric, finite and positive definite, the signs do not fit it, or the draws
+            do not fit in memory.
 
     Example:
         >>> round(float(orthant([[1.0, 0.5], [0.5, 1.0]], [1, 1], method="ep")), 2)  # exact: log(1/3)
@@ -57,6 +59,8 @@ def orthant(
     """
     k, s = _checked(covariance, signs)
     check_whole("draws", draws, least=2)
+    if draws * len(s) > _LARGEST:
+        raise InputError(f"at most {_LARGEST:,} numbers drawn", f"{draws:,} draws of {len(s)}", "fewer draws")
     if method not in ("tilting", "ep"):
         raise InputError("method='tilting' or 'ep'", shown(method), "leave it out for 'tilting'")
     fingerprint = hashlib.blake2b(k.tobytes() + s.tobytes(), digest_size=16).hexdigest()

@@ -6,6 +6,7 @@ What is minimised is the distance of the weights, ``Σ ‖w_a − T w_b‖²`` (
                    unit of the one and the j-th of the other hold; with signs, of its size;
     heads          the same, where a pair is worth as much as its best alignment within;
     scales, signs  of each unit, by least squares, and by the sign of ``S_ii``;
+    rotations      of each pair by the angle of ``Σ x · ȳ``, pairs as complex numbers;
     orthogonal     Procrustes: ``M = U Vᵀ`` of ``Σ R_a R_bᵀ``;
     invertible     both sides are balanced, ``C R₀ R₀ᵀ Cᵀ = C⁻ᵀ R₁ R₁ᵀ C⁻¹``, which leaves an orthogonal map:
                    ``M = C_a⁻¹ O C_b``.
@@ -31,7 +32,7 @@ from novacula.paths.symmetries.axes import above
 from novacula.paths.symmetries.groups import Element, Group, key_of, occurrences
 from novacula.paths.symmetries.result import Symmetries
 
-SWEEPS = 50  # at most
+SWEEPS = 200  # at most
 GAIN, _SWEEP = 1e-10, 5e-4  # of the distance, below which a step gains nothing, and a sweep too little to go on
 Weights = Mapping[str, Tensor]
 
@@ -106,6 +107,11 @@ def _step(
     rows = _rows(group, a, b, symmetries)
     if group.kind == "scale":
         return [_nearest_scale(group, rows)]
+    if group.kind == "rotation":
+        pairs = list(zip(rows[::2], rows[1::2], strict=True))
+        along = sum((x * y + z * w).sum(-1) for (_, x, y), (_, z, w) in pairs)
+        across = sum((z * y - x * w).sum(-1) for (_, x, y), (_, z, w) in pairs)
+        return [Element(group, torch.atan2(torch.as_tensor(across), torch.as_tensor(along)))]
     if group.kind == "sign":
         same = sum((x * y).sum(-1) for node, x, y in rows if group.powers.get(key_of(node)))
         return [Element(group, torch.where(torch.as_tensor(same) < 0, -1.0, 1.0).double())]

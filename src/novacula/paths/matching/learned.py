@@ -104,7 +104,7 @@ def turning(b: Weights, symmetries: Symmetries, steps: int) -> Move | None:
     if not groups:
         return None
     logs = [torch.zeros_like(g.identity().values).requires_grad_() for g in groups]
-    wide = [1 if g.kind == "scale" else g.size for g in groups]
+    wide = [1 if g.kind in ("scale", "rotation") else g.size for g in groups]
     adam = torch.optim.Adam([{"params": [t], "lr": _TURN / math.sqrt(n)} for t, n in zip(logs, wide, strict=True)])
     fall = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 - step / steps)
 
@@ -129,7 +129,7 @@ def turning(b: Weights, symmetries: Symmetries, steps: int) -> Move | None:
 
 def exponential(group: Group, log: Tensor, b: Weights) -> Element:
     """The element ``exp(θ)``; factors that a map absorbs are afterwards as they were."""
-    if group.kind == "scale":
-        return Element(group, log.exp())
+    if group.kind in ("scale", "rotation"):
+        return Element(group, log.exp() if group.kind == "scale" else log)
     map_ = torch.matrix_exp(log - log.mT if group.kind == "orthogonal" else log)
     return Element(group, map_, tuple(b[name] for name, _ in group.absorbed))

@@ -1,7 +1,7 @@
 """Two networks of one kind, or many, brought into the same order: `match` and `match_many`.
 
-A start is taken to a local optimum of the distance (`novacula.paths.matching.descent`). Every second start begins with
-the scales of ``a``'s units, so that a network is found again under any of its symmetries. With data, three more starts
+A start is taken to a local optimum of the distance (`novacula.paths.matching.descent`). Every second start is matched
+under balanced scales first, so that a network is found again under any of its symmetries. With data, three more starts
 come from activations (`novacula.paths.matching.activations`), and which one is best is said by the loss half-way, of
 which distance is no measure; it may then be lowered by gradients (`novacula.paths.matching.learned`).
 
@@ -170,12 +170,16 @@ def _nearest(a: Weights, starts: Iterator[Start]) -> Start:
 
 
 def _starts(a: Weights, b: Weights, symmetries: Symmetries, restarts: int, seed: int) -> Iterator[Start]:
-    # b taken towards a, from several starts.
-    alike = [*balancing(b, symmetries), *inverse(balancing(a, symmetries))]
+    # b taken towards a, from several starts; every second time first where the scales of both are balanced, so that a
+    # unit of the one is alike to its own of the other before it is known which that is.
+    own, others = balancing(a, symmetries), balancing(b, symmetries)
     for start in range(restarts + 1):
         rng = generator(seed, "match", start)
         elements = [] if start < 2 else [g.random(rng) for g in symmetries.groups if g.kind == "permutation"]
-        elements = [*elements, *(alike if start % 2 else ())]
+        if start % 2 and own:
+            elements = [*others, *elements]
+            even = acted(a, own, symmetries)
+            elements += [*descend(even, acted(b, elements, symmetries), symmetries, rng)[0], *inverse(own)]
         more, there = descend(a, acted(b, elements, symmetries), symmetries, rng)
         yield [*elements, *more], there
 
@@ -185,11 +189,11 @@ def _by_data(middle: Middle, b: Weights, symmetries: Symmetries, seed: int) -> l
     if symmetries.graph is None or len(symmetries.inputs) != 1:
         return []
     x = middle.data.x
-    x = x.double() if x.is_floating_point() else x
+    x = x.to(symmetries.inputs[0].dtype)
     elements = by_activations(middle.a, b, symmetries, x)
     there = acted(b, elements, symmetries)
     found = [(elements, there)]
-    for kept in (symmetries.only("scale", "sign", "orthogonal", "invertible"), symmetries):
+    for kept in (symmetries.only("scale", "sign", "rotation", "orthogonal", "invertible"), symmetries):
         more, moved = descend(middle.a, there, kept, generator(seed, "activations"))
         found.append(([*elements, *more], moved))
     return found

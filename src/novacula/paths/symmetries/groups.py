@@ -19,7 +19,7 @@ from torch import Tensor
 from novacula.core.brief import brief
 from novacula.paths.symmetries.axes import Atom, Axis, Node, above, expanded, find, length
 
-Kind = Literal["permutation", "scale", "sign", "orthogonal", "invertible"]
+Kind = Literal["permutation", "scale", "sign", "rotation", "orthogonal", "invertible"]
 LINEAR: tuple[Kind, ...] = ("invertible", "orthogonal", "permutation")
 """Maps, each kind of which holds the next."""
 
@@ -29,7 +29,8 @@ class Group:
     """One group.
 
     Attributes:
-        kind: ``"permutation"``, ``"scale"`` (by positive numbers), ``"sign"``, ``"orthogonal"`` or ``"invertible"``.
+        kind: ``"permutation"``, ``"scale"`` (by positive numbers), ``"sign"``, ``"rotation"`` (of each index's two
+            numbers, in the halves of an axis, by an angle of its own), ``"orthogonal"`` or ``"invertible"``.
         size: How many indices it acts on.
         copies: How many such groups there are side by side: one for each index of what the atom lies under (heads).
         weights: The weights that it moves: names with dimensions.
@@ -74,8 +75,8 @@ class Group:
             order, still = draw.argsort(-1), torch.arange(self.size)
             trivial = (order == still).all(-1, keepdim=True) & moving
             return Element(self, torch.where(trivial, still.roll(1), order))
-        if self.kind == "scale":
-            return Element(self, (0.5 * draw).exp())
+        if self.kind in ("scale", "rotation"):
+            return Element(self, (0.5 * draw).exp() if self.kind == "scale" else math.pi * draw)
         if self.kind == "sign":
             signs = torch.where(draw < 0, -1.0, 1.0).double()
             trivial = (signs > 0).all(-1, keepdim=True) & moving
@@ -93,8 +94,8 @@ class Group:
         shape = [a.size for a in above(self.atom)]
         if self.kind == "permutation":
             return Element(self, torch.arange(self.size).expand(*shape, -1))
-        if self.kind in ("scale", "sign"):
-            return Element(self, torch.ones(*shape, self.size, dtype=torch.float64))
+        if self.kind in ("scale", "sign", "rotation"):
+            return Element(self, torch.full((*shape, self.size), float(self.kind != "rotation"), dtype=torch.float64))
         return Element(self, torch.eye(self.size, dtype=torch.float64).expand(*shape, -1, -1))
 
 
@@ -104,7 +105,8 @@ class Element:
 
     Attributes:
         group: The group.
-        values: Of a permutation, old indices in the new order, ``(…, n)``; numbers ``(…, n)``; or maps ``(…, n, n)``.
+        values: Of a permutation, old indices in the new order, ``(…, n)``; numbers or angles ``(…, n)``; or maps
+            ``(…, n, n)``.
             The leading axes are those of what the atom lies under.
         factors: Of a linear map, what the factors that it absorbs are afterwards; ones by default.
     """
@@ -142,7 +144,14 @@ def _absorbed(
 def _through(weight: Tensor, axes: list[Axis], element: Element) -> Tensor:
     # Let an element act on every occurrence of its atom in a weight.
     out = weight.clone(memory_format=torch.contiguous_format)
-    for view, flat, p in views(out, axes, element.group.atom):
+    found = list(views(out, axes, element.group.atom))
+    if element.group.kind == "rotation":
+        for (one, flat, p), (other, *_) in zip(found[::2], found[1::2], strict=True):  # the halves of an axis
+            x, y, angle = one.clone(), other.clone(), _along(element.values, flat, p, element.group).to(one)
+            one.copy_(angle.cos() * x - angle.sin() * y)
+            other.copy_(angle.sin() * x + angle.cos() * y)
+        return out
+    for view, flat, p in found:
         # Of a copy, since gradients of the element need what it acted on.
         view.copy_(_at(view.clone(), flat, p, flat[p], element))
     return out
@@ -181,19 +190,26 @@ def _walk(t: Tensor, flat: list[Node], positions: range, atom: Atom) -> Iterator
 
 
 def _at(t: Tensor, flat: list[Node], p: int, node: Node, element: Element) -> Tensor:
-    group, values = element.group, element.values
-    places = [next(q for q, other in enumerate(flat) if find(other.atom) is a) for a in above(group.atom)]
+    group = element.group
     if group.kind in ("orthogonal", "invertible"):
-        return _mapped(t, p, places, node, element)
-    # The table of values along its own dimension and those of what it lies under.
-    order = sorted([*places, p])
-    table = values.permute([[*places, p].index(q) for q in order])
-    shape = [t.shape[q] if q in order else 1 for q in range(t.ndim)]
-    table = table.reshape(shape)
+        return _mapped(t, p, _outer(flat, group), node, element)
+    table = _along(element.values, flat, p, group)
     if group.kind == "permutation":
         return t.take_along_dim(table.to(t.device), p)
     power = group.powers.get(key_of(node), Fraction(0))
     return t if not power else t * table.to(t) ** float(power)
+
+
+def _outer(flat: list[Node], group: Group) -> list[int]:
+    return [next(q for q, other in enumerate(flat) if find(other.atom) is a) for a in above(group.atom)]
+
+
+def _along(values: Tensor, flat: list[Node], p: int, group: Group) -> Tensor:
+    # The table of values along its own dimension and those of what it lies under, to be broadcast.
+    places = [*_outer(flat, group), p]
+    order = sorted(places)
+    table = values.permute([places.index(q) for q in order])
+    return table.reshape([values.shape[places.index(q)] if q in order else 1 for q in range(len(flat))])
 
 
 def _mapped(t: Tensor, p: int, places: list[int], node: Node, element: Element) -> Tensor:

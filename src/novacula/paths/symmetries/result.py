@@ -157,8 +157,9 @@ def symmetries(
     Permutations of units, channels, heads and what is within each; scales by positive numbers and signs, where
     functions are homogeneous or odd; orthogonal maps where nothing but sums, products with weights and sums of squares
     happen (the stream between root-mean-square norms), and invertible ones between queries and keys and between values
-    and outputs. They are found from the graph that `torch.export` gives, as it evaluates, and each is verified in
-    double precision at random weights and statistics before it is offered.
+    and outputs; of queries and keys with rotary embeddings, rotations of the pairs that these turn. They are found from
+    the graph that `torch.export` gives, as it evaluates, and each is verified in double precision at random weights and
+    statistics before it is offered.
 
     Args:
         module: The network. It is not changed.
@@ -333,7 +334,7 @@ def _size(own: Sequence[Axis]) -> int:
 
 
 def _frozen(found: Traced, groups: Sequence[Group]) -> dict[str, str]:
-    moved = {find(group.atom) for group in groups if group.kind not in ("scale", "sign")}
+    moved = {find(group.atom) for group in groups if group.kind in LINEAR}
     reasons = dict[str, str]()
     for name, own in found.axes.items():
         for dim, axis in enumerate(own):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 
-from novacula.paths.symmetries.axes import Atom, Combination, Node, above, find, nodes_in
+from novacula.paths.symmetries.axes import Atom, Combination, Node, above, expanded, find, nodes_in
 from novacula.paths.symmetries.equations import plus
 from novacula.paths.symmetries.groups import Group, Kind, key_of
 from novacula.paths.symmetries.trace import Traced
@@ -26,7 +27,7 @@ def groups_of(found: Traced) -> list[Group]:
         scales.setdefault(find(atom), []).append(combination)
     for atom, odd in found.equations.signs:
         signs.setdefault(find(atom), []).append(odd)
-    groups, covered = list[Group](), _covered(places)
+    groups, covered, halves = list[Group](), _covered(places), _halves(found)
     for atom, there in places.items():
         if atom.size < 2:
             continue
@@ -38,12 +39,28 @@ def groups_of(found: Traced) -> list[Group]:
             groups.append(_group("permutation", atom, there))
         if atom in covered:
             continue
+        if halves.get(atom) == len(there):
+            groups.append(_group("rotation", atom, there))
         unknowns = [key_of(node) for _, _, node in there]
         for powers in null_space(scales.get(atom, []), unknowns):
             groups.append(_group("scale", atom, there, powers))
         for chosen in null_space_of_two(signs.get(atom, []), unknowns):
             groups.append(_group("sign", atom, there, {k: Fraction(1) for k in chosen}))
     return groups
+
+
+def _halves(found: Traced) -> Counter[Atom]:
+    # How often each atom is one half of an axis whose other half it is too, as before rotary embeddings: what turns the
+    # pairs by an angle of each index commutes with their turning by positions.
+    return Counter(
+        find(part[0].atom)
+        for name, own in found.axes.items()
+        for axis in (own if name not in found.unused else ())
+        for node in expanded(axis)
+        for part in node.parts or ()
+        if [len(other) for other in node.parts or ()] == [1, 1]
+        and len({find(p[0].atom) for p in node.parts or ()}) == 1
+    )
 
 
 def _covered(places: dict[Atom, list[tuple[str, int, Node]]]) -> set[Atom]:

@@ -92,8 +92,10 @@ class Picture:
 
     def save(self, path: Path) -> str:
         """Write the drawing as a file of its own, on paper and in the page's kind of font; the path as text."""
+        # Outside of a page there is nothing to set a variable, and most programs but browsers know none.
+        drawn = re.sub(r"var\(--[\w-]+, (#\w+)\)", r"\1", self.svg)
         head = f'<svg xmlns="http://www.w3.org/2000/svg" style="background: {PAPER}; font-family: sans-serif" '
-        write_text(path, self.svg.replace("<svg ", head, 1))
+        write_text(path, drawn.replace("<svg ", head, 1))
         return str(path)
 
 

@@ -76,7 +76,12 @@ def images_of(data: Data, seed: int) -> Data:
     """The images as they are compared: at most so many, drawn at random, and at most so large; others are refused."""
     if len(data.x_shape) != 3 or data.task != "classification":
         got = f"inputs of shape {data.x_shape}, {data.task}"
-        raise InputError("images with classes, x of shape (N, channels, height, width)", got, "nv.load('digits')")
+        hint = (
+            "compare networks that see other inputs by nv.study.compare"
+            if data.task == "classification"
+            else "leave it out"
+        )
+        raise InputError("images with classes, x of shape (N, channels, height, width)", got, hint)
     check_hard(data.y, "a comparison of augmentations")
     if data.n < _LEAST_EXAMPLES:
         raise InputError(f"{_LEAST_EXAMPLES} images or more", str(data.n), "label more images")

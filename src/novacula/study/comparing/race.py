@@ -4,7 +4,8 @@ All models are trained for a little while, the worse ones are dropped, the other
 successive halving. Networks blind to a fold each are trained, the same folds for all, from where the last rung left
 them; their losses on the examples that they have not seen order the models, so that no label is set aside. Every rung
 gets the same share of the budget. A model that is dropped is said to be *worse* where its gap is real by the rule of
-`novacula.study.comparing.gaps`, and *tied* where it had to go for want of time.
+`novacula.study.comparing.gaps`, *behind* where it had not had half of a training by then, and *tied* where it had to go
+for want of time.
 
 Two scores can order models. ``"unseen"`` is the loss on unseen examples at the labels' calibrated temperature.
 ``"speed"`` is the mean loss in training over the later half of the rung's passes, the training-speed estimate of Ru and

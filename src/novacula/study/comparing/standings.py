@@ -70,8 +70,17 @@ class Race:
         return stack({r.name: r.fit for r in self.finalists})
 
     def word(self, runner: Runner) -> str:
-        """``"best"``; ``"worse"`` than the best of its last rung, or ``"tied"`` with it."""
-        return "best" if runner.gap is None else "worse" if runner.gap.real else "tied"
+        """``"best"``; ``"worse"`` than the best of its last rung, or ``"tied"`` with it.
+
+        Args:
+            runner: One of the models.
+
+        Returns:
+            The word; ``"behind"`` for what would be worse, and was left before half of a full training.
+        """
+        if runner.gap is None or not runner.gap.real:
+            return "best" if runner.gap is None else "tied"
+        return "worse" if 2 * sum(runner.steps) >= self.length else "behind"
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -82,6 +91,10 @@ class Race:
         if self.seconds > 1.1 * self.budget:
             found.append(f"one pass of all models takes more than the budget: {self.seconds:.0f} s were used")
         tied = [r.name for r in self.runners if r not in self.finalists and self.word(r) == "tied"]
+        early = [f"{r.name!r} ({sum(r.steps):,} steps)" for r in self.runners if self.word(r) == "behind"]
+        if early:
+            listed = ", ".join(early[:3]) + (" and others" if len(early) > 3 else "")
+            found.append(f"behind before half of a training, which is not worse in the end: {listed}")
         if tied:
             listed = ", ".join(repr(name) for name in tied[:3]) + (" and others" if len(tied) > 3 else "")
             found.append(f"dropped for want of time, not beyond doubt: {listed}")
@@ -91,7 +104,8 @@ class Race:
         """The race as text, from the winner to the first that was dropped.
 
         Returns:
-            A table in Markdown, in nats an example. ``behind`` is the gap to the best of the model's last rung.
+            A table in Markdown, in nats an example. ``behind`` is the gap to the best of the model's last rung,
+            and the word beside it that of `word`.
         """
         last = max(len(r.steps) for r in self.runners)
         titles, lines = ["model", "P", "rungs", "steps", "loss", "behind", "", "training loss", "s"], []

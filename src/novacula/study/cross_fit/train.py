@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from novacula.core import execute
-from novacula.core.checks.numbers import check_callable, check_numbers, check_whole, shown
+from novacula.core.checks.numbers import check_callable, check_numbers, shown
+from novacula.core.device import divided
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.execute import Backend
 from novacula.core.many import members_of
@@ -88,7 +89,8 @@ def cross_fit(
             the loss to expect of a network of all data is known (``expected``, in ``score()``).
         progress: Called after every epoch with (epochs done, epochs in all, the epoch's record); with several workers,
             when one is done, with (networks done, networks, nothing).
-        device: Where to compute: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``; by default where the network is.
+        device: Where to compute: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``; by default where the network is. On
+            one without float64, such as ``"mps"``, networks train; all that follows is computed on the host.
 
     Returns:
         The networks and their out-of-fold predictions.
@@ -105,12 +107,12 @@ def cross_fit(
         >>> fit.predictive.n, sorted(fit.score())[:3]
         (120, ['accuracy', 'accuracy_stderr', 'aurc'])
     """
-    check_numbers(members=members, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed)
+    check_numbers(members=members, steps=steps, epochs=epochs, batch_size=batch_size, seed=seed, only=only)
     check_callable("progress", progress)
     if not isinstance(trained, Sequence):
         raise InputError("trained as a list of weights", f"a {type(trained).__name__}", "leave it out")
-    if only is not None:
-        check_whole("only", only)
+    method = method or MAP(lr=4e-3)
+    there, device = divided(device, steps=method.batching == "mini")
     target, data = prepared(target, data, device=device)
     if under is not None and not isinstance(under, Target):
         raise InputError("under as a target", shown(under), "leave it out")
@@ -122,9 +124,10 @@ def cross_fit(
     for w in caught:
         python_warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
     size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
-    copies, how = derive(seed, "copies"), (part or starts is not None, method or MAP(lr=4e-3), epochs, steps, size)
+    how = (part or starts is not None, method, epochs, steps, size)
+    copies = derive(seed, "copies")
     tasks = [
-        _Task(target, under or target, data, which, k, start, *how, derive(seed, "fold", k), copies)
+        _Task(target, under or target, data, which, k, start, *how, derive(seed, "fold", k), copies, there)
         for k, start in enumerate(first[:only])
     ]
     for k, w in enumerate(trained[: len(tasks)]):
@@ -134,15 +137,21 @@ def cross_fit(
     else:
         report = None if progress is None else lambda done, total: progress(done, total, {})
         found = execute.map(_run, tasks, workers=workers, backend=backend, progress=report)
-    outputs = found[0][1].new_empty(members, data.n, found[0][1].shape[2])
-    for k, (_, f) in enumerate(found):
-        outputs[:, which == k] = f
-    if only is not None:
-        part = which < only
-        data, which, outputs = data.subset(part.to(data.x.device)), which[part], outputs[:, part.to(outputs.device)]
+    data, which, outputs = _gathered([f for _, f in found], data, which)
     said = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, NovaculaWarning)))
     made = CrossFit(target, data, which, tuple(w for w, _ in found), finite(outputs), seed, said)
     return replace(made, fewer=_of_one_fold(tasks[0], made)) if curve and only is None else made
+
+
+def _gathered(found: Sequence[Tensor], data: Data, which: Tensor) -> tuple[Data, Tensor, Tensor]:
+    # The outputs (M, N, C) of the folds' networks, and the examples that these have not seen.
+    outputs = found[0].new_empty(found[0].shape[0], data.n, found[0].shape[2])
+    for k, f in enumerate(found):
+        outputs[:, which == k] = f
+    if len(found) > int(which.max()):
+        return data, which, outputs
+    predicted = which < len(found)
+    return data.subset(predicted.to(data.x.device)), which[predicted], outputs[:, predicted.to(outputs.device)]
 
 
 def of_one_fold(train: Callable[[int], CrossFit], steps: int, share: float) -> CrossFit:
@@ -184,6 +193,7 @@ class _Task:
     batch_size: int
     seed: int
     copies_seed: int
+    there: torch.device | None = None  # where steps are taken, if not where all else is computed
 
     def run(self, progress: Progress | None = None) -> tuple[Params, Tensor]:
         unseen = self.folds == self.fold
@@ -205,6 +215,7 @@ class _Task:
             batch_size=self.batch_size,
             seed=self.seed,
             progress=progress,
+            there=self.there,
         )
         modes = [part.mode for part in self.method.posterior(self.under, outcome.state).parts]
         if len(modes) != (members := members_of(self.start)):

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from novacula.core.checks.numbers import as_path, check_callable, check_numbers, check_whole, shown
+from novacula.core.device import divided
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.estimate import Estimate
 from novacula.core.modules.precision import Precision
@@ -47,8 +48,8 @@ from novacula.target import Target
 from novacula.target.given import TargetLike, prepared
 
 _SMALL, _FAST = 50_000, 0.01
-_OUTPUTS = 128  # outputs up to which averages over weights are considered
 """Weights below which a network learns at that rate, whatever its data."""
+_OUTPUTS = 128  # outputs up to which averages over weights are considered
 _FIRST = {True: (1_000, 2), False: (400, 6)}
 """Steps and passes of the first round at least, for tables and for other data."""
 
@@ -80,8 +81,8 @@ def learn(
     Args:
         target: The model to begin with; or a network, which is taken with the likelihood of the data's task.
         data: The training data; or a pair ``(x, y)``, a dataset or a loader.
-        epochs: Passes over the data at most; by default rounds go on until nothing is gained, four of them at most for
-            tables and three for other data, each twice as long as the one before.
+        epochs: Passes over the data at most; by default rounds go on until nothing is gained, three of them at most,
+            each twice as long as the one before.
         seconds: Seconds after which the training ends at the latest; the folds come on top.
         folds: Networks that are blind to a fold each, from whose predictions the loss on new data, the predictive and
             the verdicts come; together they cost no more than ``folds − 1`` trainings. 0 for none, and no such claims.
@@ -97,7 +98,8 @@ def learn(
         checkpoint: A file to keep the run resumable.
         resume: Whether to continue from it.
         progress: Called after every epoch.
-        device: Where to compute: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``; by default where the network is.
+        device: Where to compute: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``; by default where the network is. On
+            one without float64, such as ``"mps"``, networks train; all that follows is computed on the host.
 
     Returns:
         What was learned.
@@ -119,9 +121,10 @@ def learn(
     check_callable("progress", progress)
     check_callable("evidence", evidence)
     checkpoint = None if checkpoint is None else as_path(checkpoint, "checkpoint as a path")
+    there, device = divided(device)
     target, data = prepared(target, data, device=device)
     batch_size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
-    method = _asked(method or _default(target, data, batch_size), lr, precision, seconds)
+    method = _asked(method or _default(target, data, batch_size), lr, precision, there, seconds)
     target = between_units(target, data, noise="likelihood" in method.learn)
     plan = Plan(method, epochs, folds, batch_size, seed, checkpoint, resume, progress, evidence)
     found = _by_folds(plan, target, data, folds)
@@ -130,14 +133,7 @@ def learn(
     choice, noted = _choose(trained, unseen, data, structures, derive(seed, "choose"))
     ended = time.perf_counter()
     hyper = hyperparameters(method, trained.state, trained.target, data, seed, under=trained.under, found=found.hyper)
-    warnings = [
-        *hyper.doubts,
-        *found.said,
-        *_no_skill(trained.state),
-        *_doubts(trained.target),
-        *choice.warnings,
-        *noted,
-    ]
+    doubts = [*hyper.doubts, *found.said, *_no_skill(trained.state), *_doubts(trained.target)]
     return LearnResult(
         target=trained.target.at(trained.params)[0],
         evidence=trained.evidence,
@@ -148,7 +144,7 @@ def learn(
         seed=seed,
         settings={**_length(trained, data, batch_size), "folds": folds, **_settings(method, trained)},
         seconds=_seconds(trained, began, folded, ended),
-        warnings=tuple(dict.fromkeys([*warnings, *trained.evidence.warnings])),
+        warnings=tuple(dict.fromkeys([*doubts, *choice.warnings, *noted, *trained.evidence.warnings])),
         hyper=hyper.found,
         converged=hyper.converged,
         unseen=unseen,
@@ -196,13 +192,17 @@ def _default(target: Target, data: Data, batch_size: int) -> EmpiricalBayes:
 
 
 def _asked(
-    method: EmpiricalBayes, lr: float | None, precision: Precision | None, seconds: float | None
+    method: EmpiricalBayes,
+    lr: float | None,
+    precision: Precision | None,
+    there: torch.device | None,
+    seconds: float | None,
 ) -> EmpiricalBayes:
-    # With a rate, a number format and a budget of the user's.
+    # With a rate, a number format, a device and a budget of the user's.
     if not isinstance(method, EmpiricalBayes):
         hint = "leave it out; fit.with_posterior(…) infers the weights by a method"
         raise InputError("method as an EmpiricalBayes", shown(method), hint)
-    own = {"lr": lr, "precision": precision}
+    own = {"lr": lr, "precision": precision, "device": None if there is None else str(there)}
     optimiser = dataclasses.replace(method.optimiser, **{k: v for k, v in own.items() if v is not None})
     return dataclasses.replace(method, optimiser=optimiser, seconds=seconds or method.seconds)
 

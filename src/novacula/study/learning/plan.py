@@ -29,10 +29,8 @@ from novacula.target import Target
 # Beyond these sizes the default score is Kronecker-factored, and its curvature that of a random subset.
 _EXACT_SIZE = 1_500
 _SUBSET = 500
-ROUNDS = {True: 15, False: 7}
-"""A run ends by default after so many times the steps of its first round, converged or not: four rounds of tables,
-three of other data …"""
-_PROPOSED = 7  # … and three where the folds have four of their own to set against them
+ROUNDS = 7
+"""A run ends by default after so many times the steps of its first round, three rounds, converged or not."""
 _FEWEST = 8  # examples of a batch
 _TIMED = 20  # steps by which the time of a step is known
 
@@ -88,17 +86,12 @@ class Plan:
         if still:
             learn = tuple(k for k in method.learn if k != "invariance")
             method = dataclasses.replace(method, learn=learn, single=True, feedback=False)
-        most = (
-            min(self.most_steps(data), _PROPOSED * method.first)
-            if self.folds and contested(target)
-            else self.most_steps(data)
-        )
         outcome = run(
             method,
             target,
             data,
             epochs=self.epochs,
-            steps=None if self.epochs else most,
+            steps=None if self.epochs else self.most_steps(data),
             batch_size=self.batch_size,
             seed=self.seed,
             checkpoint=self.checkpoint,
@@ -122,7 +115,7 @@ class Plan:
     def most_steps(self, data: Data) -> int:
         """Steps of a run at most."""
         if self.epochs is None:
-            return ROUNDS[data.x.ndim == 2] * self.method.first
+            return ROUNDS * self.method.first
         return self.epochs * math.ceil(data.n / min(self.batch_size, data.n))
 
     def cross_fit(

@@ -23,6 +23,7 @@ Init: TypeAlias = Literal["prior", "own"] | Prior
 """Where networks start: at draws of the prior that is compared with, of their own initialisation, of another prior."""
 
 _AT_ONCE, _FLOATS = 1000, 2**26
+_KEPT = 2**31  # labels that networks give in all
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,9 @@ def train(
     progress: Callable[[int, int], None],
 ) -> Trained:
     """Train networks in parts, each of which is a function of the seed and its place."""
+    if (kept := nets * len(task.y) * method.kept) > _KEPT:  # a byte for each label, at least
+        got = f"{nets:,}, with {kept:,} labels"
+        raise InputError(f"networks with at most {_KEPT:,} labels of held-out examples", got, "fewer nets")
     # Weights, gradients, two moments and what is kept of them.
     size = max(16, min(_AT_ONCE, _FLOATS // (count(task.target.params()) * (4 + method.kept))))
     parts = [_Part(task, method, init, min(size, nets - i), epochs, seed, i // size) for i in range(0, nets, size)]

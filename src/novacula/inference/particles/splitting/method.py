@@ -28,12 +28,12 @@ from torch import Tensor
 
 from novacula.core.checks.numbers import check_fields
 from novacula.core.errors import InputError
-from novacula.core.params import Params, flatten, unflatten
+from novacula.core.params import Params, count, flatten, unflatten
 from novacula.core.rng import split
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Start
 from novacula.inference.particles.splitting.moves import Score, elliptical, refresh
-from novacula.inference.recorder import Recorder, draws_of
+from novacula.inference.recorder import Recorder, check_room, draws_of
 from novacula.posteriors.draws import Draws
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
@@ -97,6 +97,7 @@ class Splitting:
             raise InputError("temperature=1 for Splitting", f"{target.temperature:g}", hint)
         check_fittable(target, data)
         like, m = target.params(), start.members
+        check_room(self.particles, m, count(like), next(iter(like.values())), hint="take fewer particles")
         positions = flatten(target.prior.sample(like, m * self.particles, rng), batch_dims=1)
         copies = split(rng)
         score = closeness_of(target, unflatten(positions, like), data, seed=copies).unflatten(0, (m, -1))
