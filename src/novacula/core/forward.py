@@ -38,8 +38,9 @@ from novacula.core.modules.outputs import logits_of
 from novacula.core.modules.parts import Parts
 from novacula.core.modules.precision import widened
 from novacula.core.modules.recurrence import PlainRecurrence
-from novacula.core.modules.training import Training, drawn_from, put_to_eval, seeded, train_mode
+from novacula.core.modules.training import Training, drawn_from, put_to_eval, train_mode
 from novacula.core.params import Params, detach
+from novacula.core.rng import global_draws
 from novacula.core.units import Units
 
 _NAMED = 12  # frozen parameters that a warning names
@@ -224,7 +225,7 @@ class Forward:
     def _trains(self, x: Tensor) -> Training:
         params, names = self.params(), [name for name, _ in self.module.named_buffers()]
         own = {k: b.clone() for k, b in self.module.named_buffers()}
-        with torch.no_grad(), seeded(0, x.device):
+        with torch.no_grad(), global_draws(x.device, seed=0):
             still, before = self(params, x), drawn_from(x.device)
             try:
                 f, after = self.train(params, x, names)
@@ -236,7 +237,7 @@ class Forward:
             got = f"shape {tuple(f.shape)}" if isinstance(f, Tensor) else f"a {type(f).__name__}"
             raise InputError(f"outputs of shape {tuple(still.shape)} in train mode too", got, "return the logits alone")
         moving = tuple(k for k in names if not torch.equal(after[k], own[k]))
-        with torch.no_grad(), seeded(0, x.device):
+        with torch.no_grad(), global_draws(x.device, seed=0):
             self(params, x)
             if not _alike(self.train(params, x, names)[0], f):
                 raise InputError(
@@ -262,8 +263,7 @@ class Forward:
 
     def traced(self, x: Tensor) -> Tensor:
         """The outputs ``(N, C)`` at the module's own weights, with the graph that leads to these."""
-        devices = [x.device] if x.device.type == "cuda" else []
-        with torch.enable_grad(), torch.random.fork_rng(devices=devices):
+        with torch.enable_grad(), global_draws(x.device):
             f = self({name: w.requires_grad_() for name, w in self.params().items()}, x)
         with torch.no_grad():  # what modules keep of their latest call, as pruned ones do, keeps no graph
             self(self.params(), x)
@@ -291,9 +291,7 @@ class Forward:
             NonFiniteError: If it returns NaN or infinite values.
         """
         params = self.params()
-        devices = [x.device] if x.device.type == "cuda" else []
-        # The module may use the global generator; forking it leaves the caller's stream untouched.
-        with torch.no_grad(), torch.random.fork_rng(devices=devices), weights_kept(self.module, params):
+        with torch.no_grad(), global_draws(x.device), weights_kept(self.module, params):
             # The weights as they are: a network that writes on them must not write on copies.
             first, second = (self._tried(lambda: self._evaluate(dict(params), x), x) for _ in range(2))
         given = f"inputs of shape {tuple(x.shape)}" if self.parts is None else str(self.parts)
@@ -305,9 +303,9 @@ class Forward:
                 "check the initialisation and the inputs' scale",
             )
         check_same(first, second)
-        with torch.random.fork_rng(devices=devices):
+        with global_draws(x.device):
             check_alone(self.module, lambda inputs: self(params, inputs), x, first)
-        with torch.enable_grad(), torch.random.fork_rng(devices=devices):
+        with torch.enable_grad(), global_draws(x.device):
             with ShareHyperparameters():
                 other = copy.deepcopy(self.module)
             check_gradient(lambda module, w: self._evaluate(dict(w), x, module), other, params)

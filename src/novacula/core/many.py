@@ -26,6 +26,7 @@ from novacula.core.errors import NovaculaWarning
 from novacula.core.memory import is_out_of_memory, with_halving
 from novacula.core.modules.training import Training
 from novacula.core.params import Params, count, unstack
+from novacula.core.rng import global_draws
 
 _FLOATS = 2**20
 """Weights and activations that one chunk of members may have, about."""
@@ -81,7 +82,7 @@ class Notes:
         """
         if members < 2 or self.looped or self.held:
             return
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        with global_draws(*(torch.device("cuda", i) for i in range(torch.cuda.device_count()))):
             try:
                 with _strict(self):
                     both = [v[:1] for v in _tensors(function(0, 2))]

@@ -2,16 +2,22 @@
 
 A stream named by ``(seed, *keys)`` does not depend on how many numbers were drawn before it, so a run that resumes
 at step 1,000 draws what an unbroken run draws there, and a lost worker can be repeated anywhere. The keys are hashed
-(BLAKE2b), so neighbouring seeds or steps give unrelated streams. The global generator is never touched.
+(BLAKE2b), so neighbouring seeds or steps give unrelated streams. Torch's global generators are left to the code of
+others that draws from them (`global_draws`), and put back.
 """
 
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from novacula.core.checks.numbers import check_whole
+
+_TURN = threading.RLock()
 
 
 def derive(seed: int, *keys: str | int) -> int:
@@ -51,3 +57,27 @@ def split(rng: torch.Generator) -> int:
         An integer in ``[0, 2**62)``.
     """
     return int(torch.randint(2**62, (), generator=rng, device=rng.device))
+
+
+@contextmanager
+def global_draws(*devices: torch.device, seed: int | None = None) -> Iterator[None]:
+    """Let others' code, layers and initialisations, draw from torch's global generators, and put these back.
+
+    Threads take turns: the generators are one for all of them, and what one thread seeds or puts back, another would
+    draw from.
+
+    Args:
+        devices: The devices beside the host whose generators it may draw from.
+        seed: Where the generators are to stand; by default where they are.
+
+    Yields:
+        Nothing.
+    """
+    cuda = sorted({device.index or 0 for device in devices if device.type == "cuda"})
+    with _TURN, torch.random.fork_rng(devices=cuda):
+        if seed is not None:
+            # Not torch.manual_seed, which also keeps a note for every kind of device there may once be.
+            torch.default_generator.manual_seed(seed)
+            for index in cuda:
+                torch.cuda.default_generators[index].manual_seed(seed)
+        yield

@@ -18,7 +18,7 @@ from novacula.core.checks.numbers import check_numbers, check_whole
 from novacula.core.device import HOST, moved
 from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.params import Params
-from novacula.core.rng import generator
+from novacula.core.rng import generator, global_draws
 from novacula.data.data import Data
 from novacula.data.placing import placed
 from novacula.inference.checkpoint import load_checkpoint, save_checkpoint
@@ -112,7 +112,7 @@ def _blamed(target: Density, x: Tensor) -> Iterator[None]:
         raise
     except Exception:
         if isinstance(target, Target):
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            with torch.no_grad(), global_draws():
                 target.forward.attempt(target.params(), x)
         raise
 

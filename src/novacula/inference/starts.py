@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.params import Params, count, detach, stack
-from novacula.core.rng import derive, generator
+from novacula.core.rng import derive, generator, global_draws
 from novacula.inference.method import Others
 from novacula.target import Density, LogDensity, Target
 
@@ -165,11 +165,9 @@ def initial_weights(target: Target, n: int, seed: int) -> list[Params]:
             stacklevel=2,
         )
     found: list[Params] = []
-    devices = sorted({w.device.index or 0 for w in own.values() if w.device.type == "cuda"})
+    devices = {w.device for w in own.values()}
     for i in range(n):
-        # Initialisations draw from the global generator; forking it leaves the caller's stream untouched.
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
-            torch.manual_seed(derive(seed, "fresh", i) % 2**63)
+        with global_draws(*devices, seed=derive(seed, "fresh", i)), torch.no_grad():
             for reset in resets:
                 reset()
         named = dict(module.named_parameters())
@@ -213,8 +211,7 @@ def _own_initialisation(module: nn.Module) -> tuple[list[Callable[[], object]], 
         return [], set()
     parameters = dict(module.named_parameters())
     before = {k: w.detach().clone() for k, w in parameters.items()}
-    devices = sorted({w.device.index or 0 for w in before.values() if w.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices), torch.no_grad():
+    with global_draws(*{w.device for w in before.values()}), torch.no_grad():
         for w in parameters.values():
             w.add_(1)
         try:

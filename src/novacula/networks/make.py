@@ -15,7 +15,7 @@ from torch import nn
 
 from novacula.core.checks.numbers import check_whole, shown
 from novacula.core.errors import InputError
-from novacula.core.rng import derive
+from novacula.core.rng import derive, global_draws
 from novacula.networks.cnn import cnn
 from novacula.networks.mlp import as_shape, linear, mlp
 from novacula.networks.resnet import resnet
@@ -91,11 +91,8 @@ def seeded(seed: int) -> Iterator[None]:
         Nothing.
     """
     # CUDA's generators are included only where CUDA runs already, so that it is not started here.
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(derive(seed, "network"))
-        if devices:
-            torch.cuda.manual_seed_all(derive(seed, "network"))
+    count = torch.cuda.device_count() if torch.cuda.is_initialized() else 0
+    with global_draws(*(torch.device("cuda", i) for i in range(count)), seed=derive(seed, "network")):
         yield
 
 

@@ -21,6 +21,7 @@ from novacula.core.errors import InputError
 from novacula.core.forward import Forward
 from novacula.core.modules.call import call_with
 from novacula.core.params import Params
+from novacula.core.rng import global_draws
 from novacula.target import Target
 
 _CHANNELS = nn.Dropout1d | nn.Dropout2d | nn.Dropout3d
@@ -175,9 +176,7 @@ def _missed(forward: Forward, x: Tensor) -> tuple[str, ...]:
             layer.dropout = 0.0
         if not isinstance(layer, nn.modules.batchnorm._NormBase):
             layer.training = True
-    devices = [x.device] if x.device.type == "cuda" else []
-    with torch.no_grad(), torch.random.fork_rng(devices=devices):
-        torch.manual_seed(0)
+    with torch.no_grad(), global_draws(x.device, seed=0):
         first, second = (forward(forward.params(), x[:2]) for _ in range(2))
     found: list[str] = []
     if inner:

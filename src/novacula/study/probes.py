@@ -24,7 +24,7 @@ from novacula.core.checks.numbers import check_fields, check_whole
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.core.estimate import Estimate
 from novacula.core.params import stack
-from novacula.core.rng import derive
+from novacula.core.rng import derive, global_draws
 from novacula.data.data import Data
 from novacula.evidence.fitting.counting import Counting
 from novacula.evidence.fitting.splitting import Splitting
@@ -168,8 +168,7 @@ def probes(
 def _probed(name: str, kind: str, how: str, effort: Effort, seed: int) -> Probed:
     task = probe(name, effort.bits)
     train, test = split(task, how, seed=seed)
-    with torch.random.fork_rng():
-        torch.manual_seed(derive(seed, "network"))
+    with global_draws(seed=derive(seed, "network")):
         net = network(kind, effort.bits, task.y.shape[1], width=effort.width)
     target = Target(net, prior=effort.prior, likelihood=Bernoulli())
     row = {"task": name, "network": kind, "split": how, "trained_on": len(train)}

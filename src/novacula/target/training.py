@@ -17,9 +17,9 @@ from torch import Tensor
 from novacula.core.device import moved
 from novacula.core.many import chunk_of, in_chunks, members_of, over_members, part_of
 from novacula.core.modules.precision import Precision, computing
-from novacula.core.modules.training import averaging, seeded
+from novacula.core.modules.training import averaging
 from novacula.core.params import Params
-from novacula.core.rng import derive, generator, split
+from novacula.core.rng import derive, generator, global_draws, split
 from novacula.data.data import Data
 from novacula.target import Density, Target
 from novacula.target.batch import Batch
@@ -178,9 +178,9 @@ def _repeatable(
     if seed is None:  # there is no noise
         return over_members(function, points, target.notes)
     looped, device = target.notes.looped, next(iter(points.values())).device
-    with seeded(seed, device):
+    with global_draws(device, seed=seed):
         found = over_members(function, points, target.notes)
     if target.notes.looped and not looped:
-        with seeded(seed, device):
+        with global_draws(device, seed=seed):
             found = over_members(function, points, target.notes)
     return found

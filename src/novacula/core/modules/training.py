@@ -9,7 +9,6 @@ numbers that it draws, outputs that differ.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ import torch
 from torch import nn
 
 _MARK = "_trains"  # beside a layer's flag in copies of a network: whether it is in train mode while weights train
-_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -108,21 +106,6 @@ def averaging(module: nn.Module) -> Iterator[None]:
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Let layers draw from torch's global generator as if it were a stream of this seed, and put it back.
-
-    Threads take turns, as the generator is one for all of them.
-    """
-    devices = [device.index or 0] if device.type == "cuda" else []
-    with _LOCK, torch.random.fork_rng(devices=devices):
-        # Not torch.manual_seed, which also keeps a note for every kind of device there may once be.
-        torch.default_generator.manual_seed(seed)
-        if devices:
-            torch.cuda.default_generators[devices[0]].manual_seed(seed)
-        yield
 
 
 def drawn_from(device: torch.device) -> bytes:

@@ -21,8 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from novacula.core.modules.training import seeded
-from novacula.core.rng import derive, generator
+from novacula.core.rng import derive, generator, global_draws
 from novacula.data.data import Data
 from novacula.paths.matching.descent import Weights, acted, descend
 from novacula.paths.symmetries.groups import Element, Group, Kind
@@ -53,7 +52,7 @@ class Middle:
         half = {k: ((self.a[k] + b[k]) / 2).to(w) for k, w in like.items() if k in self.a}
         leaves = {k: half[k].requires_grad_() for k in own if k in half}
         training = self.target.forward.trains(x)
-        with torch.enable_grad(), seeded(seed, x.device):
+        with torch.enable_grad(), global_draws(x.device, seed=seed):
             f, _ = self.target.forward.train({**own, **half, **leaves}, x, training.moving)
             loss = -self.target.likelihood.log_prob(f, self.data.y[rows]).mean()
             found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)

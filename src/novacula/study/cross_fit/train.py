@@ -21,7 +21,7 @@ from novacula.data.data import Data
 from novacula.data.folds import given_folds
 from novacula.data.given import DataLike
 from novacula.inference.loop import Progress, default_batch_size, run
-from novacula.inference.method import Method
+from novacula.inference.method import Method, check_method
 from novacula.inference.optimising.map import MAP
 from novacula.inference.starts import blind_starts
 from novacula.posteriors.answers import finite
@@ -111,7 +111,8 @@ def cross_fit(
     check_callable("progress", progress)
     if not isinstance(trained, Sequence):
         raise InputError("trained as a list of weights", f"a {type(trained).__name__}", "leave it out")
-    method = method or MAP(lr=4e-3)
+    method = MAP(lr=4e-3) if method is None else method
+    check_method(method)
     there, device = divided(device, steps=method.batching == "mini")
     target, data = prepared(target, data, device=device)
     if under is not None and not isinstance(under, Target):
@@ -125,10 +126,9 @@ def cross_fit(
         python_warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
     size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
     how = (part or starts is not None, method, epochs, steps, size)
-    copies = derive(seed, "copies")
     tasks = [
-        _Task(target, under or target, data, which, k, start, *how, derive(seed, "fold", k), copies, there)
-        for k, start in enumerate(first[:only])
+        _Task(target, under or target, data, which, k, w, *how, derive(seed, "fold", k), derive(seed, "copies"), there)
+        for k, w in enumerate(first[:only])
     ]
     for k, w in enumerate(trained[: len(tasks)]):
         tasks[k] = replace(tasks[k], start=_checked(target, w, members), steps=0, epochs=None)

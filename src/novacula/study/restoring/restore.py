@@ -29,7 +29,7 @@ from torch.func import functional_call
 from novacula.core.checks.numbers import check_numbers, check_positive, check_whole, check_within
 from novacula.core.errors import InputError
 from novacula.core.params import Params, unstack
-from novacula.core.rng import derive, generator
+from novacula.core.rng import derive, generator, global_draws
 from novacula.inference import SGLD, infer
 from novacula.posteriors.base import Posterior
 from novacula.study.restoring.network import Hourglass
@@ -144,8 +144,7 @@ def _image(image: Any) -> Tensor:
 
 
 def _network(seed: int, channels: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "network"))
+    with global_draws(seed=derive(seed, "network")):
         return Hourglass(_CODE, channels)
 
 
