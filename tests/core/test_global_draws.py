@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 
 import torch
 
+import novacula as nv
 from novacula.core.rng import global_draws
 
 
@@ -30,3 +32,16 @@ def test_global_draws_go_on_from_where_they_stand_and_may_be_nested() -> None:
         with global_draws():
             inner = torch.randn(5)
         assert torch.equal(torch.randn(5), inner)
+
+
+def test_threads_that_are_started_under_a_seed_do_not_wait_for_ever() -> None:
+    target, data = nv.Target(nv.networks.make("linear", (2,), 2)), nv.Data(torch.randn(12, 2), torch.arange(12) % 2)
+
+    def trained() -> None:
+        with nv.networks.seeded(0):
+            nv.infer(nv.MAP(), target, data, steps=1, chains=2, workers=2, backend="threads")
+
+    thread = Thread(target=trained, daemon=True)
+    thread.start()
+    thread.join(timeout=60)
+    assert not thread.is_alive()

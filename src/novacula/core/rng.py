@@ -3,7 +3,7 @@
 A stream named by ``(seed, *keys)`` does not depend on how many numbers were drawn before it, so a run that resumes
 at step 1,000 draws what an unbroken run draws there, and a lost worker can be repeated anywhere. The keys are hashed
 (BLAKE2b), so neighbouring seeds or steps give unrelated streams. Torch's global generators are left to the code of
-others that draws from them (`global_draws`), and put back.
+others that draws from them (`lent`, `global_draws`), and put back.
 """
 
 from __future__ import annotations
@@ -60,11 +60,10 @@ def split(rng: torch.Generator) -> int:
 
 
 @contextmanager
-def global_draws(*devices: torch.device, seed: int | None = None) -> Iterator[None]:
-    """Let others' code, layers and initialisations, draw from torch's global generators, and put these back.
+def lent(*devices: torch.device, seed: int | None = None) -> Iterator[None]:
+    """Let others' code draw from torch's global generators, and put these back.
 
-    Threads take turns: the generators are one for all of them, and what one thread seeds or puts back, another would
-    draw from.
+    For code that runs long, or starts threads of its own; threads beside it may disturb its draws.
 
     Args:
         devices: The devices beside the host whose generators it may draw from.
@@ -74,10 +73,20 @@ def global_draws(*devices: torch.device, seed: int | None = None) -> Iterator[No
         Nothing.
     """
     cuda = sorted({device.index or 0 for device in devices if device.type == "cuda"})
-    with _TURN, torch.random.fork_rng(devices=cuda):
+    with torch.random.fork_rng(devices=cuda):
         if seed is not None:
             # Not torch.manual_seed, which also keeps a note for every kind of device there may once be.
             torch.default_generator.manual_seed(seed)
             for index in cuda:
                 torch.cuda.default_generators[index].manual_seed(seed)
+        yield
+
+
+@contextmanager
+def global_draws(*devices: torch.device, seed: int | None = None) -> Iterator[None]:
+    """`lent` for layers and initialisations, which are done soon and start no threads: threads take turns.
+
+    The generators are one for all threads, and what one seeds or puts back, another would draw from.
+    """
+    with _TURN, lent(*devices, seed=seed):
         yield

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from novacula.core.checks.numbers import check_numbers
 from novacula.core.errors import InputError, NovaculaWarning
+from novacula.core.rng import lent
 from novacula.data import lazy
 from novacula.data.inputs import lazy_inputs
 from novacula.data.lazy import LazyRows, sampled
@@ -244,8 +245,7 @@ def _global_generators_kept(dataset: Any) -> Iterator[None]:
     state = own.get_state() if own is not None else None
     # Datasets of others draw from NumPy's old global generator, whatever its successor may do.
     kept = np.random.get_state(), random.getstate()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
+    with lent(seed=0):
         np.random.seed(0)  # noqa: NPY002
         random.seed(0)
         try:

@@ -15,7 +15,7 @@ from torch import nn
 
 from novacula.core.checks.numbers import check_whole, shown
 from novacula.core.errors import InputError
-from novacula.core.rng import derive, global_draws
+from novacula.core.rng import derive, lent
 from novacula.networks.cnn import cnn
 from novacula.networks.mlp import as_shape, linear, mlp
 from novacula.networks.resnet import resnet
@@ -92,7 +92,7 @@ def seeded(seed: int) -> Iterator[None]:
     """
     # CUDA's generators are included only where CUDA runs already, so that it is not started here.
     count = torch.cuda.device_count() if torch.cuda.is_initialized() else 0
-    with global_draws(*(torch.device("cuda", i) for i in range(count)), seed=derive(seed, "network")):
+    with lent(*(torch.device("cuda", i) for i in range(count)), seed=derive(seed, "network")):
         yield
 
 

@@ -23,6 +23,7 @@ from novacula.core.errors import InputError, NonFiniteError
 from novacula.core.memory import with_halving
 from novacula.core.modules.outputs import logits_of
 from novacula.core.modules.parts import Parts
+from novacula.core.rng import global_draws
 from novacula.data.data import Data
 from novacula.data.meaning.soft import check_hard
 from novacula.likelihoods import Bernoulli, Categorical, HeteroscedasticNormal, Likelihood, Normal
@@ -153,7 +154,7 @@ def _tried(network: nn.Module, x: Tensor, parts: Parts | None) -> Tensor:
 
     try:
         # With a graph, which tells whether outputs are probabilities.
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]), in_eval_mode(network):
+        with torch.enable_grad(), global_draws(), in_eval_mode(network):
             f, again = run(x), run(x)
     except _FAILURES as error:
         wanted = f"inputs of shape {tuple(x.shape)} and dtype {x.dtype}" if parts is None else f"{parts}"
@@ -166,7 +167,7 @@ def _tried(network: nn.Module, x: Tensor, parts: Parts | None) -> Tensor:
         raise InputError(
             f"outputs of shape ({len(x)}, C)", got, "wrap the network in a module whose forward returns the logits"
         )
-    with torch.random.fork_rng(devices=[]), in_eval_mode(network):
+    with global_draws(), in_eval_mode(network):
         check_same(f, again)
         check_alone(network, run, x, f.detach())
     return f.cpu()

@@ -8,14 +8,12 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-import torch
-
 from novacula.core import execute
 from novacula.core.brief import brief
 from novacula.core.checks.numbers import check_callable, check_whole
 from novacula.core.errors import InputError
 from novacula.core.params import Params, detach
-from novacula.core.rng import derive
+from novacula.core.rng import derive, lent
 from novacula.data.data import Data
 from novacula.inference import MAP, infer
 from novacula.networks import make
@@ -102,5 +100,5 @@ def crossed_runs(
 
 
 def _trained(train: Callable[..., Any], at: dict[str, int]) -> Params:
-    with torch.random.fork_rng(devices=[]):
+    with lent():
         return detach(dict(weights_of(train(**at))))

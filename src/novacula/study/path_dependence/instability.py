@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-import torch
-
 from novacula.core.brief import brief
 from novacula.core.checks.numbers import check_callable, check_whole
+from novacula.core.rng import lent
 from novacula.data.given import DataLike
 from novacula.paths.barrier import Barrier, barrier
 from novacula.paths.spawn import OnStep, Spawn
@@ -111,7 +110,7 @@ def instability(
 
 
 def _trained(train: Callable[[int, OnStep], Any], seed: int, on_step: OnStep) -> Any:
-    with torch.random.fork_rng(devices=[]):
+    with lent():
         found = train(seed, on_step)
     # A loop may hand out its network's own tensors, which the next run changes.
     return {k: v.clone() for k, v in found.items()} if isinstance(found, dict) else found
