@@ -21,6 +21,7 @@ import argparse
 import json
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -53,15 +54,24 @@ def trained(data: nv.Data, seed: int, start: dict[str, torch.Tensor] | None = No
 
 def descended(target: nv.Target, data: nv.Data, start: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The mode of the log-posterior that L-BFGS finds."""
-    module = target.network
+
+    def misfit() -> torch.Tensor:
+        return nn.functional.cross_entropy(target.network(data.x), data.y, reduction="sum")
+
+    return lowest(target.network, start, misfit, steps=150, rest=1e-6)
+
+
+def lowest(
+    module: nn.Module, start: dict[str, torch.Tensor], misfit: Callable[[], torch.Tensor], *, steps: int, rest: float
+) -> dict[str, torch.Tensor]:
+    """The weights at which the misfit and half of their squares are least, by L-BFGS."""
     module.load_state_dict(start)
-    options = {"max_iter": 150, "tolerance_grad": 1e-6, "line_search_fn": "strong_wolfe", "history_size": 30}
+    options = {"max_iter": steps, "tolerance_grad": rest, "line_search_fn": "strong_wolfe", "history_size": 30}
     optimiser = torch.optim.LBFGS(module.parameters(), **options)
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
-        loss = nn.functional.cross_entropy(module(data.x), data.y, reduction="sum")
-        loss = loss + sum(w.square().sum() for w in module.parameters()) / 2
+        loss = misfit() + sum(w.square().sum() for w in module.parameters()) / 2
         loss.backward()
         return loss
 
@@ -146,20 +156,12 @@ class Weighted(nv.likelihoods.Likelihood):
 
 def climbed(target: nv.Target, xs: torch.Tensor, y: torch.Tensor, start: Any) -> dict[str, torch.Tensor]:
     """The mode at transformed copies of the inputs that stay, ``(N, S, …)``."""
-    module = target.network
-    module.load_state_dict(start)
-    options = {"max_iter": 400, "tolerance_grad": 1e-8, "line_search_fn": "strong_wolfe", "history_size": 30}
-    optimiser = torch.optim.LBFGS(module.parameters(), **options)
 
-    def closure() -> torch.Tensor:
-        optimiser.zero_grad()
-        f = module(xs.flatten(0, 1)).unflatten(0, xs.shape[:2]).mean(1)
-        loss = sum(w.square().sum() for w in module.parameters()) / 2 - target.likelihood.log_prob(f, y).sum()
-        loss.backward()
-        return loss
+    def misfit() -> torch.Tensor:
+        f = target.network(xs.flatten(0, 1)).unflatten(0, xs.shape[:2]).mean(1)
+        return -target.likelihood.log_prob(f, y).sum()
 
-    optimiser.step(closure)
-    return {k: w.detach().clone() for k, w in module.state_dict().items()}
+    return lowest(target.network, start, misfit, steps=400, rest=1e-8)
 
 
 def highest(target: nv.Target, data: nv.Data, start: dict[str, torch.Tensor], eta: float) -> tuple[float, Any]:
