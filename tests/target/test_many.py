@@ -16,7 +16,7 @@ from novacula.core.errors import NovaculaWarning
 from novacula.core.many import chunk_of
 from novacula.core.params import Params, stack, unstack
 from novacula.core.rng import generator
-from novacula.inference.optimising.adam import AdamState, adam_init, adam_step, adam_step_
+from novacula.inference.optimising.adam import adam_init, adam_step, adam_step_
 from novacula.invariances import Affine
 from novacula.likelihoods import Bernoulli, Gibbs, Normal
 from novacula.priors import FanIn, Gaussian, Laplace
@@ -200,18 +200,26 @@ def test_a_plain_density_has_its_own_gradient() -> None:
     assert torch.allclose(grads["a"], 4 * params["a"] ** 3)
 
 
-def test_adam_in_place_is_adam() -> None:
+def test_adam_is_its_formula_in_place_and_from_what_is_left_as_it_was() -> None:
     rng = torch.Generator().manual_seed(0)
     start = {"a": torch.randn(2, 3, 2, generator=rng).double(), "b": torch.randn(2, 4, generator=rng).double()}
     pure, state = start, adam_init(start)
     own, owned = {k: w.clone() for k, w in start.items()}, adam_init(start)
-    for i in range(6):
+    plain, m, v = ({k: f(w) for k, w in start.items()} for f in (torch.clone, torch.zeros_like, torch.zeros_like))
+    for i in range(1, 7):
         grads = {k: torch.randn(w.shape, generator=rng).double() for k, w in start.items()}
-        pure, state = adam_step(pure, grads, state, 0.1 / (i + 1), beta1=0.8, beta2=0.95, eps=1e-3)
-        before: AdamState = owned
-        owned = adam_step_(own, grads, owned, 0.1 / (i + 1), beta1=0.8, beta2=0.95, eps=1e-3)
-        assert owned.count == state.count == before.count + 1
-    for k in start:
-        assert torch.allclose(own[k], pure[k], rtol=1e-12)
-        assert torch.allclose(owned.m[k], state.m[k], rtol=1e-12)
-        assert torch.allclose(owned.v[k], state.v[k], rtol=1e-12)
+        grads["a"] = grads["a"].transpose(1, 2).contiguous().transpose(1, 2)  # another order in memory
+        for k, g in grads.items():
+            m[k], v[k] = 0.8 * m[k] + 0.2 * g, 0.95 * v[k] + 0.05 * g * g
+            plain[k] = plain[k] - 0.1 / i * m[k] / (1 - 0.8**i) / ((v[k] / (1 - 0.95**i)).sqrt() + 1e-3)
+        held = [t for s in (pure, state.m, state.v) for t in s.values()]
+        before = [t.clone() for t in held]
+        pure, state = adam_step(pure, grads, state, 0.1 / i, beta1=0.8, beta2=0.95, eps=1e-3)
+        assert all(torch.equal(a, b) for a, b in zip(held, before, strict=True))
+        owned = adam_step_(own, grads, owned, 0.1 / i, beta1=0.8, beta2=0.95, eps=1e-3)
+        assert owned.count == state.count == i
+        for k in start:
+            assert torch.allclose(pure[k], plain[k], rtol=1e-12)
+            assert torch.equal(own[k], pure[k])
+            assert torch.allclose(state.m[k], m[k], rtol=1e-12)
+            assert torch.allclose(owned.v[k], v[k], rtol=1e-12)

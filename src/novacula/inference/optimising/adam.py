@@ -45,20 +45,11 @@ def adam_step(
     beta2: float = 0.999,
     eps: float = 1e-8,
 ) -> tuple[Params, AdamState]:
-    """One Adam step, ``w − lr · m̂ / (√v̂ + eps)``."""
-    names, count = list(params), state.count + 1
-    w, g = [params[k] for k in names], [grads[k] for k in names]
-    m = torch._foreach_lerp([state.m[k] for k in names], g, 1 - beta1)
-    v = torch._foreach_mul([state.v[k] for k in names], beta2)
-    torch._foreach_addcmul_(v, g, g, value=1 - beta2)
-    denominator = torch._foreach_sqrt(v)
-    torch._foreach_div_(denominator, math.sqrt(1 - beta2**count))
-    torch._foreach_add_(denominator, eps)
-    new = torch._foreach_addcdiv(w, m, denominator, value=-lr / (1 - beta1**count))
-    return (
-        dict(zip(names, new, strict=True)),
-        AdamState(dict(zip(names, m, strict=True)), dict(zip(names, v, strict=True)), count),
-    )
+    """One Adam step, ``w − lr · m̂ / (√v̂ + eps)``, from what is left as it was."""
+    # Copies that the fused pass moves: 13 passes over memory where pure operations make 20, and a few calls.
+    new = {k: w.detach().clone() for k, w in params.items()}
+    own = AdamState({k: m.clone() for k, m in state.m.items()}, {k: v.clone() for k, v in state.v.items()}, state.count)
+    return new, adam_step_(new, grads, own, lr, beta1=beta1, beta2=beta2, eps=eps)
 
 
 @torch.no_grad()
