@@ -61,6 +61,8 @@ def test_underfitting_is_of_examples_that_were_seen() -> None:
     assert tempered._underfits(strong, weak)
     assert not tempered._underfits(weak, strong)
     assert not tempered._underfits(weak, weak)
+    assert tempered._underfits(strong.first(1), weak)
+    assert not tempered._underfits(weak.first(1), strong)
 
 
 def test_noise_is_left_to_the_evidence() -> None:

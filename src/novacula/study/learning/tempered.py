@@ -55,7 +55,9 @@ _UNDERFIT = (
 )
 _SMALL = 50_000  # … where they have so few weights that this costs little
 FEW = 3_000
-"""Examples up to which proposals are compared on all folds, and not on one."""
+"""Examples up to which proposals are compared on all folds where the first one leaves doubt …"""
+DOUBT = 4
+"""… which is within so many standard errors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +75,16 @@ def disposed(plan: Plan, target: Target, trained: Trained, data: Data) -> tuple[
     """The training that predicts unseen examples better, the evidence's or the cold one; its folds; what to say."""
     if not contested(target) or is_linear_gaussian(trained.target, trained.params, data, seed=0):
         return trained, _warm(plan, trained, data, plan.cross_fit(trained, data)), []
-    only = None if data.n <= FEW else 1
-    proposed = plan.cross_fit(trained, data, only)
     cold = dataclasses.replace(target, likelihood_temperature=COLD * target.likelihood_temperature)
     found = _rounds(plan, cold, trained.target, data)
-    gain, error = found.unseen.first(only or plan.folds).compare(proposed)
+    proposed = plan.cross_fit(trained, data, 1)
+    gain, error = found.unseen.first(1).compare(proposed)
+    if data.n <= FEW and abs(gain) <= DOUBT * error:
+        proposed = plan.cross_fit(trained, data, done=proposed.networks)
+        gain, error = found.unseen.compare(proposed)
     # Networks that see more data bear less prior, so that what is gained on part of them is, if anything, too little.
     if gain <= 0:
-        whole = proposed if only is None else plan.cross_fit(trained, data, done=proposed.networks)
+        whole = plan.cross_fit(trained, data, done=proposed.networks)
         return trained, _warm(plan, trained, data, whole), []
     kept = _whole(plan, cold, trained, data, found)
     sure = gain > 2 * error
@@ -89,7 +93,7 @@ def disposed(plan: Plan, target: Target, trained: Trained, data: Data) -> tuple[
         f"likelihood of {COLD:g}): the loss of networks trained so is lower on unseen examples by {gain:.3f} ± "
         f"{error:.3f} nats an example"
         f"{'; the evidence orders these networks wrongly' if sure else ', which may be chance'}"
-        f"{_UNDERFIT if sure and only is None and _underfits(proposed, found.unseen) else ''}"
+        f"{_UNDERFIT if sure and _underfits(proposed, found.unseen) else ''}"
     )
     fewer = None
     for length in found.lengths if plan.folds > 2 else ():
@@ -99,12 +103,12 @@ def disposed(plan: Plan, target: Target, trained: Trained, data: Data) -> tuple[
 
 
 def _underfits(proposed: CrossFit, cold: CrossFit) -> bool:
-    # Whether the proposed networks predict what they have seen surely worse than cold ones what they have not: each
-    # example by the network that is blind to the next fold, and to this one.
-    k = len(proposed.networks)
-    turned, members = [proposed.networks[(i + 1) % k] for i in range(k)], len(proposed.members)
-    options = {"folds": proposed.folds, "members": members, "trained": turned, "seed": proposed.seed}
-    gain, error = cold.compare(cross_fit(proposed.target, proposed.data, **options))
+    # Whether the proposed networks, of all folds or of the first ones, predict what they have seen surely worse than
+    # cold ones what they have not: each the examples of the fold before its own.
+    m, turned = len(proposed.networks), (cold.folds + 1) % len(cold.networks)
+    options = {"folds": turned, "members": len(proposed.members), "trained": proposed.networks, "seed": proposed.seed}
+    seen = cross_fit(proposed.target, cold.data, only=m, **options)
+    gain, error = dataclasses.replace(cold, folds=turned).first(m).compare(seen)
     return gain > 2 * error
 
 

@@ -33,12 +33,11 @@ from novacula.study.learning.empirical_bayes import ETA
 from novacula.study.learning.hyper import moved
 from novacula.study.learning.plan import Plan, Proposal, Trained
 from novacula.study.learning.rounds import continued
-from novacula.study.learning.tempered import MEASURE
+from novacula.study.learning.tempered import DOUBT, MEASURE
 from novacula.target import Target
 
 _FEW = 600  # examples up to which every proposal is tried on all folds, and not on one
 _LOOKS = 2  # how often the extents may change by what the folds say
-_DOUBT = 4  # standard errors beyond which there is none
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +84,7 @@ def _without(plan: Plan, none: Target, proposal: Proposal, data: Data, only: int
     best, half = proposal.unseen, max(1, proposal.steps // 2)
     short = plan.blind(none, data, best.folds, only=only, steps=half)
     gain, stderr = gain_of(best, short, only)
-    if gain > _DOUBT * stderr:
+    if gain > DOUBT * stderr:
         return short
     return plan.go_on(none, data, best, max(1, proposal.steps - half), only, networks=short.networks)
 
