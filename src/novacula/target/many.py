@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -159,9 +160,11 @@ def _replayed(
 ) -> tuple[Tensor, Params] | None:
     # The same from recordings of the likelihood's gradient, to which the prior's is added; None where there is none.
     data = (xs, batch.y, *_learnable(target))
-    grads = {k: torch.empty_like(w) for k, w in params.items()}
     scale = batch.prior / (target.temperature * batch.total)
-    slopes = prior_slopes(target, params)
+
+    @cache  # as soon as there is a recording
+    def room() -> tuple[dict[str, float | Tensor], Params]:
+        return prior_slopes(target, params), {k: torch.empty_like(w) for k, w in params.items()}
 
     def of_chunk(start: int, stop: int) -> Tensor | None:
         chunk = part_of(params, start, stop)
@@ -169,6 +172,7 @@ def _replayed(
         if function is None:
             return None
         loss, *found = function(*data, *chunk.values())
+        slopes, grads = room()
         for (k, w), g in zip(chunk.items(), found, strict=True):
             slope, out = slopes[k], grads[k][start:stop]
             # The prior's gradient, while the likelihood's is still near the processor.
@@ -181,7 +185,7 @@ def _replayed(
     size, rows = 1 if target.notes.looped else size, xs.shape[0] * xs.shape[1]
     losses = in_chunks(of_chunk, members_of(params), size, target.notes, rows)
     known = [loss for loss in losses if loss is not None]
-    return (_joined(known), grads) if len(known) == len(losses) else None
+    return (_joined(known), room()[1]) if len(known) == len(losses) else None
 
 
 def _recording(target: Target, params: Params, xs: Tensor, y: Tensor, *, new: bool) -> Function | None:

@@ -14,8 +14,10 @@ References:
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -212,8 +214,6 @@ class Target:
             "use temperature 1, or Categorical, Bernoulli or Normal",
         )
 
-    # ------------------------------------------------------------------ what can be learned
-
     def learnable(self) -> dict[str, Tensor]:
         """The tensors that the evidence can learn, by name.
 
@@ -237,17 +237,19 @@ class Target:
         Returns:
             A new target that shares the weights; hyperparameters of the network are set in a copy of the module.
         """
-        changes: dict[str, dict[str, Tensor]] = {}
+        changes: dict[str, dict[str, Tensor]] = defaultdict(dict)
         for key, value in values.items():
             part, name = key.split(".", 1)
-            changes.setdefault(part, {})[name] = value
+            changes[part][name] = value
         network = changes.pop("network", None)
         parts: dict[str, Any] = {p: dataclasses.replace(getattr(self, p), **c) for p, c in changes.items()}
         if network:
             parts["forward"] = self.forward.with_learnable(network)
-        return dataclasses.replace(self, **parts)
-
-    # ------------------------------------------------------------------ densities
+        if "prior" in parts:
+            parts["prior"] = parts["prior"].bind(self.forward.params())
+        other = copy.copy(self)  # what stays was checked before: this is done in every step of a run
+        vars(other).update(parts)
+        return other
 
     def warp(self, x: Tensor, copies: int, rng: torch.Generator) -> Tensor:
         """Transformed copies of the inputs, as a training step takes them.
@@ -356,8 +358,6 @@ class Target:
             **{f"buffers/{k}": b for k, b in self.forward.module.named_buffers()},
             **{f"units/{k}": v for k, v in self.forward.units.tensors().items()},
         }
-
-    # ------------------------------------------------------------------ curvature
 
     def problem(
         self,
