@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,6 +48,9 @@ def test_a_function_that_a_short_training_cannot_follow_is_trained_colder() -> N
     said = fit.unseen.score()
     assert loss < said["nll"] + 3 * said["stderr"]
     assert fit.hyper["noise"]["value"] == pytest.approx(float(fit.target.learnable()["likelihood.log_sigma"].exp()))
+    low, high = fit.hyper["noise"]["interval"]
+    assert low < fit.unseen.score()["rmse"] < high
+    assert fit.unseen.temperature == pytest.approx(1, abs=1e-3)
     low, high = nv.predict(fit.posterior, new.x).interval(0.9)
     assert 0.8 < float(((new.y > low) & (new.y < high)).float().mean()) < 0.98
 
@@ -63,6 +67,28 @@ def test_underfitting_is_of_examples_that_were_seen() -> None:
     assert not tempered._underfits(weak, weak)
     assert tempered._underfits(strong.first(1), weak)
     assert not tempered._underfits(weak.first(1), strong)
+
+
+def test_the_noise_is_that_of_unseen_examples() -> None:
+    """Of one network a fold it is the residuals' root mean square, output by output; of several, the mixture's."""
+    x, y = draw(80, 2), torch.cat([draw(80, 1, seed=1), 30 * draw(80, 1, seed=2) + 5], 1)
+    torch.manual_seed(0)
+    model = nn.Linear(2, 2)
+    fit = nv.cross_fit(nv.Target(model, nv.Normal(log_sigma=torch.tensor([0.1, 7.0]).log())), nv.Data(x, y), steps=300)
+    one = tempered.with_noise_of(fit, fit.target)
+    residual = (fit.data.y - fit.outputs).double().square().mean(0)
+    assert torch.allclose(one.likelihood.log_noise(2).double().exp(), residual.sqrt(), rtol=1e-4)
+    assert dataclasses.replace(fit, target=one).temperature == pytest.approx(1, abs=1e-4)
+    several = nv.cross_fit(nv.Target(net(), likelihood=nv.Normal(sigma=2.0)), rippled(90, 0.3), members=3, steps=300)
+    found = tempered.with_noise_of(several, several.target)
+    assert found.likelihood.log_noise(1).ndim == 0  # one noise stays one
+
+    def loss(log_sigma: float) -> float:  # of the mixture, by its formula
+        normal = torch.distributions.Normal(several.members.double(), torch.tensor(log_sigma).double().exp())
+        return -float((normal.log_prob(several.data.y.double()).sum(2).logsumexp(0) - math.log(3)).mean())
+
+    best = float(found.likelihood.log_noise(1))
+    assert loss(best) < min(loss(best - 0.02), loss(best + 0.02))
 
 
 def test_noise_is_left_to_the_evidence() -> None:

@@ -87,7 +87,7 @@ def _noise(record: Record) -> list[str]:
     if not values:
         return []
     shown = listing([significant(float(v)) for v in values[:4]]) + (" …" if len(values) > 4 else "")
-    return [f"The noise in the target has a learned standard deviation of {shown}."]
+    return [f"The target scatters about the network by {shown} (standard deviation): noise, and what it does not know."]
 
 
 def _precisions(record: Record) -> list[str]:

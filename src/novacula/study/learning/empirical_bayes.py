@@ -160,6 +160,10 @@ class EmpiricalBayes:
             metrics = {"evidence": state.best.latest / state.data.n, **metrics}
         return state, Info(info.loss, metrics, done)
 
+    def without(self, part: str) -> EmpiricalBayes:
+        """The same, but for a part of the target that is not learned."""
+        return replace(self, learn=tuple(k for k in self.learn if k != part))
+
     def moving(self, target: Target) -> tuple[str, ...]:
         """The parts of a target that change while the weights train.
 

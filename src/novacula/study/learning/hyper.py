@@ -71,8 +71,10 @@ def hyperparameters(
     Returns:
         A value for each hyperparameter, and how sure it is.
     """
-    best = state.best
-    found = {**_solved(method, state, fitted, data), **(found or {})}
+    best, found = state.best, found or {}
+    if any(name.split("/")[0] == "noise" for name in found):
+        method = method.without("likelihood")
+    found = {**_solved(method, state, fitted, data), **found}
     solver = method.solver.learning(method.learn)
     free = unsolved(solver, fitted, tuple(best.hyper))
     if free and sum(best.hyper[k].numel() for k in free) <= _MOST:
@@ -104,7 +106,7 @@ def _solved(
     assert first is not None
     assert second is not None
     found = {}
-    values = _values(fitted, data)
+    values = values_of(fitted, data)
     for name, spread in first.spread.items():
         slope = float(first.slopes[name])
         other = float(second.slopes.get(name, slope))
@@ -122,8 +124,8 @@ def _solved(
     return found
 
 
-def _values(target: Target, data: Data) -> dict[str, dict[str, float]]:
-    # Precisions by group, and the noise in the units of the targets.
+def values_of(target: Target, data: Data) -> dict[str, dict[str, float]]:
+    """Precisions by group, and the noise in the units of the targets, by the names that they have among results."""
     found: dict[str, dict[str, float]] = {}
     precision = {k: float(v.double().log().mean().exp()) for k, v in target.prior.precision(target.params()).items()}
     found |= {name: {f"precision/{name}": value} for name, value in precision.items()}

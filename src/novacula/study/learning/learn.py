@@ -40,10 +40,10 @@ from novacula.study.learning.empirical_bayes import (
     EmpiricalBayesState,
 )
 from novacula.study.learning.hyper import hyperparameters
-from novacula.study.learning.plan import Plan, Trained
+from novacula.study.learning.plan import Judged, Plan, Trained
 from novacula.study.learning.tempered import disposed
 from novacula.study.learning.units import between_units
-from novacula.study.learning.verdicts import Judged, judged
+from novacula.study.learning.verdicts import judged
 from novacula.target import Target
 from novacula.target.given import TargetLike, prepared
 
@@ -156,10 +156,8 @@ def _by_folds(plan: Plan, target: Target, data: Data, folds: int) -> Judged:
     # The training, and what the folds say of it.
     if folds and target.averaged is not None:
         return judged(plan, target, data)
-    trained, unseen, said = plan.train(target, data), None, list[str]()
-    if folds:
-        trained, unseen, said = disposed(plan, target, trained, data)
-    return Judged(trained, unseen, {}, {}, said)
+    trained = plan.train(target, data)
+    return disposed(plan, target, trained, data) if folds else Judged(trained)
 
 
 def default_method(n: int, batch_size: int | None = None, *, table: bool = False) -> EmpiricalBayes:

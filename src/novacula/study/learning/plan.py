@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,17 @@ class Trained:
     under: Target | None = None  # what the weights were trained under, if not what was solved for
     temperature: float = 1.0  # of the likelihood while the weights were trained
     members: Params | None = None  # networks that were trained side by side, the first one's weights first
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """The training to keep, its folds, and what they say."""
+
+    trained: Trained
+    unseen: CrossFit | None = None  # None without folds
+    verdicts: dict[str, dict[str, Any]] = field(default_factory=dict)  # of each transformation
+    hyper: dict[str, dict[str, Any]] = field(default_factory=dict)  # what folds tell of hyperparameters, by name
+    said: Sequence[str] = ()  # what must be said
 
 
 @dataclass(frozen=True, eq=False)

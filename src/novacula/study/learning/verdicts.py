@@ -31,24 +31,13 @@ from novacula.study.learning.apart import as_apart, spanning
 from novacula.study.learning.blind import BlindScore
 from novacula.study.learning.empirical_bayes import ETA
 from novacula.study.learning.hyper import moved
-from novacula.study.learning.plan import Plan, Proposal, Trained
+from novacula.study.learning.plan import Judged, Plan, Proposal, Trained
 from novacula.study.learning.rounds import continued
 from novacula.study.learning.tempered import DOUBT, MEASURE
 from novacula.target import Target
 
 _FEW = 600  # examples up to which every proposal is tried on all folds, and not on one
 _LOOKS = 2  # how often the extents may change by what the folds say
-
-
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """The training to keep, its folds, and what they say."""
-
-    trained: Trained
-    unseen: CrossFit | None  # None without folds
-    verdicts: dict[str, each.Verdict]  # of each transformation
-    hyper: dict[str, dict[str, Any]]  # the extents as hyperparameters: value, interval, gradient …
-    said: list[str]  # what must be said
 
 
 def judged(plan: Plan, target: Target, data: Data) -> Judged:
