@@ -21,7 +21,7 @@ from torch.fx.node import map_arg
 from novacula.core.errors import InputError
 from novacula.core.modules.copying import ShareHyperparameters
 from novacula.paths.symmetries.activations import Graph
-from novacula.paths.symmetries.axes import Axis, above, freeze, leaves, whole
+from novacula.paths.symmetries.axes import Axis, above, expanded, freeze, is_frozen, leaves, whole
 from novacula.paths.symmetries.equations import Equations, rigid
 from novacula.paths.symmetries.operations import (
     FILLS,
@@ -176,12 +176,15 @@ def _go_through(
     equations: Equations,
 ) -> tuple[dict[str, list[tuple[str, int]]], dict[FxNode, Any]]:
     # One pass over the graph: what can be absorbed, and the values of its nodes.
-    values, absorbed = dict[FxNode, Any](), dict[str, list[tuple[str, int]]]()
+    values, absorbed, moving = dict[FxNode, Any](), dict[str, list[tuple[str, int]]](), set[FxNode]()
+    inputs = program.graph_signature.user_inputs
     for node in program.graph.nodes:
+        if weights.get(node) in axes or node.name in inputs or moving.intersection(node.all_input_nodes):
+            moving.add(node)
         sizes = _sizes(node)
         place = Place(equations, f"{_name(node)}/{node.name}", sizes)
         if node.op == "placeholder":
-            values[node] = _given(place, node, weights.get(node), axes, program.graph_signature.user_inputs)
+            values[node] = _given(place, node, weights.get(node), axes, inputs)
         elif node.op == "output":
             # What is written on weights comes first, and is no output.
             for v in _values(values, node.args[0][-len(program.graph_signature.user_outputs) :]):
@@ -197,14 +200,15 @@ def _go_through(
             if by is not None:
                 place.absorbed = True
                 absorbed[by[0]] = by[1]
-            values[node] = _called(place, node, values)
+            values[node] = _called(place, node, values, moving)
         if isinstance(values.get(node), Value) and not equations.fine and values[node].base is None:
             equations.seen.append(values[node].axes)
     return absorbed, values
 
 
-def _called(place: Place, node: FxNode, values: dict[FxNode, Any]) -> Any:
-    # What an operation's handler says.
+def _called(place: Place, node: FxNode, values: dict[FxNode, Any], moving: Collection[FxNode]) -> Any:
+    # What an operation's handler says. What is made of constants alone has axes of its own at every use, so that it
+    # does not tie what has nothing else in common.
     name, sizes = _name(node), place.sizes
     operands = [values[n] for n in node.all_input_nodes]
     fills = [v for v in operands if isinstance(v, Fill)]
@@ -215,6 +219,9 @@ def _called(place: Place, node: FxNode, values: dict[FxNode, Any]) -> Any:
         return tuple(found) if len(found) > 1 else found[0]
     seen = dict(enumerate(node.all_input_nodes))
     own = {n: v.at(place, i) if isinstance(v := values[n], Fill) else v for i, n in seen.items()}
+    for i, n in seen.items() if node in moving else ():
+        if n not in moving and isinstance(v := own[n], Value):
+            own[n] = Value([_apart(place, axis, (i, d)) for d, axis in enumerate(v.axes)])
     handler = TABLE.get(name)
     tensors = [v for n in own for v in _flat(own[n]) if isinstance(v, Value)]
     if handler is None and tensors:
@@ -224,6 +231,14 @@ def _called(place: Place, node: FxNode, values: dict[FxNode, Any]) -> Any:
         return made if len(made) != 1 else made[0]
     args, options = cast(Any, map_arg)((node.args, node.kwargs), own.__getitem__)
     return handler(place, *args, **{k: v for k, v in options.items() if k not in _IGNORED})
+
+
+def _apart(place: Place, axis: Axis, where: tuple[int, int]) -> Axis:
+    found = Axis()
+    for k, node in enumerate(expanded(axis)):
+        key = (place.name, where, k, node.size)
+        found += place.equations.fresh(key, node.size, frozen="a constant") if is_frozen([node]) else [node]
+    return found
 
 
 _IGNORED = {"dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking", "implicit", "approximate"}
