@@ -155,21 +155,23 @@ def test_layers_that_share_a_table_of_angles_turn_apart() -> None:
 
 
 class Last(nn.Module):
-    """A stream of which the norm's last position alone is read."""
+    """A stream of which the norm's last position alone is read, or the mean over some."""
 
-    def __init__(self) -> None:
+    def __init__(self, pooled: bool) -> None:
         super().__init__()
+        self.pooled = pooled
         self.embed, self.head = nn.Embedding(5, 6), nn.Linear(6, 3, bias=False)
         self.gain = nn.Parameter(torch.ones(6))
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.embed(x)
         h = h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + 1e-6) * self.gain
-        return self.head(h[:, -2:][:, 0])
+        return self.head(h[:, 1:].mean(1) if self.pooled else h[:, -2:][:, 0])
 
 
-def test_a_stream_may_be_rotated_where_positions_of_it_are_chosen() -> None:
-    found = symmetries(Last(), torch.randint(5, (4, 7)))
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_stream_may_be_rotated_where_positions_of_it_are_chosen_or_averaged(pooled: bool) -> None:
+    found = symmetries(Last(pooled), torch.randint(5, (4, 7)))
     assert kinds(found) == [("orthogonal", 6, 1)]
     assert found.coverage == 1
     assert found.verify(2) < 1e-12

@@ -38,7 +38,7 @@ from novacula.paths.symmetries.operations import (
 
 _PASSES = 4
 _QUIET = {"clone", "_to_copy", "view", "_unsafe_view", "expand", "permute", "t", "transpose", "unsqueeze", "squeeze"}
-_CHOOSING = {"select", "slice"}
+_AMONG = {"select", "slice", "mean", "sum"}  # what is done along other dimensions than the last
 
 
 @dataclass(eq=False)
@@ -308,7 +308,7 @@ def _absorbing(node: FxNode, weights: dict[FxNode, str]) -> tuple[str, list[tupl
     while waiting:
         user = waiting.pop()
         name = _name(user)
-        if name in _QUIET or (name in _CHOOSING and _along(user) != -1):
+        if name in _QUIET or (name in _AMONG and _spares_the_last(user)):
             waiting += [*user.users]
             continue
         if name not in ("mm", "addmm", "bmm", "linear"):
@@ -326,11 +326,12 @@ def _absorbing(node: FxNode, weights: dict[FxNode, str]) -> tuple[str, list[tupl
     return (weights[factor], found) if found else None
 
 
-def _along(node: FxNode) -> int:
-    # The dimension of a choice, counted from the last.
+def _spares_the_last(node: FxNode) -> bool:
+    # Whether what chooses or sums positions does not do so along the last dimension.
     source, *rest = cast(Sequence[Any], node.args)
     many = source.meta["val"].ndim
-    return (rest[0] if rest else 0) % many - many
+    dims = rest[0] if rest else 0 if _name(node) in ("select", "slice") else range(many)
+    return all(d % many != many - 1 for d in ([dims] if isinstance(dims, int) else dims or range(many)))
 
 
 def _only_with_their_parents(tensors: Sequence[list[Axis]]) -> None:
