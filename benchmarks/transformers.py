@@ -2,7 +2,7 @@
 
     python -m benchmarks.transformers              # two layers of 128: ten CPU minutes
     python -m benchmarks.transformers --small      # one layer of 32: a minute
-    python -m benchmarks.transformers --vision     # two layers of 64 on images: ten CPU minutes
+    python -m benchmarks.transformers --vision     # two layers of 64 on images: eight CPU minutes
 
 Decoders of four heads, root-mean-square norms and learned positions read the help texts of Python's standard library
 (465,000 characters) in windows of 32; two seeds, other starts and orders. The barrier is that of the mean loss of all
@@ -288,7 +288,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     if options.vision:
-        vision(64, 2, 500, 100, options.kept, options.only)
+        vision(64, 2, 300, 60, options.kept, options.only)
     elif options.small:
         decoders(32, 1, 300, 300, options.kept, options.only)
     else:
