@@ -122,7 +122,7 @@ def test_where_theory_does_not_allow_it_networks_are_refused() -> None:
     with pytest.raises(InputError, match="outputs that change by"):
         widen(Normed(5), Normed(5).state_dict(), symmetries(Normed(8), x))
     found = symmetries(perceptron(9, 8), x)
-    with pytest.raises(InputError, match=r"'0.weight' of shape \(10, 3\), in \(9, 3\)"):
+    with pytest.raises(InputError, match=r"'0\.weight' that is nowhere wider.* 10 in 9"):
         widen(perceptron(10, 5), perceptron(10, 5).state_dict(), found)
     with pytest.raises(InputError, match="weights of the same names"):
         widen(nn.Sequential(nn.Linear(3, 2)), nn.Linear(3, 2).state_dict(), found)

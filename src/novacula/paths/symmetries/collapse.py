@@ -89,10 +89,10 @@ def collapsed(
         if not one.removed:
             continue
         into = [n for n in names if n not in after]
-        _spoil(moved, axes, group, into, one.removed, _noisy(moved, into))
+        _spoil(moved, {n: _noisy(moved, into)[n] for n in into}, axes, group, one.removed)
         if float((outputs(moved) - before).abs().max()) <= _EQUAL * float(before.abs().max()):
             found.append(one)
-            _spoil(moved, axes, group, into, one.removed, {k: torch.zeros_like(v) for k, v in moved.items()})
+            _spoil(moved, {n: torch.zeros_like(moved[n]) for n in into}, axes, group, one.removed)
             weights = moved
     return tuple(found), weights
 
@@ -154,18 +154,10 @@ def _layer(
 
 
 def _spoil(
-    moved: dict[str, Tensor],
-    axes: Mapping[str, list[Axis]],
-    group: Group,
-    names: Sequence[str],
-    units: Sequence[int],
-    others: Weights,
+    moved: dict[str, Tensor], others: Weights, axes: Mapping[str, list[Axis]], group: Group, units: Sequence[int]
 ) -> None:
     # Other weights into units that are left out.
-    for name in names:
-        for (view, _, p), (new, _, _) in zip(
-            views(moved[name], axes[name], group.atom),
-            views(others[name].contiguous(), axes[name], group.atom),
-            strict=True,
-        ):
+    for name, other in others.items():
+        pairs = (views(w.contiguous(), axes[name], group.atom) for w in (moved[name], other))
+        for (view, _, p), (new, _, _) in zip(*pairs, strict=True):
             view.movedim(p, 0)[list(units)] = new.movedim(p, 0)[list(units)]

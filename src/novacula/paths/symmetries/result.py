@@ -134,18 +134,7 @@ class Symmetries:
         return self._collapsed(weights)[0]
 
     def merged(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The same function with all that `collapse` names taken out, one layer after another, in the same shapes.
-
-        Args:
-            weights: A state dictionary.
-
-        Returns:
-            A state dictionary. Units that can be left out hold zeros; of duplicates the first stays, and is read by
-            what all were read by.
-
-        Raises:
-            InputError: If a weight is missing or has another shape.
-        """
+        """A state dictionary without what `collapse` names: zeros there, and duplicates are read by the first."""
         moved = self._collapsed(weights)[1]
         return {k: moved[n].to(v) if (n := self.aliases.get(k, k)) in moved else v for k, v in weights.items()}
 

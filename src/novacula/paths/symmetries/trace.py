@@ -23,10 +23,10 @@ from novacula.core.modules.copying import ShareHyperparameters
 from novacula.paths.symmetries.activations import Graph
 from novacula.paths.symmetries.axes import Axis, above, expanded, freeze, is_frozen, leaves, whole
 from novacula.paths.symmetries.equations import Equations, rigid
-from novacula.paths.symmetries.operations import (
+from novacula.paths.symmetries.operations import TABLE
+from novacula.paths.symmetries.operations.values import (
     FILLS,
     SHAPES,
-    TABLE,
     Fill,
     Place,
     Value,
@@ -221,7 +221,7 @@ def _called(place: Place, node: FxNode, values: dict[FxNode, Any], moving: Colle
     own = {n: v.at(place, i) if isinstance(v := values[n], Fill) else v for i, n in seen.items()}
     for i, n in seen.items() if node in moving else ():
         if n not in moving and isinstance(v := own[n], Value):
-            own[n] = Value([_apart(place, axis, (i, d)) for d, axis in enumerate(v.axes)])
+            own[n] = Value([_apart(place, axis, i, d) for d, axis in enumerate(v.axes)])
     handler = TABLE.get(name)
     tensors = [v for n in own for v in _flat(own[n]) if isinstance(v, Value)]
     if handler is None and tensors:
@@ -233,12 +233,10 @@ def _called(place: Place, node: FxNode, values: dict[FxNode, Any], moving: Colle
     return handler(place, *args, **{k: v for k, v in options.items() if k not in _IGNORED})
 
 
-def _apart(place: Place, axis: Axis, where: tuple[int, int]) -> Axis:
-    found = Axis()
-    for k, node in enumerate(expanded(axis)):
-        key = (place.name, where, k, node.size)
-        found += place.equations.fresh(key, node.size, frozen="a constant") if is_frozen([node]) else [node]
-    return found
+def _apart(place: Place, axis: Axis, i: int, d: int) -> Axis:
+    own = [(node, (place.name, i, d, k, node.size)) for k, node in enumerate(expanded(axis))]
+    new = {key: place.equations.fresh(key, n.size, frozen="a constant") for n, key in own if is_frozen([n])}
+    return [node for n, key in own for node in new.get(key, [n])]
 
 
 _IGNORED = {"dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking", "implicit", "approximate"}
