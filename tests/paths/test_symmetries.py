@@ -215,6 +215,48 @@ def test_networks_as_people_write_them(name: str) -> None:
     torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
+class Again(nn.Module):
+    """A layer that is used twice, between two that stand once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(3, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(torch.tanh(self.b(torch.tanh(self.b(torch.tanh(self.a(x)))))))
+
+
+def convolutions(norm: nn.Module, end: nn.Module, n: int) -> nn.Module:
+    """A norm, a convolution of each channel by itself, one of all, and what reads them."""
+    apart = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.SiLU(), nn.Conv2d(8, 6, 1))
+    return nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), norm, nn.ReLU(), apart, nn.ReLU(), end, nn.Linear(n, 3))
+
+
+HARD: dict[str, tuple[nn.Module, Tensor, list[tuple[str, int, int]]]] = {
+    "groups of a norm": (
+        convolutions(nn.GroupNorm(4, 8), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), 6),
+        torch.randn(3, 2, 5, 5),
+        [("permutation", 2, 4), ("permutation", 4, 1), ("permutation", 6, 1)],
+    ),
+    "flattened": (
+        convolutions(nn.BatchNorm2d(8), nn.Flatten(), 54),
+        torch.randn(3, 2, 5, 5),
+        [("permutation", 6, 1), ("permutation", 8, 1)],
+    ),
+    "used twice": (Again(), torch.randn(4, 3), [("permutation", 6, 1)]),
+}
+
+
+@pytest.mark.parametrize("name", list(HARD))
+def test_what_is_easily_taken_for_more_than_it_is(name: str) -> None:
+    """Channels that lie in groups, under positions, or in a layer that is used twice."""
+    module, x, orders = HARD[name]
+    found = symmetries(module, x)
+    assert [k for k in kinds(found) if k[0] == "permutation"] == orders
+    assert found.coverage == 1
+    assert found.verify(1) < 1e-12
+
+
 class Tied(nn.Module):
     """An embedding that is the last layer's weight: its columns go with the stream, and its rows stay."""
 
