@@ -2,13 +2,13 @@
 
     python -m benchmarks.transformers              # two layers of 128: ten CPU minutes
     python -m benchmarks.transformers --small      # one layer of 32: a minute
-    python -m benchmarks.transformers --vision     # two layers of 64 on images: eight CPU minutes
+    python -m benchmarks.transformers --vision     # two layers of 64 on images: six CPU minutes
 
 Decoders of four heads, root-mean-square norms and learned positions read the help texts of Python's standard library
 (465,000 characters) in windows of 32; two seeds, other starts and orders. The barrier is that of the mean loss of all
 characters of held-out windows, each given those before it, 11 points of the line; steps of the loss half-way lower the
 same loss. A vision transformer of such blocks reads the 10,000 images of `cifar10-small.npz` in $NOVACULA_DATA by
-patches of 4 × 4; its barrier is that of the cross-entropy of 2,000 test images. No symmetry is written by hand:
+patches of 4 × 4; its barrier is that of the cross-entropy of 1,000 test images. No symmetry is written by hand:
 `nv.paths.symmetries` finds them from the graph. One JSON file in ``results/transformers.json``; what stands there is
 not run again.
 """
@@ -226,12 +226,13 @@ def decoders(width: int, layers: int, steps: int, matching: int, kept: Path, onl
 
 def vision(width: int, layers: int, steps: int, matching: int, kept: Path, only: list[str]) -> None:
     """Two vision transformers."""
-    parts = images()
+    train, test = images()
+    parts = train, test.subset(range(1000))
 
     def batch(rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        rows = torch.randint(parts[0].n, (64,), generator=rng)
-        x = parts[0].x[rows]
-        return (x.flip(-1) if torch.rand((), generator=rng) < 0.5 else x), parts[0].y[rows]
+        rows = torch.randint(train.n, (64,), generator=rng)
+        x = train.x[rows]
+        return (x.flip(-1) if torch.rand((), generator=rng) < 0.5 else x), train.y[rows]
 
     name = f"vision-{layers}x{width}"
     nets = pair(name, lambda: Vision(width, layers), batch, steps, kept)
@@ -288,7 +289,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     if options.vision:
-        vision(64, 2, 300, 60, options.kept, options.only)
+        vision(64, 2, 220, 60, options.kept, options.only)
     elif options.small:
         decoders(32, 1, 300, 300, options.kept, options.only)
     else:
