@@ -65,10 +65,10 @@ def summary(cases: list[dict[str, Any]]) -> str:
         return f"{scale * part['value']:.2g}" + (f" ({' to '.join(ends)})" if ends else "")
 
     shares = ("error", "disagreement", "outside/corrupted", "outside/shuffled")
-    others = ("share", "similarity", "barrier/as trained", "barrier/matched")
+    others = ("share", "similarity", "attack/share", "barrier/as trained", "barrier/matched")
     lines = [
         f"| case | {', % | '.join(shares)}, % | {' | '.join(others)} | training, report: CPU-s |",
-        f"| --- |{' ---: |' * 9}",
+        f"| --- |{' ---: |' * 10}",
     ]
     for case in cases:
         found = case["measured"]

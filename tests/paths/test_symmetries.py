@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from menagerie.families import ALL
+from menagerie.hugging_face import Logits
 from novacula.core.errors import InputError
-from novacula.paths import symmetries
+from novacula.paths import match, symmetries
 
 
 def kinds(found: Any) -> list[tuple[str, int, int]]:
@@ -78,16 +79,24 @@ def test_streams_between_norms_of_mean_squares_may_be_rotated() -> None:
 
 
 class Rotary(nn.Module):
-    """Attention with rotary embeddings, by halves: four heads of queries on two of keys."""
+    """Attention with rotary embeddings: four heads of queries on two of keys. Planes lie in halves, or side by side."""
 
-    def __init__(self) -> None:
+    def __init__(self, how: str) -> None:
         super().__init__()
+        self.how = how
         self.q, self.k, self.v, self.o = nn.Linear(5, 24), nn.Linear(5, 12), nn.Linear(5, 12), nn.Linear(24, 3)
 
     def turned(self, h: Tensor) -> Tensor:
-        angle = torch.arange(h.shape[2])[:, None] * torch.tensor([1.0, 0.4, 0.1]).repeat(2)
-        one, other = h.chunk(2, -1)
-        return h * angle.cos() + torch.cat([-other, one], -1) * angle.sin()
+        angle = torch.arange(h.shape[2])[:, None] * torch.tensor([1.0, 0.4, 0.1])
+        if self.how == "complex":
+            z = torch.view_as_complex(h.unflatten(-1, (-1, 2)).contiguous())
+            return torch.view_as_real(z * torch.polar(torch.ones_like(angle), angle).to(z)).flatten(-2)
+        if self.how == "steps":
+            angle, other = angle.repeat_interleave(2, -1), torch.stack([-h[..., 1::2], h[..., ::2]], -1).flatten(-2)
+        else:
+            one, two = h.chunk(2, -1)
+            angle, other = angle.repeat(1, 2), torch.cat([-two, one], -1)
+        return h * angle.cos() + other * angle.sin()
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (f(x).unflatten(-1, (-1, 6)).transpose(1, 2) for f in (self.q, self.k, self.v))
@@ -96,9 +105,11 @@ class Rotary(nn.Module):
         return self.o(seen.flatten(1, 2).transpose(1, 2).flatten(2))
 
 
-def test_rotary_embeddings_leave_the_rotations_that_commute_with_them() -> None:
+@pytest.mark.parametrize("how", ["halves", "steps", "complex"])
+def test_rotary_embeddings_leave_the_rotations_that_commute_with_them(how: str) -> None:
     """As many directions as the null space of ``Xᵀ R(p) + R(p) Y`` at all positions p has, and no more."""
-    turns = Rotary().turned(torch.eye(6).double()[None, :, None].expand(1, 6, 9, 6))[0]  # of the i-th unit vector
+    module = Rotary(how)
+    turns = module.turned(torch.eye(6).double()[None, :, None].expand(1, 6, 9, 6))[0]  # of the i-th unit vector
     rows = []
     for r in turns.permute(1, 2, 0):
         eye = torch.eye(6).double()
@@ -107,30 +118,60 @@ def test_rotary_embeddings_leave_the_rotations_that_commute_with_them() -> None:
         by_y = torch.einsum("ia,jb->ijab", r, eye).reshape(36, 36)
         rows.append(torch.cat([by_x, by_y], 1))
     free = int((torch.linalg.svdvals(torch.cat(rows)) < 1e-9).sum())
-    found = symmetries(Rotary(), torch.randn(3, 9, 5, generator=torch.Generator().manual_seed(0)))
+    found = symmetries(module, torch.randn(3, 9, 5, generator=torch.Generator().manual_seed(0)))
     own = [g for g in found.groups if g.kind in ("scale", "rotation") and g.size == 3]
     assert sum(g.size * g.copies for g in own) == 2 * free  # each of two heads of keys
     assert {g.kind for g in own} == {"scale", "rotation"}
     assert found.verify(1) < 1e-12
     assert found.coverage == 1
+    # A planted one is found again.
+    rng = torch.Generator().manual_seed(1)
+    a = {k: torch.randn(v.shape, generator=rng).double() for k, v in module.state_dict().items()}
+    b = found.random(2, kinds=("permutation", "rotation")).apply(a)
+    assert any(float((b[k] - v).abs().max()) > 0.1 for k, v in a.items())
+    back = match(module, a, b, found).apply(b)
+    for key, value in a.items():
+        torch.testing.assert_close(back[key], value, rtol=1e-6, atol=1e-8)
+
+
+def test_layers_that_share_a_table_of_angles_turn_apart() -> None:
+    """GPT-J: a part of each head is turned, in planes side by side, by one table for all layers."""
+    transformers = pytest.importorskip("transformers")
+    options = {
+        "vocab_size": 9,
+        "n_embd": 12,
+        "n_layer": 2,
+        "n_head": 2,
+        "rotary_dim": 4,
+        "n_inner": 5,
+        "n_positions": 8,
+    }
+    silent = {"bos_token_id": 1, "eos_token_id": 2, "use_cache": False}
+    module = Logits(transformers.GPTJForCausalLM(transformers.GPTJConfig(**options, **silent)).eval(), "input_ids")
+    found = symmetries(module, torch.randint(9, (2, 5), generator=torch.Generator().manual_seed(0)))
+    assert [k for k in kinds(found) if k[0] == "rotation"] == [("rotation", 2, 2)] * 2
+    assert found.coverage == 1
+    assert found.verify(1) < 1e-12
 
 
 class Last(nn.Module):
-    """A stream of which the norm's last position alone is read."""
+    """A stream of which the norm's last position alone is read, or the mean over some."""
 
-    def __init__(self) -> None:
+    def __init__(self, pooled: bool) -> None:
         super().__init__()
+        self.pooled = pooled
         self.embed, self.head = nn.Embedding(5, 6), nn.Linear(6, 3, bias=False)
         self.gain = nn.Parameter(torch.ones(6))
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.embed(x)
         h = h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + 1e-6) * self.gain
-        return self.head(h[:, -2:][:, 0])
+        return self.head(h[:, 1:].mean(1) if self.pooled else h[:, -2:][:, 0])
 
 
-def test_a_stream_may_be_rotated_where_positions_of_it_are_chosen() -> None:
-    found = symmetries(Last(), torch.randint(5, (4, 7)))
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_stream_may_be_rotated_where_positions_of_it_are_chosen_or_averaged(pooled: bool) -> None:
+    found = symmetries(Last(pooled), torch.randint(5, (4, 7)))
     assert kinds(found) == [("orthogonal", 6, 1)]
     assert found.coverage == 1
     assert found.verify(2) < 1e-12
@@ -172,6 +213,48 @@ def test_networks_as_people_write_them(name: str) -> None:
     with torch.no_grad():
         a, b = module(two_inputs(name)), moved(two_inputs(name))
     torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+class Again(nn.Module):
+    """A layer that is used twice, between two that stand once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(3, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(torch.tanh(self.b(torch.tanh(self.b(torch.tanh(self.a(x)))))))
+
+
+def convolutions(norm: nn.Module, end: nn.Module, n: int) -> nn.Module:
+    """A norm, a convolution of each channel by itself, one of all, and what reads them."""
+    apart = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.SiLU(), nn.Conv2d(8, 6, 1))
+    return nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), norm, nn.ReLU(), apart, nn.ReLU(), end, nn.Linear(n, 3))
+
+
+HARD: dict[str, tuple[nn.Module, Tensor, list[tuple[str, int, int]]]] = {
+    "groups of a norm": (
+        convolutions(nn.GroupNorm(4, 8), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), 6),
+        torch.randn(3, 2, 5, 5),
+        [("permutation", 2, 4), ("permutation", 4, 1), ("permutation", 6, 1)],
+    ),
+    "flattened": (
+        convolutions(nn.BatchNorm2d(8), nn.Flatten(), 54),
+        torch.randn(3, 2, 5, 5),
+        [("permutation", 6, 1), ("permutation", 8, 1)],
+    ),
+    "used twice": (Again(), torch.randn(4, 3), [("permutation", 6, 1)]),
+}
+
+
+@pytest.mark.parametrize("name", list(HARD))
+def test_what_is_easily_taken_for_more_than_it_is(name: str) -> None:
+    """Channels that lie in groups, under positions, or in a layer that is used twice."""
+    module, x, orders = HARD[name]
+    found = symmetries(module, x)
+    assert [k for k in kinds(found) if k[0] == "permutation"] == orders
+    assert found.coverage == 1
+    assert found.verify(1) < 1e-12
 
 
 class Tied(nn.Module):

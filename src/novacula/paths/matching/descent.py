@@ -29,7 +29,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from novacula.paths.symmetries.axes import above
-from novacula.paths.symmetries.groups import Element, Group, key_of, occurrences
+from novacula.paths.symmetries.groups import Element, Group, key_of, occurrences, planes
 from novacula.paths.symmetries.result import Symmetries
 
 SWEEPS = 200  # at most
@@ -104,14 +104,12 @@ def _step(
             moved = acted(b, steps, symmetries)
             steps += [step for g in inner for step in _step(g, a, moved, symmetries, groups)]
         return steps
+    if group.kind == "rotation":
+        pairs = zip(*(_turned(group, w, symmetries) for w in (a, b)), strict=True)
+        return [Element(group, torch.as_tensor(sum((x * y.conj()).sum(-1) for x, y in pairs)).angle())]
     rows = _rows(group, a, b, symmetries)
     if group.kind == "scale":
         return [_nearest_scale(group, rows)]
-    if group.kind == "rotation":
-        pairs = list(zip(rows[::2], rows[1::2], strict=True))
-        along = sum((x * y + z * w).sum(-1) for (_, x, y), (_, z, w) in pairs)
-        across = sum((z * y - x * w).sum(-1) for (_, x, y), (_, z, w) in pairs)
-        return [Element(group, torch.atan2(torch.as_tensor(across), torch.as_tensor(along)))]
     if group.kind == "sign":
         same = sum((x * y).sum(-1) for node, x, y in rows if group.powers.get(key_of(node)))
         return [Element(group, torch.where(torch.as_tensor(same) < 0, -1.0, 1.0).double())]
@@ -137,6 +135,11 @@ def _rows(
     return found
 
 
+def _turned(group: Group, weights: Weights, symmetries: Symmetries) -> list[Tensor]:
+    names = dict.fromkeys(name for name, _ in group.weights)
+    return [z for name in names for z in planes(weights[name], symmetries.axes[name], group)]
+
+
 def _pairs(group: Group, a: Weights, b: Weights, symmetries: Symmetries) -> Tensor:
     # ``S_ij`` of all pairs of units; where others lie under them, only of what has none of these.
     inner = {g.atom for g in symmetries.groups if group.atom in above(g.atom)[-1:]}
@@ -150,6 +153,10 @@ def _pairs(group: Group, a: Weights, b: Weights, symmetries: Symmetries) -> Tens
 
 def _within(group: Group, a: Weights, b: Weights, symmetries: Symmetries) -> Tensor:
     # What each pair of heads is worth, at the best alignment of what lies within: ``(…, H, H)``.
+    if group.kind == "rotation":
+        pairs = zip(*(_turned(group, w, symmetries) for w in (a, b)), strict=True)
+        products = sum(torch.einsum("...hir,...gir->...hgi", x, y.conj()) for x, y in pairs)
+        return torch.as_tensor(products).abs().sum(-1)
     rows = _rows(group, a, b, symmetries)
     if group.kind == "permutation":
         all_pairs = sum(torch.einsum("...hir,...gjr->...hgij", x, y) for _, x, y in rows)

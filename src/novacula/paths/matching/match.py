@@ -206,7 +206,7 @@ def _state(module: nn.Module, symmetries: Symmetries, given: Any) -> dict[str, T
     for name in symmetries.axes:
         value = weights.get(name, own.get(name) if name not in parameters else None)
         if value is None or value.shape != own[name].shape:
-            hint = "pass the state dictionaries of two networks of the module's kind"
+            hint = "pass the state dictionaries of two networks of the module's kind (a narrower one: nv.paths.widen)"
             raise InputError(f"weights {name!r} of shape {tuple(own[name].shape)}", "none, or of another shape", hint)
         if not bool(torch.isfinite(value).all()):
             raise InputError(f"finite weights {name!r}", "NaN or infinity", "look at the run that left them")

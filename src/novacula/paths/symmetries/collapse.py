@@ -72,8 +72,8 @@ def collapsed(
     weights: Weights,
     inputs: tuple[Any, ...],
     outputs: Callable[[Weights], Tensor],
-) -> tuple[Collapse, ...]:
-    """The layers that collapse, each by itself."""
+) -> tuple[tuple[Collapse, ...], Weights]:
+    """The layers that collapse, one after another, and the weights when all have."""
     outer = {a for group in groups for a in above(group.atom)}
     whole = [g for g in groups if g.kind == "permutation" and g.copies == 1 and g.atom not in outer]
     before, found = outputs(weights), list[Collapse]()
@@ -88,10 +88,13 @@ def collapsed(
         one, moved = _layer(group, axes, weights, x, after)
         if not one.removed:
             continue
-        _spoil(moved, axes, group, [n for n in names if n not in after], one.removed)
+        into = [n for n in names if n not in after]
+        _spoil(moved, {n: _noisy(moved, into)[n] for n in into}, axes, group, one.removed)
         if float((outputs(moved) - before).abs().max()) <= _EQUAL * float(before.abs().max()):
             found.append(one)
-    return tuple(found)
+            _spoil(moved, {n: torch.zeros_like(moved[n]) for n in into}, axes, group, one.removed)
+            weights = moved
+    return tuple(found), weights
 
 
 def _computed(graph: Graph, group: Group, weights: Weights, inputs: tuple[Any, ...]) -> Tensor | None:
@@ -151,13 +154,10 @@ def _layer(
 
 
 def _spoil(
-    moved: dict[str, Tensor], axes: Mapping[str, list[Axis]], group: Group, names: Sequence[str], units: Sequence[int]
+    moved: dict[str, Tensor], others: Weights, axes: Mapping[str, list[Axis]], group: Group, units: Sequence[int]
 ) -> None:
     # Other weights into units that are left out.
-    noise = _noisy(moved, names)
-    for name in names:
-        other = noise[name].contiguous()
-        for (view, _, p), (new, _, _) in zip(
-            views(moved[name], axes[name], group.atom), views(other, axes[name], group.atom), strict=True
-        ):
+    for name, other in others.items():
+        pairs = (views(w.contiguous(), axes[name], group.atom) for w in (moved[name], other))
+        for (view, _, p), (new, _, _) in zip(*pairs, strict=True):
             view.movedim(p, 0)[list(units)] = new.movedim(p, 0)[list(units)]

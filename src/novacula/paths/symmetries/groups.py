@@ -30,13 +30,15 @@ class Group:
 
     Attributes:
         kind: ``"permutation"``, ``"scale"`` (by positive numbers), ``"sign"``, ``"rotation"`` (of each index's two
-            numbers, in the halves of an axis, by an angle of its own), ``"orthogonal"`` or ``"invertible"``.
+            numbers, by an angle of its own), ``"orthogonal"`` or ``"invertible"``.
         size: How many indices it acts on.
         copies: How many such groups there are side by side: one for each index of what the atom lies under (heads).
         weights: The weights that it moves: names with dimensions.
         atom: What it acts on.
         powers: Of a scale or a sign, the power at each occurrence.
-        sides: Of a linear map, the occurrences that it acts on by ``M`` (0) and by its inverse transpose (1).
+        sides: Of a linear map, the occurrences that it acts on by ``M`` (0) and by its inverse transpose (1). Of a
+            rotation, the halves of an axis in which first (0) and second numbers (1) lie; elsewhere they lie side by
+            side.
         absorbed: Of a linear map, factors along the atom that are first multiplied into what follows.
     """
 
@@ -144,14 +146,13 @@ def _absorbed(
 def _through(weight: Tensor, axes: list[Axis], element: Element) -> Tensor:
     # Let an element act on every occurrence of its atom in a weight.
     out = weight.clone(memory_format=torch.contiguous_format)
-    found = list(views(out, axes, element.group.atom))
     if element.group.kind == "rotation":
-        for (one, flat, p), (other, *_) in zip(found[::2], found[1::2], strict=True):  # the halves of an axis
+        for one, other, flat, p in _planes(out, axes, element.group):
             x, y, angle = one.clone(), other.clone(), _along(element.values, flat, p, element.group).to(one)
             one.copy_(angle.cos() * x - angle.sin() * y)
             other.copy_(angle.sin() * x + angle.cos() * y)
         return out
-    for view, flat, p in found:
+    for view, flat, p in views(out, axes, element.group.atom):
         # Of a copy, since gradients of the element need what it acted on.
         view.copy_(_at(view.clone(), flat, p, flat[p], element))
     return out
@@ -159,13 +160,30 @@ def _through(weight: Tensor, axes: list[Axis], element: Element) -> Tensor:
 
 def occurrences(weight: Tensor, axes: list[Axis], atom: Atom) -> list[tuple[Node, Tensor]]:
     """Where an atom occurs in a weight: what is there as ``(…, n, rest)``, led by what the atom lies under."""
-    found = list[tuple[Node, Tensor]]()
-    for view, flat, p in views(weight, axes, atom):
-        places = [next(q for q, other in enumerate(flat) if find(other.atom) is a) for a in above(atom)]
-        rest = [q for q in range(view.ndim) if q not in (*places, p)]
-        wide = view.permute([*places, p, *rest])
-        found.append((flat[p], wide.reshape(*wide.shape[: len(places) + 1], -1)))
-    return found
+    return [(flat[p], _led(view, flat, p, atom)) for view, flat, p in views(weight, axes, atom)]
+
+
+def planes(weight: Tensor, axes: list[Axis], group: Group) -> list[Tensor]:
+    """Where a rotation acts on a weight: what is there in the same order, as complex numbers."""
+    found = _planes(weight, axes, group)
+    return [torch.complex(*(_led(view, flat, p, group.atom) for view in pair)) for *pair, flat, p in found]
+
+
+def _planes(weight: Tensor, axes: list[Axis], group: Group) -> Iterator[tuple[Tensor, Tensor, list[Node], int]]:
+    # Views of the first and the second numbers.
+    found = views(weight, axes, group.atom)
+    for view, flat, p in found:
+        if key_of(flat[p]) in group.sides:
+            yield view, next(found)[0], flat, p
+        else:
+            yield view.select(p + 1, 0), view.select(p + 1, 1), [*flat[: p + 1], *flat[p + 2 :]], p
+
+
+def _led(view: Tensor, flat: list[Node], p: int, atom: Atom) -> Tensor:
+    places = [next(q for q, other in enumerate(flat) if find(other.atom) is a) for a in above(atom)]
+    rest = [q for q in range(view.ndim) if q not in (*places, p)]
+    wide = view.permute([*places, p, *rest])
+    return wide.reshape(*wide.shape[: len(places) + 1], -1)
 
 
 def views(weight: Tensor, axes: list[Axis], atom: Atom) -> Iterator[tuple[Tensor, list[Node], int]]:

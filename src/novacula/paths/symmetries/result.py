@@ -131,6 +131,14 @@ class Symmetries:
         Raises:
             InputError: If a weight is missing or has another shape.
         """
+        return self._collapsed(weights)[0]
+
+    def merged(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state dictionary without what `collapse` names: zeros there, and duplicates are read by the first."""
+        moved = self._collapsed(weights)[1]
+        return {k: moved[n].to(v) if (n := self.aliases.get(k, k)) in moved else v for k, v in weights.items()}
+
+    def _collapsed(self, weights: Mapping[str, Tensor] | None) -> tuple[tuple[Collapse, ...], Mapping[str, Tensor]]:
         state = {k: v.double() if v.is_floating_point() else v for k, v in self.module.state_dict().items()}
         state |= {k: v.detach().double() if v.is_floating_point() else v for k, v in (weights or {}).items()}
         check_state(state, self.axes, [group.identity() for group in self.groups])
@@ -142,7 +150,9 @@ class Symmetries:
             return torch.cat([f.flatten() for f in _outputs(found)])
 
         own = {k: state[k] for k in self.axes}
-        return () if self.graph is None else collapsed(self.graph, self.groups, self.axes, own, self.inputs, outputs)
+        if self.graph is None:
+            return (), own
+        return collapsed(self.graph, self.groups, self.axes, own, self.inputs, outputs)
 
     def verify(self, seed: int = 0) -> float:
         """By how much outputs change, relative to their size, under a random element at random weights, in float64."""
@@ -243,11 +253,19 @@ def check_state(state: Mapping[str, Tensor], axes: Mapping[str, list[Axis]], ele
 def changed(module: nn.Module, inputs: tuple[Any, ...], how: Transformation, seed: int) -> float:
     """By how much outputs change, relative to their size, at random weights and statistics."""
     state = _random_state(module, how.aliases, seed)
+    return apart((module, state), (module, how.apply(state)), inputs)
+
+
+def apart(
+    one: tuple[nn.Module, Mapping[str, Tensor]], other: tuple[nn.Module, Mapping[str, Tensor]], inputs: tuple[Any, ...]
+) -> float:
+    """By how much the outputs of two modules at their weights differ, relative to the size of the first's."""
     with torch.no_grad():
         before, after = (
-            _outputs(torch.func.functional_call(module, s, inputs, tie_weights=False))
-            for s in (state, how.apply(state))
+            _outputs(torch.func.functional_call(m, dict(w), inputs, tie_weights=False)) for m, w in (one, other)
         )
+    if [b.shape for b in before] != [a.shape for a in after]:
+        return float("inf")
     size = max((float(b.abs().max()) for b in before if b.numel()), default=0.0)
     gap = max((float((a - b).abs().max()) for a, b in zip(after, before, strict=True) if b.numel()), default=0.0)
     return gap / size if size > 0 else (0.0 if gap == 0 else float("inf"))

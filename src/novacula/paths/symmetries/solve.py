@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from novacula.paths.symmetries.axes import Atom, Combination, Node, above, expanded, find, nodes_in
+from novacula.paths.symmetries.axes import Atom, Axis, Combination, Node, above, expanded, find, nodes_in
 from novacula.paths.symmetries.equations import plus
 from novacula.paths.symmetries.groups import Group, Kind, key_of
 from novacula.paths.symmetries.trace import Traced
@@ -27,7 +26,11 @@ def groups_of(found: Traced) -> list[Group]:
         scales.setdefault(find(atom), []).append(combination)
     for atom, odd in found.equations.signs:
         signs.setdefault(find(atom), []).append(odd)
-    groups, covered, halves = list[Group](), _covered(places), _halves(found)
+    groups, covered, turned = list[Group](), _covered(places), dict[Atom, list[int | None]]()
+    for name, own in found.axes.items():
+        for axis in own if name not in found.unused else ():
+            for node, half in _planes(axis):
+                turned.setdefault(find(node.atom), []).append(half)
     for atom, there in places.items():
         if atom.size < 2:
             continue
@@ -39,8 +42,10 @@ def groups_of(found: Traced) -> list[Group]:
             groups.append(_group("permutation", atom, there))
         if atom in covered:
             continue
-        if halves.get(atom) == len(there):
-            groups.append(_group("rotation", atom, there))
+        halves = turned.get(atom, [])
+        if len(halves) == len(there):
+            sides = {key_of(node): half for (_, _, node), half in zip(there, halves, strict=True) if half is not None}
+            groups.append(_group("rotation", atom, there, sides=sides))
         unknowns = [key_of(node) for _, _, node in there]
         for powers in null_space(scales.get(atom, []), unknowns):
             groups.append(_group("scale", atom, there, powers))
@@ -49,18 +54,21 @@ def groups_of(found: Traced) -> list[Group]:
     return groups
 
 
-def _halves(found: Traced) -> Counter[Atom]:
-    # How often each atom is one half of an axis whose other half it is too, as before rotary embeddings: what turns the
-    # pairs by an angle of each index commutes with their turning by positions.
-    return Counter(
-        find(part[0].atom)
-        for name, own in found.axes.items()
-        for axis in (own if name not in found.unused else ())
-        for node in expanded(axis)
-        for part in node.parts or ()
-        if [len(other) for other in node.parts or ()] == [1, 1]
-        and len({find(p[0].atom) for p in node.parts or ()}) == 1
-    )
+def _planes(axis: Axis) -> Iterator[tuple[Node, int | None]]:
+    # Where each index of an atom may hold a plane, as before rotary embeddings: what turns it by an angle of the index
+    # commutes with its turning by positions. Its two numbers lie in the two halves of an axis (the half is told), or
+    # next to each other.
+    nodes = expanded(axis)
+    for node, after in zip(nodes, [*nodes[1:], None], strict=False):
+        parts = node.parts or []
+        halves = [part[0] for part in parts if len(part) == 1 and part[0].parts is None]
+        if len(halves) == len(parts) == 2 and find(halves[0].atom) is find(halves[1].atom):
+            yield from zip(halves, (0, 1), strict=True)
+        elif parts:
+            for part in parts:
+                yield from _planes(part)
+        elif after is not None and after.size == 2:
+            yield node, None
 
 
 def _covered(places: dict[Atom, list[tuple[str, int, Node]]]) -> set[Atom]:

@@ -21,12 +21,12 @@ from torch.fx.node import map_arg
 from novacula.core.errors import InputError
 from novacula.core.modules.copying import ShareHyperparameters
 from novacula.paths.symmetries.activations import Graph
-from novacula.paths.symmetries.axes import Axis, above, freeze, leaves, whole
+from novacula.paths.symmetries.axes import Axis, above, expanded, freeze, is_frozen, leaves, whole
 from novacula.paths.symmetries.equations import Equations, rigid
-from novacula.paths.symmetries.operations import (
+from novacula.paths.symmetries.operations import TABLE
+from novacula.paths.symmetries.operations.values import (
     FILLS,
     SHAPES,
-    TABLE,
     Fill,
     Place,
     Value,
@@ -38,7 +38,7 @@ from novacula.paths.symmetries.operations import (
 
 _PASSES = 4
 _QUIET = {"clone", "_to_copy", "view", "_unsafe_view", "expand", "permute", "t", "transpose", "unsqueeze", "squeeze"}
-_CHOOSING = {"select", "slice"}
+_AMONG = {"select", "slice", "mean", "sum"}  # what is done along other dimensions than the last
 
 
 @dataclass(eq=False)
@@ -176,12 +176,15 @@ def _go_through(
     equations: Equations,
 ) -> tuple[dict[str, list[tuple[str, int]]], dict[FxNode, Any]]:
     # One pass over the graph: what can be absorbed, and the values of its nodes.
-    values, absorbed = dict[FxNode, Any](), dict[str, list[tuple[str, int]]]()
+    values, absorbed, moving = dict[FxNode, Any](), dict[str, list[tuple[str, int]]](), set[FxNode]()
+    inputs = program.graph_signature.user_inputs
     for node in program.graph.nodes:
+        if weights.get(node) in axes or node.name in inputs or moving.intersection(node.all_input_nodes):
+            moving.add(node)
         sizes = _sizes(node)
         place = Place(equations, f"{_name(node)}/{node.name}", sizes)
         if node.op == "placeholder":
-            values[node] = _given(place, node, weights.get(node), axes, program.graph_signature.user_inputs)
+            values[node] = _given(place, node, weights.get(node), axes, inputs)
         elif node.op == "output":
             # What is written on weights comes first, and is no output.
             for v in _values(values, node.args[0][-len(program.graph_signature.user_outputs) :]):
@@ -197,14 +200,15 @@ def _go_through(
             if by is not None:
                 place.absorbed = True
                 absorbed[by[0]] = by[1]
-            values[node] = _called(place, node, values)
+            values[node] = _called(place, node, values, moving)
         if isinstance(values.get(node), Value) and not equations.fine and values[node].base is None:
             equations.seen.append(values[node].axes)
     return absorbed, values
 
 
-def _called(place: Place, node: FxNode, values: dict[FxNode, Any]) -> Any:
-    # What an operation's handler says.
+def _called(place: Place, node: FxNode, values: dict[FxNode, Any], moving: Collection[FxNode]) -> Any:
+    # What an operation's handler says. What is made of constants alone has axes of its own at every use, so that it
+    # does not tie what has nothing else in common.
     name, sizes = _name(node), place.sizes
     operands = [values[n] for n in node.all_input_nodes]
     fills = [v for v in operands if isinstance(v, Fill)]
@@ -215,6 +219,9 @@ def _called(place: Place, node: FxNode, values: dict[FxNode, Any]) -> Any:
         return tuple(found) if len(found) > 1 else found[0]
     seen = dict(enumerate(node.all_input_nodes))
     own = {n: v.at(place, i) if isinstance(v := values[n], Fill) else v for i, n in seen.items()}
+    for i, n in seen.items() if node in moving else ():
+        if n not in moving and isinstance(v := own[n], Value):
+            own[n] = Value([_apart(place, axis, i, d) for d, axis in enumerate(v.axes)])
     handler = TABLE.get(name)
     tensors = [v for n in own for v in _flat(own[n]) if isinstance(v, Value)]
     if handler is None and tensors:
@@ -224,6 +231,12 @@ def _called(place: Place, node: FxNode, values: dict[FxNode, Any]) -> Any:
         return made if len(made) != 1 else made[0]
     args, options = cast(Any, map_arg)((node.args, node.kwargs), own.__getitem__)
     return handler(place, *args, **{k: v for k, v in options.items() if k not in _IGNORED})
+
+
+def _apart(place: Place, axis: Axis, i: int, d: int) -> Axis:
+    own = [(node, (place.name, i, d, k, node.size)) for k, node in enumerate(expanded(axis))]
+    new = {key: place.equations.fresh(key, n.size, frozen="a constant") for n, key in own if is_frozen([n])}
+    return [node for n, key in own for node in new.get(key, [n])]
 
 
 _IGNORED = {"dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking", "implicit", "approximate"}
@@ -293,7 +306,7 @@ def _absorbing(node: FxNode, weights: dict[FxNode, str]) -> tuple[str, list[tupl
     while waiting:
         user = waiting.pop()
         name = _name(user)
-        if name in _QUIET or (name in _CHOOSING and _along(user) != -1):
+        if name in _QUIET or (name in _AMONG and _spares_the_last(user)):
             waiting += [*user.users]
             continue
         if name not in ("mm", "addmm", "bmm", "linear"):
@@ -311,11 +324,12 @@ def _absorbing(node: FxNode, weights: dict[FxNode, str]) -> tuple[str, list[tupl
     return (weights[factor], found) if found else None
 
 
-def _along(node: FxNode) -> int:
-    # The dimension of a choice, counted from the last.
+def _spares_the_last(node: FxNode) -> bool:
+    # Whether what chooses or sums positions does not do so along the last dimension.
     source, *rest = cast(Sequence[Any], node.args)
     many = source.meta["val"].ndim
-    return (rest[0] if rest else 0) % many - many
+    dims = rest[0] if rest else 0 if _name(node) in ("select", "slice") else range(many)
+    return all(d % many != many - 1 for d in ([dims] if isinstance(dims, int) else dims or range(many)))
 
 
 def _only_with_their_parents(tensors: Sequence[list[Axis]]) -> None:

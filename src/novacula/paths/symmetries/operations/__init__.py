@@ -4,17 +4,6 @@ An operation that is not here freezes the axes that it touches, and is named.
 """
 
 from novacula.paths.symmetries.operations import algebra, chosen, elements, products, shapes
-from novacula.paths.symmetries.operations.values import (
-    FILLS,
-    SHAPES,
-    Fill,
-    Place,
-    Value,
-    constant,
-    filled,
-    stop,
-    unknown,
-)
 
 TABLE = {
     name: handler
@@ -23,5 +12,3 @@ TABLE = {
     for name in getattr(handler, "handled", ())
 }
 """The handlers by the names of operations."""
-
-__all__ = ["FILLS", "SHAPES", "TABLE", "Fill", "Place", "Value", "constant", "filled", "stop", "unknown"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from novacula.paths.symmetries.axes import is_frozen, joined, length, sliced, why_frozen
+from novacula.paths.symmetries.axes import is_frozen, joined, length, reshaped, sliced, why_frozen
 from novacula.paths.symmetries.operations.values import Place, Value, handles, pointwise, positions, stop
 
 
@@ -161,6 +161,11 @@ def _select(p: Place, x: Value, dim: int, index: int) -> Value:
 def _slice(p: Place, x: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Value:
     size = x.sizes[dim % len(x.sizes)]
     first, last, _ = slice(start, end).indices(size)
+    if step != 1 and size % step == 0 and first < step and last > size - step:
+        # One of so many that lie side by side.
+        at = dim % len(x.sizes)
+        apart = reshaped([x.axes[at]], (size // step, step))
+        return _select(p, Value([*x.axes[:at], *apart, *x.axes[at + 1 :]]), at + 1, first)
     if step != 1:
         axes, at = list(x.axes), dim % len(x.sizes)
         stop(p, axes[at], "every other position")
