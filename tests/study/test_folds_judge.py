@@ -19,8 +19,7 @@ from novacula.study.cross_fit.result import CrossFit
 from novacula.study.learning import trials, verdicts
 from novacula.study.learning.each import STRENGTH
 from novacula.study.learning.empirical_bayes import EmpiricalBayes
-from novacula.study.learning.plan import Proposal, Trained
-from novacula.study.learning.verdicts import Judged
+from novacula.study.learning.plan import Judged, Proposal, Trained
 
 
 class Made(CrossFit):
@@ -64,8 +63,8 @@ class Planned:
     def blind(self, target: nv.Target, *_: Any, **__: Any) -> Made:
         return self.fold(target)
 
-    def one_fold(self, *_: Any) -> None:
-        return None
+    def one_fold(self, target: nv.Target, *_: Any) -> Made:
+        return self.fold(target)
 
     def go_on(self, target: nv.Target, *_: Any, **__: Any) -> Made:
         return self.fold(target)
@@ -107,6 +106,9 @@ def test_what_helps_is_needed_and_kept() -> None:
     assert found.said == []
     assert found.hyper["rotation"]["value"] == pytest.approx(0.4)
     assert found.hyper["rotation"]["converged"]
+    assert found.unseen is not None
+    assert found.unseen.fewer is not None
+    assert found.unseen.anew is None  # the networks went the final one's way
 
 
 @pytest.mark.parametrize("second", [0.006, 0.001])
@@ -130,6 +132,9 @@ def test_an_extent_that_is_too_small_is_doubled_until_nothing_is_gained() -> Non
     assert float(found.unseen.target.invariance.eta[0]) == pytest.approx(0.4)  # type: ignore[union-attr]
     assert [r["extent/rotation"] for r in found.trained.history] == pytest.approx([0.5, 0.4])
     assert [r["step"] for r in found.trained.history] == [80, 90]
+    # The networks came late to that: another one begins with it.
+    assert found.unseen.anew is not None
+    assert float(found.unseen.anew.target.invariance.eta[0]) == pytest.approx(0.4)  # type: ignore[union-attr]
 
 
 def test_an_extent_that_is_still_doubled_at_the_last_look_has_not_converged(monkeypatch: pytest.MonkeyPatch) -> None:

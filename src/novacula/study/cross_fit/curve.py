@@ -6,6 +6,10 @@ how it falls: the difference is taken in pairs, over the examples that both kind
 by the rule of `novacula.study.growth`. Of losses that cannot be negative (of classes) it is the logarithm of the mean
 that goes on, as what is left of such a loss is always a part of it; the loss of a density of measurements is the
 logarithm of their noise as it is. A network that did not learn anything from its fold tells nothing.
+
+Where networks came to their target on a way that the final one does not take (extents that grew while they trained),
+another one that is blind to fold 0 is trained under it from its first step. What it gains there, in pairs and by the
+same measure, is taken to be gained in every fold.
 """
 
 from __future__ import annotations
@@ -20,7 +24,9 @@ from novacula.study.growth import Grown, Measured, grown, mean
 _LEAST = 1e-12  # nats
 
 
-def last_fold(losses: Tensor, single: Tensor, fewer: Tensor, folds: Tensor, *, positive: bool) -> Grown:
+def last_fold(
+    losses: Tensor, single: Tensor, fewer: Tensor, folds: Tensor, anew: Tensor | None = None, *, positive: bool
+) -> Grown:
     """The loss after the last fold.
 
     Args:
@@ -28,6 +34,7 @@ def last_fold(losses: Tensor, single: Tensor, fewer: Tensor, folds: Tensor, *, p
         single: Of the same, as the network of one fold predicts, shape ``(N,)``.
         fewer: Of the network of one fold, on the examples of the other folds, shape ``(R,)``.
         folds: The fold of each example, from 0; that network saw fold 0 alone. K is at least 3.
+        anew: Of a network blind to fold 0 that went the final one's way, on this fold, shape ``(N − R,)``.
         positive: Whether losses cannot be negative.
 
     Returns:
@@ -40,14 +47,23 @@ def last_fold(losses: Tensor, single: Tensor, fewer: Tensor, folds: Tensor, *, p
         >>> round(after.value, 2), after.drop
         (0.87, 1.5)
     """
-    rows, count = (folds != 0).cpu(), int(folds.max()) + 1
-    here, most, least = mean(losses), mean(fewer), mean(single.cpu()[rows])
-    nats = most.value - least.value
-    if positive:
-        here, most, least = (m._replace(value=max(m.value, _LEAST)).log() for m in (here, most, least))
-    drop, pulls = most - least, torch.zeros(len(rows), dtype=torch.float64)
-    pulls[rows] = len(rows) / len(fewer) * drop.pulls
-    found = grown(here, Measured(drop.value, pulls), (1 / count, (count - 1) / count), folds)
+    first, count = (folds == 0).cpu(), int(folds.max()) + 1
+    losses, single = losses.cpu(), single.cpu()
+
+    def of(values: Tensor, rows: Tensor) -> Measured:  # with pulls of all rows
+        found = mean(values)
+        found = found._replace(value=max(found.value, _LEAST)).log() if positive else found
+        pulls = torch.zeros(len(rows), dtype=torch.float64)
+        pulls[rows] = len(rows) / len(values) * found.pulls
+        return Measured(found.value, pulls)
+
+    here, most, least = of(losses, torch.ones_like(first)), of(fewer, ~first), of(single[~first], ~first)
+    nats = float(fewer.mean() - single[~first].mean())
+    if anew is not None:
+        late = of(losses[first], first) - of(anew, first)
+        here, least = here - late, least - late
+        nats += float(losses[first].mean() - anew.mean())
+    found = grown(here, most - least, (1 / count, (count - 1) / count), folds)
     if not positive:
         return found
     value = math.exp(found.value)

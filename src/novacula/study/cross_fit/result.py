@@ -48,6 +48,8 @@ class CrossFit:
         seed: Seed of everything random.
         warnings: Reservations a reader must know.
         fewer: The cross-fit of a network that saw the first fold alone, on all others; None where none was trained.
+        anew: That of a network blind to the first fold, trained under the target from its first step, where these were
+            not; None elsewhere.
     """
 
     target: Target
@@ -58,6 +60,7 @@ class CrossFit:
     seed: int = 0
     warnings: tuple[str, ...] = ()
     fewer: CrossFit | None = None
+    anew: CrossFit | None = None
 
     __repr__ = brief
 
@@ -83,7 +86,7 @@ class CrossFit:
         rows = self.folds < folds
         data, members = self.data.subset(rows.to(self.data.x.device)), self.members[:, rows.to(self.members.device)]
         few = {"data": data, "folds": self.folds[rows], "networks": self.networks[:folds], "members": members}
-        return replace(self, **few, fewer=None)
+        return replace(self, **few, fewer=None, anew=None)
 
     @property
     def temperature(self) -> float:
@@ -143,7 +146,8 @@ class CrossFit:
             return None
         single = replace(self, members=self.members[:1])
         positive = self.target.likelihood.task in {"classification", "multilabel"}
-        return last_fold(self.losses, single.losses, self.fewer.losses, self.folds, positive=positive)
+        anew = None if self.anew is None else self.anew.losses
+        return last_fold(self.losses, single.losses, self.fewer.losses, self.folds, anew, positive=positive)
 
     @cached_property
     def learned(self) -> bool:

@@ -61,7 +61,9 @@ def judged(plan: Plan, target: Target, data: Data) -> Judged:
     kept = found.best.target.invariance
     trained = _with(plan.train(dataclasses.replace(target, invariance=kept), data, still=True), proposal, found)
     fewer = plan.one_fold(found.best.target, data, best.folds, proposal.steps)
-    unseen = dataclasses.replace(found.best, target=trained.target, fewer=fewer)
+    late = fewer is not None and found.best is not best  # networks went on at other extents for a part of their steps
+    anew = plan.blind(found.best.target, data, best.folds, only=1, steps=proposal.steps) if late else None
+    unseen = dataclasses.replace(found.best, target=trained.target, fewer=fewer, anew=anew)
     moving = invariance_of(proposal.unseen).names if proposal.short or not proposal.moves else found.moving
     hyper = {} if kept is None or fixed else _hyper(plan, found, moving, data, proposal.apart)
     return Judged(trained, unseen, found.verdicts, hyper, said)
