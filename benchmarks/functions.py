@@ -1,6 +1,7 @@
 """The prior over functions of a 7-40-40-1 network, drawn a million times, and of controls; how long drawing takes.
 
     python -m benchmarks.functions                # a minute
+    python -m benchmarks.functions --speed        # where the time of drawing goes
     python -m benchmarks.functions --lz           # Lempel and Ziv's complexity alone, anew
     python -m benchmarks.functions --slopes       # how the slope moves with width and depth
     python -m benchmarks.functions --sequences    # sequences that random networks write
@@ -12,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,9 @@ from torch import nn
 
 import novacula as nv
 from benchmarks.common import environment, write
+from novacula.core.rng import generator
+from novacula.functions.samplers.network import Networks
+from novacula.functions.samplers.weights import Normals, drawing
 
 RESULTS = Path(__file__).parent / "results" / "functions.json"
 F = nv.functions
@@ -57,6 +63,40 @@ def microseconds(seed: int) -> float:
     began = time.process_time()
     F.lz76(strings)
     return (time.process_time() - began) / len(strings) * 1e6
+
+
+def speed(seed: int) -> dict[str, float]:
+    """Least CPU microseconds a function: all, its weights, its outputs, and the bare products of matrices in these."""
+    x, networks = F.cube(7), Networks(network(), nv.FanIn())
+    size, source = networks.at_once(x), Normals(generator(seed, "speed"))
+    draw, evaluate = drawing(nv.FanIn(), networks.network, networks.forward.params()), networks.evaluation(x)
+    weights = draw(size, source)
+    first, layers = torch.randn(size * 40, 7), [torch.randn(size, c, 40) for c in (40, 1)]
+    hidden, columns = torch.randn(size, 40, 128), x.T.contiguous()
+    outputs = [torch.empty(size * 40, 128), *(torch.empty(size, w.shape[1], 128) for w in layers)]
+
+    def products() -> None:
+        torch.mm(first, columns, out=outputs[0])
+        for w, f in zip(layers, outputs[1:], strict=True):
+            torch.bmm(w, hidden, out=f)
+
+    parts: dict[str, tuple[int, Callable[[], object]]] = {
+        "all": (16_384, lambda: F.sample(networks.network, x, 16_384, prior=nv.FanIn(), seed=seed)),
+        "weights": (size, lambda: draw(size, source)),
+        "outputs": (size, lambda: evaluate(weights)),
+        "products": (size, products),
+    }
+    found = {}
+    for name, (many, part) in parts.items():
+        found[name] = math.inf
+        with torch.no_grad():
+            for _ in range(5):  # the least, as others use the machine
+                began, done = time.process_time(), 0
+                while time.process_time() - began < 0.4:  # the clock's ticks are of ten milliseconds
+                    part()
+                    done += many
+                found[name] = min(found[name], (time.process_time() - began) / done * 1e6)
+    return {**found, "functions_a_cpu_second": 1e6 / found["all"]}
 
 
 def slopes(seed: int) -> dict[str, list[float]]:
@@ -103,6 +143,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lz", action="store_true", help="measure the complexity's time alone")
     parser.add_argument("--slopes", action="store_true", help="slopes by width and depth alone")
+    parser.add_argument("--speed", action="store_true", help="where the time of drawing goes alone")
     parser.add_argument("--sequences", action="store_true", help="sequences of random networks alone")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -120,9 +161,10 @@ def main() -> None:
         "coins": lambda: F.sample(F.Coins(), x, n // 10, seed=options.seed),
     }
     result: dict[str, Any] = {"environment": environment(), "draws": n, "cases": {}}
-    for name, part in (("slopes", slopes), ("sequences", sequences)):
+    for name, part in (("slopes", slopes), ("sequences", sequences), ("speed", speed)):
         if getattr(options, name):
-            write(RESULTS, {**json.loads(RESULTS.read_text()), name: part(options.seed)})
+            write(RESULTS, {**json.loads(RESULTS.read_text()), name: (found := part(options.seed))})
+            print(found)
             return
     F.sample(net, x, 4_096, prior=nv.FanIn())  # what is done once
     if options.lz:

@@ -82,17 +82,16 @@ def trained(n: int) -> dict[str, Any]:
 
 
 def figure(result: dict[str, Any]) -> None:
-    """Log densities over accuracies, in a column for each cell that is known."""
+    """Log densities over accuracies, in a column for each number of digits and a row for each kind of weights."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     known = [(*cell, result["cells"][key]) for cell in CELLS if (key := f"{cell[0]}, n {cell[1]}") in result["cells"]]
-    drawn, axes = plt.subplots(
-        1, len(known), figsize=(3.6 * len(known), 3.6), sharey=True, layout="constrained", squeeze=False
-    )
-    for place, (weights, n, row) in zip(axes[0], known, strict=True):
+    columns = -(-len(known) // 2)
+    drawn, axes = plt.subplots(2, columns, figsize=(3.8 * columns, 7), sharex=True, sharey=True, layout="constrained")
+    for place, (weights, n, row) in zip(axes.T.flat, known, strict=False):
         held = nv.load("digits").n - n
         train, test, logs = (np.array(row["density"][k].split(), float) for k in ("train", "test", "log10"))
         x, y = 1 - train / n, 1 - test / held
@@ -103,7 +102,7 @@ def figure(result: dict[str, Any]) -> None:
         shown = place.pcolormesh(
             np.linspace(0, 1, 51), np.linspace(0, 1, 51), np.ma.masked_invalid(grid.T / LN10), cmap="viridis"
         )
-        drawn.colorbar(shown, ax=place, label="log10 P" if place is axes[0, -1] else None)
+        drawn.colorbar(shown, ax=place, label="log10 P" if place in axes[:, -1] else None)
         most = sorted(map(int, row["at_most"]))
         unseen = np.array([row["at_most"][str(k)]["held_out"] for k in most])
         place.plot(
@@ -121,8 +120,10 @@ def figure(result: dict[str, Any]) -> None:
         place.set_title(f"{weights} weights, {n} digits", fontsize=9)
         place.set_xlim(0.2, 1.0)
         place.set_ylim(0.2, 1.0)
+    for place in axes[-1]:
         place.set_xlabel("accuracy in training")
-    axes[0, 0].set_ylabel("accuracy on the others")
+    for place in axes[:, 0]:
+        place.set_ylabel("accuracy on the others")
     axes[0, 0].legend(fontsize=7, frameon=False, loc="upper left")
     drawn.savefig(RESULT.with_suffix(".png"), dpi=110)
 

@@ -1,9 +1,11 @@
-"""Other moves for multilevel splitting, beside those of the library, on a network whose fit is rare.
+"""Moves for multilevel splitting, on networks whose fit is rare.
 
-    python -m benchmarks.moves
+    python -m benchmarks.moves [--rare]
 
 A network 7-40-40-1 and 40 of the words of seven bits, labelled by tosses of a coin; eight populations, whose standard
-deviation of log10 P is what a move is judged by. `elliptical` is the library's. `blocks` turns some of the weights
+deviation of log10 P is what a move is judged by; with `--rare` the library's alone, on other numbers of words.
+`following` is the library's, along which the last layer follows what is beneath. `elliptical` moves all weights, as
+where no such layer is found. `blocks` turns some of the weights
 alone, between one and all of them, evenly on a logarithmic scale. `reflecting` follows the rotation that leaves the
 prior as it is, in five steps, and mirrors its direction where it is outside of the level, by the gradient of the level
 there; a path that ends inside is taken (Skilling, 2012). `tempered` has no levels: `nv.evidence.Annealing` softens the
@@ -17,8 +19,10 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,21 +45,15 @@ from novacula.target.margins import FITS, closeness_of, margins
 RESULT = Path(__file__).parent / "results" / "moves.json"
 STEPS, MOST = 5, 0.5
 LEVELS = 100
-Move = Callable[[Prior, Params, Tensor, Tensor, Tensor, float, moves.Score, torch.Generator], Any]
+Move = Callable[[Prior, Params, Tensor, Tensor, Tensor, Tensor, moves.Score, torch.Generator], Any]
 
 
-def case() -> tuple[nv.Target, nv.Data]:
+def case(n: int = 40) -> tuple[nv.Target, nv.Data]:
     """The network, and words with coins for labels."""
-    x = nv.functions.cube(7)[torch.randperm(128, generator=generator(0, "words"))[:40]]
-    y = (torch.rand(40, generator=generator(5, "coins")) < 0.5).float()
+    x = nv.functions.cube(7)[torch.randperm(128, generator=generator(0, "words"))[:n]]
+    y = (torch.rand(n, generator=generator(5, "coins")) < 0.5).float()
     net = nn.Sequential(nn.Linear(7, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 1))
     return nv.Target(net, prior=nv.FanIn(), likelihood=nv.Bernoulli()), nv.Data(x, y[:, None], task="multilabel")
-
-
-def scales(prior: Prior, like: Params) -> Tensor:
-    """The prior's standard deviation of each weight."""
-    precision = prior.precision(like)
-    return flatten({k: (precision[k] ** -0.5).expand_as(w) for k, w in like.items()})
 
 
 def blocks(
@@ -64,10 +62,10 @@ def blocks(
     q: Tensor,
     score: Tensor,
     level: Tensor,
-    arc: float,
+    arc: Tensor,
     of: moves.Score,
     rng: torch.Generator,
-) -> tuple[Tensor, Tensor, int, float]:
+) -> tuple[Tensor, Tensor, int, Tensor]:
     """An elliptical move of some of the weights: the library's, for all but those that stay."""
     chance = (torch.rand(len(q), 1, generator=rng) * math.log(1 / q.shape[1])).exp()
     turning = torch.rand(q.shape, generator=rng) < chance
@@ -81,8 +79,8 @@ def blocks(
         place = place[~(value > level[place])]
         return value
 
-    found, value, tried, arc = moves.elliptical(prior, like, q, score, level, arc, partly, rng)
-    return torch.where(turning, found, q), value, tried, arc
+    found, value, spent, tried = moves.elliptical(prior, like, q, score, level, arc, partly, rng)
+    return torch.where(turning, found, q), value, spent, tried
 
 
 def reflecting(target: nv.Target, data: nv.Data) -> Move:
@@ -101,13 +99,13 @@ def reflecting(target: nv.Target, data: nv.Data) -> Move:
         q: Tensor,
         score: Tensor,
         level: Tensor,
-        arc: float,
+        arc: Tensor,
         of: moves.Score,
         rng: torch.Generator,
-    ) -> tuple[Tensor, Tensor, int, float]:
-        sd, arc = scales(prior, like), min(arc, MOST)
+    ) -> tuple[Tensor, Tensor, int, Tensor]:
+        sd = moves.deviations(prior, like)
         z, v = q / sd, torch.randn(q.shape, generator=rng)
-        turn = arc * (0.5 + torch.rand(len(q), 1, generator=rng))
+        turn = arc.clamp(max=MOST)[:, None].to(q) * (0.5 + torch.rand(len(q), 1, generator=rng))
         value = score
         for _ in range(STEPS):
             z, v = z * turn.cos() + v * turn.sin(), v * turn.cos() - z * turn.sin()
@@ -118,9 +116,8 @@ def reflecting(target: nv.Target, data: nv.Data) -> Move:
                 g = g / g.norm(dim=1, keepdim=True).clamp(min=1e-30)
                 v[out] -= 2 * (v[out] * g).sum(1, keepdim=True) * g
         inside = value > level
-        rate = float(inside.float().mean())
-        arc = min(max(arc * math.exp(0.5 * (rate - 0.65)), 1e-3), MOST)
-        return torch.where(inside[:, None], z * sd, q), torch.where(inside, value, score), STEPS * len(q), arc
+        tried = 2.5 - (inside.double() - 0.65)  # of which the next arc is made
+        return torch.where(inside[:, None], z * sd, q), torch.where(inside, value, score), STEPS * len(q), tried
 
     return move
 
@@ -155,7 +152,7 @@ def exchanging(pilots: int, sweeps: int) -> dict[str, Any]:
     own = [fitting[g % len(fitting)] for g in range(8)]
     first = [[next(q[g] for _, q, near in seen if near[g] > bound) for bound in levels[:-1]] for g in own]
     q = torch.stack([torch.stack(row) for row in first]).flatten(0, 1)
-    k, sd, evaluations = len(levels) - 1, scales(target.prior, like), int(state.evaluations)
+    k, sd, evaluations = len(levels) - 1, moves.deviations(target.prior, like), int(state.evaluations)
     above, score = levels[:-1].repeat(8), closeness_of(target, unflatten(q, like), data, seed=0)
     turn, counts = torch.full((k,), 0.3, dtype=torch.float64), torch.zeros(8, k, dtype=torch.float64)
     for sweep in range(sweeps):
@@ -191,25 +188,36 @@ def summed(logs: Tensor, reached: bool, evaluations: float | None, began: float)
     }
 
 
-def measured(move: Move, particles: int, times: int) -> dict[str, Any]:
-    """Eight populations by one kind of moves."""
-    kept, began = method.elliptical, time.process_time()
-    method.elliptical = move  # type: ignore[assignment]
+class Nothing:
+    """In place of the moves along which the last layer follows."""
+
+    @classmethod
+    def of(cls, *_: object, **__: object) -> None:
+        """None."""
+
+
+def measured(move: Move | None, particles: int, times: int, n: int = 40) -> dict[str, Any]:
+    """Eight populations by one kind of moves; None is the library's own."""
+    kept, began = (method.elliptical, method.Surrogate), time.process_time()
+    if move is not None:
+        method.elliptical, method.Surrogate = move, Nothing  # type: ignore[assignment, misc]
     try:
-        target, data = case()
-        post = cast("Draws", nv.infer(Splitting(particles, times), target, data, steps=400, chains=8, seed=0))
+        target, data = case(n)
+        post = cast("Draws", nv.infer(Splitting(particles, times), target, data, steps=600, chains=8, seed=0))
     finally:
-        method.elliptical = kept
+        method.elliptical, method.Surrogate = kept  # type: ignore[misc]
     logs, reached = post.stats["log_evidence"], bool((post.stats["fits"] == 1).all())
     evaluations = float(post.stats["evaluations"].sum())
-    return {"particles": particles, "moves": times, **summed(logs, reached, evaluations, began)}
+    return {"words": n, "particles": particles, "moves": times, **summed(logs, reached, evaluations, began)}
 
 
 def main() -> None:
     """Measure what is not known yet."""
     torch.set_num_threads(1)
+    rare = "--rare" in sys.argv[1:]
     rows: dict[str, Any] = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else {}
     plans: dict[str, Callable[[], dict[str, Any]]] = {
+        "following": lambda: measured(None, 50, 3),
         "elliptical": lambda: measured(moves.elliptical, 50, 8),
         "elliptical, fewer moves of more networks": lambda: measured(moves.elliptical, 200, 2),
         "reflecting": lambda: measured(reflecting(*case()), 50, 4),
@@ -218,6 +226,8 @@ def main() -> None:
         "tempered, elliptical": lambda: tempered(nv.SMC(50, "elliptical", moves=8)),
         "tempered, Hamiltonian": lambda: tempered(nv.SMC(50, "hmc", moves=2, leapfrogs=5)),
     }
+    if rare:
+        plans = {f"following, {n} words": partial(measured, None, 50, 4, n) for n in (33, 72, 55)}
     for name, plan in plans.items():
         if name not in rows:
             rows[name] = plan()

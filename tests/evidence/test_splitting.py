@@ -87,7 +87,7 @@ def test_a_network_with_three_classes_agrees_with_brute_force_and_draws_its_post
     fits = (f[:, :6].argmax(2) == y).all(1)
     hits = int(fits.sum())
     assert hits > 30
-    estimate, post = Splitting(particles=300, moves=10, attempts=1).fit(target, data, seed=3)
+    estimate, post = Splitting(particles=300, moves=4, attempts=1).fit(target, data, seed=3)
     assert abs(float(estimate) - math.log(hits / n)) < 5 * math.hypot(estimate.stderr, hits**-0.5) + 0.05
     drawn = outputs(target, post.sample(1200, generator(5)), torch.cat([x, probe]))
     assert (drawn[:, :6].argmax(2) == y).all()
@@ -169,6 +169,9 @@ def test_outputs_that_tie_or_are_no_numbers_do_not_fit() -> None:
     found = Splitting(particles=400, attempts=1)(target, data, seed=0)
     assert abs(float(found) - exact) < 5 * found.stderr + 0.1
     assert float(nv.evidence.Counting(20_000)(target, data, seed=0)) == pytest.approx(exact, abs=5 * 312**-0.5)
+    # As it stands it ends in a linear layer, of which nothing follows.
+    with pytest.raises(InputError, match="whose outputs are others than those of 'inner'"):
+        nv.evidence.Counting(20_000, heads=10)(target, data, seed=0)
 
 
 def test_few_populations_are_refused() -> None:

@@ -16,10 +16,10 @@ from novacula.core.params import Params
 from novacula.core.rng import generator
 from novacula.data.data import Data
 from novacula.evidence.fitting.estimate import fit_estimate
-from novacula.evidence.fitting.heads import heads_of
 from novacula.evidence.start import bound
 from novacula.posteriors.base import Posterior
 from novacula.target import Target
+from novacula.target.heads import heads_of
 from novacula.target.margins import FITS, check_fittable, closeness_of
 
 _FEW = 10  # clusters that fit, of which a standard error can be taken for one

@@ -8,7 +8,7 @@ used (see `novacula.functions.samplers.network`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -40,23 +40,34 @@ class Chain:
     """Steps in order."""
 
     steps: tuple[Step, ...]
+    room: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)  # for hidden layers, by their weight
 
     def __call__(self, params: Params, columns: Tensor) -> Tensor:
-        """Outputs ``(n, C, N)`` of n networks at the inputs ``(D, N)``."""
+        """Outputs ``(n, C, N)`` of n networks at the inputs ``(D, N)``; without gradients."""
         h, shared = columns, True
+        last = [step for step in self.steps if isinstance(step, Linear)][-1]
         for step in self.steps:
             if not isinstance(step, Linear):
                 h = step(h.clone() if h is columns else h)
                 continue
             w = params[step.weight]
             bias = None if step.bias is None else params[step.bias]
+            out = None if step is last else self._room(step.weight, (*w.shape[:2], columns.shape[1]), w)
             if shared:
-                rows = w.reshape(-1, w.shape[-1])
-                flat = rows @ h if bias is None else torch.addmm(bias.reshape(-1, 1), rows, h)
+                rows, flat = w.reshape(-1, w.shape[-1]), None if out is None else out.flatten(0, 1)
+                flat = (
+                    torch.mm(rows, h, out=flat) if bias is None else torch.addmm(bias.reshape(-1, 1), rows, h, out=flat)
+                )
                 h, shared = flat.view(*w.shape[:2], -1), False
             else:
-                h = torch.bmm(w, h) if bias is None else torch.baddbmm(bias.unsqueeze(-1), w, h)
+                h = torch.bmm(w, h, out=out) if bias is None else torch.baddbmm(bias.unsqueeze(-1), w, h, out=out)
         return h
+
+    def _room(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        # Memory that is new at each call costs about as much as what is computed in it.
+        if name not in self.room or self.room[name].shape != shape:
+            self.room[name] = like.new_empty(shape)
+        return self.room[name]
 
 
 def chain_of(module: nn.Module, names: Params) -> Chain | None:

@@ -35,8 +35,9 @@ from novacula.core.many import chunk_of, in_chunks, over_members, part_of
 from novacula.core.params import Params, count, flatten, unflatten
 from novacula.data.data import Data
 from novacula.inference.hamiltonian.mass import DiagonalMass
-from novacula.inference.hamiltonian.trajectory import hmc, normal, place_at
+from novacula.inference.hamiltonian.trajectory import hmc, place_at
 from novacula.inference.method import Batching, Info, Start
+from novacula.inference.particles.splitting.moves import MOST, elliptical
 from novacula.inference.recorder import Recorder, check_room, draws_of
 from novacula.posteriors.draws import Draws
 from novacula.priors.base import Prior
@@ -45,7 +46,6 @@ from novacula.target.batch import Batch
 from novacula.target.flat import FlatDensity, Potential, flat_density
 
 _BISECTIONS = 60
-_SHRINKS = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,36 +194,18 @@ class SMC:
         beta: Tensor,
         rng: torch.Generator,
     ) -> tuple[Tensor, float]:
-        # Murray, Adams, MacKay: points on the ellipse through the particle and a draw of the prior, from an angle
-        # bracket that shrinks towards the particle until one is above the slice. Particles that have one wait.
         m, n, _ = positions.shape
-        q, level = positions.flatten(0, 1).clone(), beta.repeat_interleave(n)
-        current = log_likelihood.flatten().clone()
-        precision, centre = _prior_of(target).precision(state.like), _prior_of(target).centre(state.like)
-        middle = torch.zeros_like(q[0]) if centre is None else flatten(centre)
-        scale = torch.cat([(precision[k] ** -0.5).expand_as(w).flatten() for k, w in state.like.items()])
-        tried = 0
+        q, current, prior = positions.flatten(0, 1), log_likelihood.flatten(), _prior_of(target)
+        level = beta.repeat_interleave(n)
+        arc, tried = torch.full_like(level, MOST), 0
+
+        def of(q: Tensor) -> Tensor:
+            return _log_likelihood(target, state.full, q, state.like)
+
         for _ in range(self.moves):
-            other = scale * normal(q, rng)
-            u = torch.rand(2, len(q), generator=rng, dtype=torch.float64)
-            threshold, angle = level * current + u[0].log(), 2 * math.pi * u[1]
-            low, high, active = angle - 2 * math.pi, angle.clone(), torch.arange(len(q))
-            base = q.clone()
-            for _ in range(_SHRINKS):
-                a = angle[active].to(q)[:, None]
-                proposed = middle + (base[active] - middle) * a.cos() + other[active] * a.sin()
-                value = _log_likelihood(target, state.full, proposed, state.like)
-                inside = level[active] * value > threshold[active]
-                tried += len(active)
-                q[active[inside]], current[active[inside]] = proposed[inside], value[inside]
-                active = active[~inside]
-                if len(active) == 0:
-                    break
-                behind = angle[active] < 0
-                low[active] = torch.where(behind, angle[active], low[active])
-                high[active] = torch.where(behind, high[active], angle[active])
-                v = torch.rand(len(active), generator=rng, dtype=torch.float64)
-                angle[active] = low[active] + v * (high[active] - low[active])
+            floor = current + torch.rand(len(q), generator=rng, dtype=torch.float64).log() / level
+            q, current, spent, _ = elliptical(prior, state.like, q, current, floor, arc, of, rng)
+            tried += spent
         return q.unflatten(0, (m, n)), self.moves * len(q) / tried
 
 

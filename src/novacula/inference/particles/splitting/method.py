@@ -10,8 +10,8 @@ however small it is. The level is how close a network is to a fit (`novacula.tar
 its margins over the size of its outputs. Counting errors instead, or adding example after example, does worse. The
 networks at the end are draws of the posterior: the prior, restricted to those that fit.
 
-Populations are independent but for the scale of their moves, and the spread between them is the error: networks of one
-population have few ancestors, so that a population's own idea of its error is far too small.
+Populations are independent, and the spread between them is the error: networks of one population have few ancestors, so
+that a population's own idea of its error is far too small.
 
 References:
     Sequential Monte Carlo for rare event estimation. F. Cérou, P. Del Moral, T. Furon, A. Guyader, 2012.
@@ -32,7 +32,8 @@ from novacula.core.params import Params, count, flatten, unflatten
 from novacula.core.rng import split
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Start
-from novacula.inference.particles.splitting.moves import Score, elliptical, refresh
+from novacula.inference.particles.splitting.moves import MOST, Score, elliptical, refresh, scaled
+from novacula.inference.particles.splitting.surrogate import Surrogate
 from novacula.inference.recorder import Recorder, check_room, draws_of
 from novacula.posteriors.draws import Draws
 from novacula.target import Density, Target
@@ -49,7 +50,7 @@ class SplittingState:
     level: Tensor  # which all are above, shape ``(M,)``
     log_evidence: Tensor  # logarithm of the product so far, shape ``(M,)``
     ended: Tensor  # whether all networks of a population fit, or none can be told apart, shape ``(M,)``
-    scale: Tensor  # of the moves, shape ``()``
+    scale: Tensor  # of each population's moves, shape ``(M, K)``
     evaluations: Tensor  # networks that were evaluated, in all populations, shape ``()``
     copies: int  # seed of the transformations that outputs are averaged over
     data: Data = field(metadata={"checkpoint": False})  # the training data
@@ -61,8 +62,8 @@ class Splitting:
     """Multilevel splitting from the prior to the networks that fit all labels; the chains of `infer` are populations.
 
     A step of the run is one level, and the run ends when all networks fit; ``steps`` is the most that may be taken. The
-    likelihood only says what the labels are. A Gaussian prior is explored by elliptical moves, any other prior under
-    which weights are independent by drawing some of them anew.
+    likelihood only says what the labels are. A Gaussian prior is explored by elliptical moves, where a network ends in
+    a linear layer by those of `Surrogate`; any other prior under which weights are independent, by drawing some anew.
 
     Args:
         particles: N of each population.
@@ -102,7 +103,7 @@ class Splitting:
         copies = split(rng)
         score = closeness_of(target, unflatten(positions, like), data, seed=copies).unflatten(0, (m, -1))
         zero = torch.zeros(m, dtype=torch.float64)
-        scale = torch.tensor(2 * math.pi if target.prior.gaussian else 0.5, dtype=torch.float64)
+        scale = torch.full((m, 2), MOST if target.prior.gaussian else 0.5, dtype=torch.float64)
         return SplittingState(
             positions.unflatten(0, (m, -1)),
             score,
@@ -127,7 +128,7 @@ class Splitting:
         after = replace(state, ended=state.ended | stuck)
         if len(rows):
             positions, score = _split(state.positions[rows], state.score[rows], level[rows], rng)
-            positions, score, tried, scale = self._moved(target, state, positions, score, level[rows], rng)
+            positions, score, tried, scale = self._moved(target, state, rows, positions, score, level[rows], rng)
             after = replace(
                 after,
                 positions=state.positions.index_copy(0, rows.to(state.positions.device), positions),
@@ -135,7 +136,7 @@ class Splitting:
                 level=torch.where(going, level, state.level),
                 log_evidence=torch.where(going, state.log_evidence + share.log(), state.log_evidence),
                 ended=after.ended | (after.score.index_copy(0, rows, score) == FITS).all(1),
-                scale=torch.tensor(scale, dtype=torch.float64),
+                scale=state.scale.index_copy(0, rows, scale),
                 evaluations=state.evaluations + tried,
             )
         metrics = {
@@ -170,22 +171,31 @@ class Splitting:
         self,
         target: Target,
         state: SplittingState,
+        rows: Tensor,
         positions: Tensor,
         score: Tensor,
         level: Tensor,
         rng: torch.Generator,
-    ) -> tuple[Tensor, Tensor, int, float]:
+    ) -> tuple[Tensor, Tensor, int, Tensor]:
         def of(q: Tensor) -> Tensor:
             return closeness_of(target, unflatten(q, state.like), state.data, seed=state.copies)
 
         evaluate: Score = of
-        move = elliptical if target.prior.gaussian else refresh
-        q, s, shape = positions.flatten(0, 1), score.flatten(), score.shape
-        above, scale, total = level.repeat_interleave(shape[1]), float(state.scale), 0
-        for _ in range(self.moves):
-            q, s, tried, scale = move(target.prior, state.like, q, s, above, scale, evaluate, rng)
-            total += tried
-        return q.unflatten(0, shape), s.unflatten(0, shape), total, scale
+        q, s, shape, gaussian = positions.flatten(0, 1), score.flatten(), score.shape, target.prior.gaussian
+        above, scale = level.repeat_interleave(shape[1]), state.scale[rows].repeat_interleave(shape[1], 0)
+        surrogate = Surrogate.of(target, state.data, seed=state.copies) if gaussian else None
+        if surrogate is not None:
+            q, s, total, tried = surrogate.move(q, s, above, scale, self.moves, rng)
+            if bool((fits := s == FITS).any()):
+                s[fits] = evaluate(q[fits])  # as the network itself rounds
+        else:
+            move, total, tried = elliptical if gaussian else refresh, 0, torch.zeros_like(scale)
+            for _ in range(self.moves):
+                q, s, spent, now = move(target.prior, state.like, q, s, above, scale[:, 0], evaluate, rng)
+                total, tried = total + spent, tried + now[:, None] / self.moves
+        # From one level to the next, so that within a level the moves are those of one Markov chain.
+        after = scaled(state.scale[rows], tried.unflatten(0, shape).mean(1), gaussian)
+        return q.unflatten(0, shape), s.unflatten(0, shape), total, after
 
 
 def _next_level(score: Tensor, keep: float) -> tuple[Tensor, Tensor]:

@@ -22,15 +22,17 @@ from novacula.core.errors import InputError
 from novacula.core.layers import calls, first_names, last_linear
 from novacula.core.many import chunk_of, in_chunks, over_members, part_of
 from novacula.core.params import Params
+from novacula.core.rng import generator
 from novacula.data.data import Data
 from novacula.priors.base import Prior
 from novacula.priors.restrict import restricted
 from novacula.target import Target
-from novacula.target.copies import fixed_copies
+from novacula.target.copies import fixed_copies, member_outputs
 from novacula.target.margins import margins
 
 _FLOATS = 2**21
 """Outputs that a chunk of networks may have, about."""
+_TRIED = 16
 _MOST = 2**28  # outputs of one network's last layers, which are made at once
 
 
@@ -41,7 +43,8 @@ class Heads:
     target: Target
     data: Data
     layer: str
-    prior: Prior  # of its weights alone
+    names: dict[str, str]  # of its weights: the network's to "weight" and "bias"
+    prior: Prior  # of these alone
     like: Params  # one of it, under the names "weight" and "bias"
     copies: Tensor  # inputs ``(N, S, …)``
 
@@ -58,7 +61,7 @@ class Heads:
 
     def shares(self, weights: Params, heads: int, rng: torch.Generator) -> Tensor:
         """The share of so many last layers that fit on each of M networks beneath, ``(M,)`` in float64."""
-        phi = self._features(weights)
+        phi = self.features(weights)
         m, k = len(phi), heads // 2 if self.mirrored else heads
         drawn = self.prior.sample(self.like, m * k, rng)
         f = drawn["weight"].flatten(0, 1).unflatten(0, (m, -1)) @ phi.transpose(1, 2)
@@ -69,7 +72,14 @@ class Heads:
         right = [_right(side, self.data.y).unflatten(0, (m, k)) for side in ((f, -f) if self.mirrored else (f,))]
         return torch.cat(right, 1).double().mean(1).prod(1)
 
-    def _features(self, weights: Params) -> Tensor:
+    def outputs(self, weights: Params) -> Tensor:
+        """What the last layers make of these, ``(M, N, C)``."""
+        own = {a: weights[k] for k, a in self.names.items()}
+        f = self.features(weights) @ own["weight"].mT
+        return f + own["bias"].unsqueeze(1) if "bias" in own else f
+
+    def features(self, weights: Params) -> Tensor:
+        """What M networks give to their last layers, ``(M, N, D)``."""
         forward, xs = self.target.forward, self.copies
 
         def of_one(w: Params) -> Tensor:
@@ -98,8 +108,15 @@ def heads_of(target: Target, data: Data, *, seed: int) -> Heads:
     if layer is None or often != 1 or tied or any(name not in like for name in names):
         got = f"{type(target.forward.module).__name__}, which does not end in one"
         raise InputError("a network that ends in a linear layer of its own weights", got, "leave heads at 1")
-    prior = restricted(target.prior, like, names)
-    return Heads(target, data, layer, prior, {k: like[name] for name, k in names.items()}, xs)
+    own_like = {k: like[name] for name, k in names.items()}
+    found = Heads(target, data, layer, names, restricted(target.prior, like, names), own_like, xs)
+    # Where it stands a network may end in the layer and elsewhere not.
+    weights = target.prior.sample(like, _TRIED, generator(seed, "heads"))
+    f, expected = found.outputs(weights), member_outputs(target, weights, data.x, copies=xs.shape[1], seed=seed)
+    if not torch.allclose(f, expected, 1e-3, 1e-4 * float(expected.nan_to_num().abs().max()), equal_nan=True):
+        got = f"{type(target.forward.module).__name__}, whose outputs are others than those of {layer!r}"
+        raise InputError("a network that ends in a linear layer whatever its weights", got, "leave heads at 1")
+    return found
 
 
 def _right(f: Tensor, y: Tensor) -> Tensor:
