@@ -60,6 +60,40 @@ def test_groups_of_channels_are_a_wreath_product() -> None:
     assert count == round(math.exp(found.log_order)) == 6 * 2**3
 
 
+class Residual(nn.Module):
+    """A stream of three, and two units that write to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.d = nn.Linear(2, 3), nn.Linear(3, 2), nn.Linear(2, 3), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = nn.functional.silu(self.a(x))
+        return self.d(h + self.c(nn.functional.silu(self.b(h))))
+
+
+def test_orders_are_all_that_brute_force_finds() -> None:
+    """Of all orders of each axis by itself, 3!⁴ · 2!², those that leave the function are 3! · 2!."""
+    net = Residual().double()
+    rng = torch.Generator().manual_seed(0)
+    state = {k: torch.randn(v.shape, generator=rng).double() for k, v in net.state_dict().items()}
+    x, count = torch.randn(5, 2, generator=rng).double(), 0
+    (a, p), (b, q), (c, r), (d, s) = ((state[f"{k}.weight"], state[f"{k}.bias"]) for k in "abcd")
+
+    def out(u: list[int], v: list[int], w: list[int], y: list[int], i: list[int], j: list[int]) -> Tensor:
+        h = nn.functional.silu(x @ a[u].T + p[u])
+        inner = nn.functional.silu(h @ b[i][:, v].T + q[i])
+        return (h + inner @ c[w][:, j].T + r[w]) @ d[:, y].T + s
+
+    three, two = ([list(o) for o in itertools.permutations(range(n))] for n in (3, 2))
+    before = out(*([[0, 1, 2]] * 4), *([[0, 1]] * 2))
+    torch.testing.assert_close(before, torch.func.functional_call(net, state, (x,)))
+    for choice in itertools.product(three, three, three, three, two, two):
+        count += bool((out(*choice) - before).abs().max() < 1e-9)
+    found = symmetries(net, x)
+    assert count == round(math.exp(found.log_order)) == 6 * 2
+
+
 def test_heads_and_what_is_within_them() -> None:
     """Packed projections: heads may be permuted, and within each there are invertible maps of two kinds."""
     found = symmetries(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), torch.randn(2, 5, 8))
