@@ -1,6 +1,6 @@
 """What hangs on the defaults of learned extents: each at half and at twice its value, on three data sets.
 
-    python -m benchmarks.halves --all            # about half an hour on one core
+    python -m benchmarks.halves --all            # 99 runs of 30 to 60 CPU seconds
     python -m benchmarks.halves --summary
 
 The data sets are 600 of scikit-learn's digits for training, upright, turned by up to 90 degrees, or shifted by up to a
