@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from novacula import evidence
 from novacula.core.errors import NovaculaWarning
 from novacula.core.params import Params
 from novacula.data.data import Data
@@ -52,6 +54,94 @@ def test_the_distance_is_that_of_the_closed_form(structure: Any, temperature: fl
     at = laplace_posterior(target, weights(mean), data, structure=structure)
     assert at.distance == pytest.approx(0, abs=1e-6)
     assert not at.away()
+
+
+@pytest.mark.parametrize("structure", ["exact", "last_layer", "matrix_free"])
+def test_draws_of_the_posterior_are_at_a_ratio_of_one(structure: Any) -> None:
+    # With the columns of a root of the covariance in place of draws the mean is exact: Σ_i r_i² = tr(H Σ) / tr(H Σ).
+    target, data, mean, cov = linear()
+    a = torch.cat([data.x, torch.ones(data.n, 1).double()], 1)
+    h, total = a.T @ a / 0.09, 0.0
+    for off in torch.linalg.cholesky(cov).T:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NovaculaWarning)
+            gap = laplace_posterior(target, weights(mean + off), data, structure=structure).gap
+        assert gap is not None
+        closed = math.sqrt(float(off @ h @ off) / float((h @ cov).trace()))
+        assert gap.ratio == pytest.approx(closed, rel=5e-2 if structure == "matrix_free" else 1e-6)
+        total += gap.ratio**2
+    assert total == pytest.approx(1, rel=5e-2 if structure == "matrix_free" else 1e-6)
+
+
+def wide() -> tuple[Target, Data, Tensor, Tensor]:
+    """400 weights and 20 rows: the data determine few of the weights."""
+    rng = torch.Generator().manual_seed(1)
+    x = torch.randn(20, 400, generator=rng, dtype=torch.float64) / 20
+    y = x @ torch.randn(400, 1, generator=rng, dtype=torch.float64)
+    net = nn.Linear(400, 1, bias=False).double()
+    target, data = Target(net, likelihood=Normal(sigma=0.3), prior=Gaussian(1.0)).prepare(Data(x, y))
+    h = x.T @ x / 0.09
+    return target, data, h, torch.linalg.inv(h + torch.eye(400).double())
+
+
+def test_untrained_weights_are_found_however_many_the_data_leave_to_the_prior() -> None:
+    target, data, h, cov = wide()
+    gradient = -(data.x.T @ data.y / 0.09)[:, 0]
+    step = cov @ gradient
+    distance = math.sqrt(float(gradient @ step))
+    ratio = math.sqrt(float(step @ h @ step) / float((h @ cov).trace()))
+    assert distance < math.sqrt(400)  # nearer than the draws of the posterior are, in all weights together
+    assert ratio > 2
+    said = f"exact: the weights are {distance:.3g} posterior deviations .* {ratio:.2g} times as far"
+    with pytest.warns(NovaculaWarning, match=said):
+        laplace_posterior(target, {"weight": torch.zeros(1, 400).double()}, data, structure="exact")
+    mode = laplace_posterior(target, {"weight": -step.unsqueeze(0)}, data, structure="exact")
+    assert not mode.away()
+
+
+def trained(net: nn.Module, data: Data, steps: int) -> nn.Module:
+    """By a loop of a person's own, with the prior as a penalty."""
+    optimiser = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        penalty = sum(w.square().sum() for w in net.parameters()) / (2 * data.n)
+        (nn.functional.cross_entropy(net(data.x), data.y) + penalty).backward()
+        optimiser.step()
+    return net.eval()
+
+
+@pytest.mark.parametrize("kind", ["mlp", "batch norm"])
+def test_networks_are_told_apart_by_their_training(kind: str) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(300, 6)
+    data = Data(x, (x[:, 0] + x[:, 1] * x[:, 2] > 0).long())
+    norm = nn.BatchNorm1d(150) if kind == "batch norm" else nn.Identity()
+    net = nn.Sequential(nn.Linear(6, 150), norm, nn.Tanh(), nn.Linear(150, 2))
+    found = []
+    for steps in (0, 400):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            post = laplace_posterior(Target(trained(net, data, steps)), Target(net).params(), data)
+        assert post.gap is not None
+        found.append(post.gap.ratio)
+        assert any("from the mode" in str(w.message) for w in caught) == (post.gap.ratio > 1)
+        score = evidence.Laplace("kron", repeats=1)(Target(net), data, Target(net).params(), seed=0)
+        assert any("from the mode" in said for said in score.warnings) == (post.gap.ratio > 1)
+    assert found[0] > 2
+    assert found[1] < 0.7
+
+
+def test_the_evidence_says_what_the_distance_costs() -> None:
+    # The structure has no exact peak to go to, so that a value off the mode is lower by d²/2; Lanczos is exact here.
+    target, data, mean, cov = linear()
+    off = torch.tensor([0.3, -0.2, 0.1, 0.4]).double()
+    loss = float(off @ torch.linalg.solve(cov, off)) / 2
+    score = evidence.Laplace("matrix_free", repeats=1)
+    at, there = (score(target, data, weights(w), seed=0) for w in (mean, mean + off))
+    assert float(at) - float(there) == pytest.approx(loss, rel=1e-6)
+    assert not any("from the mode" in said for said in at.warnings)
+    assert any(said.endswith(f"too low, by about {loss:.3g} nats") for said in there.warnings)
+    assert "in .warnings" in repr(there)
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)

@@ -95,4 +95,5 @@ class Estimate:
         return found | ({"details": [dict(row) for row in self.details]} if self.details else {})
 
     def __repr__(self) -> str:
-        return f"Estimate({float(self):.6g} ± {self.stderr:.2g} nat, {self.kind}, {self.estimator}, N={self.n})"
+        doubts = f"; {len(self.warnings)} in .warnings" if self.warnings else ""
+        return f"Estimate({float(self):.6g} ± {self.stderr:.2g} nat, {self.kind}, {self.estimator}, N={self.n}{doubts})"

@@ -43,6 +43,8 @@ from novacula.evidence.linearity import is_linear_gaussian
 from novacula.evidence.start import bound, weights_for
 from novacula.evidence.tempering import log_prior_partition
 from novacula.posteriors.base import Posterior
+from novacula.posteriors.leave_one_out.reference import covariance_of
+from novacula.posteriors.mode import away
 from novacula.target import Target
 
 
@@ -106,8 +108,8 @@ class Laplace:
         drawn, doubts = [], []
         for r in range(repeats):
             with common.collect_warnings() as found:
-                drawn.append(self._once(target, data, params, stream_of(seed, r), copies, subset))
-            doubts += [*drawn[-1].curvature.warnings, *found]
+                drawn.append(self._once(target, data, params, stream_of(seed, r), copies, subset, r == 0))
+            doubts += [*filter(None, (drawn[-1].doubt,)), *drawn[-1].curvature.warnings, *found]
         exactly = drawn[0].exactly
         assumptions = _assumptions(drawn[0].curvature, exactly)
         if subset is not None:
@@ -132,7 +134,9 @@ class Laplace:
             parts=[d.terms for d in drawn],
         )
 
-    def _once(self, target: Target, data: Data, params: Params, stream: int, copies: int, subset: int | None) -> _Draw:
+    def _once(
+        self, target: Target, data: Data, params: Params, stream: int, copies: int, subset: int | None, first: bool
+    ) -> _Draw:
         graph = common.wants_gradient(target, params, data)
         problem = target.problem(params, data, seed=stream, copies=copies, chunk=self.chunk, differentiable=graph)
         part = problem
@@ -153,7 +157,9 @@ class Laplace:
         if exactly:
             problem = dataclasses.replace(problem, params=_peak(target, problem, curvature))
         value, stderr, terms = laplace_value(target, problem, common.log_likelihood(target, problem), curvature)
-        return _Draw(value, stderr, terms, curvature, exactly)
+        # As an objective for gradients the value says nothing of a mode, and is asked for at every step.
+        doubt = "" if exactly or graph or not first else _doubt(target, problem, curvature)
+        return _Draw(value, stderr, terms, curvature, exactly, doubt)
 
     def _columns(self, target: Target, params: Params, data: Data, examples: int) -> int | None:
         # How many combinations of outputs the structure takes, where not all.
@@ -167,13 +173,14 @@ class Laplace:
 
 @dataclass(frozen=True, eq=False)
 class _Draw:
-    """One draw's value, its standard error from probes, its terms, the curvature, and whether the formula is exact."""
+    """One draw's value, its standard error from probes, its terms, the curvature, whether it is exact, and a doubt."""
 
     value: Tensor
     stderr: float
     terms: dict[str, float]
     curvature: Curvature
     exactly: bool
+    doubt: str
 
 
 def stream_of(seed: int, repeat: int) -> int:
@@ -210,6 +217,13 @@ def _assumptions(curvature: Curvature, exactly: bool) -> list[str]:
         blocks = ", ".join(f"{k} ({v})" for k, v in curvature.fallback.items())
         found.append(f"not covered by the {curvature.structure} structure: {blocks}")
     return found
+
+
+def _doubt(target: Target, problem: Problem, curvature: Curvature) -> str:
+    # That the weights are not at a mode; a parabola of this curvature peaks d²/2 higher.
+    with torch.no_grad():
+        gap = away(target, problem, curvature, covariance_of(target, problem.params, curvature)).at(target.temperature)
+    return (found := gap.words()) and f"{found}. The value is too low, by about {gap.distance**2 / 2:.3g} nats"
 
 
 def newton_step(target: Target, data: Data, params: Params, *, seed: int) -> Params:

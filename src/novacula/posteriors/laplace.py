@@ -36,7 +36,7 @@ from novacula.posteriors.base import BasePosterior
 from novacula.posteriors.leave_one_out.newton import LeaveOneOut
 from novacula.posteriors.leave_one_out.reference import covariance_of, reference
 from novacula.posteriors.linearised import default_rule, effective_outputs, normal_draws
-from novacula.posteriors.mode import energy_and_gradient, newton, settled
+from novacula.posteriors.mode import Away, away, settled
 from novacula.target import Target
 from novacula.target.copies import default_chunk, fixed_copies, fixed_outputs
 
@@ -55,8 +55,9 @@ class LaplacePosterior(BasePosterior):
         covariance: Σ, at temperature 1, of the parameters that the curvature covers.
         temperature: T.
         held_out: What the training examples say about predictions without themselves; None where it was not asked.
-        distance: How far the weights are from the mode, ``√(gᵀ Σ g)`` with the gradient g of the negative log-posterior
-            (see `novacula.posteriors.mode`), at temperature 1; None where it was not asked.
+        gap: How far the weights are from the mode, at temperature 1: in deviations of the posterior, ``gap.distance``,
+            and of the outputs on the training examples, ``gap.ratio`` (see `novacula.posteriors.mode`); None where it
+            was not asked.
     """
 
     mode: Params
@@ -65,7 +66,7 @@ class LaplacePosterior(BasePosterior):
     covariance: Covariance
     temperature: float = 1.0
     held_out: LeaveOneOut | None = None
-    distance: float | None = None
+    gap: Away | None = None
 
     __repr__ = brief
 
@@ -88,16 +89,19 @@ class LaplacePosterior(BasePosterior):
         doubt = None if self.held_out is None else self.held_out.reservation(self.temperature)
         return "" if doubt is None else f"{self.structure}: {doubt}"
 
+    @property
+    def distance(self) -> float | None:
+        """``√(gᵀ Σ g)``, g the gradient of the negative log-posterior, at temperature 1; None where it was not asked."""
+        return None if self.gap is None else self.gap.distance
+
     def away(self) -> str:
-        """That the weights are further from the mode than draws of the posterior are; nothing where they are not."""
-        typical = sum(self.mode[k].numel() for k in self.curvature.names) ** 0.5
-        gap = 0.0 if self.distance is None else self.distance / self.temperature**0.5
-        if gap <= typical:
+        """That the mode is further from the weights than draws of the posterior are; nothing where it is not."""
+        found = "" if self.gap is None else self.gap.at(self.temperature).words()
+        if not found:
             return ""
         return (
-            f"{self.structure}: the weights are {gap:.3g} posterior deviations from the mode (a draw of it is"
-            f" about {typical:.3g} away), so that the Gaussian stands in the wrong place. Train longer, or let"
-            " Laplace(settle=True) go to the mode"
+            f"{self.structure}: {found}, so that the Gaussian stands in the wrong place. Train longer and under this"
+            " prior, or go to the mode first by settle=True"
         )
 
     def sample(self, n: int, rng: torch.Generator) -> Params:
@@ -209,16 +213,13 @@ def laplace_posterior(
     with torch.no_grad():
         curvature = build(structure, problem)
         covariance = covariance_of(target, mode, curvature)
-    held_out = distance = None
-    if check:
-        gradient = energy_and_gradient(target, problem, mode)[1]
-        distance = max(0.0, newton(covariance, curvature.names, gradient, mode)[1]) ** 0.5
+    gap, held_out = (away(target, problem, curvature, covariance) if check else None), None
     if check and target.likelihood.normalised:
         known = curvature if curvature.leverage == "whole" else None
         examples = _SOLVED if curvature.leverage == "solved" else _CHECKED
         held_out = reference(target, mode, data, seed=seed, examples=examples, curvature=known).of(curvature)
     statistics = detach({k: params[k] for k in held if k in params})
-    made = LaplacePosterior({**mode, **statistics}, target, curvature, covariance, temperature, held_out, distance)
+    made = LaplacePosterior({**mode, **statistics}, target, curvature, covariance, temperature, held_out, gap)
     for reservation in filter(None, (made.worse(), made.away())):
         warnings.warn(reservation, NovaculaWarning, stacklevel=2)
     return made
