@@ -44,7 +44,7 @@ from novacula.evidence.start import bound, weights_for
 from novacula.evidence.tempering import log_prior_partition
 from novacula.posteriors.base import Posterior
 from novacula.posteriors.leave_one_out.reference import covariance_of
-from novacula.posteriors.mode import away
+from novacula.posteriors.mode import away, energy_and_gradient, newton
 from novacula.target import Target
 
 
@@ -244,18 +244,9 @@ def newton_step(target: Target, data: Data, params: Params, *, seed: int) -> Par
 
 
 def _peak(target: Target, problem: Problem, curvature: Curvature) -> Params:
-    # The mode of a log-joint that is a parabola: w + (H+Λ)⁻¹ g for its gradient g at any w. There the derivative in w
-    # vanishes, so the partial derivative of the value at fixed weights, which is what autograd sees, is the whole one.
-    leaves = {k: problem.params[k].detach().requires_grad_() for k in curvature.names}
-    with torch.enable_grad():
-        total = target.prior.log_prob(leaves)
-    gradient = torch.autograd.grad(total, list(leaves.values()))
-    for xs, y in problem.batches():
-        with torch.enable_grad():
-            f = problem.forward.average({**problem.params, **leaves}, xs.detach())
-            fit = problem.scale * target.likelihood.log_prob(f, y).sum()
-        found = torch.autograd.grad(fit, list(leaves.values()), allow_unused=True, materialize_grads=True)
-        gradient = [g + new for g, new in zip(gradient, found, strict=True)]
-    precision = {k: v.detach() for k, v in target.prior.precision(leaves).items()}
-    step = curvature.covariance(precision).solve(dict(zip(leaves, gradient, strict=True)))
-    return {**problem.params, **{k: problem.params[k] + step[k] for k in leaves}}
+    # The mode of a log-joint that is a parabola: one Newton step from any w. There the derivative in w vanishes, so the
+    # partial derivative of the value at fixed weights, which is what autograd sees, is the whole one.
+    params = problem.params
+    gradient = energy_and_gradient(target, problem, params)[1]
+    step, _ = newton(covariance_of(target, params, curvature), curvature.names, gradient, params)
+    return {**params, **{k: params[k].detach() - step[k] for k in step}}
