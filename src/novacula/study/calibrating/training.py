@@ -21,8 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from novacula.core.errors import InputError, NonFiniteError
+from novacula.core.params import Params
 from novacula.core.rng import derive
 from novacula.data.data import Data
+from novacula.inference.optimising.adam import AdamState, adam_init, adam_step_
 from novacula.networks.make import seeded
 from novacula.study.calibrating.head import Head
 
@@ -32,7 +34,7 @@ Tell = Callable[[int, int, "dict[str, float]"], None]
 
 _STEPS, _EPOCHS = 1_500, 20
 _FIRST, _AT_MOST = 8, 12_000  # epochs that are tried first, and the most steps of a training that a search tries
-_FLAT, _NEAREST, _FURTHEST = 0.25, math.log(1.5), math.log(4.0)  # of logarithms: the least slope, and steps
+_FLAT, _CLOSE, _NEAREST, _FURTHEST = 0.25, math.log(8 / 7), math.log(1.5), math.log(4.0)  # of logarithms: slope, steps
 _SMALLEST, _LARGEST, _PER_EPOCH = 16, 64, 16
 _WARM, _TINY = 0.1, 1e-9
 
@@ -66,12 +68,13 @@ def plainly(network: nn.Module, data: Data, head: Head, plan: Plan, seed: int) -
     if not weights:
         raise InputError("a network with trainable parameters", "one without", "call requires_grad_(True) on them")
     steps = sum(1 for _ in _rows(data, plan.size, seed, 0))
-    optimiser = torch.optim.Adam(weights, plan.lr, fused=all(w.is_floating_point() for w in weights))
+    own = {str(i): _real(w.detach()) for i, w in enumerate(weights)}
+    adam = adam_init(own)
     with seeded(derive(seed, "noise")):
         for epoch in range(plan.epochs):
             network.train()
             rates = [plan.lr * _rate((epoch + i / steps) / plan.epochs) for i in range(steps)]
-            _epoch(network, data, head, optimiser, rates, plan.size, seed, epoch)
+            adam = _epoch(network, data, head, (weights, own, adam), rates, plan.size, seed, epoch)
             if plan.over:
                 break
     network.eval()
@@ -82,7 +85,8 @@ def length_of(fresh: Callable[[], nn.Module], data: Data, head: Head, plan: Plan
 
     The logarithm of the loss above its least (0 for classes) is taken for linear in that of the epochs. From the
     lengths that were tried the next one follows, 1.5 to 4 times as long or short as one of these, until the loss lies
-    between the ends of two trainings.
+    between the ends of two trainings, or the length within a seventh of the last. Beyond 12,000 steps no length is
+    tried.
 
     Args:
         fresh: Makes a network that has seen nothing.
@@ -101,14 +105,14 @@ def length_of(fresh: Callable[[], nn.Module], data: Data, head: Head, plan: Plan
         network = fresh()
         plainly(network, data, head, replace(plan, epochs=epochs), seed)
         tried[epochs] = math.log(max(mean_loss(network, data, head) - least, _TINY) / wanted)
-        length, sure = _length(tried)
+        length, sure = _length(tried, most)
         length = min(max(length, 1), most)
         if sure or length in tried or plan.over:
             return replace(plan, epochs=length)
         epochs = length
 
 
-def _length(tried: dict[int, float]) -> tuple[int, bool]:
+def _length(tried: dict[int, float], most: int) -> tuple[int, bool]:
     # The length at which the logarithm of the loss, less that of the one wanted, is 0; and whether it is known.
     enough = min((e for e in tried if tried[e] <= 0), default=None)
     short = max((e for e in tried if tried[e] > 0 and (enough is None or e < enough)), default=None)
@@ -117,7 +121,11 @@ def _length(tried: dict[int, float]) -> tuple[int, bool]:
         return round(short * (enough / short) ** share), True
     last, *others = sorted(tried, reverse=enough is None)
     slope = (tried[last] - tried[others[0]]) / math.log(last / others[0]) if others else -1.0
-    step = min(max(abs(tried[last] / min(slope, -_FLAT)), _NEAREST), _FURTHEST)
+    step = -tried[last] / min(slope, -_FLAT)
+    length = last * math.exp(min(step, math.log(most)))
+    if others and (abs(step) < _CLOSE or min(length, last * math.exp(_FURTHEST)) > most * math.exp(_CLOSE)):
+        return round(length), True
+    step = min(max(abs(step), _NEAREST), _FURTHEST)
     return round(last * math.exp(step if enough is None else -step)), False
 
 
@@ -143,22 +151,30 @@ def _epoch(
     network: nn.Module,
     data: Data,
     head: Head,
-    optimiser: torch.optim.Optimizer,
+    moved: tuple[list[nn.Parameter], Params, AdamState],
     rates: Sequence[float],
     size: int,
     seed: int,
     epoch: int,
-) -> None:
+) -> AdamState:
     place, total = next(network.parameters()).device, 0.0
+    weights, own, adam = moved
     for (x, y), rate in zip(_rows(data, size, seed, epoch), rates, strict=True):
-        optimiser.param_groups[0]["lr"] = rate
-        optimiser.zero_grad(set_to_none=True)
+        for w in weights:
+            w.grad = None
         loss = head.losses(head.read(head.call(network, x.to(place, copy=True))), y.to(place)).mean()
         loss.backward()
-        optimiser.step()
+        # Of small networks torch's own optimiser takes a quarter of a step, most of it bookkeeping.
+        grads = {k: _real(w.grad) for (k, w) in zip(own, weights, strict=True) if w.grad is not None}
+        adam = adam_step_({k: own[k] for k in grads}, grads, adam, rate)
         total += float(loss.detach())
     if not total < float("inf"):
         raise NonFiniteError("a finite training loss", f"{total} in epoch {epoch + 1}", "give your own train=")
+    return adam
+
+
+def _real(w: Tensor) -> Tensor:
+    return torch.view_as_real(w) if w.is_complex() else w
 
 
 def _rate(share: float) -> float:
