@@ -91,7 +91,7 @@ class LaplacePosterior(BasePosterior):
 
     @property
     def distance(self) -> float | None:
-        """``√(gᵀ Σ g)``, g the gradient of the negative log-posterior, at temperature 1; None where it was not asked."""
+        """``√(gᵀ Σ g)`` with the gradient g of the energy, at temperature 1; None where it was not asked."""
         return None if self.gap is None else self.gap.distance
 
     def away(self) -> str:
