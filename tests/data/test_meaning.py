@@ -307,6 +307,8 @@ def test_a_table_may_be_told_what_its_columns_are(tmp_path: Path) -> None:
         ("${i},250", "{i}250"),
         ("-{i} kg", "-{i}"),
         ("€ {i}.25", "{i}.25"),
+        ("{i} m2", "{i}"),
+        ("{i}.5cm3", "{i}.5"),
     ],
 )
 def test_numbers_of_one_unit_are_numbers(tmp_path: Path, cell: str, value: str) -> None:

@@ -14,7 +14,7 @@ from novacula.data.meaning.known import DAYS
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d+),\d+([eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
 _MEASURED = re.compile(
-    r"(?P<sign>[+-]?)(?P<before>[$€£¥]?)\s*(?P<number>[+-]?[\d.,]+)\s*(?P<after>[^\d\s.,+-]\D{0,11})?"
+    r"(?P<sign>[+-]?)(?P<before>[$€£¥]?)\s*(?P<number>[+-]?[\d.,]+)\s*(?P<after>[^\d\s.,+-]\D{0,11}|[kcdm]?m[23]|ft[23])?"
 )
 _TYPESET = str.maketrans({"\u2212": "-", "\u00a0": "", "\u2009": "", "\u202f": ""})
 """The minus of typesetting, and spaces that do not break, which group digits."""
@@ -72,7 +72,7 @@ class Numbers:
         return found
 
     def measured(self, cells: Sequence[str]) -> list[int | float] | None:
-        """The numbers of a column in which all have one unit (``7.5 %``, ``12 kg``, ``$1,250``); None for others."""
+        """The numbers of a column in which all have one unit (``7.5 %``, ``12 m2``, ``$1,250``); None for others."""
         found = [_MEASURED.fullmatch(cell) for cell in cells]
         units = {None if m is None else (m["before"], m["after"]) for m in found}
         if len(units) != 1 or units <= {None, ("", None)}:
