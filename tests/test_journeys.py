@@ -237,4 +237,5 @@ def test_an_untidy_csv() -> None:
     assert np.sqrt(np.mean((mean - true)[known] ** 2)) < 1.0  # half the noise; prices themselves have an sd of 17
     # 58 or so test rows set the threshold, so that the share of 300 has an sd of .04: a false alarm in 500.
     assert 0.78 < np.mean((low <= label) & (label <= high)) < 0.99
-    assert 0.7 < np.mean(label < action) < 0.9
+    # Of houses whose size is not known prices are less sure, which widens the noise of all: .8 or a little more.
+    assert 0.7 < np.mean(label < action) < 0.95
