@@ -19,12 +19,16 @@ def test_orthogonal_inputs_fit_with_one_half_each() -> None:
     y = (torch.arange(20) % 3 == 0).float()[:, None]
     target = nv.Target(nn.Linear(20, 1, bias=False), likelihood=nv.Bernoulli())
     data = nv.Data(torch.eye(20), y, task="multilabel")
-    found = Annealing(method=SMC(150, "elliptical", moves=4))(target, data, seed=0)
-    # Student's t with three degrees of freedom: 5 standard errors, 6e-3 at a fixed seed.
-    assert abs(float(found) + 20 * math.log(2)) < 5 * found.stderr + 0.1
-    assert found.stderr < 0.8
-    assert found.loss == "zero training error"
-    assert found.parts["share"] >= 0.1
+    found = [Annealing(method=SMC(150, "elliptical", moves=4))(target, data, seed=s) for s in range(8)]
+    away = torch.tensor([float(f) + 20 * math.log(2) for f in found])
+    # Of the mean of eight, Student's t with seven degrees of freedom: 4 standard errors, 5e-3 at fixed seeds.
+    spread = float(away.std())
+    assert abs(float(away.mean())) < 4 * spread / 8**0.5
+    # Each states what four populations tell of its error: too much rather than too little, on the average.
+    assert 0.8 * spread < sum(f.stderr for f in found) / 8 < 4 * spread
+    assert spread < 0.8
+    assert {f.loss for f in found} == {"zero training error"}
+    assert min(f.parts["share"] for f in found) >= 0.1
 
 
 @pytest.mark.parametrize("strength", [3.0, 30.0])
