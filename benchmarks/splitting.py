@@ -7,8 +7,8 @@
 
 `reach`: perceptrons on orthogonal inputs, where ``P = 2^-n``, with the default effort and one attempt. `coverage`: the
 share of 95 % intervals that hold the truth, by seeds, of small populations with the default number of attempts, on the
-cases of `CASES`. `beside`: the same at one effort, with all populations of ten intervals in one run, four to each;
-they share the scale of their moves alone, and the same command goes on after an interruption. `networks`: an MLP, a
+cases of `CASES`. `beside`: the same at one effort, with all populations of ten intervals in one run, four to each.
+The same command goes on after an interruption. `networks`: an MLP, a
 CNN with pooling and a small transformer, against brute force. Costs are evaluations of one network on all inputs, per
 population and dex.
 """
