@@ -73,6 +73,25 @@ def test_draws_of_the_posterior_are_at_a_ratio_of_one(structure: Any) -> None:
     assert total == pytest.approx(1, rel=5e-2 if structure == "matrix_free" else 1e-6)
 
 
+@pytest.mark.parametrize("structure", ["exact", "last_layer"])
+def test_the_ratio_of_a_large_matrix_is_told_by_probes(structure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By sixteen: of the four weights of the line, of which 3.9 are determined, the ratio is known within 3 %."""
+    target, data, mean, _ = linear()
+    off = torch.tensor([0.3, -0.2, 0.1, 0.4]).double()
+    found = []
+    for large in (1_000, 1):
+        monkeypatch.setattr("novacula.posteriors.mode._LARGE", large)
+        with pytest.warns(NovaculaWarning, match="posterior deviations from the mode"):
+            gap = laplace_posterior(target, weights(mean + off), data, structure=structure).gap
+        assert gap is not None
+        found.append(gap)
+        said = evidence.Laplace(structure)(target, data, weights(mean + off), seed=0).warnings
+        assert not said  # exact for a linear model, at whatever weights
+    assert found[1].ratio == pytest.approx(found[0].ratio, rel=0.03)
+    assert found[1].ratio != found[0].ratio
+    assert found[1].distance == found[0].distance
+
+
 def wide() -> tuple[Target, Data, Tensor, Tensor]:
     """400 weights and 20 rows: the data determine few of the weights."""
     rng = torch.Generator().manual_seed(1)

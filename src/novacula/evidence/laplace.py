@@ -44,7 +44,7 @@ from novacula.evidence.start import bound, weights_for
 from novacula.evidence.tempering import log_prior_partition
 from novacula.posteriors.base import Posterior
 from novacula.posteriors.leave_one_out.reference import covariance_of
-from novacula.posteriors.mode import away, energy_and_gradient, newton
+from novacula.posteriors.mode import away, energy_and_gradient, is_large, newton
 from novacula.target import Target
 
 
@@ -157,8 +157,10 @@ class Laplace:
         if exactly:
             problem = dataclasses.replace(problem, params=_peak(target, problem, curvature))
         value, stderr, terms = laplace_value(target, problem, common.log_likelihood(target, problem), curvature)
-        # As an objective for gradients the value says nothing of a mode, and is asked for at every step.
-        doubt = "" if exactly or graph or not first else _doubt(target, problem, curvature)
+        # As an objective for gradients the value says nothing of a mode, and is asked for at every step. No matrix
+        # is inverted for this alone where that takes ten times as long as the value does.
+        unasked = exactly or graph or not first or is_large(curvature, params)
+        doubt = "" if unasked else _doubt(target, problem, curvature)
         return _Draw(value, stderr, terms, curvature, exactly, doubt)
 
     def _columns(self, target: Target, params: Params, data: Data, examples: int) -> int | None:

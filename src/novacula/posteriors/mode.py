@@ -17,13 +17,14 @@ On digits, r was 2 to 5 for untrained networks and .1 to .9 at the end of their 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from novacula.core.params import Params
-from novacula.core.rng import derive
+from novacula.core.rng import derive, generator
 from novacula.curvature.problem import Covariance, Curvature, Problem
 from novacula.curvature.structures.names import Structure, build
 from novacula.data.data import Data
@@ -32,6 +33,8 @@ from novacula.target import Target
 
 _ENOUGH = 0.1
 _HALVINGS = 12
+_LARGE = 1_000
+_PROBES = 16
 
 
 class Away(NamedTuple):
@@ -87,13 +90,33 @@ def away(target: Target, problem: Problem, curvature: Curvature, covariance: Cov
     step, square = newton(covariance, curvature.names, energy_and_gradient(target, problem, like)[1], like)
     precision = {k: v.detach().double() for k, v in target.prior.precision(like).items() if k in step}
     pinned = square - float(sum((precision[k] * step[k].double().square()).sum() for k in step))
+    if is_large(curvature, like):
+        determined = _probed(covariance, [precision[k].expand_as(like[k]) for k in curvature.names])
+    else:
+        determined = _determined(curvature, precision)
+    ratio = (max(0.0, pinned) / determined) ** 0.5 if determined > 0 else 0.0
+    return Away(max(0.0, square) ** 0.5, ratio)
+
+
+def is_large(curvature: Curvature, params: Params) -> bool:
+    """Whether a structure is one dense matrix of so many weights that to invert it costs more than all else."""
+    return curvature.leverage in {"whole", "part"} and sum(params[k].numel() for k in curvature.names) > _LARGE
+
+
+def _determined(curvature: Curvature, precision: Params) -> float:
     # tr(H Σ) = P − tr(Λ Σ), which is minus the derivative of log|H + Λ| − log|Λ| along Λ.
     with torch.enable_grad():
         leaves = {k: v.clone().requires_grad_() for k, v in precision.items()}
         slopes = torch.autograd.grad(curvature.log_det(leaves).value, list(leaves.values()))
-    determined = -float(sum((a * b.detach()).sum() for a, b in zip(slopes, leaves.values(), strict=True)))
-    ratio = (max(0.0, pinned) / determined) ** 0.5 if determined > 0 else 0.0
-    return Away(max(0.0, square) ** 0.5, ratio)
+    return -float(sum((a * b.detach()).sum() for a, b in zip(slopes, leaves.values(), strict=True)))
+
+
+def _probed(covariance: Covariance, precision: Sequence[Tensor]) -> float:
+    # tr(I − √Λ Σ √Λ) by random signs: of γ determined weights the relative error is at most √(2 / (n γ)).
+    root = torch.cat([p.flatten() for p in precision]).sqrt()
+    signs = torch.randint(2, (_PROBES, len(root)), generator=generator(0, "probes")).to(root) * 2 - 1
+    moved = covariance.apply(signs * root).to(root) * root
+    return float((signs * (signs - moved)).sum(1).mean())
 
 
 def settled(target: Target, params: Params, data: Data, structure: Structure, seed: int, steps: int = 30) -> Params:
