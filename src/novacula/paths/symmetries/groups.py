@@ -218,8 +218,15 @@ def _at(t: Tensor, flat: list[Node], p: int, node: Node, element: Element) -> Te
     return t if not power else t * table.to(t) ** float(power)
 
 
+class NotThereError(LookupError):
+    """A group was proposed for a weight that has not all that its units lie under."""
+
+
 def _outer(flat: list[Node], group: Group) -> list[int]:
-    return [next(q for q, other in enumerate(flat) if find(other.atom) is a) for a in above(group.atom)]
+    found = {find(node.atom): q for q, node in reversed([*enumerate(flat)])}
+    if missing := [a for a in above(group.atom) if a not in found]:
+        raise NotThereError(f"{len(missing)} axes above {group}")
+    return [found[a] for a in above(group.atom)]
 
 
 def _along(values: Tensor, flat: list[Node], p: int, group: Group) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from novacula.paths.symmetries.activations import Graph
 from novacula.paths.symmetries.axes import Axis, find, length, nodes_in, whole
 from novacula.paths.symmetries.collapse import Collapse, collapsed
 from novacula.paths.symmetries.equations import Equations
-from novacula.paths.symmetries.groups import LINEAR, Element, Group, Kind
+from novacula.paths.symmetries.groups import LINEAR, Element, Group, Kind, NotThereError
 from novacula.paths.symmetries.solve import groups_of
 from novacula.paths.symmetries.trace import Traced, traced
 
@@ -253,7 +254,11 @@ def check_state(state: Mapping[str, Tensor], axes: Mapping[str, list[Axis]], ele
 def changed(module: nn.Module, inputs: tuple[Any, ...], how: Transformation, seed: int) -> float:
     """By how much outputs change, relative to their size, at random weights and statistics."""
     state = _random_state(module, how.aliases, seed)
-    return apart((module, state), (module, how.apply(state)), inputs)
+    try:
+        moved = how.apply(state)
+    except NotThereError:  # it cannot act: no symmetry
+        return math.inf
+    return apart((module, state), (module, moved), inputs)
 
 
 def apart(
