@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from novacula.core.params import Params
+from novacula.core.params import Params, detach
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +47,7 @@ def adam_step(
 ) -> tuple[Params, AdamState]:
     """One Adam step, ``w − lr · m̂ / (√v̂ + eps)``, from what is left as it was."""
     # Copies that the fused pass moves: 13 passes over memory where pure operations make 20, and a few calls.
-    new = {k: w.detach().clone() for k, w in params.items()}
-    own = AdamState({k: m.clone() for k, m in state.m.items()}, {k: v.clone() for k, v in state.v.items()}, state.count)
+    new, own = detach(params), AdamState(detach(state.m), detach(state.v), state.count)
     return new, adam_step_(new, grads, own, lr, beta1=beta1, beta2=beta2, eps=eps)
 
 

@@ -180,7 +180,7 @@ def _planes(weight: Tensor, axes: list[Axis], group: Group) -> Iterator[tuple[Te
 
 
 def _led(view: Tensor, flat: list[Node], p: int, atom: Atom) -> Tensor:
-    places = [next(q for q, other in enumerate(flat) if find(other.atom) is a) for a in above(atom)]
+    places = _outer(flat, atom)
     rest = [q for q in range(view.ndim) if q not in (*places, p)]
     wide = view.permute([*places, p, *rest])
     return wide.reshape(*wide.shape[: len(places) + 1], -1)
@@ -210,7 +210,7 @@ def _walk(t: Tensor, flat: list[Node], positions: range, atom: Atom) -> Iterator
 def _at(t: Tensor, flat: list[Node], p: int, node: Node, element: Element) -> Tensor:
     group = element.group
     if group.kind in ("orthogonal", "invertible"):
-        return _mapped(t, p, _outer(flat, group), node, element)
+        return _mapped(t, p, _outer(flat, group.atom), node, element)
     table = _along(element.values, flat, p, group)
     if group.kind == "permutation":
         return t.take_along_dim(table.to(t.device), p)
@@ -222,16 +222,17 @@ class NotThereError(LookupError):
     """A group was proposed for a weight that has not all that its units lie under."""
 
 
-def _outer(flat: list[Node], group: Group) -> list[int]:
-    found = {find(node.atom): q for q, node in reversed([*enumerate(flat)])}
-    if missing := [a for a in above(group.atom) if a not in found]:
-        raise NotThereError(f"{len(missing)} axes above {group}")
-    return [found[a] for a in above(group.atom)]
+def _outer(flat: list[Node], atom: Atom) -> list[int]:
+    # Where what an atom lies under comes first.
+    found, over = {find(node.atom): q for q, node in reversed([*enumerate(flat)])}, above(atom)
+    if missing := [a for a in over if a not in found]:
+        raise NotThereError(f"{len(missing)} of {len(over)} axes above units are not there")
+    return [found[a] for a in over]
 
 
 def _along(values: Tensor, flat: list[Node], p: int, group: Group) -> Tensor:
     # The table of values along its own dimension and those of what it lies under, to be broadcast.
-    places = [*_outer(flat, group), p]
+    places = [*_outer(flat, group.atom), p]
     order = sorted(places)
     table = values.permute([places.index(q) for q in order])
     return table.reshape([values.shape[places.index(q)] if q in order else 1 for q in range(len(flat))])

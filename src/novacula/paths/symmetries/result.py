@@ -270,7 +270,7 @@ def apart(
             _outputs(torch.func.functional_call(m, dict(w), inputs, tie_weights=False)) for m, w in (one, other)
         )
     if [b.shape for b in before] != [a.shape for a in after]:
-        return float("inf")
+        return math.inf
     size = max((float(b.abs().max()) for b in before if b.numel()), default=0.0)
     gap = max((float((a - b).abs().max()) for a, b in zip(after, before, strict=True) if b.numel()), default=0.0)
     return gap / size if size > 0 else (0.0 if gap == 0 else float("inf"))

@@ -88,7 +88,8 @@ def disposed(plan: Plan, target: Target, trained: Trained, data: Data) -> Judged
         gain, error = found.unseen.compare(proposed)
     # Networks that see more data bear less prior, so that what is gained on part of them is, if anything, too little.
     if gain <= 0:
-        whole = plan.cross_fit(trained, data, done=proposed.networks)
+        every = len(proposed.networks) == plan.folds
+        whole = proposed if every else plan.cross_fit(trained, data, done=proposed.networks)
         return Judged(trained, _warm(plan, trained, data, whole))
     kept = _whole(plan, cold, trained, data, found)
     unseen = dataclasses.replace(found.unseen, target=kept.target)
