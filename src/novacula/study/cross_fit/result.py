@@ -48,8 +48,8 @@ class CrossFit:
         seed: Seed of everything random.
         warnings: Reservations a reader must know.
         fewer: The cross-fit of a network that saw the first fold alone, on all others; None where none was trained.
-        anew: That of a network blind to the first fold, trained under the target from its first step, where these were
-            not; None elsewhere.
+        anew: That of a network blind to the first fold, trained under the target from its first step and as long as the
+            network of all data, where these were not; None elsewhere.
     """
 
     target: Target
