@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import novacula as nv
 from novacula.core.storage.run import ADVICE, PICTURES, PLAN
+from novacula.study.augmentation import plan as planning
 from novacula.study.augmentation.advise import augment
 from novacula.study.augmentation.arms import EXTENTS, NONE, TRIVIAL, Arm, arms_for, combination
 from novacula.study.augmentation.networks import Network, train
@@ -225,15 +226,40 @@ def test_arms_are_the_transformations_at_their_extents() -> None:
 
 def test_steps_and_examples_fit_the_time() -> None:
     data, module = sides(400), net(1, 2)
-    made = plan(module, data, 2, 1e5, 1)
+    arms = arms_for(data.x)
+    made = plan(module, data, arms, 1e5, 1)
     assert (made.steps, made.n) == (1500, 400)
-    assert networks_of(2) * made.network_seconds <= 1e5
-    assert plan(module, data, 2, 60.0, 1, steps=33).steps == 33
-    with pytest.raises(nv.InputError, match=r"0 steps each. Try: give \d+ s"):
-        plan(module, data, 2, 3.0, 1)
+    assert networks_of(len(arms)) * made.network_seconds <= 1e5
+    assert (made.left_out, made.enough) == (0, True)
+    assert plan(module, data, arms, 60.0, 1, steps=33).steps == 33
+    with pytest.raises(nv.InputError, match=r"got 3 s. Try: give \d+ s"):
+        plan(module, data, arms, 3.0, 1)
     few = examples_of(Plan(100, 300, 10, 0.001, 1, 60.0), data, 3)
     assert few.n == 100
     assert torch.equal(few.x, examples_of(Plan(100, 300, 10, 0.001, 1, 60.0), data, 3).x)
+
+
+def test_what_there_is_no_time_for_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A step takes 20 ms: 250 steps of three folds take 15 s an arm, 8 s are for the beginning.
+    monkeypatch.setattr(planning, "_step_seconds", lambda task: 0.02)
+    arms, least = arms_for(torch.rand(60, 1, 8, 8)), 15.0
+    kinds = len({arm.name for arm in arms})
+    assert kinds < len(arms)
+
+    def planned(seconds: float) -> Plan:
+        return plan(net(1, 2), sides(60), arms, seconds, 1)
+
+    whole = planned(8 + 5 * networks_of(len(arms)) + 1)
+    assert (whole.steps, whole.left_out, whole.enough) == (250, 0, True)
+    # Repetitions and mixtures are what is cut off first, then wide extents; each transformation is tried.
+    short = planned(8 + least * (len(arms) + 3) + 1)
+    assert (short.steps, short.left_out) == (250, 0)
+    for missing in (1, len(arms) - kinds):
+        made = planned(8 + least * (len(arms) + 3 - missing) + 1)
+        assert (made.steps, made.left_out, made.enough) == (250, missing, False)
+        assert {arm.name for arm in arms[: len(arms) - missing]} == {arm.name for arm in arms}
+    with pytest.raises(nv.InputError, match="name fewer transformations"):
+        planned(8 + least * (kinds + 3) - 1)
 
 
 def test_plans_are_kept(tmp_path: Path) -> None:

@@ -31,10 +31,9 @@ from novacula.networks import make
 from novacula.study.augmentation.advice import Advice, advice
 from novacula.study.augmentation.arms import NONE, TRIVIAL, TURNS, Arm, arms_for, combination
 from novacula.study.augmentation.comparison import Comparison, Progress
-from novacula.study.augmentation.plan import FOLDS, examples_of, images_of, keep, kept, networks_of, plan
+from novacula.study.augmentation.plan import BASELINES, FOLDS, examples_of, images_of, keep, kept, networks_of, plan
 from novacula.study.augmentation.verdicts import LEVELS, Judged, judge
 
-_BASELINES = 3
 _SPARE = 5
 _SKILLED = 0.9
 _STEADY = 2.0
@@ -97,9 +96,10 @@ def augment(
     ]
     made = None if store is None else kept(store, asked)
     if made is None:
-        made = plan(module, data, len(arms), seconds, workers, steps=steps)
+        made = plan(module, data, arms, seconds, workers, steps=steps)
         if store is not None:
             keep(made, store, asked)
+    arms = arms[: len(arms) - made.left_out]
     data = examples_of(made, data, seed)
     # What earlier processes took of the time is not known to the second; what they left is.
     stored = 0 if store is None else len(list(store.glob("*.npy")))
@@ -131,7 +131,7 @@ def augment(
 def _compare(study: Comparison, arms: list[Arm]) -> tuple[dict[str, Judged], list[Arm], bool]:
     # Verdicts by the arms' keys, all arms, and whether time sufficed.
     spare = _SPARE * FOLDS * study.plan.network_seconds / study.plan.workers
-    none = [(NONE, i) for i in range(_BASELINES)]
+    none = [(NONE, i) for i in range(BASELINES)]
     whole = study.grow([*none, *((arm, 0) for arm in arms)], folds=[0])
     arms = [arm for arm in arms if arm.key in study.tables]
     if not arms:
@@ -152,7 +152,7 @@ def _compare(study: Comparison, arms: list[Arm]) -> tuple[dict[str, Judged], lis
         again = [arm for arm in tried if arm in [*left, *tried[len(arms) :]] and _open(arm, tried, judged)]
         if look + 1 == len(LEVELS) or not again or not whole:
             break
-        whole = study.grow([(NONE, _BASELINES + look), *((arm, look + 1) for arm in again)], spare=spare)
+        whole = study.grow([(NONE, BASELINES + look), *((arm, look + 1) for arm in again)], spare=spare)
     confirmed, done = _confirm(study, judged)
     return confirmed, tried, whole and done
 

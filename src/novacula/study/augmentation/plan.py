@@ -3,7 +3,9 @@
 The cost is that of a number of networks known beforehand: three folds of most arms, and of some of them again, of the
 arm without augmentation three to four times, of the policy, a few mixtures, and longer ones where harm is to be
 confirmed. Steps are what the time leaves, up to 1,500; examples as many as these steps pass fifteen times or more.
-Below 250 steps a network says nothing of its augmentation, and the plan is refused.
+Below 250 steps a network says nothing of its augmentation: where there is not the time for so many of all, the networks
+take 250, arms are left out from the end of the list, and repetitions as the time ends. Where each transformation
+cannot be tried once, the plan is refused.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from novacula.inference.optimising.map import MAP
 from novacula.study.augmentation.arms import Arm
 from novacula.target import Copies, Target
 
-FOLDS = 3
+FOLDS, BASELINES = 3, 3  # and networks a fold without augmentation
 LEAST_STEPS, MOST_STEPS = 250, 1_500
 _LEAST_EXAMPLES, _PASSES = 50, 15
 _MOST_EXAMPLES = 4_000  # of grey images of 32×32 or smaller; half as many of others
@@ -50,6 +52,7 @@ class Plan:
     workers: int
     seconds: float  # the time there is
     given: bool = False  # whether the steps were given, and not chosen by the time
+    left_out: int = 0  # arms for which there is no time, from the end of the list
 
     @property
     def network_seconds(self) -> float:
@@ -63,8 +66,8 @@ class Plan:
 
     @property
     def enough(self) -> bool:
-        """Whether the networks are trained as long as they should be."""
-        return self.given or self.passes >= _PASSES
+        """Whether all arms are tried, by networks that are trained as long as they should be."""
+        return self.given or (self.passes >= _PASSES and not self.left_out)
 
 
 def networks_of(arms: int) -> int:
@@ -98,13 +101,15 @@ def images_of(data: Data, seed: int) -> Data:
     return data.with_values(x[rows], data.y[rows])
 
 
-def plan(module: nn.Module, data: Data, arms: int, seconds: float, workers: int, *, steps: int | None = None) -> Plan:
-    """Measure a step, and choose steps and examples.
+def plan(
+    module: nn.Module, data: Data, arms: Sequence[Arm], seconds: float, workers: int, *, steps: int | None = None
+) -> Plan:
+    """Measure a step, and choose steps, examples and arms.
 
     Args:
         module: The network.
         data: The images.
-        arms: How many arms there are.
+        arms: The arms, the mildest of each transformation first.
         seconds: The time there is.
         workers: Processes.
         steps: Steps of each network, if they are not to be chosen.
@@ -120,18 +125,19 @@ def plan(module: nn.Module, data: Data, arms: int, seconds: float, workers: int,
     each = max(execute.map(_step_seconds, [(module, data, size)] * workers, workers=workers))
     if steps is not None:
         return Plan(data.n, steps, size, each, workers, seconds, True)
-    networks = networks_of(arms)
-    fit = int(max(0.0, seconds - _STARTING) * workers / (networks * each))
-    if fit < LEAST_STEPS:
-        needed = _STARTING + LEAST_STEPS * networks * each / workers
+    spent = max(0.0, seconds - _STARTING) * workers / each  # steps of all networks
+    fit, affordable = int(spent / networks_of(len(arms))), int(spent / (LEAST_STEPS * FOLDS)) - BASELINES
+    if fit < LEAST_STEPS and affordable < (kinds := len({arm.name for arm in arms})):
+        needed = _STARTING + LEAST_STEPS * FOLDS * (kinds + BASELINES) * each / workers
         raise InputError(
-            f"time for {networks} networks of {LEAST_STEPS} steps or more ({1e3 * each:.1f} ms a step)",
-            f"{seconds:.0f} s, enough for {fit} steps each",
+            f"time for {FOLDS} networks of {LEAST_STEPS} steps of each transformation ({1e3 * each:.1f} ms a step)",
+            f"{seconds:.0f} s",
             f"give {1.1 * needed:.0f} s, or name fewer transformations",
         )
-    taken = min(fit, MOST_STEPS)
+    left_out = max(0, len(arms) - affordable) if fit < LEAST_STEPS else 0
+    taken = min(max(fit, LEAST_STEPS), MOST_STEPS)
     most = max(_LEAST_EXAMPLES, int(taken * size / _PASSES * FOLDS / (FOLDS - 1)))
-    return Plan(min(data.n, most), taken, size, each, workers, seconds)
+    return Plan(min(data.n, most), taken, size, each, workers, seconds, left_out=left_out)
 
 
 def examples_of(plan: Plan, data: Data, seed: int) -> Data:
