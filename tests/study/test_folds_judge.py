@@ -49,11 +49,12 @@ class Planned:
     seed: int = 0
     moves: int = 5
     noise: float = 0.02
+    further: float = 0.0  # what going on gains
 
-    def fold(self, target: nv.Target, steps: int = 0) -> Made:
+    def fold(self, target: nv.Target, steps: int = 0, gain: float = 0.0) -> Made:
         networks = tuple({k: w.unsqueeze(0) for k, w in target.params().items()} for _ in range(3))
         made = Made(target, self.data, torch.arange(self.data.n) % 3, networks, torch.zeros(1, self.data.n, 2))
-        object.__setattr__(made, "by", self.by)
+        object.__setattr__(made, "by", lambda sizes: self.by(sizes) - gain)
         object.__setattr__(made, "noise", self.noise)
         object.__setattr__(made, "steps", steps)
         return made
@@ -69,7 +70,7 @@ class Planned:
         return self.fold(target, given[-1])
 
     def go_on(self, target: nv.Target, *_: Any, **__: Any) -> Made:
-        return self.fold(target)
+        return self.fold(target, gain=self.further)
 
     def train(self, target: nv.Target, data: nv.Data, *, still: bool = False) -> Trained:
         assert still
@@ -109,8 +110,15 @@ def test_what_helps_is_needed_and_kept() -> None:
     assert found.hyper["rotation"]["value"] == pytest.approx(0.4)
     assert found.hyper["rotation"]["converged"]
     assert found.unseen is not None
-    # The folds' networks take 80 steps, the final one 120: two more of these tell what it may expect.
-    assert found.trained.steps == 120
+    assert found.unseen.fewer is not None
+    assert found.unseen.anew is None  # the networks went the final one's way, and more steps gain nothing
+
+
+def test_where_more_steps_gain_the_expectation_is_of_networks_that_take_as_many_as_the_final_one() -> None:
+    found = judged(parabola(0.4, 0.2), further=0.05)
+    assert found.verdicts["rotation"]["extent"] == pytest.approx(0.4)
+    assert found.trained.steps == 120  # and 80 of the folds' networks
+    assert found.unseen is not None
     assert found.unseen.fewer.steps == found.unseen.anew.steps == 120  # type: ignore[union-attr]
 
 

@@ -7,9 +7,10 @@ by the rule of `novacula.study.growth`. Of losses that cannot be negative (of cl
 that goes on, as what is left of such a loss is always a part of it; the loss of a density of measurements is the
 logarithm of their noise as it is. A network that did not learn anything from its fold tells nothing.
 
-Where networks came to their target on a way that the final one does not take (fewer steps, extents that grew while they
-trained), another one that is blind to fold 0 is trained under it from its first step and as long, as is the one of a
-single fold. What it gains there, in pairs and by the same measure, is taken to be gained in every fold.
+Where networks came to their target on a way that the final one does not take (extents that grew while they trained,
+fewer steps where more of them gain), another one that is blind to fold 0 is trained under it from its first step and as
+long, as is the one of a single fold. What it gains there, in pairs and by the same measure, is taken to be gained in
+every fold.
 """
 
 from __future__ import annotations

@@ -60,10 +60,12 @@ def judged(plan: Plan, target: Target, data: Data) -> Judged:
     found = _refined(plan, proposal, best, tried, data, only, whole, without.networks)
     kept = found.best.target.invariance
     trained = _with(plan.train(dataclasses.replace(target, invariance=kept), data, still=True), proposal, found)
-    # The folds' networks take fewer steps than the final one, and may have come late to its extents.
-    fewer = plan.one_fold(found.best.target, data, best.folds, trained.steps)
-    again = {"only": 1, "steps": trained.steps}
-    anew = None if fewer is None else plan.blind(found.best.target, data, best.folds, **again)
+    # The folds' networks went another way than the final one: to its extents late, or less far where more steps gain.
+    other = found.best is not best or found.more[0] > found.more[1]
+    steps = trained.steps if other else proposal.steps
+    fewer = plan.one_fold(found.best.target, data, best.folds, steps)
+    again = other and fewer is not None
+    anew = plan.blind(found.best.target, data, best.folds, only=1, steps=steps) if again else None
     unseen = dataclasses.replace(found.best, target=trained.target, fewer=fewer, anew=anew)
     moving = invariance_of(proposal.unseen).names if proposal.short or not proposal.moves else found.moving
     hyper = {} if kept is None or fixed else _hyper(plan, found, moving, data, proposal.apart)
