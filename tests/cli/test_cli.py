@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
 import os
 import signal
@@ -670,6 +671,18 @@ def test_progress_on_a_terminal_and_elsewhere() -> None:
     assert first.endswith(" left")
     assert last == "epoch 5/5  loss 0.200  scoring and choosing a predictive"
     assert line(1, 10, {"extent/scale": 0.01}, "x") == "epoch  1/10  loss —  no extent above its jitter  x"
+
+
+def test_progress_in_a_file_has_about_forty_lines_a_training() -> None:
+    file = io.StringIO()
+    progress = Progress(console=Console(file=file, width=200))
+    for total in (400, 7):
+        for done in range(1, total + 1):
+            progress(done, total, {"loss": 0.2})
+    told = [int(text.split("/")[0].split()[1]) for text in file.getvalue().splitlines()]
+    long, short = told[:-7], told[-7:]
+    assert (long[0], long[-1], len(long), short) == (1, 400, 41, [1, 2, 3, 4, 5, 6, 7])
+    assert max(b - a for a, b in itertools.pairwise(long)) == 10
 
 
 def test_progress_of_a_second_training_has_a_clock_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

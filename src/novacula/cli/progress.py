@@ -1,4 +1,7 @@
-"""Progress of a run on stderr: a live display on a terminal, a line an epoch elsewhere, nothing when quiet."""
+"""Progress of a run on stderr: a live display on a terminal, lines elsewhere, nothing when quiet.
+
+Where lines go to a file or to another program, a training of more than forty epochs leaves about forty of them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from novacula.reporting.words.extents import in_words, meaning
 from novacula.reporting.words.numbers import duration, number
 from novacula.runs.catalogue.models import Extent
 
-_WIDTH = 28
+_WIDTH, _LINES = 28, 40
 
 
 @contextmanager
@@ -78,7 +81,9 @@ class Progress:
         """Show an epoch; the loop calls this."""
         if self._quiet:
             return
-        if self._last is not None and done <= self._last:
+        before = self._last
+        if before is not None and done <= before:
+            before = None
             # Another training has begun, we do not know when: the clock starts with its first epoch.
             self._began, self._first = time.monotonic(), done + 1
         # The first epoch of all took all the time so far, also where a resumed run begins in the middle.
@@ -89,7 +94,7 @@ class Progress:
             left = duration((time.monotonic() - self._began) / seen * (total - done)) + " left"
         if self._live is not None:
             self._live.update(display(done, total, record, left, self._what))
-        else:
+        elif before is None or done == total or done * _LINES // total > before * _LINES // total:
             self._console.print(Text(line(done, total, record, left, self._what)))
 
 
