@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 import novacula as nv
+from novacula.core.params import stack
 from novacula.data.data import Data
 from novacula.inference import MAP
+from novacula.inference.method import Start
 from novacula.study import EmpiricalBayes, learn
 from novacula.study.learning.skill import Skill
 from novacula.target import Target
@@ -50,6 +53,8 @@ def test_the_gain_is_a_running_mean_and_a_tenth_of_a_nat_is_needed() -> None:
     assert skill.gain == pytest.approx(math.log(2) - 0.5)
     assert skill.needed == pytest.approx(0.1 * math.log(2))
     assert skill.better
+    assert not skill.much  # that would be half of log 2
+    assert replace(skill, gain=0.35).much
     later = skill.update(nv.Categorical(), y, 1.0)
     assert later.gain == pytest.approx(0.9 * (math.log(2) - 0.5) + 0.1 * (math.log(2) - 1.0))
 
@@ -69,6 +74,27 @@ def test_extents_stay_while_the_network_knows_nothing() -> None:
     assert any("hardly better than a constant" in w for w in fit.warnings)
     # The prior needs no such guard, and moves.
     assert fit.target.learnable()["prior.log_precision"].abs().min() > 0
+
+
+@pytest.mark.parametrize(("gain", "index", "opened", "ready"), [
+    (0.05, 0, False, False),
+    (0.30, 0, False, False),  # in the first round it must gain half a nat …
+    (0.60, 0, False, True),
+    (0.30, 0, True, True),  # … which is asked once
+    (0.30, 1, False, True),
+    (0.05, 1, True, False),
+])  # fmt: skip
+def test_extents_begin_to_move_where_much_is_gained(gain: float, index: int, opened: bool, ready: bool) -> None:
+    target, data = small()
+    target, data = target.prepare(data)
+    method = EmpiricalBayes(first=400)
+    state = method.init(target, data, torch.Generator(), Start(stack([target.params()]), 2_800))
+    rounds = replace(state.rounds, index=index, opened=opened)
+    state = replace(state, skill=replace(state.skill, gain=gain), rounds=rounds)
+    assert state.ready == ready
+    # A run of one round has no later one to wait for.
+    single = replace(state, rounds=replace(rounds, length=rounds.steps))
+    assert single.ready == (gain > 0.1)
 
 
 def test_extents_move_once_it_knows_something() -> None:

@@ -8,8 +8,10 @@ a round gains less than its error, or the steps or the seconds are used up; the 
 What cannot be solved for, the invariance's extents and hyperparameters of a network's own, moves within each round by
 gradient on the evidence, a fixed number of times a round. They move only while the network predicts better than a
 constant (`novacula.study.learning.skill`): to the evidence of one that does not, inputs transformed beyond recognition
-are as good as any, and the two would ruin each other. Extents move early in a round and then settle, so that the
-weights grow used to them. Signs of extents carry no meaning; admissible ranges are kept by projection.
+are as good as any, and the two would ruin each other. Extents begin where it does so by much, or with the second round:
+without folds, shifted digits were lost (an accuracy of .27) where they began at a gain of .1 nat, and not at .5 (.93).
+They move early in a round and then settle, so that the weights grow used to them. Signs of extents carry no meaning;
+admissible ranges are kept by projection.
 
 References:
     Bayesian interpolation. D. J. C. MacKay, 1992.
@@ -62,6 +64,12 @@ class EmpiricalBayesState:
     hyper_seconds: float  # time spent on hyperparameters
     data: Data = field(metadata={"checkpoint": False})  # the training data
     free: tuple[str, ...] = field(metadata={"checkpoint": False})  # what moves by gradient, as it cannot be solved for
+
+    @property
+    def ready(self) -> bool:
+        """Whether the network has learned enough for extents to begin to move, or to go on."""
+        early = not self.rounds.opened and self.rounds.index == 0 and self.rounds.length < self.rounds.steps
+        return self.skill.much if early else self.skill.better
 
 
 @dataclass(frozen=True)
@@ -205,7 +213,7 @@ class EmpiricalBayes:
     ) -> EmpiricalBayesState:
         # Ascend the evidence by one step of Adam, in what cannot be solved for.
         began = time.perf_counter()
-        pace = hyper_factor(inner.progress, self.hold, self.settle) if state.skill.better else 0.0
+        pace = hyper_factor(inner.progress, self.hold, self.settle) if state.ready else 0.0
         # What changes the function moves while there is one; extents that stay need no gradient.
         still = {k for k in state.free if (k == ETA and pace == 0) or (_of_function(k) and not state.skill.better)}
         leaves = {k: v.detach().requires_grad_(k in state.free and k not in still) for k, v in state.hyper.items()}

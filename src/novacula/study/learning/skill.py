@@ -12,6 +12,7 @@ from novacula.likelihoods.base import Likelihood
 from novacula.target.constant import worth_of
 
 _DECAY = 0.9
+_MUCH = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,11 @@ class Skill:
     def better(self) -> bool:
         """Whether the gain counts."""
         return self.gain > self.needed
+
+    @property
+    def much(self) -> bool:
+        """Whether the gain is five times as large: half a nat of classes."""
+        return self.gain > _MUCH * self.needed
 
     def update(self, likelihood: Likelihood, y: Tensor, loss: float) -> Skill:
         """Take a batch into account."""
