@@ -85,13 +85,38 @@ def leaves(atom: Atom) -> Iterator[Atom]:
 
 def above(atom: Atom) -> list[Atom]:
     """The leaves that an atom lies under, outermost first."""
-    found, at = list[Atom](), atom
-    while at.parent is not None:
-        parents = list(leaves(at.parent))
-        if not parents or atom in parents or parents[0] in found:
-            at.parent = None  # what would lie under itself lies under nothing
-            break
-        found, at = [*parents, *found], parents[0]
+    found = list[Atom]()
+    while parents := over(atom):
+        found, atom = [*parents, *found], parents[0]
+    return found
+
+
+def over(atom: Atom) -> list[Atom]:
+    """The leaves that it lies under at once."""
+    return list(leaves(atom.parent)) if atom.parent is not None else []
+
+
+def released(tensors: Sequence[Sequence[Axis]]) -> None:
+    """Let atoms lie under nothing that occur in a tensor without what they lie under, or lie under themselves.
+
+    Either is found of all before any is released, so that it does not matter in which order they are met.
+    """
+    there = [{leaf for axis in axes for node in axis for leaf in leaves(node.atom)} for axes in tensors]
+    for atom in {atom for own in there for atom in own if not own.issuperset(over(atom))}:
+        atom.parent = None
+    # What is left lies under atoms of the same tensors alone.
+    atoms = {atom for own in there for atom in own}
+    for atom in [atom for atom in atoms if atom in _reached(atom)]:
+        atom.parent = None
+
+
+def _reached(atom: Atom) -> set[Atom]:
+    found, waiting = set[Atom](), over(atom)
+    while waiting:
+        at = waiting.pop()
+        if at not in found:
+            found.add(at)
+            waiting += over(at)
     return found
 
 

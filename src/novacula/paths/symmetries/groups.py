@@ -188,23 +188,36 @@ def _led(view: Tensor, flat: list[Node], p: int, atom: Atom) -> Tensor:
 
 def views(weight: Tensor, axes: list[Axis], atom: Atom) -> Iterator[tuple[Tensor, list[Node], int]]:
     """Where an atom occurs in a weight that is contiguous: a view of it, its nodes, and the position of the one."""
-    flat = [node for axis in axes for node in expanded(axis)]
-    return _walk(weight.reshape([node.size for node in flat]), flat, range(len(flat)), atom)
+    wide = [expanded(axis) for axis in axes]
+    flat, start = [node for axis in wide for node in axis], 0
+    for axis in wide:
+        own = range(start, start + len(axis))
+        yield from _walk(weight.reshape([node.size for node in flat]), flat, own, own, atom)
+        start = own.stop
 
 
-def _walk(t: Tensor, flat: list[Node], positions: range, atom: Atom) -> Iterator[tuple[Tensor, list[Node], int]]:
+def _walk(
+    t: Tensor, flat: list[Node], own: range, positions: range, atom: Atom
+) -> Iterator[tuple[Tensor, list[Node], int]]:
+    # ``own`` are the positions of one axis.
     for p in positions:
         if flat[p].parts is None:
             if find(flat[p].atom) is atom:
-                yield t, flat, p
+                yield t, _apart(flat, own), p
             continue
         start = 0
         for part in flat[p].parts or ():
             inner, piece = expanded(part), t.narrow(p, start, length(part))
             start += length(part)
             wide = piece.unflatten(p, [n.size for n in inner]) if inner else piece.squeeze(p)
-            own = [*flat[:p], *inner, *flat[p + 1 :]]
-            yield from _walk(wide, own, range(p, p + len(inner)), atom)
+            more, grown = [*flat[:p], *inner, *flat[p + 1 :]], range(own.start, own.stop + len(inner) - 1)
+            yield from _walk(wide, more, grown, range(p, p + len(inner)), atom)
+
+
+def _apart(flat: list[Node], own: range) -> list[Node]:
+    # Units lie under what their own axis has of it: what another axis has of the same is hidden.
+    here = {find(flat[p].atom) for p in own}
+    return [n if p in own or find(n.atom) not in here else Node(Atom(n.size)) for p, n in enumerate(flat)]
 
 
 def _at(t: Tensor, flat: list[Node], p: int, node: Node, element: Element) -> Tensor:

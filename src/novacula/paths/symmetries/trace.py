@@ -21,7 +21,7 @@ from torch.fx.node import map_arg
 from novacula.core.errors import InputError
 from novacula.core.modules.copying import ShareHyperparameters
 from novacula.paths.symmetries.activations import Graph
-from novacula.paths.symmetries.axes import Axis, above, expanded, freeze, is_frozen, leaves, whole
+from novacula.paths.symmetries.axes import Axis, expanded, freeze, is_frozen, leaves, released, whole
 from novacula.paths.symmetries.equations import Equations, rigid
 from novacula.paths.symmetries.operations import TABLE
 from novacula.paths.symmetries.operations.values import (
@@ -107,7 +107,7 @@ def traced(module: nn.Module, inputs: tuple[Any, ...]) -> Traced:
         if now == known:
             break
         known = now
-    _only_with_their_parents([*equations.seen, *([axis] for own in base.values() for axis in own)])
+    released([*equations.seen, *base.values()])
     fine = Equations(fine=True, made=equations.made)
     fixed = {k: [fine.unknown(axis) for axis in axes] for k, axes in base.items()}
     for axis in (axis for k, own in fixed.items() if module.state_dict()[k].is_complex() for axis in own):
@@ -330,18 +330,6 @@ def _spares_the_last(node: FxNode) -> bool:
     many = source.meta["val"].ndim
     dims = rest[0] if rest else 0 if _name(node) in ("select", "slice") else range(many)
     return all(d % many != many - 1 for d in ([dims] if isinstance(dims, int) else dims or range(many)))
-
-
-def _only_with_their_parents(tensors: Sequence[list[Axis]]) -> None:
-    # Atoms that occur somewhere without those that they lie under are the same for all of these.
-    changed = True
-    while changed:
-        changed = False
-        for axes in tensors:
-            there = {a for axis in axes for node in axis for a in leaves(node.atom)}
-            for atom in there:
-                if atom.parent is not None and not there.issuperset(above(atom)):
-                    atom.parent, changed = None, True
 
 
 def leaf_atoms(axes: dict[str, list[Axis]]) -> list[Any]:
