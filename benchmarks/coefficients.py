@@ -2,13 +2,15 @@
 
     python -m benchmarks.coefficients             # thirty networks
     python -m benchmarks.coefficients --settings  # a perceptron in three settings, five seeds
+    python -m benchmarks.coefficients --exact     # models whose coefficient at this n is known to quadrature, ten seeds
     python -m benchmarks.coefficients --summary
 
 Networks of two to four layers with seeded widths and a true map of a seeded rank, at the true weights; 300 examples of
 standard normal inputs and unit noise. The coefficient of infinitely many examples is Aoyagi's; the estimate is another
 at this n, so that the order is what is compared. Settings: perceptrons 64-8-10 (tanh) on 700 digits by squares of
-unit labels, σ = .3, with labels as they are and with a fifth or half of them drawn at random. One JSON file in
-``results/coefficients.json``.
+unit labels, σ = .3, with labels as they are and with a fifth or half of them drawn at random. Exact: functions
+``w1^a w2^b x`` at minima of 100 examples, and a linear model of four weights: how many estimates are within two of
+their standard errors. One JSON file in ``results/coefficients.json``.
 
 References:
     Consideration on the learning efficiency of multiple-layered neural networks with linear units. M. Aoyagi, 2024.
@@ -31,6 +33,7 @@ from torch import nn
 
 import novacula as nv
 from benchmarks.common import environment, write
+from novacula.inference.tempered import Chains, log_likelihood, tempered_fits
 
 RESULTS = Path(__file__).parent / "results" / "coefficients.json"
 NETWORKS, N = 30, 300
@@ -102,25 +105,93 @@ def trained(seed: int, wrong: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+class Product(nn.Module):
+    """``f(x) = w1^a w2^b x``."""
+
+    def __init__(self, a: int, b: int, at: tuple[float, float]) -> None:
+        super().__init__()
+        self.a, self.b, self.w = a, b, nn.Parameter(torch.tensor(at, dtype=torch.float64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Outputs."""
+        return (self.w[0] ** self.a * self.w[1] ** self.b) * x
+
+
+MODELS: dict[str, tuple[tuple[int, int, tuple[float, float]] | None, float]] = {
+    "linear, 4 weights": (None, 2.0),
+    "w1 w2 at 0": ((1, 1, (0.0, 0.0)), 0.5),
+    "w1² w2 at 0": ((2, 1, (0.0, 0.0)), 0.25),
+    "w1² w2² at 0": ((2, 2, (0.0, 0.0)), 0.25),
+    "w1 w2² at (1.5, 0)": ((1, 2, (1.5, 0.0)), 0.25),
+}
+"""Powers with the minimum, and the coefficient of infinitely many examples (without localisation)."""
+
+
+def exact(name: str, seed: int) -> dict[str, Any]:
+    """One model as `nv.paths.learning_coefficient` estimates it first, beside its coefficient at this n."""
+    made, rng = MODELS[name][0], torch.Generator().manual_seed(seed)
+    x = torch.randn(100, 1 if made else 4, generator=rng, dtype=torch.float64)
+    if made is None:
+        net: nn.Module = nn.Linear(4, 1, bias=False).double()
+        y = x.sum(1, keepdim=True) + torch.randn(100, 1, generator=rng, dtype=torch.float64)
+        net.load_state_dict({"weight": torch.linalg.lstsq(x, y).solution.mT})
+        h = torch.linalg.eigvalsh(x.T @ x) / math.log(100)
+        value = float(0.5 * (h / (h + 1)).sum())
+    else:
+        net, y, (a, b, at) = Product(*made), 0 * x, made
+        t = torch.linspace(-6, 6, 1201, dtype=torch.float64)
+        excess = 0.5 * x.square().sum() * (t[:, None] ** a * t**b) ** 2 / math.log(100)
+        mass = (-excess - 0.5 * ((t[:, None] - at[0]) ** 2 + (t - at[1]) ** 2)).exp()
+        value = float((mass * excess).sum() / mass.sum())
+    target, data = nv.Target(net, nv.Normal(sigma=1.0), nv.priors.Gaussian(mean="start")).prepare(nv.Data(x, y))
+    began, least = time.process_time(), target.params()
+    fits = tempered_fits(target, data, least, math.log(100), Chains(64, 300, 8, 0.8), seed=seed)
+    found = float(log_likelihood(target, data, least) - fits.values.mean()) / math.log(100)
+    return {
+        "model": name, "seed": seed, "exact": value, "found": found, "stderr": fits.stderr / math.log(100),
+        "rhat": fits.rhat, "warned": len(fits.warnings), "cpu_seconds": round(time.process_time() - began, 1),
+    }  # fmt: skip
+
+
+def agreement(rows: list[dict[str, Any]]) -> str:
+    """How often estimates are within two and three standard errors, by model."""
+    lines = ["| model | of infinitely many | exact | found | s.e. | within 2 s.e. | within 3 | largest | R-hat |"]
+    lines += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    for name in [*MODELS, "all"] if rows else ():
+        own = [r for r in rows if name in (r["model"], "all")]
+        far = [abs(r["found"] - r["exact"]) / r["stderr"] for r in own]
+        mean = [f"{sum(r[k] for r in own) / len(own):.3f}" for k in ("exact", "found", "stderr")]
+        cells = [f"{MODELS[name][1]:g}", *mean] if name in MODELS else [""] * 4
+        cells += [f"{sum(z < limit for z in far)} of {len(far)}" for limit in (2, 3)]
+        lines.append(f"| {name} | {' | '.join(cells)} | {max(far):.1f} | {max(r['rhat'] for r in own):.3f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--settings", action="store_true")
+    parser.add_argument("--exact", action="store_true")
     parser.add_argument("--summary", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     record = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    rows, pairs = record.setdefault("networks", []), record.setdefault("settings", [])
+    rows, pairs, known_ones = (record.setdefault(k, []) for k in ("networks", "settings", "exact"))
+    for seed, name in itertools.product(range(10), MODELS) if options.exact else ():
+        if not any((p["seed"], p["model"]) == (seed, name) for p in known_ones):
+            known_ones.append(exact(name, seed))
+            write(RESULTS, {**record, "environment": environment()})
     for seed, wrong in itertools.product(range(5), (0.0, 0.2, 0.5)) if options.settings else ():
         if not any((p["seed"], p["wrong"]) == (seed, wrong) for p in pairs):
             pairs.append(trained(seed, wrong))
             write(RESULTS, {**record, "environment": environment()})
             print(pairs[-1], flush=True)
-    for seed in [] if options.summary or options.settings else range(len(rows), NETWORKS):
+    for seed in [] if options.summary or options.settings or options.exact else range(len(rows), NETWORKS):
         rows.append(run(seed))
         write(RESULTS, {**record, "environment": environment()})
         print(rows[-1], flush=True)
+    print(agreement(known_ones))
     for wrong in sorted({p["wrong"] for p in pairs}):
         own = ", ".join(f"{p['found']:.1f} ± {p['stderr']:.1f}" for p in pairs if p["wrong"] == wrong)
         print(f"trained, {wrong:.0%} of labels drawn at random: {own}")

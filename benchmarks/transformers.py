@@ -248,11 +248,12 @@ def run(
     parts: tuple[nv.Data, nv.Data],
     matching: int,
     only: list[str],
+    results: Path = RESULTS,
 ) -> None:
     """One pair; arms that stand in the file are not run again."""
     (a, b), (train, test) = (net.state_dict() for net in nets), parts
     found = nv.paths.symmetries(nets[0], train.x[:50])
-    record = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    record = json.loads(results.read_text()) if results.exists() else {}
     fresh = {**about, "matching_steps": matching, "coverage": found.coverage, "error": found.verify(1), "arms": {}}
     result = record.setdefault(name, fresh)
     hows: dict[str, dict[str, Any]] = {
@@ -275,7 +276,7 @@ def run(
             row["accuracy"] = [float(line.accuracy[i]) for i in (0, 5, -1)]
         result["arms"][what] = row
         print(what, row, flush=True)
-        write(RESULTS, {**record, "environment": environment()})
+        write(results, {**record, "environment": environment()})
 
 
 def main() -> None:

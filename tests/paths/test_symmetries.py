@@ -200,7 +200,7 @@ class Last(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = self.embed(x)
         h = h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + 1e-6) * self.gain
-        return self.head(h[:, 1:].mean(1) if self.pooled else h[:, -2:][:, 0])
+        return self.head(h[:, slice(0, None)][:, 1:].mean(1) if self.pooled else h[:, -2:][:, 0])
 
 
 @pytest.mark.parametrize("pooled", [False, True])

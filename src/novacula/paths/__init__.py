@@ -8,7 +8,7 @@ from novacula.paths.complexity import Complexity, complexity, ranked_within
 from novacula.paths.history import DoubleDescent, Grokking, History, history
 from novacula.paths.influence import Influence, influence
 from novacula.paths.learning_coefficient import learning_coefficient
-from novacula.paths.matching import match, match_many, widen
+from novacula.paths.matching import canonical, match, match_many, widen
 from novacula.paths.similarity import Similarity, similarity
 from novacula.paths.spawn import Spawn
 from novacula.paths.spectrum import Spectrum, spectrum
@@ -32,6 +32,7 @@ __all__ = [
     "attack",
     "barrier",
     "bend",
+    "canonical",
     "churn",
     "complexity",
     "history",

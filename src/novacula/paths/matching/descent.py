@@ -32,7 +32,7 @@ from novacula.paths.symmetries.axes import above
 from novacula.paths.symmetries.groups import Element, Group, key_of, occurrences, planes
 from novacula.paths.symmetries.result import Symmetries
 
-SWEEPS = 200  # at most
+SWEEPS, _LEAST = 200, 2000  # at most
 GAIN, _SWEEP = 1e-10, 5e-4  # of the distance, below which a step gains nothing, and a sweep too little to go on
 Weights = Mapping[str, Tensor]
 
@@ -247,25 +247,42 @@ def _nearest_scale(group: Group, rows: Sequence[tuple[Any, Tensor, Tensor]]) -> 
     return Element(group, t.exp())
 
 
-def balancing(weights: Weights, symmetries: Symmetries) -> list[Element]:
-    """Scales by which the logarithms of a unit's norms at its occurrences, weighted by their powers, sum to nought."""
+def balancing(
+    weights: Weights, symmetries: Symmetries, *, least: bool = False, without: Collection[str] = ()
+) -> list[Element]:
+    """Scales by which logarithms of a unit's norms, weighted by their powers, sum to nought, or the norm is least."""
     scales = [g for g in symmetries.groups if g.kind == "scale"]
     found, current = {id(g): g.identity().values for g in scales}, dict(weights)
-    for _ in range(SWEEPS):
+    for _ in range(_LEAST if least else SWEEPS):
         largest = 0.0
         for group in scales:
-            logs, squares = torch.zeros((), dtype=torch.float64), 0.0
-            for node, x, _ in _rows(group, current, current, symmetries):
-                power, norms = float(group.powers.get(key_of(node), 0)), x.norm(dim=-1)
-                logs = logs - power * norms.clamp(min=1e-150).log() * (norms > 0)
-                squares += power * power
-            step = logs / squares
+            rows = [
+                (group.powers.get(key_of(n), 0), x) for n, x, _ in _rows(group, current, current, symmetries, without)
+            ]
+            if not (held := [(float(power), x.norm(dim=-1)) for power, x in rows if power]):
+                continue
+            power = torch.tensor([power for power, _ in held], dtype=torch.float64)
+            norms = torch.stack([norm for _, norm in held], -1)
+            logs = (power * norms.clamp(min=1e-150).log() * (norms > 0)).sum(-1)
+            step = -logs / power.square().sum()
+            if least:
+                often = max(Counter(name for name, _ in group.weights).values())
+                step = _least(power, norms.square(), step) / often  # a mean of moves that each bring the norm down
             largest = max(largest, float(step.abs().max()))
             found[id(group)] = found[id(group)] * step.exp()
             current = Element(group, step.exp()).act(current, symmetries.axes)
         if largest < 1e-12:
             break
     return [Element(g, found[id(g)]) for g in scales]
+
+
+def _least(power: Tensor, squares: Tensor, otherwise: Tensor) -> Tensor:
+    # The minimum over t of ``Σ_o e^{2 p_o t} ‖w_o‖²``, by Newton's method; none is there where powers have one sign.
+    held, t = squares > 0, torch.zeros_like(otherwise)
+    for _ in range(20):
+        e = (2 * power * t[..., None]).exp() * squares
+        t = t - (power * e).sum(-1) / (2 * (power.square() * e).sum(-1)).clamp(min=1e-300)
+    return torch.where((held & (power > 0)).any(-1) & (held & (power < 0)).any(-1), t, otherwise)
 
 
 def inverse(elements: Sequence[Element]) -> list[Element]:

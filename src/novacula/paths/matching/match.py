@@ -12,6 +12,7 @@ References:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ from novacula.paths.barrier import barrier
 from novacula.paths.matching.activations import by_activations
 from novacula.paths.matching.descent import GAIN, Weights, acted, balancing, descend, distance, inverse
 from novacula.paths.matching.learned import Middle, lowered, straight_through, turning
-from novacula.paths.symmetries.groups import Element
+from novacula.paths.symmetries.groups import Element, key_of, occurrences
 from novacula.paths.symmetries.result import Symmetries, Transformation
 from novacula.posteriors.base import Learned, Posterior, weights_of
 from novacula.target.given import TargetLike, prepared
@@ -154,6 +155,40 @@ def match_many(
     # What took each there, in one piece: from its own order to the one that was found.
     found = [_nearest(w, _starts(w, given, symmetries, 1, seed))[0] for w, given in zip(there[1:], others, strict=True)]
     return [symmetries.of(()), *map(symmetries.of, found)]
+
+
+def canonical(weights: Params | Posterior | Learned, symmetries: Symmetries) -> Transformation:
+    """The scales and signs that bring weights into a form which all that differ by scales and signs alone share.
+
+    Scales are those of least norm, ``min Σ w²`` over the orbit, which is convex in their logarithms: what a rectified
+    unit reads and what reads it have one norm. Where there is no least one, as before a norm of batches, logarithms of
+    norms sum to nought. A sign makes the sum of cubes of a unit's weights positive, where no sign still open acts.
+
+    Args:
+        weights: A state dictionary, a posterior (its mode) or a result of `novacula.learn`.
+        symmetries: What `symmetries` has found.
+
+    Returns:
+        A transformation; ``.apply(weights)`` computes the same function.
+
+    Raises:
+        InputError: If the weights are not those of the network, or not finite.
+    """
+    module = symmetries.module
+    state, statistics = _state(module, symmetries, weights), dict(module.named_buffers())
+    elements = balancing(state, symmetries, least=True, without=statistics)
+    pending = [g for g in symmetries.groups if g.kind == "sign"]
+    while pending:
+        reached = Counter(name for g in pending for name, _ in g.weights)
+        known = {g: [n for n, _ in g.weights if reached[n] == 1 and n not in statistics] for g in pending}
+        group = next((g for g in pending if known[g]), pending[0])
+        now, lean = acted(state, elements, symmetries), torch.zeros_like(group.identity().values)
+        for name in known[group]:
+            for node, x in occurrences(now[name], symmetries.axes[name], group.atom):
+                lean = torch.where((lean == 0) & bool(group.powers.get(key_of(node))), x.pow(3).sum(-1), lean)
+        elements.append(Element(group, torch.where(lean < 0, -1.0, 1.0).double()))
+        pending.remove(group)
+    return symmetries.of(elements)
 
 
 def _nearest(a: Weights, starts: Iterator[Start]) -> Start:

@@ -37,7 +37,8 @@ from novacula.paths.symmetries.operations.values import (
 )
 
 _PASSES = 4
-_QUIET = {"clone", "_to_copy", "view", "_unsafe_view", "expand", "permute", "t", "transpose", "unsqueeze", "squeeze"}
+_MOVES = {"view", "_unsafe_view", "expand", "permute", "t", "transpose", "unsqueeze", "squeeze"}
+_QUIET = {"alias", "clone", "_to_copy", *_MOVES}
 _AMONG = {"select", "slice", "mean", "sum"}  # what is done along other dimensions than the last
 
 
