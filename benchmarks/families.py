@@ -1,6 +1,6 @@
 """Pairs of a Llama, a Swin transformer and a U-Net that were trained apart, matched by the symmetries of each.
 
-    python -m benchmarks.families              # three pairs: three CPU minutes
+    python -m benchmarks.families              # three pairs: five CPU minutes
     python -m benchmarks.families --only swin
 
 The Llama is `transformers`' own (two layers of 64, four heads, two of keys, rotary embeddings) on the characters of
