@@ -35,6 +35,23 @@ def test_the_noise_is_found_in_the_image_alone() -> None:
     holes[:, ~known] = 0.0
     assert noise_of(holes, known) == pytest.approx(0.2, rel=0.08)
     assert noise_of(_scene()) < 0.01
+    few = torch.rand(96, 96, generator=_rng(1)) < 0.5  # of 5 × 5 pixels .5^25 are known, of 3 × 3 one in 512
+    holes[:, ~few] = 0.0
+    assert noise_of(holes, few) == pytest.approx(0.2, rel=0.15)
+    with pytest.raises(nv.InputError, match="squares of 2 × 2 known pixels"):
+        noise_of(holes, torch.rand(96, 96, generator=_rng(1)) < 0.05)
+
+
+def test_texture_is_hardly_taken_for_noise() -> None:
+    # Waves of six pixels, four times as high as the noise. What is left of them is known: differences of k-th order
+    # multiply a wave by (2 sin(π/6))^2k and noise by C(2k, k): by 1 and 70 for k = 4, by 1 and 2 for k = 1.
+    sigma, at = 0.03, torch.arange(128)
+    wave = (math.pi / 3 * at).sin()
+    texture = 0.12 * (wave[:, None] * wave).expand(3, 128, 128)
+    noisy = 0.5 + texture + sigma * torch.randn(3, 128, 128, generator=_rng(4))
+    first = (noisy[:, 1:, 1:] - noisy[:, :-1, 1:] - noisy[:, 1:, :-1] + noisy[:, :-1, :-1]) / 2
+    assert float(first.abs().median()) / 0.6745 > 1.15 * sigma
+    assert noise_of(noisy) == pytest.approx(sigma, rel=0.02)
 
 
 def test_what_is_seen_of_an_image() -> None:
