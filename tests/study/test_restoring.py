@@ -86,6 +86,26 @@ def test_risks_are_those_of_a_linear_smoother() -> None:
     assert found[1] == pytest.approx(truth[1], abs=0.02)
 
 
+def test_the_errors_of_risks_are_those_of_draws() -> None:
+    # One smoother on 200 draws of the noise, which fix a standard deviation to 5 %. Residuals of one draw share its
+    # error, whose part is small: 15 % are allowed.
+    n, p, sigma = 1_000, 60, 0.3
+    phi = torch.randn(n, p, generator=_rng()).double()
+    clean = phi @ torch.randn(p, generator=_rng(1)).double() / p**0.5
+    held, rng = torch.rand(n, generator=_rng(3)) < 0.25, _rng(4)
+    a = phi[~held]
+    hat = phi @ torch.linalg.solve(a.T @ a + 30 * torch.eye(p).double(), a.T)
+    risks, doubts = [], []
+    for _ in range(200):
+        y = clean + sigma * torch.randn(n, generator=rng).double()
+        seen = Seen(y.reshape(1, 1, n), 1, ~held.reshape(1, 1, n), held.reshape(1, 1, n), sigma)
+        image = (hat @ y[~held]).reshape(1, 1, n)
+        risks.append(seen.risks(image))
+        doubts.append(seen.doubts(image))
+    spread, told = torch.tensor(risks).std(0), torch.tensor(doubts).mean(0)
+    torch.testing.assert_close(told, spread, rtol=0.15, atol=0.0)
+
+
 def test_an_image_is_denoised_and_its_intervals_hold_the_truth() -> None:
     clean = _scene()
     noisy = clean + 0.1 * torch.randn(clean.shape, generator=_rng(5))

@@ -53,6 +53,13 @@ class Seen:
         leverage = max(0.0, 1 - (fitted / max(held, 1e-12)) ** 0.5)
         return fitted - self.noise**2 * (1 - 2 * leverage), held - self.noise**2
 
+    def doubts(self, image: Tensor) -> tuple[float, float]:
+        """The standard errors of `risks`, from the spread of the squares of the pixels held out, which are few."""
+        squares = (self.of(image) - self.y).square()[self.held.expand_as(self.y)].double()
+        held, fitted = float(squares.mean()), float(self.error(image, self.fitted))
+        error = float(squares.std()) / len(squares) ** 0.5
+        return error * self.noise**2 * min(1.0, (fitted / held) ** 0.5) / held, error
+
     def risk(self, image: Tensor) -> float:
         """The mean squared error of all clean pixels, by `risks`."""
         share = float(self.fitted.double().mean())

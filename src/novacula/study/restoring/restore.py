@@ -8,7 +8,9 @@ the posterior under Gaussian noise of the estimated size and a prior of the size
 images of the draws are averaged. That average or the stopped one is given, whichever has the smaller risk.
 
 How sure is a pixel? The draws say where the image is doubtful, the risk how much: the draws' variance, half of it
-shared evenly, is scaled to it, apart for pixels that were fitted and for others.
+shared evenly, is scaled to it, apart for pixels that were fitted and for others. The risk is itself known from few
+pixels, with a relative error c: like a variance with ``ν = 2/c²`` degrees of freedom, and errors are as wide as a
+Student t with so many, whose variance is ``ν/(ν − 2)`` times as large.
 
 References:
     Deep image prior. D. Ulyanov, A. Vedaldi, V. Lempitsky, 2018. arXiv:1711.10925.
@@ -220,11 +222,14 @@ def _judged(
             found, kept = average, "draws"
         spread = images.var(0) if len(images) > 1 else spread
     least, variance = 0.02 * seen.noise**2, torch.zeros_like(found)
-    for risk, where in zip(seen.risks(found), (seen.fitted, ~seen.fitted), strict=True):
+    parts = zip(seen.risks(found), seen.doubts(found), (seen.fitted, ~seen.fitted), strict=True)
+    for risk, doubt, where in parts:
         if risk <= least:
             said.append("pixels err no more than the noise that was assumed: it is too high, or intervals too narrow")
         part = where.to(spread).repeat_interleave(seen.factor, -1).repeat_interleave(seen.factor, -2)
         mean = (spread * part).sum() / (part.sum() * len(spread)).clamp(min=1)
-        variance += part * max(risk, least) * 0.5 * (1 + spread / mean.clamp(min=1e-12))
+        mass = max(risk, least)
+        wider = 1 / (1 - min((doubt / mass) ** 2, 2 / 3))  # ν / (ν − 2), of three degrees of freedom or more
+        variance += part * mass * wider * 0.5 * (1 + spread / mean.clamp(min=1e-12))
     said = tuple(dict.fromkeys(said))
     return Restored(found, variance.sqrt(), kept, stopped, images, seen.noise, step, trace, errors, wbic, said)

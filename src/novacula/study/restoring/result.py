@@ -19,7 +19,7 @@ class Restored:
     Attributes:
         image: The image, ``(C, H, W)`` between 0 and 1: of the average over draws or of the stopped run, whichever has
             the smaller risk.
-        sd: The standard deviation of each pixel's error, ``(C, H, W)``.
+        sd: The standard deviation of each pixel's error, ``(C, H, W)``; how well the risk is known is in it.
         kept: ``"draws"`` or ``"stopped"``.
         stopped: The average at which fitting was stopped.
         draws: Images of the posterior's draws, ``(S, C, H, W)``.
