@@ -19,8 +19,9 @@ The test loss and accuracy are those of one more network, trained on all rows at
 labels. The number is Spearman's correlation with the test loss over the twelve networks.
 
 **Races**: the budget is a quarter of the CPU seconds that the folds' networks took for all models (scores included).
-What is lost is the test accuracy of the best network less that of the winner, both trained on all rows; beside it
-the loss of the choice by all networks trained to the end. The finalists' stack is scored on the test rows beside the
+What is lost is the test accuracy of the best network less that of the winner, both trained on all rows, with the
+standard error of the paired difference over the test rows; beside it the loss of the choice by all networks trained to
+the end. The finalists' stack is scored on the test rows beside the
 winner, both by their folds' networks. Nothing was tuned on the test rows.
 """
 
@@ -42,6 +43,7 @@ from scipy.stats import spearmanr
 import novacula as nv
 from benchmarks.common import environment, write
 from benchmarks.ranking import load, networks
+from novacula.prediction import Predictive
 from novacula.study.comparing import race as racing
 from novacula.study.comparing.choices import usual
 
@@ -123,9 +125,8 @@ def score(task: str, name: str, seed: int) -> dict[str, Any]:
     at, temperature, seconds = along(target, data, seed)
     more, blocks = forecasts(target, data, seed)
     began = time.process_time()
-    posterior = nv.infer(nv.MAP(lr=4e-3), target.calibrated(temperature), data, steps=STEPS, batch_size=25, seed=seed)
+    predictive = at_all_rows(target, data, test, temperature, seed)
     plain = time.process_time() - began
-    predictive = nv.predict(posterior, test.x)
     return {
         "scores": {stop: {**at[stop], **more[stop]} for stop in at},
         "test_loss": -float(predictive.log_prob(test.y).double().mean()),
@@ -133,6 +134,12 @@ def score(task: str, name: str, seed: int) -> dict[str, Any]:
         "temperature": temperature,
         "cpu_seconds": {"folds": seconds, "forecasts": blocks, "all_rows": plain},
     }
+
+
+def at_all_rows(target: nv.Target, data: nv.Data, test: nv.Data, temperature: float, seed: int) -> Predictive:
+    """The predictions of test rows by a network that is trained on all others, at one stretch."""
+    posterior = nv.infer(nv.MAP(lr=4e-3), target.calibrated(temperature), data, steps=STEPS, batch_size=25, seed=seed)
+    return nv.predict(posterior, test.x)
 
 
 def race(task: str, seed: int, by: str, nets: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +152,13 @@ def race(task: str, seed: int, by: str, nets: dict[str, Any]) -> dict[str, Any]:
     with mock.patch.object(racing.time, "perf_counter", time.process_time):
         found = nv.study.race(targets, data, budget=whole / 4, by=by, steps=STEPS, seed=seed)  # type: ignore[arg-type]
     seconds = time.process_time() - began
-    best = max(r["accuracy"] for r in nets.values())
+    best = max(nets, key=lambda name: nets[name]["accuracy"])
+    full = min(nets, key=lambda name: nets[name]["scores"]["100 %"]["unseen"])
+    right = {
+        name: at_all_rows(targets[name], data, test, nets[name]["temperature"], seed).mean().argmax(1) == test.y
+        for name in {best, full, found.best.name}
+    }
+    lost, by_all = (right[best].double() - right[name].double() for name in (found.best.name, full))
     mixed, alone = found.stack.predict(test.x), nv.predict(found.best.fit.posterior, test.x)
     stacked = {
         "weights": found.stack.weights,
@@ -154,12 +167,12 @@ def race(task: str, seed: int, by: str, nets: dict[str, Any]) -> dict[str, Any]:
         "test_loss": -float(mixed.log_prob(test.y).mean()),
         "test_loss_of_winner": -float(alone.log_prob(test.y).double().mean()),
     }
-    full = min(nets, key=lambda name: nets[name]["scores"]["100 %"]["unseen"])
     return {
         "winner": found.best.name,
-        "lost": best - nets[found.best.name]["accuracy"],
+        "lost": float(lost.mean()),
+        "lost_stderr": float(lost.std()) / test.n**0.5,
         "by_all": full,
-        "lost_by_all": best - nets[full]["accuracy"],
+        "lost_by_all": float(by_all.mean()),
         "share_of_time": seconds / whole,
         "stack": stacked,
         "race": found.to_dict(),
@@ -187,7 +200,8 @@ def summary(found: dict[str, Any]) -> str:
     lines += ["", "| race | winner | points lost | by training all | points lost | share of the time |"]
     lines += ["| --- | --- | ---: | --- | ---: | ---: |"]
     for key, r in found.get("races", {}).items():
-        cells = [r["winner"], f"{100 * r['lost']:.2f}", r["by_all"], f"{100 * r['lost_by_all']:.2f}"]
+        lost = f"{100 * r['lost']:.2f} ± {100 * r['lost_stderr']:.2f}"
+        cells = [r["winner"], lost, r["by_all"], f"{100 * r['lost_by_all']:.2f}"]
         lines.append(f"| {key} | {' | '.join(cells)} | {r['share_of_time']:.2f} |")
     return "\n".join(lines)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from novacula.core.errors import InputError
 from novacula.core.rng import derive
 from novacula.study.comparing import race as module
 from novacula.study.comparing.gaps import Gap
-from novacula.study.comparing.race import _counts
+from novacula.study.comparing.race import _counts, _promise, _staying
 from novacula.study.comparing.standings import Runner
 
 SHORT: dict[str, Any] = {"budget": 600.0, "steps": 100, "batch_size": 20, "seed": 1, "method": nv.MAP(lr=0.02)}
@@ -54,28 +55,47 @@ def told(found: nv.study.Race) -> str:
 
 
 @pytest.mark.parametrize(
-    ("models", "keep", "counts"), [(12, 1 / 3, [12, 12, 4, 2, 1]), (9, 1 / 3, [9, 9, 3, 1]), (3, 0.9, [3, 3, 2, 1])]
+    ("models", "drop", "counts"),
+    [(12, 1 / 3, [12, 12, 8, 4]), (10, 0.25, [10, 10, 7, 4]), (3, 0.3, [3, 3, 2]), (3, 0.9, [3, 3])],
 )
-def test_how_many_run(models: int, keep: float, counts: list[int]) -> None:
-    assert _counts(models, keep) == counts
-    assert _counts(1, keep) == [1, 1]
+def test_how_many_run(models: int, drop: float, counts: list[int]) -> None:
+    assert _counts(models, drop) == counts
+    assert _counts(2, drop) == [2, 2]
+    assert _counts(1, drop) == [1, 1]
+
+
+def test_who_stays() -> None:
+    # After 10 and 100 steps of 1,000 the scores fall by as much again, one e-fold being log 10 of both.
+    fit: Any = None
+    scores = {"flat": (0.5, 0.5), "rises": (0.4, 0.55), "slow": (2.0, 1.2), "steep": (2.3, 1.3), "stuck": (2.3, 2.2)}
+    runs = [Runner(name, fit, (10, 90), s, s, (1.0, 1.0)) for name, s in scores.items()]
+    promised = [0.5, 0.55, 0.4, 0.3, 2.1]
+    assert [_promise(r, "unseen", 1_000) for r in runs] == pytest.approx(promised)
+    assert _staying(runs, 1, "unseen", 1_000) == {"flat"}
+    assert _staying(runs, 2, "unseen", 1_000) == {"flat", "steep"}
+    assert _staying(runs, 3, "speed", 1_000) == {"flat", "rises", "steep"}
+    assert _staying(runs, 4, "unseen", 1_000) == {"flat", "rises", "steep", "slow"}
+    failed = Runner("failed", fit, (10, 90), (1.0, math.nan), (1.0, math.nan), (1.0, 1.0))
+    assert _promise(failed, "unseen", 1_000) == math.inf
+    assert _promise(Runner("new", fit, (10,), (0.7,), (0.7,), (1.0,)), "unseen", 1_000) == 0.7
 
 
 def test_the_schedule_by_the_clock(ticking: None, models: dict[str, Any], data: nv.Data) -> None:
-    # A pass is 4 steps of 20 of 80 examples and takes each of the 3 models a second. Of 18 seconds 15 are left, 5 for
-    # each of three rungs: 5 / (3/4) steps, which take 3 seconds by this clock; of 12 left 6 pay for 6 / (2/6) steps.
-    found = nv.study.race(models, data, keep=0.5, **{**SHORT, "budget": 18.0, "steps": 100})
+    # A pass is 4 steps of 20 of 80 examples and takes each of the 3 models a second. Of 18 seconds 15 are left, 7.5 for
+    # each of two rungs: 7.5 / (3/4) steps, which take 3 seconds by this clock; 12 left pay for 12 / (2/10) of two.
+    found = nv.study.race(models, data, **{**SHORT, "budget": 18.0})
     by_name = {r.name: r for r in found.runners}
-    assert by_name["blind"].steps == (4, 6)
+    assert by_name["blind"].steps == (4, 10)
     assert found.runners[-1].name == "blind"
-    assert [len(r.steps) for r in found.runners] == [4, 3, 2]
-    assert found.runners[1].steps == (4, 6, 18)
-    assert sum(found.best.steps) == 100  # never beyond a full training
-    assert found.seconds == 3 + 3 + 2 + 1
+    assert [len(r.steps) for r in found.runners] == [3, 3, 2]
+    assert found.best.steps == found.runners[1].steps == (4, 10, 60)
+    assert found.seconds == 3 + 3 + 2
+    longer = nv.study.race(models, data, **{**SHORT, "budget": 36.0})
+    assert longer.best.steps == (4, 22, 74)  # never beyond a full training
 
 
 def test_that_nobody_is_dropped_where_there_is_time(models: dict[str, Any], data: nv.Data) -> None:
-    found = nv.study.race(models, data, **SHORT)
+    found = nv.study.race(models, data, only=None, **SHORT)
     assert {r.steps for r in found.runners} == {(4, 96)}
     assert len(found.finalists) == 3
     assert [r.name for r in found.runners][-1] == "blind"
@@ -87,6 +107,16 @@ def test_that_nobody_is_dropped_where_there_is_time(models: dict[str, Any], data
     best, last = found.best, found.runners[-1]
     assert last.gap is not None
     assert last.gap.value == pytest.approx(best.fit.compare(last.fit)[0])
+    one = nv.study.race(models, data, **SHORT)  # of single networks, which do not tell how much trainings differ
+    assert [one.word(r) for r in one.runners] == ["best", "tied", "behind"]
+    for single in one.runners:
+        of_three = next(r for r in found.runners if r.name == single.name)
+        assert len(single.fit.networks) == 1
+        assert all(torch.equal(w, of_three.fit.networks[0][k]) for k, w in single.fit.networks[0].items())
+        assert torch.equal(single.fit.data.x, data.x[found.best.fit.folds == 0])
+    behind = one.runners[-1].gap
+    assert behind is not None
+    assert (behind.value, behind.stderr) == pytest.approx(one.best.fit.compare(one.runners[-1].fit))
     assert len(found.table().splitlines()) == 5
     assert not found.warnings
     weights = found.stack.weights
@@ -95,7 +125,7 @@ def test_that_nobody_is_dropped_where_there_is_time(models: dict[str, Any], data
 
 
 def test_the_scores_against_training_by_hand(models: dict[str, Any], data: nv.Data) -> None:
-    found = nv.study.race({"a": models["width 8"]}, data, by="speed", **SHORT)
+    found = nv.study.race({"a": models["width 8"]}, data, by="speed", only=None, **SHORT)
     first: list[float] = []
     options: dict[str, Any] = {"batch_size": 20, "method": SHORT["method"], "folds": found.best.fit.folds}
     options |= {"seed": derive(1, "rung", 0), "part": (0, 100)}
@@ -114,7 +144,7 @@ def test_the_scores_against_training_by_hand(models: dict[str, Any], data: nv.Da
 
 
 def test_the_posterior_of_the_folds(models: dict[str, Any], data: nv.Data) -> None:
-    fit = nv.study.race({"a": models["width 8"]}, data, **SHORT).best.fit
+    fit = nv.study.race({"a": models["width 8"]}, data, only=None, **SHORT).best.fit
     net, by_hand = models["width 8"], []
     for each in fit.networks:
         f = torch.func.functional_call(net, {k: w[0] for k, w in each.items()}, (data.x,))
@@ -174,7 +204,9 @@ def test_what_is_told_of_a_budget_that_ends(data: nv.Data) -> None:
     assert found.warnings[2].endswith("'c'")
 
 
-@pytest.mark.parametrize("wrong", [{"budget": 0.0}, {"by": "luck"}, {"keep": 1.0}, {"steps": 0}, {"folds": 1}])
+@pytest.mark.parametrize(
+    "wrong", [{"budget": 0.0}, {"by": "luck"}, {"drop": 1.0}, {"only": 0}, {"steps": 0}, {"folds": 1}]
+)
 def test_what_is_refused(wrong: dict[str, Any], models: dict[str, Any], data: nv.Data) -> None:
     with pytest.raises(InputError):
         nv.study.race(models, data, **{**SHORT, **wrong})

@@ -108,6 +108,17 @@ def test_a_stack_by_hand(data: nv.Data) -> None:
     assert torch.allclose(mixed.log_prob(y).float(), by_hand.log(), atol=1e-4)
     assert torch.allclose(mixed.mean().float(), mean, atol=1e-5)
     assert torch.allclose(mixed.variance().float(), square - mean**2, atol=1e-4)
+    # One network of each: nothing but examples is held out, and these are dealt in three.
+    wide = nv.networks.make("mlp", (3,), 1, width=9, depth=1)
+    alike = {"mlp": fits["mlp"].first(1), "wide": nv.cross_fit(wide, data, steps=150, seed=2, only=1)}
+    single, gained = nv.study.stack(alike), []
+    log_probs = -torch.stack([f.losses for f in single.fits.values()], 1)
+    for n, row in enumerate(log_probs):
+        others = log_probs[torch.arange(len(log_probs)) % 3 != n % 3]
+        mixture = convex_weights(others)[0] @ row.exp()
+        gained.append(float(mixture.log() - row[others.mean(0).argmax()]))
+    assert single.gain.value == pytest.approx(sum(gained) / len(gained))
+    assert single.gain.stderr > 0
     with pytest.raises(InputError, match="folds"):
         nv.study.stack({"a": fits["mlp"], "b": nv.cross_fit(nets["mlp"], data, steps=2, seed=3)})
     with pytest.raises(InputError, match="at least one"):

@@ -18,12 +18,14 @@ from novacula.core.modules.precision import Precision
 from novacula.core.params import Params, unstack
 from novacula.data.data import Data
 from novacula.inference.method import Batching, Info, Start
-from novacula.inference.optimising.adam import AdamState, adam_init, adam_step, one_cycle
+from novacula.inference.optimising.adam import AdamState, adam_init, adam_step, cooldown, one_cycle
 from novacula.posteriors.base import Point, Posterior
 from novacula.posteriors.mixture import mixture
 from novacula.target import Density
 from novacula.target.batch import WARM, Batch
 from novacula.target.training import points, statistics_of, training_gradient
+
+_SCHEDULES = {"one-cycle": one_cycle, "constant": lambda progress: 1.0, "cooldown": cooldown}
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,9 @@ class MAP:
 
     Args:
         lr: Peak learning rate of Adam.
-        schedule: ``"one-cycle"`` or ``"constant"``.
+        schedule: ``"one-cycle"``, ``"constant"``; or ``"cooldown"``, constant but for the first twentieth of the run
+            and for the last 30 %, in which the rate falls to nought: for trainings in parts, each of which should end
+            at rest and lose little time by it.
         precision: ``"bfloat16"`` lets the network compute in it while it trains, which pays on wide networks and
             processors that know it; weights and all scores stay in their own type.
         warm: The share of the run over which the prior's part rises from nothing to all of it. Networks that decay from
@@ -61,7 +65,7 @@ class MAP:
     """
 
     lr: float = 2e-3
-    schedule: Literal["one-cycle", "constant"] = "one-cycle"
+    schedule: Literal["one-cycle", "constant", "cooldown"] = "one-cycle"
     precision: Precision = "full"
     warm: float = WARM
     device: str | None = field(default=None, repr=False)  # it decides nothing but rounding
@@ -87,7 +91,7 @@ class MAP:
         losses, grads, statistics = training_gradient(
             target, state.params, state.statistics, batch.rising(self.warm), rng, self.precision, there
         )
-        factor = one_cycle(batch.progress) if self.schedule == "one-cycle" else 1.0
+        factor = _SCHEDULES[self.schedule](batch.progress)
         params, adam = adam_step(state.params, grads, state.adam, self.lr * factor)
         return MAPState(params, adam, statistics), Info(float(losses.mean()))
 

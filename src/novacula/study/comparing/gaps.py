@@ -5,7 +5,8 @@ trainings and N examples. Its variance has a part of the examples, ``Var_n(d̄_n
 and a part of the training, ``2σ²/(SK)``, that they do; ``σ²`` is what a network's mean loss varies by from one training
 to another, pooled over all models (`novacula.study.augmentation.verdicts.training_noise`). It is known from few
 networks, and is sometimes found to be zero where it is not: the error gets no more degrees of freedom than this
-estimate has, ``S(M − 1)(K − 1)``.
+estimate has, ``S(M − 1)(K − 1)``. One network of each model tells nothing of it: the error is then that of the examples
+alone, and a gap is one between these networks.
 
 The best of M models is itself chosen by the data. A model is therefore called worse only at the level
 ``α/(M(M − 1))``, one-sided: all ordered pairs count, whichever of them the data pick, so that with ``α = 0.05`` one
@@ -100,6 +101,8 @@ def gaps(losses: Mapping[str, Tensor], folds: Tensor, best: str) -> dict[str, Ga
 
 def _noise(losses: Mapping[str, Tensor], folds: Tensor) -> tuple[float, float]:
     # Pooled over trainings, each with folds of its own.
+    if folds.unique().numel() < 2:
+        return 0.0, folds.numel() - 1.0
     found = [
         training_noise({name: table[s : s + 1] for name, table in losses.items()}, folds[s], none="")
         for s in range(len(folds))
@@ -116,7 +119,7 @@ def _gap(d: Tensor, folds: Tensor, noise: float, certain: float, level: float) -
     squared = max(of_examples + of_training, 1e-300)
     freedom = certain
     # The pair's own spread between networks is rough: it counts only where it is more than chance.
-    between = float(means.var()) / len(means)
-    if between > squared * float(fisher.isf(_ODD, len(means) - 1, freedom)):
+    between = float(means.var()) / len(means) if len(means) > 1 else 0.0
+    if between > squared * float(fisher.isf(_ODD, max(1, len(means) - 1), freedom)):
         squared, freedom = between, len(means) - 1.0
     return Gap(float(d.mean()), math.sqrt(squared), freedom, of_examples, n, trainings, level)

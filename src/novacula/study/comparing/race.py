@@ -1,19 +1,21 @@
 """`race`: which of several models is best, after a part of the time that training all of them would take.
 
-All models are trained for a little while, the worse ones are dropped, the others go on for longer, and so forth:
-successive halving. Networks blind to a fold each are trained, the same folds for all, from where the last rung left
-them; their losses on the examples that they have not seen order the models, so that no label is set aside. Every rung
-gets the same share of the budget. A model that is dropped is said to be *worse* where its gap is real by the rule of
-`novacula.study.comparing.gaps`, *behind* where it had not had half of a training by then, and *tied* where it had to go
-for want of time.
+All models are trained for a little while, the worse third is dropped, the others go on for longer, and so forth. Each
+is one network, blind to a fold of the data (or several, each blind to another): its loss on the examples that it has
+not seen orders the models. Every rung gets the same share of the budget, and drops as many models: the first scores
+know least, and whoever is slow at first would be lost by halving the field by them. For the same reason half of the
+places go to the models that are best, and half to those that promise most: their score at the end of a full training,
+if it went on falling with the logarithm of the steps as it did between the last two rungs. A model that is dropped is
+said to be *worse* where its gap is real by the rule of `novacula.study.comparing.gaps`, *behind* where it had not had
+half of a training by then, or is one network only, which says nothing of how much trainings differ, and *tied* where
+it had to go for want of time.
 
 Two scores can order models. ``"unseen"`` is the loss on unseen examples at the labels' calibrated temperature.
 ``"speed"`` is the mean loss in training over the later half of the rung's passes, the training-speed estimate of Ru and
 others; on the first pass over the data it is the prequential score of that pass (Lyle and others). It needs no
 predictions, and knows nothing of overfitting.
 
-What it cannot know: a model that learns slowly and ends best is dropped before it shows. Rungs that grow by the factor
-``1/keep`` are the usual hedge; ``keep`` nearer to 1 is safer and gives each rung less.
+What it cannot know: a model that learns too slowly to show a slope is dropped, however well it would end.
 
 References:
     Non-stochastic best arm identification and hyperparameter optimization. K. Jamieson, A. Talwalkar, 2016.
@@ -30,6 +32,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, get_args
 
@@ -48,6 +51,7 @@ from novacula.data.folds import given_folds
 from novacula.data.given import DataLike, as_data
 from novacula.inference.loop import default_batch_size
 from novacula.inference.method import Method
+from novacula.inference.optimising.map import MAP
 from novacula.study.comparing.gaps import gaps
 from novacula.study.comparing.given import models_of
 from novacula.study.comparing.standings import By, Race, Runner
@@ -64,8 +68,9 @@ def race(
     *,
     budget: float,
     by: By = "unseen",
-    keep: float = 1 / 3,
+    drop: float = 1 / 3,
     folds: int | Tensor | Sequence[int] = 3,
+    only: int | None = 1,
     steps: int | None = None,
     method: Method | None = None,
     batch_size: int | None = None,
@@ -84,10 +89,12 @@ def race(
         data: The training data.
         budget: Seconds. One pass of every model is made in any case.
         by: The score that drops models: ``"unseen"`` or ``"speed"``.
-        keep: The share of the models that stays after each rung, between 0 and 1.
-        folds: Networks of each model, each blind to a fold; or the fold of each example.
+        drop: The share of all models that each rung drops, between 0 and 1.
+        folds: In how many folds the data are dealt, one for a network to be blind to; or the fold of each example.
+        only: Networks of each model, each blind to another fold; None for as many as there are folds. Several tell how
+            much trainings differ, and predict better together; one is trained for longer in the same time.
         steps: Steps of a full training, beyond which none goes; by default 1,500, or 20 epochs if these are more.
-        method: How networks are trained, as in `novacula.cross_fit`.
+        method: How networks are trained on each rung; by default ``MAP(lr=4e-3, schedule="cooldown")``.
         batch_size: Examples a step.
         seed: Seed of everything random.
         store: A folder that keeps each model's networks after each rung. A race that was interrupted goes on from it,
@@ -113,7 +120,8 @@ def race(
     """
     data = as_data(data)
     targets = models_of(models, data)
-    _check(budget, by, keep, seed, steps, batch_size)
+    method = MAP(lr=4e-3, schedule="cooldown") if method is None else method
+    _check(budget, by, drop, seed, steps, batch_size, only)
     size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
     which = given_folds(data, folds, derive(seed, "folds"))
     seen = data.n - int(which.bincount().min())
@@ -121,16 +129,26 @@ def race(
     whole = length(steps, None, seen, size)
     store = None if store is None else as_path(store, "store as a folder")
     if store is not None:
-        told = {"budget": budget, "by": by, "keep": keep, "steps": whole, "batch_size": size, "seed": seed}
+        told = {
+            "budget": budget,
+            "by": by,
+            "drop": drop,
+            "only": only,
+            "steps": whole,
+            "batch_size": size,
+            "seed": seed,
+        }
         models_told = [[name, identity(t)] for name, t in targets.items()]
         told |= {"method": plain(method), "folds": which.tolist(), "data": data.fingerprint, "models": models_told}
         claim(store, told)
-    lanes = [_Leg(name, t, data, which, method, size, store, i, whole) for i, (name, t) in enumerate(targets.items())]
-    counts = _counts(len(lanes), keep)
+    shared = (data, which, only, method, size, store, whole)
+    lanes = [_Leg(name, t, i, *shared) for i, (name, t) in enumerate(targets.items())]
+    counts = _counts(len(lanes), drop)
     done: dict[str, Runner] = {}
     before = 0
     for rung, ahead in enumerate(counts):
-        lanes = sorted(lanes, key=lambda leg: _score(done.get(leg.name), by))[:ahead]
+        stay = _staying([done[leg.name] for leg in lanes if done], ahead, by, whole)
+        lanes = [leg for leg in lanes if leg.name in stay] if done else lanes
         runs = [done[leg.name] for leg in lanes if leg.name in done]
         left = budget - sum(sum(r.seconds) for r in done.values()) / workers
         go = min(one_pass, whole) if rung == 0 else _affordable(runs, left / (len(counts) - rung) * workers, whole)
@@ -141,7 +159,7 @@ def race(
         ]
         report = None if progress is None else _counted(progress, before, sum(counts))
         found = execute.map(_Leg.go, legs, workers=workers, backend=backend, progress=report)
-        done |= _with_gaps([leg.runner(content) for leg, content in zip(legs, found, strict=True)], which, by)
+        done |= _with_gaps([leg.runner(content) for leg, content in zip(legs, found, strict=True)], by)
         before += len(legs)
     order = sorted(done.values(), key=lambda r: (-len(r.steps), _score(r, by)))
     return Race(tuple(order), by, budget, whole)
@@ -153,12 +171,13 @@ class _Leg:
 
     name: str
     target: Target
+    index: int
     data: Data
     folds: Tensor
-    method: Method | None
+    only: int | None
+    method: Method
     batch_size: int
     store: Path | None
-    index: int
     whole: int
     run: Runner | None = None
     rung: int = 0
@@ -188,6 +207,7 @@ class _Leg:
 
     def fit(self, progress: Any = None) -> CrossFit:
         """The networks after this rung."""
+        trained = None if self.run is None else self.run.fit.networks
         return cross_fit(
             self.target,
             self.data,
@@ -196,7 +216,8 @@ class _Leg:
             method=self.method,
             steps=self.steps,
             batch_size=self.batch_size,
-            starts=None if self.run is None else self.run.fit.networks,
+            starts=None if trained is None else [*trained, *trained[:1] * (int(self.folds.max()) + 1 - len(trained))],
+            only=self.only,
             part=(0 if self.run is None else sum(self.run.steps), self.whole),
             progress=progress,
         )
@@ -205,8 +226,9 @@ class _Leg:
         """The model with this rung behind it."""
         target, data = self.target.prepare(self.data)
         networks = tuple(content["networks"])
-        members = content["members"]
-        fit = CrossFit(target, data, self.folds, networks, members, self.seed, tuple(content["warnings"]))
+        rows = self.folds < len(networks)
+        unseen, folds = data.subset(rows.to(data.x.device)), self.folds[rows]
+        fit = CrossFit(target, unseen, folds, networks, content["members"], self.seed, tuple(content["warnings"]))
         start = self.run or Runner(self.name, fit, (), (), (), ())
         more = {k: (*getattr(start, k), content[k]) for k in ("unseen", "speed", "seconds")}
         return replace(start, fit=fit, steps=(*start.steps, self.steps), gap=None, **more)
@@ -223,17 +245,31 @@ def _host(weights: Params) -> Params:
     return {k: w.detach().cpu().clone() for k, w in weights.items()}
 
 
-def _score(runner: Runner | None, by: By) -> float:
-    value = 0.0 if runner is None else getattr(runner, by)[-1]
+def _score(runner: Runner, by: By) -> float:
+    value = getattr(runner, by)[-1]
     return value if math.isfinite(value) else math.inf
 
 
-def _counts(models: int, keep: float) -> list[int]:
-    # How many models run on each rung: all for one pass, all for the rest of the first share, fewer and fewer.
-    found = [models, models]
-    while found[-1] > 1:
-        found.append(min(found[-1] - 1, max(1, math.ceil(found[-1] * keep - 1e-9))))
-    return found
+def _promise(runner: Runner, by: By, whole: int) -> float:
+    # The score at the end of a full training, if it goes on falling with the logarithm of the steps as it last did.
+    last, ends = _score(runner, by), list(accumulate(runner.steps))
+    before = getattr(runner, by)[-2] if len(ends) > 1 else last
+    if not before > last:
+        return last
+    return last + (last - before) / math.log(ends[-1] / ends[-2]) * math.log(whole / ends[-1])
+
+
+def _staying(runs: Sequence[Runner], count: int, by: By, whole: int) -> set[str]:
+    # So many names: half by their scores, the others by what they promise.
+    best = sorted(runs, key=lambda r: _score(r, by))[: -(-count // 2)]
+    others = sorted((r for r in runs if r not in best), key=lambda r: _promise(r, by, whole))
+    return {r.name for r in [*best, *others[: count - len(best)]]}
+
+
+def _counts(models: int, drop: float) -> list[int]:
+    # How many models run on each rung: all for one pass, all for the rest of the first share, fewer while several.
+    less = max(1, math.ceil(models * drop - 1e-9))
+    return [models, *range(models, min(1, models - 1), -less)]
 
 
 def _affordable(runs: Sequence[Runner], share: float, length: int) -> int:
@@ -242,7 +278,8 @@ def _affordable(runs: Sequence[Runner], share: float, length: int) -> int:
     return min(int(share / rate), length - sum(runs[0].steps))
 
 
-def _with_gaps(runners: Sequence[Runner], folds: Tensor, by: By) -> dict[str, Runner]:
+def _with_gaps(runners: Sequence[Runner], by: By) -> dict[str, Runner]:
+    folds = runners[0].fit.folds
     losses = {r.name: r.fit.losses.cpu().unsqueeze(0) for r in runners}
     best = min(runners, key=lambda r: _score(r, by)).name
     found = gaps(losses, folds.unsqueeze(0), best) if len(runners) > 1 else {}
@@ -253,12 +290,15 @@ def _counted(progress: execute.Progress, before: int, total: int) -> execute.Pro
     return lambda done, _: progress(before + done, total)
 
 
-def _check(budget: float, by: str, keep: float, seed: int, steps: int | None, batch_size: int | None) -> None:
+def _check(
+    budget: float, by: str, drop: float, seed: int, steps: int | None, batch_size: int | None, only: int | None
+) -> None:
     check_positive("budget", budget)
-    check_numbers(seed=seed, steps=steps, batch_size=batch_size)
-    if steps is not None:
-        check_whole("steps", steps)
+    check_numbers(seed=seed, steps=steps, batch_size=batch_size, only=only)
+    for name, value in (("steps", steps), ("only", only)):
+        if value is not None:
+            check_whole(name, value)
     if by not in get_args(By):
         raise InputError(f"a score among {', '.join(get_args(By))}", shown(by), "by='unseen'")
-    if not 0 < keep < 1:
-        raise InputError("keep between 0 and 1", f"{keep:g}", "keep=1/3")
+    if not 0 < drop < 1:
+        raise InputError("drop between 0 and 1", f"{drop:g}", "drop=1/3")

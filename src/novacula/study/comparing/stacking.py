@@ -39,7 +39,7 @@ from novacula.diagnostics.crossed_mean import Mean, nested
 from novacula.prediction import Predictive, predict
 from novacula.study.cross_fit.result import CrossFit
 
-_STEPS, _ENOUGH = 200, 1e-9
+_STEPS, _ENOUGH, _DEALT = 200, 1e-9, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,13 +136,15 @@ def stack(fits: Mapping[str, CrossFit]) -> Stack:
         first.compare(other)  # refuses other data and folds
     log_probs = -torch.stack([f.losses.cpu() for f in fits.values()], 1)
     weights, short = convex_weights(log_probs)
-    gained = torch.empty(len(log_probs), dtype=torch.float64)
-    for k in first.folds.unique().tolist():
-        out = first.folds.cpu() == k
+    gained, folds = torch.empty(len(log_probs), dtype=torch.float64), first.folds.cpu()
+    if folds.unique().numel() < 2:  # one network for all: examples may be dealt anyhow
+        folds = torch.arange(len(log_probs)) % _DEALT
+    for k in folds.unique().tolist():
+        out = folds == k
         elsewhere = convex_weights(log_probs[~out])[0]
         mixed = torch.logsumexp(log_probs[out] + elsewhere.log(), 1)
         gained[out] = mixed - log_probs[out][:, int(log_probs[~out].mean(0).argmax())]
-    return Stack(fits, dict(zip(fits, weights.tolist(), strict=True)), short, nested(gained, first.folds))
+    return Stack(fits, dict(zip(fits, weights.tolist(), strict=True)), short, nested(gained, folds))
 
 
 def convex_weights(log_probs: Tensor) -> tuple[Tensor, float]:

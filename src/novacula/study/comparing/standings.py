@@ -76,11 +76,13 @@ class Race:
             runner: One of the models.
 
         Returns:
-            The word; ``"behind"`` for what would be worse, and was left before half of a full training.
+            The word; ``"behind"`` for what would be worse, and was left before half of a full training, or is one
+            network only.
         """
         if runner.gap is None or not runner.gap.real:
             return "best" if runner.gap is None else "tied"
-        return "worse" if 2 * sum(runner.steps) >= self.length else "behind"
+        several = len(runner.fit.networks) > 1
+        return "worse" if several and 2 * sum(runner.steps) >= self.length else "behind"
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -94,7 +96,7 @@ class Race:
         early = [f"{r.name!r} ({sum(r.steps):,} steps)" for r in self.runners if self.word(r) == "behind"]
         if early:
             listed = ", ".join(early[:3]) + (" and others" if len(early) > 3 else "")
-            found.append(f"behind before half of a training, which is not worse in the end: {listed}")
+            found.append(f"behind when they were left, which is not worse in the end: {listed}")
         if tied:
             listed = ", ".join(repr(name) for name in tied[:3]) + (" and others" if len(tied) > 3 else "")
             found.append(f"dropped for want of time, not beyond doubt: {listed}")
