@@ -17,7 +17,7 @@ from novacula.data.data import Data
 from novacula.inference import infer
 from novacula.inference.checkpoint import clone_state, pack, unpack
 from novacula.inference.loop import run
-from novacula.inference.optimising.adam import adam_init, adam_step, one_cycle
+from novacula.inference.optimising.adam import adam_init, adam_step, cooldown, one_cycle
 from novacula.inference.optimising.map import MAP
 from novacula.invariances import Affine
 from novacula.likelihoods import Categorical, Normal
@@ -114,6 +114,14 @@ def test_adam_is_that_of_torch() -> None:
         optimiser.step()
         w, state = adam_step(w, grads, state, 0.03)
     assert all(torch.allclose(w[k], reference[k], atol=1e-6) for k in w)
+
+
+def test_the_cooldown_is_a_trapezium() -> None:
+    # Of area (.7 + .95 + a bit for the start at .04) / 2, and at its top between the twentieth and .7.
+    values = torch.tensor([cooldown(i / 1_000) for i in range(1_001)], dtype=torch.float64)
+    assert float(torch.trapezoid(values)) / 1_000 == pytest.approx(0.825 + 0.04 * 0.024, abs=2e-3)
+    assert bool((values[50:701] == 1).all())
+    assert values[[0, 850, 1_000]].tolist() == pytest.approx([0.04, 0.5, 1e-4])
 
 
 def test_one_cycle_peaks_at_the_end_of_the_warmup() -> None:

@@ -234,9 +234,7 @@ class CompareOptions:
         panel="Training",
     )
     repeats: int = flag(2, "With --vary: trainings of each combination.", metavar="R", panel="Training")
-    folds: int = flag(
-        3, "Networks of each training, each blind to a fold; with --budget one of them.", metavar="K", panel="Training"
-    )
+    folds: int = flag(3, "Networks of each training, blind to a fold; 1 with --budget.", metavar="K", panel="Training")
     epochs: int = flag(24, "Without --budget and --vary: passes over the data.", metavar="N", panel="Training")
     steps: int | None = flag(
         None,

@@ -109,17 +109,6 @@ def one_cycle(progress: float, *, warmup: float = 0.25, start: float = 0.04, end
 
 
 def cooldown(progress: float) -> float:
-    """The factor that stays at 1 and falls to nought over the last 30 %, after a twentieth in which it rises.
-
-    Returns:
-        A factor for the peak learning rate.
-
-    References:
-        Scaling laws and compute-optimal training beyond fixed training durations. A. Hägele and others, 2024.
-        arXiv:2405.18392.
-
-    Example:
-        >>> [round(cooldown(p), 4) for p in (0.0, 0.05, 0.7, 0.85, 1.0)]
-        [0.04, 1.0, 1.0, 0.5, 0.0001]
-    """
+    """The factor 1, but for a twentieth in which it rises from .04 and the last 30 % in which it falls to 1e-4."""
+    # A. Hägele and others, 2024, arXiv:2405.18392: as good as a cycle of the same length, and it can go on.
     return min(1.0, 0.04 + progress / 0.05, max(1e-4, (1 - progress) / 0.3))

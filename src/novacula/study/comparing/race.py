@@ -1,14 +1,13 @@
 """`race`: which of several models is best, after a part of the time that training all of them would take.
 
-All models are trained for a little while, the worse third is dropped, the others go on for longer, and so forth. Each
+All models are trained for a little while, the worst third is dropped, the others go on for longer, and so forth. Each
 is one network, blind to a fold of the data (or several, each blind to another): its loss on the examples that it has
-not seen orders the models. Every rung gets the same share of the budget, and drops as many models: the first scores
-know least, and whoever is slow at first would be lost by halving the field by them. For the same reason half of the
-places go to the models that are best, and half to those that promise most: their score at the end of a full training,
-if it went on falling with the logarithm of the steps as it did between the last two rungs. A model that is dropped is
-said to be *worse* where its gap is real by the rule of `novacula.study.comparing.gaps`, *behind* where it had not had
-half of a training by then, or is one network only, which says nothing of how much trainings differ, and *tied* where
-it had to go for want of time.
+not seen orders the models. Every rung gets the same share of the budget and drops as many: the first scores know least.
+Half of the places go to the best, and half to those that promise most: their score at the end of a full training, if it
+went on falling with the logarithm of the steps as between the last two rungs. A model that is dropped is said to be
+*worse* where its gap is real by the rule of `novacula.study.comparing.gaps`, *behind* where it had not had half of a
+training by then, or is one network only, which says nothing of how much trainings differ, and *tied* where it had to go
+for want of time.
 
 Two scores can order models. ``"unseen"`` is the loss on unseen examples at the labels' calibrated temperature.
 ``"speed"`` is the mean loss in training over the later half of the rung's passes, the training-speed estimate of Ru and
@@ -121,7 +120,7 @@ def race(
     data = as_data(data)
     targets = models_of(models, data)
     method = MAP(lr=4e-3, schedule="cooldown") if method is None else method
-    _check(budget, by, drop, seed, steps, batch_size, only)
+    _check(budget, by, drop, seed=seed, steps=steps, batch_size=batch_size, only=only)
     size = batch_size or default_batch_size(data.n, table=data.x.ndim == 2)
     which = given_folds(data, folds, derive(seed, "folds"))
     seen = data.n - int(which.bincount().min())
@@ -129,17 +128,9 @@ def race(
     whole = length(steps, None, seen, size)
     store = None if store is None else as_path(store, "store as a folder")
     if store is not None:
-        told = {
-            "budget": budget,
-            "by": by,
-            "drop": drop,
-            "only": only,
-            "steps": whole,
-            "batch_size": size,
-            "seed": seed,
-        }
-        models_told = [[name, identity(t)] for name, t in targets.items()]
-        told |= {"method": plain(method), "folds": which.tolist(), "data": data.fingerprint, "models": models_told}
+        told = {"budget": budget, "by": by, "drop": drop, "only": only, "steps": whole, "batch_size": size}
+        told |= {"seed": seed, "method": plain(method), "folds": which.tolist(), "data": data.fingerprint}
+        told["models"] = [[name, identity(t)] for name, t in targets.items()]
         claim(store, told)
     shared = (data, which, only, method, size, store, whole)
     lanes = [_Leg(name, t, i, *shared) for i, (name, t) in enumerate(targets.items())]
@@ -147,9 +138,8 @@ def race(
     done: dict[str, Runner] = {}
     before = 0
     for rung, ahead in enumerate(counts):
-        stay = _staying([done[leg.name] for leg in lanes if done], ahead, by, whole)
-        lanes = [leg for leg in lanes if leg.name in stay] if done else lanes
-        runs = [done[leg.name] for leg in lanes if leg.name in done]
+        runs = _staying([done[leg.name] for leg in lanes if done], ahead, by, whole)
+        lanes = [leg for leg in lanes if not done or done[leg.name] in runs]
         left = budget - sum(sum(r.seconds) for r in done.values()) / workers
         go = min(one_pass, whole) if rung == 0 else _affordable(runs, left / (len(counts) - rung) * workers, whole)
         if go < 1:
@@ -253,17 +243,15 @@ def _score(runner: Runner, by: By) -> float:
 def _promise(runner: Runner, by: By, whole: int) -> float:
     # The score at the end of a full training, if it goes on falling with the logarithm of the steps as it last did.
     last, ends = _score(runner, by), list(accumulate(runner.steps))
-    before = getattr(runner, by)[-2] if len(ends) > 1 else last
-    if not before > last:
-        return last
-    return last + (last - before) / math.log(ends[-1] / ends[-2]) * math.log(whole / ends[-1])
+    fallen = getattr(runner, by)[-2] - last if len(ends) > 1 else 0.0
+    return last - fallen * math.log(whole / ends[-1]) / math.log(ends[-1] / ends[-2]) if fallen > 0 else last
 
 
-def _staying(runs: Sequence[Runner], count: int, by: By, whole: int) -> set[str]:
-    # So many names: half by their scores, the others by what they promise.
+def _staying(runs: list[Runner], count: int, by: By, whole: int) -> list[Runner]:
+    # So many: half by their scores, the others by what they promise.
     best = sorted(runs, key=lambda r: _score(r, by))[: -(-count // 2)]
     others = sorted((r for r in runs if r not in best), key=lambda r: _promise(r, by, whole))
-    return {r.name for r in [*best, *others[: count - len(best)]]}
+    return [*best, *others[: count - len(best)]]
 
 
 def _counts(models: int, drop: float) -> list[int]:
@@ -290,14 +278,11 @@ def _counted(progress: execute.Progress, before: int, total: int) -> execute.Pro
     return lambda done, _: progress(before + done, total)
 
 
-def _check(
-    budget: float, by: str, drop: float, seed: int, steps: int | None, batch_size: int | None, only: int | None
-) -> None:
+def _check(budget: float, by: str, drop: float, **numbers: int | None) -> None:
     check_positive("budget", budget)
-    check_numbers(seed=seed, steps=steps, batch_size=batch_size, only=only)
-    for name, value in (("steps", steps), ("only", only)):
-        if value is not None:
-            check_whole(name, value)
+    check_numbers(**numbers)
+    for name in ("steps", "only"):
+        check_whole(name, 1 if numbers[name] is None else numbers[name])
     if by not in get_args(By):
         raise InputError(f"a score among {', '.join(get_args(By))}", shown(by), "by='unseen'")
     if not 0 < drop < 1:
