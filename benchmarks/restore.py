@@ -3,7 +3,7 @@
     python benchmarks/peers/total_variation.py images.npz                      # in an environment with scikit-image
     python -m benchmarks.restore images.npz --image astronaut --noise 0.1      # a minute and a half
     python -m benchmarks.restore images.npz --all
-    python -m benchmarks.restore images.npz --summary                          # the table, and results/restore.png
+    python -m benchmarks.restore images.npz --summary                          # the table, and a picture of three
 
 PSNR in dB against the clean crop, 128 × 128 pixels in colour. ``oracle`` is the best of the running averages of the
 very same run, seen by the truth; ``covered`` the share of clean values within the 90 % intervals.
@@ -73,10 +73,11 @@ def summary() -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from PIL import Image
 
     names = ("noise_estimated", "noisy", "total_variation", "stopped", "draws", "restored", "oracle", "covered")
     print("image noise", *names, "kept step")
-    pictures = sorted(RESULTS.glob("*.npy"))
+    pictures = [RESULTS / f"{name}-{level}.npy" for name, level in zip(IMAGES, LEVELS, strict=True)]
     for path in sorted(RESULTS.glob("*.json")):
         row = json.loads(path.read_text())
         print(row["image"], row["noise"], *(f"{row[n]:.3f}" for n in names), row["kept"], row["step"])
@@ -88,7 +89,9 @@ def summary() -> None:
             axis.set_axis_off()
             axis.set_title(title if axis is not line[0] else path.stem, fontsize=8)
     figure.tight_layout()
-    figure.savefig(RESULTS.parent / "restore.png", dpi=70)
+    path = RESULTS.parent / "restore.png"
+    figure.savefig(path, dpi=70)
+    Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
 
 
 def main() -> None:
