@@ -73,8 +73,37 @@ def test_errors_below_remarks_name_the_line_of_the_file(tmp_path: Path) -> None:
 
 
 def test_a_table_without_delimiters_is_said_to_be_one_column(tmp_path: Path) -> None:
-    with pytest.raises(nv.InputError, match=r"one column, '0\.5 -1\.25 0'"):
-        nv.load(_write(tmp_path, *_rows(" ")))
+    with pytest.raises(nv.InputError, match=r"one column, '0\.5/-1\.25/0'"):
+        nv.load(_write(tmp_path, *_rows("/")))
+
+
+@pytest.mark.parametrize("header", ["a   b  y", ""])
+def test_spaces_alone_set_columns_apart(tmp_path: Path, header: str) -> None:
+    rows = [f"  {i * 0.5:6.2f}   {i * i:4d}    {i % 7}.5 " for i in range(30)]
+    data = nv.load(_write(tmp_path, *([header] if header else []), *rows, name="t.txt"), -1)
+    assert data.columns == (("a", "b") if header else ("0", "1"))
+    assert data.x.tolist() == [[i * 0.5, i * i] for i in range(30)]
+    assert data.y[:, 0].tolist() == [i % 7 + 0.5 for i in range(30)]
+
+
+@pytest.mark.parametrize(("name", "said"), [("{i}", "counts"), ("row {i}", "names")])
+def test_a_header_without_the_rows_names_is_read_as_it_was_written(tmp_path: Path, name: str, said: str) -> None:
+    rows = [f'"{name.format(i=i + 1)}"\t{i * 0.5}\t{i % 2}' for i in range(30)]
+    path = _write(tmp_path, '"a"\t"y"', *rows)
+    with pytest.warns(nv.NovaculaWarning, match=f"the column '' {said} the rows"):
+        data = nv.load(path)
+    assert data.columns == ("a",)
+    assert data.x[:, 0].tolist() == [i * 0.5 for i in range(30)]
+    assert f"column '' left out: it {said} the rows" in data.meaning
+
+
+@pytest.mark.parametrize("header", ["a,b,y", "a,b,y,", ",a,b,y,"])
+def test_delimiters_at_the_end_of_rows_are_no_columns(tmp_path: Path, header: str) -> None:
+    first = "word," if header[0] == "," else ""
+    data = nv.load(_write(tmp_path, header, *(f"{first}{i * 0.5},{i * i},{i % 2}," for i in range(30))))
+    named = ("Unnamed: 0=word", "Unnamed: 0=(other)") if first else ()
+    assert data.columns == (*named, "a", "b")
+    assert data.x[:, -2:].tolist() == [[i * 0.5, i * i] for i in range(30)]
 
 
 def test_numbers_as_they_are_typeset(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def _encoded(found: New, like: Like, where: str) -> tuple[Any, tuple[str, ...]]:
                 raise InputError(f"columns {listed(own)}", f"none called {missing[0]!r} in {where}", "rename them")
             raw = raw[:, [found.columns.index(c) for c in own]]
         if coding is not None and coding.learned and raw.shape[1] == len(own):
-            raw = matrix_of(raw, own, where)
+            raw, coding = matrix_of(raw, own, where), coding.unitless()
     if not isinstance(raw, Columns):
         return raw, ()
     coding = coding or Coding(tuple(map(Column, raw.values)))

@@ -23,6 +23,7 @@ class Coded(msgspec.Struct):
     missing: int = 0
     rare: list[str] = []
     other: int = 0
+    unit: str | None = None
 
 
 class Piece(msgspec.Struct):

@@ -14,6 +14,7 @@ References:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 
 from novacula.core.errors import InputError
-from novacula.data.meaning.known import Columns, words_of
+from novacula.data.meaning.known import DAYS, Columns, unit_of, words_of
 
 MAX_CATEGORIES = 20
 MANY = 20
@@ -42,6 +43,7 @@ class Column:
     missing: int = 0  # how many training rows miss an entry
     rare: tuple[str, ...] = ()  # words that have a column, of which the training rows have too few: they count as other
     other: int = 0  # how many training rows have other words
+    unit: str | None = None  # that of its numbers, "" where they have none; None where it is not known
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,16 +58,31 @@ class Column:
             got = f"a missing value in row {int(missing.argmax())}, column {self.name!r} of {where}"
             raise InputError("a table without missing values, as the run's", got, "fill it in, or drop the row")
         if self.words is None:
-            if cells.dtype.kind == "U" and not missing.all():
-                row = int(np.flatnonzero(~missing)[0])
-                got = f"{str(cells[row])!r} in column {self.name!r} of {where}"
-                raise InputError("numbers, as in the run", got, "correct it")
+            self._check_unit(cells, where)
             numbers = np.zeros(n) if cells.dtype.kind == "U" else np.ma.getdata(cells).astype(np.float64)
             own = np.where(missing, 0.0 if self.fill is None else self.fill, numbers)[:, None]
         else:
             words = np.where(missing, "" if self.fill is None else str(self.fill), np.ma.getdata(words_of(cells)))
             own = np.eye(len(self.words) + 1)[self._places(words)]
         return np.concatenate([own, missing[:, None]], axis=1) if self.marked else own
+
+    def _check_unit(self, cells: np.ma.MaskedArray, where: str) -> None:
+        # Numbers of another unit are other numbers: 1,200 g where the network learned from kg.
+        missing, unit = np.ma.getmaskarray(cells), unit_of(cells)
+        if missing.all() or (cells.dtype.kind != "U" and self.unit in {None, unit}):
+            return
+        wanted = f"dates, or {DAYS}" if self.unit == DAYS else f"numbers in {self.unit}" if self.unit else "numbers"
+        row = int(np.flatnonzero(~missing)[0])
+        got = (
+            f"{str(cells[row])!r}"
+            if cells.dtype.kind == "U"
+            else f"numbers {f'in {unit}' if unit else 'without a unit'}"
+        )
+        hint = "write dates as 2024-01-31" if self.unit == DAYS else "bring them to the unit of the run"
+        got = f"{got} in column {self.name!r} of {where}"
+        raise InputError(
+            f"{wanted}, as in the run", got, "correct it" if cells.dtype.kind == "U" and not self.unit else hint
+        )
 
     def unseen(self, cells: np.ma.MaskedArray) -> list[str]:
         """The words of all rows that are none of the training rows'."""
@@ -139,14 +156,18 @@ class Coding:
             if cells.dtype.kind != "U":
                 whole = np.ma.getdata(cells)[~np.ma.getmaskarray(cells)]
                 fill = _median(whole) if len(whole) else None
-                found.append(Column(name, None, fill, missing > 0, missing))
+                found.append(Column(name, None, fill, missing > 0, missing, unit=unit_of(cells)))
                 continue
             words, counts = np.unique(cells.compressed(), return_counts=True)
             often = counts >= (2 if len(cells) >= MANY else 1)
             kept = tuple(words[often].tolist())
             fill = str(words[counts.argmax()]) if kept else None
             found.append(Column(name, kept, fill, missing > 0, missing, (), int(counts[~often].sum())))
-        return cls(tuple(found))
+        coding = cls(tuple(found))
+        if repeated := [name for name, times in Counter(coding.names).items() if times > 1]:
+            got = f"{repeated[0]!r} as a column of {table.where} and as a word's"
+            raise InputError("columns with different names", got, "rename it")
+        return coding
 
     @classmethod
     def of_dict(cls, saved: Any) -> Coding:
@@ -197,6 +218,10 @@ class Coding:
                 rows = f"{missing:,} row{'s' * (missing > 1)}"
                 said.append(f"column {c.name!r}: missing in {rows}, filled by {_shown(c.fill)}")
         return tuple(said)
+
+    def unitless(self) -> Coding:
+        """The same columns for rows from arrays, which can tell no unit."""
+        return Coding(tuple(replace(c, unit=None) for c in self.columns))
 
     def relearn(self, x: Tensor) -> Coding:
         """The same columns, learned anew from some of the rows that it has encoded; x ``(n, len(names))``."""

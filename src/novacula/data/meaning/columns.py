@@ -13,7 +13,7 @@ import numpy as np
 
 from novacula.core.errors import InputError, NovaculaWarning
 from novacula.data.meaning.doubts import warn_of_doubts
-from novacula.data.meaning.known import DAYS, Columns, words_of
+from novacula.data.meaning.known import DAYS, Columns, unit_of, words_of
 from novacula.data.raw import Choice, Like, New, Raw, Source, Split, Table
 
 Known = np.ma.MaskedArray
@@ -43,7 +43,8 @@ class RawColumns:
         kept = without_row_numbers(columns, targets)
         warn_of_doubts(kept, targets)
         said = [*self.said]
-        said += [f"column {name!r} left out: it counts the rows" for name in columns if name not in kept]
+        for name, cells in ((n, c) for n, c in columns.items() if n not in kept):
+            said.append(f"column {name!r} left out: it {'names' if cells.dtype.kind == 'U' else 'counts'} the rows")
         said += [f"column {name!r} left out, as asked" for name in self.left_out]
         rows, lost = _with_targets(kept, targets, self.where)
         said += lost
@@ -51,9 +52,11 @@ class RawColumns:
         empty = [n for n, c in inputs.items() if np.ma.getmaskarray(c).all()]
         said += [f"column {name!r} left out: all its values are missing" for name in empty]
         inputs = {n: c for n, c in inputs.items() if n not in empty}
-        dates = [repr(n) for n, c in inputs.items() if c.dtype.metadata == DAYS.metadata]
-        said += [f"dates in {listed(dates, 6)} as days since 1970: test rows drawn at random lie between those learned "
+        dates = [repr(n) for n, c in inputs.items() if unit_of(c) == DAYS]
+        said += [f"dates in {listed(dates, 6)} as {DAYS}: test rows drawn at random lie between those learned "
                  "from, and do not tell how well later days are foreseen"] if dates else []  # fmt: skip
+        units = [f"{n} ({unit_of(c)})" for n, c in kept.items() if unit_of(c) not in {"", DAYS}]
+        said += [f"numbers with a unit: {listed(units, 6)}"] if units else []
         if not inputs:
             got = f"only the target {targets} in {self.where}"
             raise InputError("at least one input column", got, "check the delimiter and header")
@@ -114,10 +117,10 @@ def listed(names: Any, most: int = 12) -> str:
 
 
 def without_row_numbers(columns: Mapping[str, Known], targets: Sequence[str]) -> Mapping[str, Known]:
-    """Leave out unnamed columns that count the rows, and warn of named ones that look like it.
+    """Leave out unnamed columns that count or name the rows, and warn of named ones that look like it.
 
     A frame's index ends up in its export (as a column without a name, ``Unnamed: 0`` or ``__index_level_0__``). Where
-    rows were sorted it gives the answer away, and new rows have other numbers.
+    rows were sorted it gives the answer away, and new rows have other numbers or names.
 
     Args:
         columns: Values ``(N,)`` by name.
@@ -132,9 +135,12 @@ def without_row_numbers(columns: Mapping[str, Known], targets: Sequence[str]) ->
     kept = dict(columns)
     for name, cells in columns.items():
         values = np.ma.getdata(cells)
-        if np.ma.is_masked(cells) or values.dtype.kind not in "iuf" or len(values) < 3:
+        if np.ma.is_masked(cells) or len(values) < 3 or name in targets or len(kept) <= len(targets) + 1:
             continue
-        if name in targets or len(kept) <= len(targets) + 1:
+        if values.dtype.kind == "U" and _UNNAMED.fullmatch(name) and len(np.unique(values)) == len(values):
+            kept.pop(name)
+            warnings.warn(f"the column {name!r} names the rows: it is left out", NovaculaWarning, 3)
+        if values.dtype.kind not in "iuf":
             continue
         ordered = np.sort(values)
         if not np.array_equal(ordered, ordered[0] + np.arange(len(values))):

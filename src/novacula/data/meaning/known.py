@@ -16,8 +16,8 @@ from novacula.core.errors import InputError
 
 _DAY = np.timedelta64(1, "D")
 _FIXED = {"W", "D", "h", "m", "s", "ms", "us", "ns"}  # units of durations that are as long in every year
-DAYS = np.dtype(np.float64, metadata={"unit": "days"})
-"""Numbers that were dates, as days since 1970."""
+DAYS = "days since 1970"
+"""The unit of what were dates."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +94,16 @@ def matrix_of(x: np.ndarray, names: tuple[str, ...] | None, where: str) -> Colum
     return Columns({name: known(x[:, i]) for i, name in enumerate(named)}, where)
 
 
+def in_unit(values: np.ndarray, unit: str) -> np.ndarray:
+    """Floats that remember a unit, which their kind carries."""
+    return values.astype(np.dtype(np.float64, metadata={"unit": unit}))
+
+
+def unit_of(column: np.ndarray) -> str:
+    """The unit of numbers, empty where they were written without one."""
+    return str((column.dtype.metadata or {}).get("unit", ""))
+
+
 def words_of(column: np.ma.MaskedArray) -> np.ma.MaskedArray:
     """The entries as words; numbers without a fraction are written without one."""
     a, mask = np.ma.getdata(column), np.ma.getmaskarray(column)
@@ -109,11 +119,13 @@ def words_of(column: np.ma.MaskedArray) -> np.ma.MaskedArray:
 
 
 def _series(column: Any, where: str) -> np.ma.MaskedArray:
-    # Nullable, categorical and Arrow-backed columns become plain arrays by way of what they hold.
+    # Nullable, categorical and Arrow-backed columns become plain arrays by way of what they hold; whose owner says that
+    # its numbers are categories has words.
     missing = column.isna().to_numpy(bool)
     if isinstance(column.dtype, np.dtype) and column.dtype.kind != "O":
         return known(column.to_numpy(), missing, where=where)
-    return known(np.array([None, *column.tolist()], dtype=object)[1:], missing, where=where)
+    cells = known(np.array([None, *column.tolist()], dtype=object)[1:], missing, where=where)
+    return words_of(cells) if isinstance(column.dtype, sys.modules["pandas"].CategoricalDtype) else cells
 
 
 def _plain(a: np.ndarray, mask: np.ndarray, where: str) -> np.ndarray:
@@ -148,4 +160,4 @@ def _plain(a: np.ndarray, mask: np.ndarray, where: str) -> np.ndarray:
 
 def _days(moments: np.ndarray) -> np.ndarray:
     epoch = np.datetime64(0, "D")
-    return np.where(np.isnat(moments), 0.0, (moments - epoch) / _DAY).astype(DAYS)
+    return in_unit(np.where(np.isnat(moments), 0.0, (moments - epoch) / _DAY), DAYS)

@@ -76,7 +76,7 @@ class Gathered:
         if not mixed and (days := as_dates(cells)) is not None:
             return self._placed(days, rows)
         if not mixed and (measured := self.number.measured(cells)) is not None:
-            return self._placed(np.array(measured), rows)
+            return self._placed(measured, rows)
         if mixed or len(words) < len(cells):
             got = f"{cells[words[0]]!r} in {place(rows[words[0]])}"
             raise InputError("a number, as in other rows of the column", got, "correct it")

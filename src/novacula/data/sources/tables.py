@@ -32,12 +32,12 @@ _BLOCK = 8_192  # rows of text that are taken apart at once
 
 
 def open_delimited(path: Path) -> RawColumns:
-    """Open text with commas, semicolons, tabs or | between its columns."""
+    """Open text with commas, semicolons, tabs, | or nothing but spaces between its columns."""
     # The delimiter is the one that the first line has most of. If every entry of the first line is a number, or any has
     # a decimal point, there is no header, and columns are called "0", "1", …. A column of whole numbers stays whole, so
     # that it may hold classes. Where commas do not delimit, they may be decimal. Lines before that begin with "#" are
     # comments, but for the last where it names the columns of rows that have no header of their own. Excel writes what
-    # delimits in a line of its own, sep=;
+    # delimits in a line of its own, sep=; R writes the names of rows without a name above them.
     try:
         header, columns, lines, said = _gathered(path)
     except csv.Error as error:
@@ -79,9 +79,12 @@ def _gathered(path: Path) -> tuple[list[str], list[Gathered], array[int], tuple[
         raise empty
     given = [found[1] for line in before if (found := _DELIMITED.fullmatch(line.strip(" \r\n")))]
     delimiter = given[-1] if given else max(",;\t|", key=first.count)
+    delimiter = delimiter if given or delimiter in first or " " not in first.strip() else " "
     number = Numbers(comma=delimiter != ",")
     with text_of(path) as file:
-        reader = csv.reader(islice(file, len(before), None), delimiter=delimiter, skipinitialspace=True)
+        text = islice(file, len(before), None)
+        text = (line.strip() + "\n" for line in text) if delimiter == " " else text
+        reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True)
         rows = (([cell.strip() for cell in row], len(before) + reader.line_num) for row in reader)
         rows = (found for found in rows if any(found[0]))
         if (head := next(rows, None)) is None:
@@ -94,11 +97,16 @@ def _gathered(path: Path) -> tuple[list[str], list[Gathered], array[int], tuple[
         if len(above) == len(found) and any(v is not None for v in found) and all(number(a) is None for a in above):
             header, headless = above, True
             comments.pop()
+        following = list(islice(rows, 1))
+        if following and len(following[0][0]) == len(header) + 1 and not headless:
+            header = [*header, ""] if not following[0][0][-1] else ["", *header]
+        if header.count("") > 1:
+            header = [name or f"Unnamed: {i}" for i, name in enumerate(header)]
         if len(set(header)) < len(header):
             repeated = next(name for name, times in Counter(header).items() if times > 1)
             raise InputError("columns with different names", f"{repeated!r} twice in {path}", "rename one")
         columns, lines = [Gathered(number) for _ in header], array("q")
-        rows = chain([head], rows) if headless else rows
+        rows = chain([head] if headless else [], following, rows)
         while block := list(islice(rows, _BLOCK)):
             for row, line in block:
                 if len(row) != len(header):
