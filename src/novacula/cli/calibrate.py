@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,10 +106,9 @@ def _calibrated(options: CalibrateOptions, progress: Progress) -> tuple[Calibrat
 
 def _rows(options: CalibrateOptions, data: Data, targets: tuple[str, ...]) -> Data:
     # Rows set aside, read like the training data.
-    from novacula.data.new import load_new
-    from novacula.data.raw import Like
+    from novacula.data.new import like_of, load_new
 
-    like = Like(data.x_shape, data.task, data.classes, data.columns, targets, dtype=data.x.dtype, size=options.size)
+    like = dataclasses.replace(like_of(data), targets=targets)
     assert options.calibration is not None
     found = load_new(options.calibration, like)
     if found.y is None:

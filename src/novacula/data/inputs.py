@@ -60,7 +60,7 @@ def as_inputs(x: Any, *, tokens: bool, dtype: torch.dtype | None, columns: Seque
     if bytes_:
         out = out / 255
     elif out.ndim == 4:
-        _warn_unscaled(out)
+        warn_unscaled(out)
     return out.contiguous()
 
 
@@ -98,7 +98,8 @@ def _as_tokens(t: Tensor) -> Tensor:
     return t.long().contiguous()
 
 
-def _warn_unscaled(images: Tensor) -> None:
+def warn_unscaled(images: Tensor) -> None:
+    """Warn of images ``(N, channels, H, W)`` whose values are those of bytes."""
     low, high = float(images.min()), float(images.max())
     if low >= 0 and 16 < high <= 255 and bool((images == images.round()).all()):
         warnings.warn(

@@ -7,6 +7,7 @@ the same columns. Labels are read where there are any.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ import torch
 from torch import Tensor
 
 from novacula.core.brief import brief
-from novacula.core.errors import InputError
-from novacula.data.inputs import as_inputs
+from novacula.core.errors import InputError, NovaculaWarning
+from novacula.data.arrays import frame_columns
+from novacula.data.data import Data
+from novacula.data.inputs import as_inputs, warn_unscaled
+from novacula.data.lazy import LazyRows
 from novacula.data.meaning.coding import Coding, Column
 from novacula.data.meaning.columns import listed
-from novacula.data.meaning.known import Columns, matrix_of
+from novacula.data.meaning.known import DAYS, Columns, frame_of, matrix_of
 from novacula.data.meaning.labels import as_labels
 from novacula.data.raw import Like, New
 from novacula.data.sources.read import read
@@ -80,6 +84,62 @@ def load_new(path: str | Path, like: Like, *, labels: bool = True, groups: str |
     x = _inputs(raw, like, where)
     y = _labels(found, x, like, where) if labels and found.y is not None else None
     return NewData(x, y, name, torch.arange(len(x)), found.names, found.groups, (*found.notes, *said))
+
+
+def like_of(data: Data) -> Like:
+    """What new inputs must be like to be as those of training data."""
+    x, about, ids = data.x, data.about, data.x.dtype == torch.int64
+    colours = x.ndim == 4 and not ids and bool((x[:8].amin() >= 0) & (x[:8].amax() <= 1))
+    names = (data.classes, data.columns, about.targets)
+    given = (about.coding, about.size, data.scaling, colours)
+    return Like(data.x_shape, data.task, *names, ids, None if ids else x.dtype, *given)
+
+
+def as_new(x: Any, like: Like | None, dtype: torch.dtype | None = None) -> Any:
+    """Inputs from Python like those of a run; of a table's frame by the names of its columns, in any order.
+
+    Args:
+        x: `Data`; a tensor, which is taken as it is unless it holds whole numbers for floats; or an array, lists or a
+            frame, which are read as `Data` reads them.
+        like: What they must be like; None where nothing is known of the training data.
+        dtype: The floating dtype wanted, where nothing is known.
+
+    Returns:
+        A tensor, in the units of training if a frame or `Data` are in their own.
+
+    Raises:
+        InputError: If a column is missing, or of another kind; or `Data` were standardised in another way.
+    """
+    if isinstance(x, Data):
+        return _of_data(x, like)
+    table = frame_of(x)
+    if table is not None and like is not None and like.columns:
+        coding = Coding(tuple(map(Column, like.columns))) if like.coding is None else like.coding.unitless(DAYS)
+        if lost := [name for name in coding.sources if name not in table.values]:
+            raise InputError(f"columns {listed(coding.sources)}", f"a frame without {lost[0]!r}", "rename them")
+        for said in coding.remarks(table):
+            warnings.warn(said, NovaculaWarning, stacklevel=3)
+        made = as_inputs(coding.encode(table), tokens=like.tokens, dtype=like.dtype, columns=like.columns, least=1)
+        return made if like.scaling is None else like.scaling.inputs(made)
+    if isinstance(x, LazyRows) or (isinstance(x, Tensor) and (like is None or not like.dtype or x.is_floating_point())):
+        if like is not None and like.colours and x.ndim == 4 and len(x):
+            warn_unscaled(x[:8])
+        return x
+    tokens, dtype = (False, dtype) if like is None else (like.tokens, like.dtype)
+    return as_inputs(x, tokens=tokens, dtype=dtype, columns=frame_columns(x), least=1)
+
+
+def _of_data(data: Data, like: Like | None) -> Tensor:
+    own, wanted = data.scaling, like and like.scaling
+    if like is not None and data.columns != like.columns and data.columns and like.columns:
+        got = f"data with columns {listed(data.columns)}"
+        raise InputError(
+            f"columns {listed(like.columns)}", got, "nv.Data(x, y, coding=train.coding), or pass the frame"
+        )
+    if own is not None and (wanted is None or not torch.equal(own.x_mean, wanted.x_mean)):
+        got = "data that were standardised by themselves"
+        raise InputError("data in the units of training", got, "apply the training data's scaling, or none")
+    return data.x if own is wanted or own is not None else wanted.inputs(data.x)
 
 
 def read_groups(path: str | Path, groups: str, like: Like) -> list[Any]:

@@ -30,6 +30,8 @@ class Like:
     dtype: torch.dtype | None = None  # the floating dtype wanted
     coding: Coding | None = None  # how a table's columns became inputs
     size: int | None = None  # the size to which images were brought
+    scaling: Any = None  # the `Standardiser` that inputs went through, or None
+    colours: bool = False  # whether the inputs are images with values in [0, 1]
 
 
 @dataclass(frozen=True, eq=False)

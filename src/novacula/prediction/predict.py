@@ -29,9 +29,8 @@ from novacula.core.checks.tensors import check_outputs, check_plain
 from novacula.core.device import device_of, on_device
 from novacula.core.errors import InputError
 from novacula.core.modules.parts import Values
-from novacula.data.arrays import frame_columns
-from novacula.data.inputs import as_inputs
 from novacula.data.lazy import LazyRows
+from novacula.data.new import as_new
 from novacula.data.parts import joined, several
 from novacula.data.placing import placed_rows
 from novacula.posteriors.answers import How, finite
@@ -62,8 +61,9 @@ def predict(
 
     Args:
         posterior: What is known about the weights, which knows its target; or a result that has one.
-        x: Inputs, shape ``(N, …)``: a tensor, which is taken as it is; or an array, lists or a frame, which are read as
-            `Data` reads them; of several parts, a dictionary or tuple of them, as the training data had.
+        x: Inputs, shape ``(N, …)``: a tensor, which is taken as it is unless it holds bytes or other whole numbers for
+            floats; `Data`, an array, lists or a frame, which are read as the training data were (a frame's columns by
+            their names); of several parts, a dictionary or tuple of them, as the training data had.
         kind: How, see the module's text. ``"auto"`` is plug-in for a `Point`, linearised for a `LaplacePosterior` and a
             mixture for everything else.
         rule: How a linearised predictive is made: ``"analytic"``, ``"monte_carlo"``, ``"probit"`` or
@@ -144,13 +144,9 @@ def _check(posterior: Posterior, target: Target, kind: Kind, rule: Rule | None, 
 def _inputs(x: Any, posterior: Posterior, target: Target) -> Tensor:
     # Inputs as a tensor that the network takes.
     like = next(iter(posterior.mode.values()))
-    if isinstance(x, LazyRows):
-        pass
-    elif isinstance(x, Tensor):
+    if isinstance(x, Tensor) and not isinstance(x, LazyRows):
         check_plain(x, "inputs")
-    else:
-        x = as_inputs(x, tokens=False, dtype=like.dtype, columns=frame_columns(x), least=1)
-    x = placed_rows(x, like.device)
+    x = placed_rows(as_new(x, target.like, like.dtype), like.device)
     if x.ndim < 1 or len(x) == 0:
         raise InputError("a batch of one or more inputs, shape (N, …)", f"shape {tuple(x.shape)}", "pass x[None]")
     # Rows that are read as needed are checked as they are read.

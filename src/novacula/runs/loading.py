@@ -26,6 +26,8 @@ from novacula.core.storage.run import WEIGHTS, Run
 from novacula.core.units import Units
 from novacula.data.data import Data
 from novacula.data.meaning.coding import Coding
+from novacula.data.new import as_new
+from novacula.data.parts import several
 from novacula.data.raw import Like
 from novacula.data.standardise import Standardiser
 from novacula.posteriors.base import Point, Posterior
@@ -99,12 +101,13 @@ class SavedRun:
         """Predict inputs in their own units.
 
         Args:
-            x: Inputs, shape ``(N, …)``, columns in the order of the training data; or their parts.
+            x: Inputs, shape ``(N, …)``, columns in the order of the training data, or a frame; or their parts.
             options: As `novacula.predict` takes them.
 
         Returns:
             The predictive; of measurements, in their own units.
         """
+        x = x if several(x) else as_new(x, self.like)
         if isinstance(x, Tensor) and self.scaling is not None:
             x = self.scaling.inputs(x)
         return self.predict_standard(x, **options)

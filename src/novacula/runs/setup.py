@@ -18,8 +18,7 @@ from novacula.core.rng import derive, generator
 from novacula.data.data import Data
 from novacula.data.load import load_splits
 from novacula.data.meaning.labels import Task
-from novacula.data.new import NewData, load_new
-from novacula.data.raw import Like
+from novacula.data.new import NewData, like_of, load_new
 from novacula.data.standardise import Standardiser
 from novacula.invariances import Affine, Invariance
 from novacula.invariances.perturb import parse, perturb
@@ -81,20 +80,9 @@ def assemble(setup: Setup) -> Assembled:
 
 def load_ood(path: str, assembled: Assembled) -> NewData:
     """Load inputs of another kind, which must have the same shape or columns."""
-    train = assembled.train
     if assembled.test is None:
         raise InputError("test data, from which --ood are to be told", "none", "leave out --ood, or set some aside")
-    like = Like(
-        train.x_shape,
-        train.task,
-        train.classes,
-        train.columns,
-        assembled.targets,
-        dtype=train.x.dtype,
-        coding=train.coding,
-        size=train.about.size,
-    )
-    return load_new(path, like, labels=False)
+    return load_new(path, like_of(assembled.train), labels=False)
 
 
 def rebuild(setup: Setup, x_shape: Sequence[int], task: Task, outputs: int) -> Target:

@@ -36,7 +36,9 @@ from novacula.core.params import Params
 from novacula.core.units import Units
 from novacula.curvature.problem import Problem
 from novacula.data.data import Data
+from novacula.data.new import like_of
 from novacula.data.placing import placed
+from novacula.data.raw import Like
 from novacula.invariances.base import Invariance
 from novacula.invariances.on_part import bind_parts
 from novacula.likelihoods import Categorical
@@ -61,13 +63,13 @@ class Target:
         likelihood: ``p(y | f)``.
         prior: ``p(w)``; bound to the network's weights.
         invariance: A random transformation of inputs, averaged over in the outputs; None for none. A policy that
-            augments the training data alone (``averages_predictions`` is false) gives one copy in a training step, and
-            scores, curvature and predictions take the inputs as they are.
+            augments the training data alone (``averages_predictions`` is false) gives a training step one copy only.
         temperature: T > 0, of the whole posterior; 1 is the Bayes posterior.
         copies: How many transformed copies are averaged when training, scoring and predicting.
         likelihood_temperature: T_l > 0, of the likelihood alone; 1 is the Bayes posterior.
         parameters: Names (patterns: ``["*.lora_*"]``) of what is a weight, in the place of all that require a gradient.
         forward: The network as a function; made from ``network`` when absent.
+        like: What inputs of predictions must be like; `prepare` takes it from the training data.
 
     Raises:
         InputError: If a temperature is not positive, or the network cannot be used (see `Forward`).
@@ -87,6 +89,7 @@ class Target:
     likelihood_temperature: float = 1.0
     parameters: Sequence[str] | None = None
     forward: Forward = field(default=None, repr=False)  # type: ignore[assignment]  # filled in below
+    like: Like | None = field(default=None, repr=False)
 
     __repr__ = brief
 
@@ -145,7 +148,7 @@ class Target:
         data = placed(data, next(iter(self.params().values())).device)
         taking = self.taking(data.parts)
         outputs = taking.forward.check(data.x[:8])
-        bound = dataclasses.replace(taking, likelihood=taking.likelihood.bind(outputs))
+        bound = dataclasses.replace(taking, likelihood=taking.likelihood.bind(outputs), like=like_of(data))
         check_logits(bound.likelihood, lambda: bound.forward.traced(data.x[:8]))
         y = bound.likelihood.validate(data.y, outputs)
         check_quadratic(bound.likelihood, y)
@@ -173,8 +176,7 @@ class Target:
         """The same network between inputs and outputs in the units of the data.
 
         Args:
-            units: The scales. The noise of a quadratic likelihood is taken to be in the network's own, and follows;
-                outputs of different scales get a σ each.
+            units: The scales. A quadratic likelihood's noise, in the network's own, follows: a σ for each scale.
 
         Returns:
             The target. Where it has units already, these take their place, and the noise stays.
@@ -218,8 +220,7 @@ class Target:
         """The tensors that the evidence can learn, by name.
 
         Returns:
-            ``{"prior.log_precision": …, "likelihood.log_sigma": …, "invariance.eta": …}``, where present, and
-            ``"network.…"`` for what the network's class names in ``learnable``.
+            ``{"prior.log_precision": …, "likelihood.log_sigma": …, "invariance.eta": …, "network.…": …}``, where there.
         """
         found: dict[str, Tensor] = {f"network.{name}": value for name, value in self.forward.learnable().items()}
         for part in _COMPONENTS:
@@ -378,8 +379,7 @@ class Target:
             seed: Seed of the transformations: the same seed gives the same copies in every pass.
             chunk: Examples per batch; by default about 1,000 transformed inputs, fewer of large ones.
             copies: S; by default ``self.copies.evidence``.
-            total: N when ``data`` is a subset that stands for more examples; a likelihood's temperature scales the sum
-                too.
+            total: N when ``data`` is a subset that stands for more examples.
             differentiable: Whether the result must carry gradients to the target's tensors.
 
         Returns:

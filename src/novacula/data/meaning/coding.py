@@ -219,9 +219,9 @@ class Coding:
                 said.append(f"column {c.name!r}: missing in {rows}, filled by {_shown(c.fill)}")
         return tuple(said)
 
-    def unitless(self) -> Coding:
-        """The same columns for rows from arrays, which can tell no unit."""
-        return Coding(tuple(replace(c, unit=None) for c in self.columns))
+    def unitless(self, *kept: str) -> Coding:
+        """The same columns for rows from arrays or frames, which can tell no unit, or these alone."""
+        return Coding(tuple(replace(c, unit=c.unit if c.unit in kept else None) for c in self.columns))
 
     def relearn(self, x: Tensor) -> Coding:
         """The same columns, learned anew from some of the rows that it has encoded; x ``(n, len(names))``."""

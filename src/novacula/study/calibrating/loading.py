@@ -22,7 +22,9 @@ from novacula.core.errors import InputError
 from novacula.core.modules.parts import Parts
 from novacula.core.storage.stage import settle
 from novacula.data.data import Data
+from novacula.data.new import as_new
 from novacula.data.parts import joined
+from novacula.data.raw import Like
 from novacula.likelihoods import Bernoulli, Categorical, HeteroscedasticNormal
 from novacula.prediction import Intervals, Predictive, Sets
 from novacula.prediction.conformal.calibrate import Conformal
@@ -140,11 +142,13 @@ class LoadedCalibration:
         of = self.record.data
         if isinstance(x, Data):
             x = x.x if x.scaling is None else x.scaling.restore_x(x.x)
-        x = torch.as_tensor(joined(None if of.parts is None else Parts.read(of.parts), x))
+        dtype = getattr(torch, of.dtype)
+        like = Like(of.x_shape, self.record.task, dtype=dtype if dtype.is_floating_point else None)
+        x = as_new(joined(None if of.parts is None else Parts.read(of.parts), x), like)
         if tuple(x.shape[1:]) != of.x_shape or len(x) == 0:
             hint = "pass a batch, with the axis of rows first"
             raise InputError(f"inputs of shape (N, {', '.join(map(str, of.x_shape))})", f"shape {tuple(x.shape)}", hint)
-        return x.to(getattr(torch, of.dtype))
+        return x.to(dtype)
 
     @torch.no_grad()
     def _outputs(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -17,6 +17,7 @@ from novacula.core.errors import InputError
 from novacula.core.storage.plain import plain, record
 from novacula.core.version import __version__
 from novacula.data.data import Data
+from novacula.data.new import as_new, like_of
 from novacula.data.parts import joined
 from novacula.diagnostics.crossed_mean import nested
 from novacula.likelihoods import HeteroscedasticNormal
@@ -324,7 +325,7 @@ class Calibrated:
         return Predictive(HeteroscedasticNormal(), f, "plug-in", warnings=self.warnings).in_units(self.data.scaling)
 
     def _inputs(self, x: Any) -> Tensor:
-        x = x.x if isinstance(x, Data) else torch.as_tensor(joined(self.head.parts, x))
+        x = as_new(joined(self.head.parts, x), like_of(self.data))
         if tuple(x.shape[1:]) != self.data.x_shape or len(x) == 0:
             hint = "pass a batch, with the axis of rows first"
             raise InputError(f"inputs of shape (N, *{self.data.x_shape})", f"shape {tuple(x.shape)}", hint)
