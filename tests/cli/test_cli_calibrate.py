@@ -221,3 +221,26 @@ def test_photographs_of_several_sizes_and_weights_of_the_network_inside() -> Non
     assert record["test"]["accuracy"] > 0.8
     few = ("--calibration", "photos/test")
     assert json.loads(done(calibrate("pictures.py:Normalised", "photos/train", *size, *few)).stdout)["data"]["n"] == 9
+
+
+def test_rows_of_a_table_set_aside_are_read_by_the_columns_names() -> None:
+    rng = np.random.default_rng(1)
+    dose, north = rng.normal(size=90).round(3), rng.random(90) < 0.5
+    low = dose + 0.7 * rng.normal(size=90) > 0
+    rows = [(f"{dose[i]:.3f}", ("south", "north")[int(north[i])], ("high", "low")[int(low[i])]) for i in range(90)]
+    Path("rows.csv").write_text("dose,ward,y\n" + "".join(f"{a},{w},{y}\n" for a, w, y in rows[:60]))
+    Path("aside.csv").write_text("y,ward,dose\n" + "".join(f"{y},{w},{a}\n" for a, w, y in rows[60:]))
+    weight = torch.tensor([[-2.0, 0.5, 0.0, 0.0], [3.0, 0.0, -0.5, 0.0]])  # dose, north, south, other wards
+    torch.save({"1.weight": weight, "1.bias": torch.zeros(2)}, "rows.pt")
+    Path("line.py").write_text(
+        "from torch import nn\ndef line(x_shape, outputs): return nn.Sequential(nn.Flatten(), nn.Linear(4, outputs))"
+    )
+    x = np.stack([dose, north, ~north, 0 * dose], 1)
+    np.savez("coded.npz", x=x[:60], y=low[:60].astype(int))
+    np.savez("coded_aside.npz", x=x[60:], y=low[60:].astype(int))
+    options = ("--weights", "rows.pt", "--json", "--quiet", "--calibration")
+    found = [
+        json.loads(done(calibrate("line.py:line", *files, "--out", f"out{i}")).stdout)["temperature"]
+        for i, files in enumerate((("rows.csv", *options, "aside.csv"), ("coded.npz", *options, "coded_aside.npz")))
+    ]
+    assert found[0] == pytest.approx(found[1], rel=1e-6)

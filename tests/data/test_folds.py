@@ -71,7 +71,8 @@ def test_token_ids_are_inputs_too() -> None:
     ("x", "k", "match"),
     [
         (draw(9, 2), 1, "folds as a whole number of 2 or more; got 1"),
-        (draw(9, 2), 10, "at most 9 folds"),
+        (draw(9, 2), 10, "at most 9 folds, one for each example; got 10. Try: use folds=3"),
+        (draw(2, 2), 3, "got 3. Try: use folds=2"),
         (draw(2, 2).repeat(5, 1), 3, "at least 3 examples with different inputs; got 2"),
     ],
 )

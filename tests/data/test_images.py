@@ -162,7 +162,15 @@ class TestFolders:
     def test_hidden_files_and_folders_are_left_alone(self, tmp_path: Path) -> None:
         folder(tmp_path, {"a/1.png": plain(), "b/1.png": plain(), "a/._1.png": plain(), "a/.cache/2.png": plain()})
         folder(tmp_path, {".thumbs/1.png": plain()})
-        assert nv.load(tmp_path).n == 2
+        data = nv.load(tmp_path)
+        assert data.n == 2
+        assert not any("left alone" in text for text in data.meaning)
+
+    def test_photographs_of_kinds_that_are_not_read_are_counted(self, tmp_path: Path) -> None:
+        folder(tmp_path, {"a/1.png": plain(), "b/1.png": plain(), "b/c/2.png": plain()})
+        for name in ("a/2.HEIC", "b/c/3.heic", "a/notes.txt", "list.csv", "b/.cache"):
+            (tmp_path / name).write_bytes(b"1234")
+        assert "3 files of other kinds left alone (.heic, .txt)" in nv.load(tmp_path).meaning
 
     @pytest.mark.parametrize(("train", "test"), [("train", "test"), ("Train", "val"), ("training", "validation")])
     def test_parts(self, tmp_path: Path, train: str, test: str) -> None:

@@ -122,6 +122,22 @@ def test_noise_that_is_not_what_it_is_declared_is_refused(wrong: Noise) -> None:
             refused()
 
 
+def test_labels_far_from_zero_accuse_no_likelihood() -> None:
+    """A step of σ = 1 is lost beside 1e18, which says nothing of the density."""
+    network, data, _ = some()
+    far = data.with_values(data.x, data.y + 1e18)
+    assert Target(network, Normal()).prepare(far)[1].y.min() > 9e17
+    with pytest.raises(InputError, match=r"declared quadratic; got Noise"):
+        Target(network, Noise(df=3.0)).prepare(far)
+
+
+def test_a_head_of_means_and_spreads_is_told_its_likelihood() -> None:
+    network, data, _ = some()
+    double = torch.nn.Sequential(network, torch.nn.Linear(data.y.shape[1], 2 * data.y.shape[1]).double())
+    with pytest.raises(InputError, match=r"Try: likelihood=nv\.HeteroscedasticNormal\(\)"):
+        Target(double, Normal()).prepare(data)
+
+
 def test_counts_that_are_declared_gaussian_are_refused() -> None:
     network, data, _ = some()
     with pytest.raises(InputError, match=r"with Gaussian noise; got Boast.*log_noise and scaled"):

@@ -201,7 +201,7 @@ def _numbers(a: np.ndarray, what: str, columns: Sequence[str]) -> np.ndarray:
         raise InputError(f"finite {what}", f"a missing value (None) in {where}", _filled(what))
     raise InputError(
         f"numbers as {what}",
-        f"{type(a[bad]).__name__.removesuffix('_')} {str(a[bad])!r} in {where} (dtype {a.dtype})",
+        f"{type(a[bad]).__name__.removesuffix('_')} {str(a[bad])!r:.60} in {where} (dtype {a.dtype})",
         "encode categories as numbers (novacula.load does it for files) and dates as durations",
     )
 

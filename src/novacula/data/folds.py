@@ -48,7 +48,7 @@ def folds_of(data: Data, k: int = 3, seed: int = 0) -> Tensor:
     """
     check_whole("folds", k, least=2)
     if k > data.n:
-        raise InputError(f"at most {data.n} folds, one for each example", str(k), "use folds=3")
+        raise InputError(f"at most {data.n} folds, one for each example", str(k), f"use folds={min(data.n, 3)}")
     same = row_keys(data.x).tolist()
     if (different := max(same) + 1) < k:
         raise InputError(f"at least {k} examples with different inputs", str(different), "use fewer folds")

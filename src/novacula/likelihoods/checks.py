@@ -133,7 +133,9 @@ def one_output_each(y: Tensor, outputs: int) -> Tensor:
         raise InputError(
             f"a network with {y.shape[1]} outputs, one for each target",
             f"{outputs}",
-            "change the last layer or the targets",
+            "likelihood=nv.HeteroscedasticNormal() where they are means and logarithms of deviations"
+            if outputs == 2 * y.shape[1]
+            else "change the last layer or the targets",
         )
     return y
 

@@ -101,7 +101,8 @@ class RawImages:
         # One look for all parts, as one network sees them.
         seen = survey([*train[0], *(test[0] if test else [])], self.size)
         parts = [Table(Pictures(p[0], seen.look, self.path), p[1]) for p in (train, test) if p is not None]
-        return Source(parts[0], parts[1] if test is not None else None, classes, said=(*said, *seen.said))
+        others = _others(self.path)
+        return Source(parts[0], parts[1] if test is not None else None, classes, said=(*said, *others, *seen.said))
 
     def _by_list(self, split: Split) -> Source:
         if isinstance(split, int):
@@ -234,6 +235,14 @@ def _inside(folder: Path) -> list[Path]:
         folders[:] = [f for f in folders if not f.startswith(".")]
         found += [Path(root, name) for name in sorted(names) if _is_image(name)]
     return found
+
+
+def _others(folder: Path) -> list[str]:
+    # What to say of files beside the images: a photograph of a kind that is not read (.heic) must not be lost unseen.
+    files = (path.relative_to(folder) for path in folder.glob("*/**/*") if path.is_file() and not _is_image(path.name))
+    names = [path.name for path in files if not any(part.startswith(".") for part in path.parts)]
+    kinds = ", ".join(sorted({Path(name).suffix.lower() or name for name in names})[:4])
+    return [f"{len(names):,} file{'s' * (len(names) > 1)} of other kinds left alone ({kinds})"] if names else []
 
 
 def _folders(folder: Path) -> list[Path]:
