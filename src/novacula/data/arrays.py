@@ -175,11 +175,8 @@ def _numbers(a: np.ndarray, what: str, columns: Sequence[str]) -> np.ndarray:
             f"{what} as one array", f"a dictionary with keys {', '.join(map(str, a.item()))}", "choose one of them"
         )
     if a.ndim == 0:
-        raise InputError(
-            f"{what} as an array",
-            f"an object of type {type(a.item()).__name__}",
-            "call its toarray(), or nv.Data.from_dataset(…)",
-        )
+        hint = "call its toarray(), or nv.Data.from_dataset(…)"
+        raise InputError(f"{what} as an array", f"an object of type {type(a.item()).__name__}", hint)
     bad = next((i for i in np.ndindex(a.shape) if not _is_number(a[i])), None)
     if a.dtype.kind == "O" and bad is None and a.size:
         try:

@@ -96,20 +96,8 @@ def like_of(data: Data) -> Like:
 
 
 def as_new(x: Any, like: Like | None, dtype: torch.dtype | None = None) -> Any:
-    """Inputs from Python like those of a run; of a table's frame by the names of its columns, in any order.
-
-    Args:
-        x: `Data`; a tensor, which is taken as it is unless it holds whole numbers for floats; or an array, lists or a
-            frame, which are read as `Data` reads them.
-        like: What they must be like; None where nothing is known of the training data.
-        dtype: The floating dtype wanted, where nothing is known.
-
-    Returns:
-        A tensor, in the units of training if a frame or `Data` are in their own.
-
-    Raises:
-        InputError: If a column is missing, or of another kind; or `Data` were standardised in another way.
-    """
+    """Inputs ``(N, …)`` from Python like those of training; those of a frame or `Data` in the units of training."""
+    # Floats in a tensor are taken as they are. Where nothing is known of the training data, a dtype is.
     if isinstance(x, Data):
         return _of_data(x, like)
     table = frame_of(x)

@@ -130,13 +130,9 @@ def targets(y: Tensor, *, training: bool) -> Tensor:
 def one_output_each(y: Tensor, outputs: int) -> Tensor:
     """Refuse targets ``(N, D)`` that are more or fewer than the outputs."""
     if y.shape[1] != outputs:
-        raise InputError(
-            f"a network with {y.shape[1]} outputs, one for each target",
-            f"{outputs}",
-            "likelihood=nv.HeteroscedasticNormal() where they are means and logarithms of deviations"
-            if outputs == 2 * y.shape[1]
-            else "change the last layer or the targets",
-        )
+        spread = "likelihood=nv.HeteroscedasticNormal() where they are means and logarithms of deviations"
+        hint = spread if outputs == 2 * y.shape[1] else "change the last layer or the targets"
+        raise InputError(f"a network with {y.shape[1]} outputs, one for each target", f"{outputs}", hint)
     return y
 
 

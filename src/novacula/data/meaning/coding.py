@@ -68,21 +68,14 @@ class Column:
 
     def _check_unit(self, cells: np.ma.MaskedArray, where: str) -> None:
         # Numbers of another unit are other numbers: 1,200 g where the network learned from kg.
-        missing, unit = np.ma.getmaskarray(cells), unit_of(cells)
-        if missing.all() or (cells.dtype.kind != "U" and self.unit in {None, unit}):
+        there, unit, words = cells.compressed(), unit_of(cells), cells.dtype.kind == "U"
+        if not len(there) or (not words and self.unit in {None, unit}):
             return
         wanted = f"dates, or {DAYS}" if self.unit == DAYS else f"numbers in {self.unit}" if self.unit else "numbers"
-        row = int(np.flatnonzero(~missing)[0])
-        got = (
-            f"{str(cells[row])!r}"
-            if cells.dtype.kind == "U"
-            else f"numbers {f'in {unit}' if unit else 'without a unit'}"
-        )
+        got = f"{str(there[0])!r}" if words else f"numbers in {unit}" if unit else "numbers without a unit"
         hint = "write dates as 2024-01-31" if self.unit == DAYS else "bring them to the unit of the run"
-        got = f"{got} in column {self.name!r} of {where}"
-        raise InputError(
-            f"{wanted}, as in the run", got, "correct it" if cells.dtype.kind == "U" and not self.unit else hint
-        )
+        hint = "correct it" if words and not self.unit else hint
+        raise InputError(f"{wanted}, as in the run", f"{got} in column {self.name!r} of {where}", hint)
 
     def unseen(self, cells: np.ma.MaskedArray) -> list[str]:
         """The words of all rows that are none of the training rows'."""

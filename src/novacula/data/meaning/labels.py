@@ -72,11 +72,8 @@ def as_labels(
         return Labels(_encode(strings, names, least).to(x.device), "classification", names)
     t, columns = to_tensor(y, "labels", least=least), frame_columns(y)
     if t.ndim > 2 or t.numel() == 0:
-        raise InputError(
-            "labels of shape (N,) or (N, D)",
-            f"shape {tuple(t.shape)}",
-            "flatten measurements; classes at each place (masks) are not covered",
-        )
+        hint = "flatten measurements; classes at each place (masks) are not covered"
+        raise InputError("labels of shape (N,) or (N, D)", f"shape {tuple(t.shape)}", hint)
     check_finite(t, "labels", columns)
     task = task or _guess(t, x, names)
     if task == "classification" and is_soft(t):

@@ -83,14 +83,7 @@ class Numbers:
         return found
 
     def measured(self, cells: Sequence[str]) -> np.ndarray | None:
-        """The numbers of a column in which all have one unit (``7.5 %``, ``12 kg/m3``, ``$1,250``), which they keep.
-
-        Args:
-            cells: The cells.
-
-        Returns:
-            Float64, shape ``(N,)``; None where the cells are something else.
-        """
+        """The numbers ``(N,)`` of a column in which all have one unit, which is kept (``$1,250``); or None."""
         found = [_MEASURED.fullmatch(cell) for cell in cells]
         units = {"" if m is None else (m["before"] or "") + (m["after"] or m["apart"] or "") for m in found}
         if len(units) != 1 or units == {""}:
