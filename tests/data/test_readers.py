@@ -138,7 +138,7 @@ class TestCsv:
             ("a,y\n1,2\n3x,4\n5,6\n", None, "'3x' in row 1 (line 3), column 'a'"),
             ("a,y\n1_0,2\n3,4\n5,6\n", None, "'1_0' in row 0"),
             ("a,y\ninf,2\n3,4\n", None, "infinity in row 0, column 0 ('a')"),
-            ("a,b\n1,2\n3,4\n", None, "with columns a, b. Try: target='b', for instance"),
+            ("a,b\n1,2\n3,4\n", None, "with columns a, b. Try: target='b', for instance (of a command: --target 'b')"),
             ("y,label\n1,2\n3,4\n", None, "of which ['y', 'label'] are usual names"),
             ("strength,b\n1,2\n3,4\n", "strenght", "target='strength'"),
             ("Strength,b\n1,2\n3,4\n", "strength", "target='Strength'"),

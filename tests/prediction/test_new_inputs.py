@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import novacula as nv
-from novacula.posteriors.base import Point
+from novacula.posteriors.base import Point, Posterior
 from novacula.runs.loading import load_run
 
 RNG = np.random.default_rng(4)
@@ -21,7 +21,7 @@ Y = (FRAME["age"] + 9 * FRAME["dose"] > 50).to_numpy().astype(int)
 BYTES = RNG.integers(0, 256, (20, 5, 4, 3), dtype=np.uint8)  # channels last
 
 
-def trained(data: nv.Data) -> Point:
+def trained(data: nv.Data) -> Posterior:
     """A network of one layer after a few steps."""
     torch.manual_seed(0)
     outputs = 2 if data.task == "classification" else data.y.shape[1]
@@ -29,7 +29,7 @@ def trained(data: nv.Data) -> Point:
     return nv.infer(nv.MAP(), net, data, steps=5)
 
 
-def by_hand(posterior: Point, x: Tensor) -> Tensor:
+def by_hand(posterior: Posterior, x: Tensor) -> Tensor:
     """What the network's one layer says of inputs (N, …): probabilities of two classes."""
     weights = posterior.mode
     return (x.flatten(1) @ weights["1.weight"].T + weights["1.bias"]).softmax(1)
@@ -147,5 +147,6 @@ def test_ids_of_tokens_stay_whole() -> None:
     posterior = nv.infer(nv.MAP(), net, nv.Data(ids, ids[:, 0] % 2, tokens=True), steps=2)
     expected = nv.predict(posterior, torch.from_numpy(ids)).mean()
     assert torch.equal(nv.predict(posterior, ids).mean(), expected)
-    unknown = dataclasses.replace(posterior, target=dataclasses.replace(posterior.target, like=None))
+    assert isinstance(posterior.target, nv.Target)
+    unknown = Point(posterior.mode, dataclasses.replace(posterior.target, like=None))
     assert torch.equal(nv.predict(unknown, torch.from_numpy(ids)).mean(), expected)

@@ -118,7 +118,7 @@ def as_new(x: Any, like: Like | None, dtype: torch.dtype | None = None) -> Any:
 
 
 def _of_data(data: Data, like: Like | None) -> Tensor:
-    own, wanted = data.scaling, like and like.scaling
+    own, wanted = data.scaling, None if like is None else like.scaling
     if like is not None and data.columns != like.columns and data.columns and like.columns:
         got = f"data with columns {listed(data.columns)}"
         raise InputError(
@@ -127,7 +127,7 @@ def _of_data(data: Data, like: Like | None) -> Tensor:
     if own is not None and (wanted is None or not torch.equal(own.x_mean, wanted.x_mean)):
         got = "data that were standardised by themselves"
         raise InputError("data in the units of training", got, "apply the training data's scaling, or none")
-    return data.x if own is wanted or own is not None else wanted.inputs(data.x)
+    return data.x if own is not None or wanted is None else wanted.inputs(data.x)
 
 
 def read_groups(path: str | Path, groups: str, like: Like) -> list[Any]:

@@ -97,7 +97,7 @@ class SavedRun:
         names = tuple(self.run.record["data"].get("targets") or ())
         return names if len(names) == width else tuple(map(str, range(width)))
 
-    def predict(self, x: Tensor | Values, **options: Any) -> Predictive:
+    def predict(self, x: Tensor | Values | Any, **options: Any) -> Predictive:
         """Predict inputs in their own units.
 
         Args:

@@ -201,7 +201,8 @@ def _choose_target(names: list[str], target: Choice, where: str) -> list[str]:
         if len(usual) == 1:
             return usual
         found = f"{where} with columns {listed}" + (f", of which {usual} are usual names" if usual else "")
-        raise InputError("the name of the target column", found, f"target={names[-1]!r}, for instance")
+        hint = f"target={names[-1]!r}, for instance (of a command: --target {names[-1]!r})"
+        raise InputError("the name of the target column", found, hint)
     chosen: list[str] = []
     for item in [target] if isinstance(target, (str, int)) else target:
         if isinstance(item, str) and item in names:
