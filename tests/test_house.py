@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src" / "novacula"
-FILES_IN_A_FOLDER, LINES_IN_A_FILE, LINES_IN_A_FUNCTION, LINES = 16, 400, 60, 71_500
+FILES_IN_A_FOLDER, LINES_IN_A_FILE, LINES_IN_A_FUNCTION, LINES = 16, 400, 60, 71_600
 
 OPEN_TO_THEMSELVES = ("posteriors", "likelihoods", "priors", "curvature")
 """Packages whose classes answer for themselves: nobody outside asks an object whether it is one of them."""

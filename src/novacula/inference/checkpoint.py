@@ -118,9 +118,3 @@ def _sum(tensors: dict[str, Tensor], text: str) -> str:
         found.update(f"\0{name} {w.dtype} {tuple(w.shape)}\0".encode())
         found.update(w.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
-
-
-def clone_state(state: T) -> T:
-    """A deep copy of a state's tensors."""
-    tensors, plain = pack(state)
-    return unpack(state, {k: torch.clone(v) for k, v in tensors.items()}, plain)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, Self, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -37,26 +37,6 @@ from novacula.likelihoods import Dirichlet
 Model: TypeAlias = Literal["dirichlet", "laplace"]
 JITTER = 1e-8
 _NEWTON, _ENOUGH = 100, 1e-10
-
-
-class Observed(Protocol):
-    """What is known of outputs at N inputs, and what of it can be learned."""
-
-    def learnable(self) -> dict[str, Tensor]:
-        """What can be learned, by name."""
-        ...
-
-    def with_learnable(self, values: dict[str, Tensor]) -> Self:
-        """The same with other values; those of others are ignored."""
-        ...
-
-    def evidence(self, kernel: Tensor) -> Tensor:
-        """The log evidence in nats, differentiable in the kernel ``(N, N)``."""
-        ...
-
-    def outputs(self, kernel: Tensor, cross: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and variances ``(M, C)`` at inputs of covariances ``cross (N, M)`` and variances ``own (M,)``."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +78,7 @@ class Gaussians:
         return total - 0.5 * self.mean.numel() * math.log(2 * math.pi)
 
     def outputs(self, kernel: Tensor, cross: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and variances without noise, each ``(M, C)``."""
+        """Means and variances without noise, ``(M, C)``, at covariances ``cross (N, M)`` and variances ``own (M,)``."""
         means, variances = [], []
         for m, s in zip(self.mean.T, self.noise.T, strict=True):
             factor = torch.linalg.cholesky(firm(kernel, s.square()))
