@@ -371,7 +371,7 @@ def test_other_misuses_are_refused(case: Case) -> None:
         lambda fit: nv.predict(fit, inputs()[:, :2]),
         lambda fit: nv.predict(fit, inputs()[0]),
         lambda fit: nv.predict(fit, inputs().double()),
-        lambda fit: nv.predict(fit, inputs().long()),
+        lambda fit: nv.predict(fit, inputs().to(torch.complex64)),
         lambda fit: nv.predict(fit, inputs()[None, None]),
         lambda fit: nv.predict(fit.evidence, inputs()),
         lambda fit: nv.predict(type(fit.posterior), inputs()),

@@ -86,7 +86,7 @@ def test_a_finished_comparison_is_shown_and_exported() -> None:
     [
         ((), "images to compare"),
         (("images.npz", "--export", "paper"), "--export as one of"),
-        (("images.npz", "--time", "1", "--workers", "1"), "0 steps each"),
+        (("images.npz", "--time", "1", "--workers", "1"), "name fewer transformations"),
         (("images.npz", "--only", "spin", "--steps", "5"), "'spin'"),
         (("images.npz", "--only", "hue", "--steps", "5"), "three channels"),
         (("--resume",), "an interrupted comparison"),
