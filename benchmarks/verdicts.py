@@ -14,7 +14,8 @@ small ``cnn``. A verdict is right if it is the planted one, wrong if it claims a
 What is planted is what was done to the images, which have varied by it already: that training with more of it helps 600
 of them is an assumption. ``--truth`` tests it without ``learn``: plain networks, trained on the 600 with a
 transformation at its usual strength and without any, three starts each, are compared on 2,000 images made alike (2,800
-steps, as ``learn`` takes; the standard error is that of starts and of images, in pairs).
+steps, as ``learn`` takes), each at the temperature that is best for it there, as verdicts are of calibrated losses. The
+standard error is that of starts and of images, in pairs.
 """
 
 from __future__ import annotations
@@ -179,6 +180,13 @@ def run(x: Tensor, y: Tensor, planted: dict[str, str], seed: int) -> list[dict[s
     ]
 
 
+def calibrated(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Losses at the temperature that is best for them, so that what a transformation does is more than to calibrate."""
+    logits = probabilities.clamp(min=1e-30).log()
+    tried = [-(logits / t).log_softmax(1)[torch.arange(len(labels)), labels] for t in np.geomspace(0.2, 10, 200)]
+    return min(tried, key=lambda losses: float(losses.mean()))
+
+
 def truth(name: str, seed: int) -> dict[str, dict[str, float]]:
     """What each transformation of a data set gains over none on other images, nats an example, and its error."""
     (x, y, planted), (images, labels, _) = cases(seed)[name](), cases(seed, test=True)[name]()
@@ -192,7 +200,7 @@ def truth(name: str, seed: int) -> dict[str, dict[str, float]]:
         target = nv.Target(network, invariance=invariance)
         options = {"epochs": -(-STEPS * 25 // N), "batch_size": 25}
         each = [nv.infer(nv.MAP(lr=4e-3), target, data, seed=start, **options) for start in range(STARTS)]
-        return torch.stack([-nv.predict(p, images).log_prob(labels).detach().double() for p in each])
+        return torch.stack([calibrated(nv.predict(p, images).mean().detach().double(), labels) for p in each])
 
     without, found = losses(None), {}
     for transformation in (k for k, word in planted.items() if word):
