@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 import novacula as nv
-from benchmarks.transformers import CONTEXT, Characters, characters, pair, run, windows
+from benchmarks.transformers import CONTEXT, Characters, characters, drawn, pair, run, windows
 
 RESULTS = Path(__file__).parent / "results" / "families.json"
 ARMS = ["as they are", *(f"permutations: {by}" for by in ("weights", "data", "steps"))]
@@ -133,13 +133,7 @@ def llama(kept: Path) -> None:
     """A pair on characters."""
     text, symbols = characters()
     cut = int(0.9 * len(text))
-
-    def batch(rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        starts = torch.randint(cut - CONTEXT, (32,), generator=rng)
-        rows = torch.stack([text[s : s + CONTEXT + 1] for s in starts])
-        return rows[:, :-1], rows[:, 1:]
-
-    nets = pair("llama", lambda: Llama(symbols), batch, 300, kept)
+    nets = pair("llama", lambda: Llama(symbols), drawn(text[:cut]), 300, kept)
     about = {"weights": sum(w.numel() for w in nets[0].parameters()), "training_steps": 300}
     parts = windows(text[:cut], 20_000, 0), windows(text[cut:], 500, 1)
     run("llama", about, nets, nv.Target(nets[0], Characters(symbols)), parts, 100, [*ARMS, *MORE["llama"]], RESULTS)

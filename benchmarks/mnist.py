@@ -41,6 +41,7 @@ CASES: dict[str, tuple[str | None, dict[str, float]]] = {
 
 
 ARMS = ("none", "mild", "trivial", "oracle", "learn", "evidence")
+TIMED = ("none", "learn", "evidence")
 RATE, STEPS = 4e-3, {800: 2_800, 8_000: 6_720}
 
 
@@ -110,7 +111,7 @@ def summary() -> str:
     lines = [
         "| examples | case | seeds | "
         + " | ".join(f"{a}: accuracy, NLL" for a in ARMS)
-        + " | learned | CPU-s: none, learn, evidence |",
+        + f" | learned | CPU-s: {', '.join(TIMED)} |",
         "| ---: | --- | ---: | " + " | ".join("---" for _ in ARMS) + " | --- | ---: |",
     ]
     for examples in (800, 8_000):
@@ -121,8 +122,7 @@ def summary() -> str:
                 continue
             cells = [f"{_mean(r, 'accuracy'):.4f}, {_mean(r, 'nll'):.3f}" if r else "–" for r in runs.values()]
             extents = "; ".join(_extents(r["invariance"]) for r in runs["learn"])
-            timed = ("none", "learn", "evidence")
-            times = ", ".join(f"{_mean(runs[a], 'cpu_seconds'):.0f}" if runs[a] else "–" for a in timed)
+            times = ", ".join(f"{_mean(runs[a], 'cpu_seconds'):.0f}" if runs[a] else "–" for a in TIMED)
             seeds = max(map(len, runs.values()))
             lines.append(f"| {examples} | {case} | {seeds} | {' | '.join(cells)} | {extents} | {times} |")
     return "\n".join(lines)

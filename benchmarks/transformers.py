@@ -207,18 +207,23 @@ def pair(name: str, make: Callable[[], nn.Module], batch: Batch, steps: int, kep
     return found
 
 
+def drawn(text: Tensor) -> Batch:
+    """Minibatches of 32 windows of a text, with the symbols that follow."""
+
+    def batch(rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        starts = torch.randint(len(text) - CONTEXT, (32,), generator=rng)
+        rows = torch.stack([text[s : s + CONTEXT + 1] for s in starts])
+        return rows[:, :-1], rows[:, 1:]
+
+    return batch
+
+
 def decoders(width: int, layers: int, steps: int, matching: int, kept: Path, only: list[str]) -> None:
     """Two decoders on characters."""
     text, symbols = characters()
     cut = int(0.9 * len(text))
-
-    def batch(rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        starts = torch.randint(cut - CONTEXT, (32,), generator=rng)
-        rows = torch.stack([text[s : s + CONTEXT + 1] for s in starts])
-        return rows[:, :-1], rows[:, 1:]
-
     name = f"{layers}x{width}"
-    nets = pair(name, lambda: Decoder(symbols, width, layers), batch, steps, kept)
+    nets = pair(name, lambda: Decoder(symbols, width, layers), drawn(text[:cut]), steps, kept)
     parts = windows(text[:cut], WINDOWS, 0), windows(text[cut:], 1000, 1)
     about = {"width": width, "layers": layers, "training_steps": steps, "windows": WINDOWS, "symbols": symbols}
     run(name, about, nets, nv.Target(nets[0], Characters(symbols)), parts, matching, only)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,19 +228,20 @@ def _is_image(name: str) -> bool:
 
 def _inside(folder: Path) -> list[Path]:
     # All images at any depth, in the order of `ImageFolder`: by folder, then by name.
-    found: list[Path] = []
-    for root, folders, names in sorted(os.walk(folder, followlinks=True)):
-        if any(part.startswith(".") for part in Path(root).relative_to(folder).parts):
-            continue
-        folders[:] = [f for f in folders if not f.startswith(".")]
-        found += [Path(root, name) for name in sorted(names) if _is_image(name)]
-    return found
+    return [root / name for root, names in _walked(folder) for name in names if _is_image(name)]
+
+
+def _walked(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    # Folders at any depth and the names of their files, both in order; none that are hidden.
+    for root, _, names in sorted(os.walk(folder, followlinks=True)):
+        if not any(part.startswith(".") for part in Path(root).relative_to(folder).parts):
+            yield Path(root), sorted(names)
 
 
 def _others(folder: Path) -> list[str]:
     # What to say of files beside the images: a photograph of a kind that is not read (.heic) must not be lost unseen.
-    files = (path.relative_to(folder) for path in folder.glob("*/**/*") if path.is_file() and not _is_image(path.name))
-    names = [path.name for path in files if not any(part.startswith(".") for part in path.parts)]
+    beside = (name for root, names in _walked(folder) if root != folder for name in names)
+    names = [name for name in beside if not name.startswith(".") and not _is_image(name)]
     kinds = ", ".join(sorted({Path(name).suffix.lower() or name for name in names})[:4])
     return [f"{len(names):,} file{'s' * (len(names) > 1)} of other kinds left alone ({kinds})"] if names else []
 
